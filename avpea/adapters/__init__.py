@@ -1,0 +1,1 @@
+"""Adapters: small trained modules beside frozen branches. A file here is an adapter's name."""

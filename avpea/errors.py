@@ -1,0 +1,73 @@
+"""Every error that a user can cause: one sentence with the value, what was expected and the remedy.
+
+    AvpeaError (ValueError)
+    ├── ExperimentError   a recipe or an option is wrong
+    ├── MediaError        a file is missing or cannot be decoded; `.path` names it
+    │   ├── NoVideoTrack  the file has no picture
+    │   └── NoAudioTrack  the file has no sound
+    ├── DataError         a data set's annotations or videos are missing or broken
+    ├── WeightsError      backbone weights cannot be had, or do not fit
+    ├── CheckpointError   a run folder or checkpoint cannot be read, or belongs to another backbone
+    └── TrainingError     training cannot go on (non-finite loss, nothing to train on)
+
+The command line prints the sentence and exits with 1; from Python, catch the class that you can handle.
+"""
+
+from pathlib import Path
+
+__all__ = [
+    "AvpeaError",
+    "CheckpointError",
+    "DataError",
+    "ExperimentError",
+    "MediaError",
+    "NoAudioTrack",
+    "NoVideoTrack",
+    "TrainingError",
+    "WeightsError",
+]
+
+
+class AvpeaError(ValueError):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ExperimentError(AvpeaError):
+    """A recipe or an option has a value that cannot work."""
+
+
+class MediaError(AvpeaError):
+    """A media file is missing, unreadable, or lacks what was asked for."""
+
+    def __init__(self, path: str | Path, message: str) -> None:
+        self.path = Path(path)
+        self.reason = message
+        super().__init__(f"{path}: {message}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # Exceptions cross process borders when the cache is built by several workers.
+        return type(self), (str(self.path), self.reason)
+
+
+class NoVideoTrack(MediaError):
+    """The file has no picture."""
+
+
+class NoAudioTrack(MediaError):
+    """The file has no sound."""
+
+
+class DataError(AvpeaError):
+    """A data set's annotations or videos are missing or broken."""
+
+
+class WeightsError(AvpeaError):
+    """Backbone weights cannot be had, or do not fit the model."""
+
+
+class CheckpointError(AvpeaError):
+    """A run folder or checkpoint cannot be read, or belongs to another backbone."""
+
+
+class TrainingError(AvpeaError):
+    """Training cannot start or go on."""

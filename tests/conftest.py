@@ -1,0 +1,16 @@
+"""What several test files use: the development data, if it is there, and small media made on the spot."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with ave-mini/, clips/ and annotations/; tests that need it skip where it is absent."""
+    root = Path(__file__).parents[1]
+    folder = Path(os.environ.get("AVPEA_SHARED", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("development data (ave-mini, clips, annotations) is not on this machine; set AVPEA_SHARED to its folder")
+    return folder
