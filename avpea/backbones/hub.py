@@ -1,0 +1,93 @@
+"""Pretrained weights by name: from the hub's cache, else downloaded, else a quick and clear answer."""
+
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import huggingface_hub
+import timm
+from huggingface_hub import errors as hub_errors
+
+from avpea.errors import WeightsError
+
+__all__ = ["from_hub"]
+
+_PROBE_SECONDS = 1.3
+_OTHER_OPTIONS = (
+    "name a local file with --backbone.weights FILE, or take --backbone.name starter (no hub needed)"
+)
+
+
+def from_hub(name: str) -> Path:
+    """The file with a timm model's pretrained weights: from the cache, or else downloaded.
+
+    A cached file is used without asking the network; a hub that does not answer is reported within two
+    seconds (the hub's own client retries for most of a minute).
+
+    Raises:
+        WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
+    """
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(f"timm knows no pretrained weights for '{name}'; {_OTHER_OPTIONS}.")
+    repository = config.hf_hub_id
+    files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for file in files:
+        cached = huggingface_hub.try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    endpoint = huggingface_hub.constants.ENDPOINT
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    if offline or not _reachable(endpoint):
+        reason = "HF_HUB_OFFLINE is set" if offline else f"{endpoint} does not answer"
+        raise WeightsError(
+            f"The weights of '{name}' ({repository}) are not in the cache folder "
+            f"{huggingface_hub.constants.HF_HUB_CACHE}, and {reason}: go online, {_OTHER_OPTIONS}."
+        )
+    for file in files:
+        if (path := _download(name, repository, file)) is not None:
+            return path
+    raise WeightsError(f"The repository {repository} has no {' or '.join(files)}; {_OTHER_OPTIONS}.")
+
+
+def _download(name: str, repository: str, file: str) -> Path | None:
+    """The downloaded file; None if the repository has no such file."""
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file))
+    except hub_errors.RepositoryNotFoundError as error:  # of which a gated repository is one kind
+        raise WeightsError(
+            f"The hub has no repository {repository} for '{name}', or it asks for a login (`hf auth login`); "
+            f"{_OTHER_OPTIONS}."
+        ) from error
+    # The HTTP library under the hub's client, and so its errors, differ between versions.
+    except Exception as error:
+        lost = isinstance(error, hub_errors.LocalEntryNotFoundError)  # the connection, not the file
+        if isinstance(error, hub_errors.EntryNotFoundError) and not lost:
+            return None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise WeightsError(
+            f"Downloading {file} of {repository} into {huggingface_hub.constants.HF_HUB_CACHE} failed "
+            f"({reason}): try again, {_OTHER_OPTIONS}."
+        ) from error
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the hub answers at all, within `_PROBE_SECONDS`, look-up of its name included."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(endpoint, method="HEAD")
+            urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+        except urllib.error.HTTPError:
+            pass  # an answer all the same
+        except (OSError, ValueError):
+            return
+        answered.set()
+
+    # In a thread, because a time-out does not bound the look-up of the name; it dies with the process.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PROBE_SECONDS)
+    return answered.is_set()

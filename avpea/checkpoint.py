@@ -1,0 +1,227 @@
+"""Checkpoints: adapters and head only, as safetensors, with all that is needed to rebuild the rest.
+
+A checkpoint names its backbone and carries its fingerprint; on another backbone it is refused. The training
+state (optimiser, random numbers, position) is a second file beside it. Nothing is pickled.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avpea import backbones
+from avpea.backbones import Backbone
+from avpea.device import choose_precision
+from avpea.errors import CheckpointError
+from avpea.experiment import Experiment
+from avpea.model import AVModel, build
+
+__all__ = [
+    "MODEL_FILE",
+    "STATE_FILE",
+    "CheckpointInfo",
+    "find",
+    "load_model",
+    "load_state",
+    "read_info",
+    "save_model",
+    "save_state",
+    "write_atomically",
+]
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "state.safetensors"
+_FORMAT = "avpea-1"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        experiment: The whole configuration it was trained with.
+        class_names: Event categories in the order of the head's outputs, without background.
+        backbone: Name of the frozen model.
+        fingerprint: SHA-256 of the frozen weights.
+        results: Metrics at the time of saving, among them `epoch` and `selected_on`.
+        version: Version of avpea that wrote it.
+    """
+
+    experiment: Experiment
+    class_names: tuple[str, ...]
+    backbone: str
+    fingerprint: str
+    results: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+
+def save_model(
+    path: Path, model: AVModel, experiment: Experiment, class_names: tuple[str, ...], results: Mapping[str, Any]
+) -> None:
+    """Write adapters and head (buffers included) to `path`, atomically."""
+    from avpea import __version__
+
+    frozen = model.encoder.backbone
+    metadata = {
+        "format": _FORMAT,
+        "version": __version__,
+        "experiment": json.dumps(experiment.to_dict()),
+        "class_names": json.dumps(class_names),
+        "backbone": frozen.name,
+        "fingerprint": frozen.fingerprint(),
+        "results": json.dumps(dict(results)),
+    }
+    write_atomically(path, model.trained_state(), metadata)
+
+
+def find(run: str | Path) -> Path:
+    """The checkpoint file of a run folder, or the file itself.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = Path(run)
+    if path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
+        raise CheckpointError(
+            f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
+            f"an epoch; `avpea train` with the same --run goes on with it."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"There is no run folder or checkpoint '{run}'.")
+    return path
+
+
+def read_info(path: str | Path) -> CheckpointInfo:
+    """Read a checkpoint's description without its tensors.
+
+    Raises:
+        CheckpointError: Missing, truncated, or not written by avpea.
+    """
+    file = find(path)
+    metadata, _ = _open(file, tensors=False)
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT}).")
+    return CheckpointInfo(
+        experiment=Experiment.from_dict(json.loads(metadata["experiment"]), str(file)),
+        class_names=tuple(json.loads(metadata["class_names"])),
+        backbone=metadata["backbone"],
+        fingerprint=metadata["fingerprint"],
+        results=json.loads(metadata["results"]),
+        version=metadata["version"],
+    )
+
+
+def load_model(
+    path: str | Path,
+    *,
+    weights: str | None = None,
+    backbone: Backbone | None = None,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+) -> tuple[AVModel, CheckpointInfo]:
+    """Rebuild a trained model, in evaluation mode.
+
+    Args:
+        path: Run folder or checkpoint file.
+        weights: Where the backbone's weights are, if not where they were in training.
+        backbone: One that is already built, to share it.
+        precision: As `train.precision`, whose value in training is the default.
+
+    Raises:
+        CheckpointError: Unreadable, or trained on other frozen weights.
+        WeightsError: The backbone's weights cannot be had.
+    """
+    info = read_info(path)
+    experiment = info.experiment
+    if weights is not None:
+        experiment = experiment.override({"backbone.weights": weights})
+    frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+    if frozen.fingerprint() != info.fingerprint:
+        raise CheckpointError(
+            f"{path} was trained on {info.backbone} with fingerprint {info.fingerprint[:16]}, but this backbone is "
+            f"{frozen.name} with fingerprint {frozen.fingerprint()[:16]}; give the weights it was trained on with "
+            f"--backbone.weights FILE."
+        )
+    model = build(experiment, len(info.class_names), frozen)
+    _, tensors = _open(find(path))
+    _fill(model, tensors, str(path))
+    if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
+        model.half_precision()
+    return model.eval(), info
+
+
+def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
+    """Write all that an interrupted training needs to go on as if nothing had happened, atomically."""
+    tensors = {f"model.{key}": value for key, value in model.trained_state().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    write_atomically(path, tensors, {"format": f"{_FORMAT}-state", "position": json.dumps(dict(position))})
+
+
+def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put model, optimiser and random numbers back where `save_state` found them; answers the position.
+
+    Raises:
+        CheckpointError: Unreadable, or of another model.
+    """
+    metadata, tensors = _open(path)
+    _fill(model, {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}, str(path))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    position: dict[str, Any] = json.loads(metadata["position"])
+    return position
+
+
+def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that is either the old one or the whole new one, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    save_file(plain, temporary, dict(metadata))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _open(file: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = {key: opened.get_tensor(key) for key in opened.keys()} if tensors else {}  # noqa: SIM118
+            return dict(opened.metadata() or {}), found
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors: {error}.") from None
+
+
+def _fill(model: AVModel, tensors: Mapping[str, Tensor], source: str) -> None:
+    own = model.trained_state()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source} does not fit the model: {len(missing)} tensors are missing {missing[:3]}, "
+            f"{len(unknown)} are unknown {unknown[:3]}."
+        )
+    for key, value in own.items():
+        if value.shape != tensors[key].shape:
+            raise CheckpointError(
+                f"{source} does not fit the model: {key} has shape {tuple(tensors[key].shape)}, "
+                f"expected {tuple(value.shape)}."
+            )
+        value.copy_(tensors[key])

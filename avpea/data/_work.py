@@ -1,0 +1,168 @@
+"""Many independent jobs over a few processes, with a progress bar, surviving a decoder that crashes."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from avpea.errors import DataError
+
+__all__ = ["run"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    crashed: Callable[[Job], Result],
+    title: str,
+    progress: bool = True,
+    few: int = 8,
+) -> Iterator[tuple[Job, Result]]:
+    """Call `function` on every job and yield each job with its result, in the order in which they finish.
+
+    Args:
+        function: Picklable; what it raises ends the run.
+        jobs: Picklable values.
+        workers: Processes; 0 works in this one.
+        crashed: Gives the result of a job whose process died (a crash inside a codec cannot be caught).
+        title: Shown before the bar.
+        progress: Show the bar on stderr.
+        few: Fewer jobs than this are done here, as starting a process that imports torch takes about 3 s.
+
+    Raises:
+        DataError: The processes cannot be started.
+    """
+    here = workers == 0 or len(jobs) < few
+    results = (
+        ((job, function(job)) for job in jobs) if here else _in_processes(function, jobs, workers, crashed)
+    )
+    with _bar(title, len(jobs), progress and bool(jobs)) as advance:
+        for job, result in results:
+            advance()
+            yield job, result
+
+
+def _in_processes(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, crashed: Callable[[Job], Result]
+) -> Iterator[tuple[Job, Result]]:
+    left = dict(enumerate(jobs))
+    while left:
+        yield from _all_at_once(function, left, workers)
+        if left:
+            # The job that killed a process is among the next few; one at a time shows which it is.
+            yield from _until_crash(function, left, crashed)
+
+
+def _all_at_once(
+    function: Callable[[Job], Result], left: dict[int, Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Work off `left`; returns early, with jobs in it, when a process dies."""
+    with _pool(min(workers, len(left)), function) as pool:
+        try:
+            indices = {pool.submit(function, job): index for index, job in left.items()}
+        except BrokenProcessPool:
+            return
+        for future in as_completed(indices):
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                return
+            yield left.pop(indices[future]), result
+
+
+def _until_crash(
+    function: Callable[[Job], Result], left: dict[int, Job], crashed: Callable[[Job], Result]
+) -> Iterator[tuple[Job, Result]]:
+    with _pool(1, function) as pool:
+        for index in list(left):
+            try:
+                result = pool.submit(function, left[index]).result()
+            except BrokenProcessPool:
+                job = left.pop(index)
+                yield job, crashed(job)
+                return
+            yield left.pop(index), result
+
+
+@contextmanager
+def _pool(workers: int, function: Callable[[Job], Result]) -> Iterator[ProcessPoolExecutor]:
+    # `fork` would copy the locks of torch's and FFmpeg's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    try:
+        _require_started(pool, function)
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
+    try:
+        # A process that cannot import the function dies on receiving it, as if the first job had crashed.
+        pool.submit(callable, function).result()
+    except BrokenProcessPool:
+        raise DataError(
+            "The processes that decode videos cannot be started; call from a script file that guards its "
+            "start with `if __name__ == '__main__':`, or decode in this process with --data.workers 0."
+        ) from None
+
+
+def _start() -> None:
+    """Prepare a worker: one thread, Ctrl-C left to the parent, and an end when the parent is killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)

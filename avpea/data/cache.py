@@ -1,0 +1,291 @@
+"""The sample cache: each window of a video is decoded once, resized, and kept as frames and log-mel.
+
+    <cache>/<hash of settings>/settings.json
+    <cache>/<hash of settings>/<2 hex>/<hash of video and window>.safetensors
+
+An entry's name hashes the video's path, size and modification time with the window, so an edited video or
+another setting makes a new entry. Files appear whole (written aside, then renamed): several processes may
+fill one cache, and a killed run goes on where it stopped.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from avpea.data._batch import Batch, collate
+from avpea.data._work import run
+from avpea.data.dataset import Sample
+from avpea.errors import AvpeaError, DataError, MediaError
+from avpea.experiment import AudioConfig, DataConfig
+from avpea.media import Clip, log_mel, segments_in
+from avpea.media import read as read_media
+
+__all__ = ["Batch", "FillReport", "SampleCache", "collate", "sample_from_clip"]
+
+# Raise when decoding, resizing or the log-mel changes, so that no old entry is taken for a new one.
+_FORMAT = 1
+_STALE_SECONDS = 3600.0
+
+
+def sample_from_clip(
+    clip: Clip, audio: AudioConfig
+) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments frames mel"]]:
+    """Turn a clip into what a model sees; training (through the cache) and prediction both do it here.
+
+    Returns:
+        The clip's frames, and the log-mel of each second. As in LAVISH the mean of the whole waveform is
+        removed first; normalising and resizing to an image is the model's part.
+    """
+    waveform = clip.waveform - clip.waveform.mean()
+    seconds = waveform.reshape(clip.frames.shape[0], -1)
+    return clip.frames, log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
+
+
+@dataclass(frozen=True)
+class FillReport:
+    """What became of the samples that were asked for.
+
+    Attributes:
+        ready: Samples that can be read, in the order given.
+        broken: Reason by sample key, for those that cannot.
+        padded: What is missing, by sample key, of samples whose file ends before they do: the last picture is
+            held and silence follows. They are ready nevertheless.
+        decoded: Windows decoded just now; the others were there.
+        seconds: Time taken.
+    """
+
+    ready: tuple[Sample, ...]
+    broken: dict[str, str]
+    padded: dict[str, str]
+    decoded: int
+    seconds: float
+
+
+class SampleCache:
+    """Decoded samples on disk.
+
+    Args:
+        config: Where the cache is, what missing tracks become, how many processes decode.
+        audio: The log-mel's settings.
+        frame_size: Side of the square frames, in pixels.
+    """
+
+    def __init__(self, config: DataConfig, audio: AudioConfig, frame_size: int) -> None:
+        self.config = config
+        self.audio = audio
+        self.frame_size = frame_size
+        self.settings = {
+            "format": _FORMAT,
+            "decoder": "av " + importlib.metadata.version("av").partition(".")[0],
+            "frame_size": frame_size,
+            "mel_bins": audio.mel_bins,
+            "frame_shift_ms": float(audio.frame_shift_ms),
+            "missing_audio": config.missing_audio,
+            "missing_video": config.missing_video,
+        }
+        base = Path(config.cache) if config.cache else platformdirs.user_cache_path("avpea") / "samples"
+        self.folder = base.expanduser() / _hashed(self.settings)[:16]
+
+    def path(self, sample: Sample) -> Path:
+        """Where the sample's entry is, or will be.
+
+        Raises:
+            MediaError: The video is not there.
+        """
+        try:
+            status = sample.video.stat()
+        except OSError as error:
+            raise MediaError(sample.video, f"the video cannot be read: {error.strerror}") from None
+        window = [sample.start_seconds, sample.segments]
+        name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def fill(self, samples: Sequence[Sample], progress: bool = True) -> FillReport:
+        """Decode what is not there yet.
+
+        Args:
+            samples: Samples that will be read.
+            progress: Show a bar on stderr while videos are decoded.
+
+        Raises:
+            DataError: The cache cannot be written; or `config.strict` and a video is missing or broken.
+        """
+        began = time.monotonic()
+        self._prepare()
+        missing, broken = self._missing(samples)
+        # Each process in its own order: several that fill one cache then share the work instead of racing.
+        jobs = list(missing)
+        random.Random(os.getpid()).shuffle(jobs)
+        results = run(
+            self._make_by_path,
+            [(path, missing[path][0]) for path in jobs],
+            workers=self.config.workers,
+            crashed=lambda job: f"{job[1].video}: the decoder crashed on it",
+            title="Decoding videos",
+            progress=progress,
+        )
+        decoded = 0
+        for (path, _), reason in results:
+            decoded += not reason
+            if reason:
+                broken |= {sample.key: reason for sample in missing[path]}
+        if broken and self.config.strict:
+            raise _strict_error(broken, len(samples))
+        ready = tuple(sample for sample in samples if sample.key not in broken)
+        in_order = {sample.key: broken[sample.key] for sample in samples if sample.key in broken}
+        padded = {sample.key: reason for sample in ready if (reason := self._padding(sample))}
+        return FillReport(ready, in_order, padded, decoded, time.monotonic() - began)
+
+    def read(self, sample: Sample) -> dict[str, Tensor]:
+        """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, frames, mel).
+
+        An entry that is not there, or not whole, is decoded again.
+
+        Raises:
+            MediaError: The video is missing or broken.
+        """
+        path = self.path(sample)
+        if not self._is_whole(path, sample):
+            self._make(path, sample)
+        return dict(load_file(path))
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Read the samples and stack them."""
+        return collate(samples, [self.read(sample) for sample in samples])
+
+    def log_mel_statistics(self, samples: Sequence[Sample]) -> tuple[float, float]:
+        """Mean and standard deviation of all log-mel values of the samples, for `AudioConfig`.
+
+        Raises:
+            DataError: There are no samples.
+        """
+        count, mean, squares = 0, 0.0, 0.0
+        for sample in samples:
+            values = self.read(sample)["log_mel"].double()
+            # Chan, Golub and LeVeque's update: no catastrophic cancellation, one sample in memory.
+            step = values.mean().item() - mean
+            total = count + values.numel()
+            mean += step * values.numel() / total
+            squares += (
+                values - values.mean()
+            ).square().sum().item() + step**2 * count * values.numel() / total
+            count = total
+        if count == 0:
+            raise DataError("There are no samples to take the log-mel's mean and standard deviation from.")
+        return mean, (squares / count) ** 0.5
+
+    def _prepare(self) -> None:
+        """Make the folder, say in it what made it, and remove what killed processes left half-written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note = self.folder / "settings.json"
+            if not note.exists():
+                aside = self.folder / f".{uuid.uuid4().hex}.tmp"
+                aside.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+                os.replace(aside, note)
+            for path in self.folder.rglob(".*.tmp"):
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass  # another process removed or renamed its file between listing and looking
+        except OSError as error:
+            raise self._write_error(error) from None
+
+    def _missing(self, samples: Sequence[Sample]) -> tuple[dict[Path, list[Sample]], dict[str, str]]:
+        """List entries still to make, each with its samples, and the reasons of videos that are not there."""
+        entries: dict[Path, list[Sample]] = {}
+        broken: dict[str, str] = {}
+        for sample in samples:
+            try:
+                entries.setdefault(self.path(sample), []).append(sample)
+            except MediaError as error:
+                broken[sample.key] = str(error)
+        return {path: group for path, group in entries.items() if not self._is_whole(path, group[0])}, broken
+
+    def _is_whole(self, path: Path, sample: Sample) -> bool:
+        try:
+            with safe_open(path, framework="pt") as entry:
+                frames: list[int] = entry.get_slice("frames").get_shape()
+                mel: list[int] = entry.get_slice("log_mel").get_shape()
+        except (OSError, SafetensorError):
+            return False
+        side = self.frame_size
+        return frames == [sample.segments, side, side, 3] and mel[::2] == [
+            sample.segments,
+            self.audio.mel_bins,
+        ]
+
+    def _padding(self, sample: Sample) -> str:
+        """Say how much of an entry the file did not have, if any."""
+        with safe_open(self.path(sample), framework="pt") as entry:
+            duration_seconds = float(entry.metadata()["duration_seconds"])
+        there = segments_in(duration_seconds - sample.start_seconds)
+        if there >= sample.segments:
+            return ""
+        return (
+            f"{sample.video} ends at {duration_seconds:.1f} s; "
+            f"{sample.segments - there} of {sample.segments} segments are padding"
+        )
+
+    def _make_by_path(self, job: tuple[Path, Sample]) -> str:
+        """Decode one entry in a worker and answer with the reason when that fails, else with nothing."""
+        path, sample = job
+        if self._is_whole(path, sample):  # another process was faster
+            return ""
+        try:
+            self._make(path, sample)
+        except MediaError as error:
+            return str(error)
+        return ""
+
+    def _make(self, path: Path, sample: Sample) -> None:
+        clip = read_media(
+            sample.video,
+            start_seconds=sample.start_seconds,
+            segments=sample.segments,
+            frame_size=(self.frame_size, self.frame_size),
+            missing_audio=self.config.missing_audio,
+            missing_video=self.config.missing_video,
+        )
+        frames, mel = sample_from_clip(clip, self.audio)
+        aside = path.parent / f".{uuid.uuid4().hex}.tmp"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
+            save_file(tensors, aside, {"duration_seconds": str(clip.duration_seconds)})
+            os.replace(aside, path)
+        except (OSError, SafetensorError) as error:
+            aside.unlink(missing_ok=True)
+            raise self._write_error(error) from None
+
+    def _write_error(self, error: Exception) -> AvpeaError:
+        return DataError(
+            f"The sample cache at {self.folder} cannot be written ({error}); "
+            "make room there, or choose another folder with --data.cache."
+        )
+
+
+def _hashed(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _strict_error(broken: dict[str, str], asked: int) -> DataError:
+    first = "\n".join(f"  {key}: {reason}" for key, reason in list(broken.items())[:5])
+    more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+    return DataError(
+        f"{len(broken)} of {asked} samples cannot be used, and data.strict is set; "
+        f"mend or remove them, or set data.strict to false to skip them:\n{first}{more}"
+    )

@@ -1,0 +1,113 @@
+"""The text files of av-digits: AVE's annotation files, a timeline for each clip, and a README."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from avpea.data.dataset import SPLITS
+from avpea.data.samples._pictures import FPS, FRAME_SIZE, MARKS, choose_background
+from avpea.data.samples._plan import DIGIT_NAMES, ClipPlan, Utterance
+from avpea.data.samples._sound import SOUND_RATE_HZ, choose_noise
+
+__all__ = ["write_layout"]
+
+_README = """\
+# av-digits
+
+Composed by avpea (`avpea data make av-digits`) in the layout of AVE. Second s belongs to the event when
+StartTime <= s < EndTime: then a handwritten digit is seen and the same digit is spoken. Elsewhere the digit
+is only seen or only heard, another digit is seen or heard, both differ, or there is neither; marks and other
+words stand in for digits. timelines.jsonl says what is seen and heard in each second, and from which source.
+
+No image of a digit, no voice and no piece of a photograph is in two splits. The digit images are the test
+part of the UCI optdigits data, written by 13 people. It has no writer ids, but the labels show 14 filled-in
+forms one after the other, and splits begin where a form begins. So hands are kept apart, but for what is
+not known: who filled in more than one form. Voices are variants of one synthesiser, with shared accents.
+
+| part | origin | licence |
+| --- | --- | --- |
+| digits | UCI "Optical Recognition of Handwritten Digits" (Alpaydin, Kaynak), in scikit-learn | CC BY 4.0 |
+| photographs china.jpg, flower.jpg | in scikit-learn, see its datasets/images/README.txt | CC BY |
+| speech | spoken by espeak-ng (in the package espeakng-loader) | the program is GPL-3.0 |
+| textures, noise, marks | computed | |
+"""
+
+
+def write_layout(folder: Path, plans: list[ClipPlan]) -> None:
+    """Write every text file anew; the last one, Annotations.txt, tells that the data set is complete.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    rows = {plan.video_id: _row(plan) for plan in plans}
+    _write(folder / "README.md", _README)
+    _write(folder / "categories.txt", _lines(DIGIT_NAMES))
+    _write(folder / "timelines.jsonl", _lines(json.dumps(_timeline(plan)) for plan in plans))
+    for split in SPLITS:
+        _write(
+            folder / f"{split}Set.txt", _lines(rows[plan.video_id] for plan in plans if plan.split == split)
+        )
+    _write(folder / "Annotations.txt", _lines(["Category&VideoID&Quality&StartTime&EndTime", *rows.values()]))
+
+
+def _row(plan: ClipPlan) -> str:
+    return f"{DIGIT_NAMES[plan.digit]}&{plan.video_id}&good&{plan.start}&{plan.end}"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _timeline(plan: ClipPlan) -> dict[str, Any]:
+    """One row of timelines.jsonl: `background` where no digit is, null where no mark or other word is."""
+    images, voices = _sources(plan)
+    digits_heard = [
+        word is not None and heard is not None for word, heard in zip(plan.words, plan.heard, strict=True)
+    ]
+    return {
+        "video_id": plan.video_id,
+        "split": plan.split,
+        "category": DIGIT_NAMES[plan.digit],
+        "start": plan.start,
+        "end": plan.end,
+        "size": [FRAME_SIZE, FRAME_SIZE],
+        "fps": FPS,
+        "audio_rate": SOUND_RATE_HZ,
+        "audio_channels": 1,
+        "visual_sources": images,
+        "background_sources": [choose_background(plan.split, plan.generator("picture")).name],
+        "audio_sources": voices,
+        "ambient_source": choose_noise(plan.generator("sound")).name,
+        "visual_per_second": _names(plan.seen),
+        "audio_per_second": _names(plan.heard),
+        "marks_per_second": [None if mark is None else list(MARKS)[mark] for mark in plan.marks],
+        "other_words_per_second": [
+            None if word is None or digit else word.text
+            for word, digit in zip(plan.words, digits_heard, strict=True)
+        ],
+    }
+
+
+def _names(digits: tuple[int | None, ...]) -> list[str]:
+    return ["background" if digit is None else DIGIT_NAMES[digit] for digit in digits]
+
+
+def _sources(plan: ClipPlan) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """Index in load_digits and voices of espeak-ng, under the names of what they show or say."""
+    images: dict[str, list[int]] = {}
+    for digit, image in zip(plan.seen, plan.images, strict=True):
+        if digit is not None and image is not None and image not in images.setdefault(DIGIT_NAMES[digit], []):
+            images[DIGIT_NAMES[digit]].append(image)
+    voices: dict[str, list[str]] = {}
+    spoken: list[Utterance] = [word for word in plan.words if word]
+    for word in spoken:
+        if word.voice not in voices.setdefault(word.text, []):
+            voices[word.text].append(word.voice)
+    return images, voices

@@ -1,0 +1,168 @@
+"""Moving pictures of av-digits: a handwritten digit or a mark wanders over a photograph or a texture."""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from avpea.data.samples._plan import SECONDS, ClipPlan
+
+__all__ = ["FPS", "FRAME_SIZE", "MARKS", "Background", "choose_background", "frames"]
+
+FPS = 8
+FRAME_SIZE = 112
+_MARGIN = 16  # by which a background is larger than the frame, so that it can pan
+_PIECE = FRAME_SIZE + _MARGIN
+
+# Columns of scikit-learn's two photographs (427 x 640 pixels) from which a split cuts its backgrounds.
+_PHOTO_COLUMNS = {"train": (0, 330), "val": (330, 480), "test": (480, 640)}
+_PHOTOS = ("china.jpg", "flower.jpg")
+_TEXTURES = ("clouds", "stripes", "plaid", "gradient")
+
+# Strokes on a 0-8 grid, drawn like the digits at 8 x 8 so that only the shape tells a mark from a digit.
+MARKS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
+    "plus": ((4, 1, 4, 7), (1, 4, 7, 4)),
+    "cross": ((1.5, 1.5, 6.5, 6.5), (1.5, 6.5, 6.5, 1.5)),
+    "equals": ((1, 2.5, 7, 2.5), (1, 5.5, 7, 5.5)),
+    "hash": ((2.5, 1, 2.5, 7), (5.5, 1, 5.5, 7), (1, 2.5, 7, 2.5), (1, 5.5, 7, 5.5)),
+    "star": ((4, 1, 4, 7), (1.4, 2.5, 6.6, 5.5), (1.4, 5.5, 6.6, 2.5)),
+    "h": ((2, 1, 2, 7), (6, 1, 6, 7), (2, 4, 6, 4)),
+    "w": ((1, 1, 2.5, 7), (2.5, 7, 4, 3), (4, 3, 5.5, 7), (5.5, 7, 7, 1)),
+    "k": ((2, 1, 2, 7), (2, 4, 6, 1), (2, 4, 6, 7)),
+}
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the digits of a clip: its name, and the pixels, larger than the frame."""
+
+    name: str
+    pixels: Float32[np.ndarray, "height width 3"]
+
+
+def choose_background(split: str, rng: np.random.Generator) -> Background:
+    """Cut a photograph, or make a texture; photographs of two splits have no pixel in common."""
+    if rng.random() < 0.5:
+        name, pixels = _photo(split, rng)
+    else:
+        name, pixels = _texture(split, rng)
+    # Weaker contrast than the digit's, and a brightness of its own.
+    faded = (pixels - pixels.mean()) * rng.uniform(0.35, 0.8) + rng.uniform(60, 195)
+    return Background(name, np.clip(faded, 0, 255).astype(np.float32))
+
+
+def frames(
+    plan: ClipPlan,
+    background: Background,
+    digits: Float32[np.ndarray, "images 8 8"],
+    rng: np.random.Generator,
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Draw the clip at `FPS`; `digits` are load_digits' images in 0..1."""
+    film = _panned(background.pixels, rng)
+    at = 0
+    for (image, mark), run in itertools.groupby(zip(plan.images, plan.marks, strict=True)):
+        stop = at + FPS * len(list(run))
+        if image is not None:
+            _draw(film[at:stop], digits[image], rng)
+        elif mark is not None:
+            _draw(film[at:stop], _mark(list(MARKS)[mark]), rng)
+        at = stop
+    return film.round().astype(np.uint8)
+
+
+def _panned(
+    pixels: Float32[np.ndarray, "height width 3"], rng: np.random.Generator
+) -> Float32[np.ndarray, "frames size size 3"]:
+    path = np.linspace(rng.uniform(0, _MARGIN, 2), rng.uniform(0, _MARGIN, 2), SECONDS * FPS).astype(int)
+    return np.stack([pixels[y : y + FRAME_SIZE, x : x + FRAME_SIZE] for y, x in path])
+
+
+def _draw(
+    film: Float32[np.ndarray, "frames size size 3"],
+    glyph: Float32[np.ndarray, "8 8"],
+    rng: np.random.Generator,
+) -> None:
+    """Blend one glyph into all frames of `film`, swaying about a place of its own."""
+    mask = _sprite(glyph, rng)
+    height, width = mask.shape[:2]
+    room = np.array([FRAME_SIZE - height, FRAME_SIZE - width])
+    sway = np.minimum(room / 2, rng.uniform(2, 8, 2))
+    centre = sway + rng.uniform(0, 1, 2) * (room - 2 * sway)
+    angles = rng.uniform(0, 2 * np.pi, 2) + np.arange(len(film))[:, None] * rng.uniform(0.1, 0.4, 2)
+    places = (centre + sway * np.sin(angles)).round().astype(int)
+    colour = _colour(float(film.mean()), rng)
+    for frame, (y, x) in zip(film, places, strict=True):
+        window = frame[y : y + height, x : x + width]
+        window += mask * (colour - window)
+
+
+def _sprite(
+    glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator
+) -> Float32[np.ndarray, "height width 1"]:
+    size = int(rng.integers(56, 89))
+    small = Image.fromarray((glyph * 255).astype(np.uint8))
+    # A rim, so that turning does not cut strokes that touch the border of the 8 x 8 image.
+    padded = Image.new("L", (10, 10))
+    padded.paste(small, (1, 1))
+    large = padded.resize((size, size), Image.Resampling.BICUBIC)
+    turned = large.rotate(float(rng.uniform(-15, 15)), Image.Resampling.BICUBIC)
+    alpha = np.asarray(turned, dtype=np.float32) / 255
+    return np.clip((alpha - 0.15) * 1.6, 0, 1)[..., None]
+
+
+def _colour(behind: float, rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
+    """Draw a colour well lighter or darker than what is behind."""
+    hue = rng.uniform(-50, 50, 3)
+    level = behind + (1 if behind < 128 else -1) * rng.uniform(95, 130)
+    return np.asarray(np.clip(level + hue - hue.mean(), 0, 255), dtype=np.float32)
+
+
+@functools.cache
+def _mark(name: str) -> Float32[np.ndarray, "8 8"]:
+    y, x = (np.mgrid[:64, :64] + 0.5) / 8
+    nearest = np.full((64, 64), np.inf)
+    for x0, y0, x1, y1 in MARKS[name]:
+        along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2)
+        along = np.clip(along, 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - x0 - along * (x1 - x0), y - y0 - along * (y1 - y0)))
+    ink = (nearest < 0.75).astype(np.float32)
+    return np.asarray(ink.reshape(8, 8, 8, 8).mean((1, 3)), dtype=np.float32)
+
+
+def _photo(split: str, rng: np.random.Generator) -> tuple[str, Float32[np.ndarray, "height width 3"]]:
+    name = str(rng.choice(_PHOTOS))
+    photo = _read_photo(name)
+    first, last = _PHOTO_COLUMNS[split]
+    x = int(rng.integers(first, last - _PIECE + 1))
+    y = int(rng.integers(0, photo.shape[0] - _PIECE + 1))
+    return f"{name} {x},{y},{_PIECE},{_PIECE}", photo[y : y + _PIECE, x : x + _PIECE].astype(np.float32)
+
+
+@functools.cache
+def _read_photo(name: str) -> UInt8[np.ndarray, "height width 3"]:
+    from sklearn.datasets import load_sample_image
+
+    return np.asarray(load_sample_image(name))
+
+
+def _texture(split: str, rng: np.random.Generator) -> tuple[str, Float32[np.ndarray, "height width 3"]]:
+    kind = str(rng.choice(_TEXTURES))
+    seed = int(rng.integers(2**31))
+    y, x = np.mgrid[:_PIECE, :_PIECE] / _PIECE
+    angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    cycles = rng.uniform(3, 12)
+    if kind == "clouds":
+        coarse = rng.uniform(0, 255, (int(rng.integers(4, 12)),) * 2).astype(np.uint8)
+        shade = np.asarray(Image.fromarray(coarse).resize((_PIECE,) * 2, Image.Resampling.BICUBIC)) / 255
+    elif kind == "stripes":
+        shade = 0.5 + 0.5 * np.sin(2 * np.pi * cycles * u + phase)
+    elif kind == "plaid":
+        shade = 0.5 + 0.25 * (np.sin(2 * np.pi * cycles * u + phase) + np.sin(2 * np.pi * cycles * v))
+    else:
+        shade = 0.5 + 0.5 * u
+    one, two = rng.uniform(0, 255, (2, 3))
+    return f"{kind} {split}-{seed}", (one + (two - one) * shade[..., None]).astype(np.float32)

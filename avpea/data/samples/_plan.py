@@ -1,0 +1,220 @@
+"""What happens in each second of an av-digits clip: what is seen and heard, who wrote, who speaks."""
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+__all__ = ["DIGIT_NAMES", "IMAGE_RANGES", "SECONDS", "VOICES", "ClipPlan", "Utterance", "clip_plans"]
+
+SECONDS = 10
+DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+OTHER_WORDS = (
+    *("apple", "window", "river", "yellow", "garden", "table", "paper", "summer", "doctor", "music"),
+    *("water", "people", "orange", "castle", "pencil", "monday", "bread", "house", "light", "stone"),
+)
+
+# load_digits holds 14 filled-in forms one after the other: the labels "0123456789" x 3, "0955650989..." begin
+# anew about every 129 images (at 0, 130, 256 ... 1029, 1157, 1287 ...). A form is taken as one person's, so
+# ranges that begin at these places keep hands apart; who of the 13 people filled in two forms is not known.
+IMAGE_RANGES = {"train": (0, 1029), "val": (1029, 1287), "test": (1287, 1797)}
+
+# espeak-ng variants. Many are near copies of each other (klatt4 and klatt5, Diogo and michel ...): relatives
+# by spectral distance are all in one split. Left out are robots, whisperers, speakers too slow for a second,
+# and every voice with `breath` in its file (f2, f3, f5, victor ...), which sounds different in each run.
+VOICES = {
+    "train": (
+        *("Alex", "m6", "croak", "grandpa", "m3", "m1", "max", "norbert", "boris", "kaukovalta", "Andy"),
+        *("Diogo", "miguel", "Hugo", "grandma", "ian", "adam", "benjamin", "david", "mike2", "Gene", "Lee"),
+        *("klatt", "klatt3", "klatt4", "edward", "iven", "iven2", "iven4", "marcelo"),
+        *("aunty", "linda", "belinda", "Annie", "f4", "m2"),
+    ),
+    "val": ("steph", "Denis", "ed", "paul", "quincy", "pedro", "pablo"),
+    "test": (
+        *("Michael", "Mario", "Nguyen", "gustave", "m7", "m8", "rob", "m4", "m5", "f1"),
+        *("travis", "shelby", "Jacky"),
+    ),
+}
+# Accents of English that this espeak-ng accepts; they are shared by the splits.
+ACCENTS = (
+    "en-us",
+    "en",
+    "en-gb-x-rp",
+    "en-us-nyc",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+)
+
+# What a stretch of background seconds holds, and how often.
+_KINDS = (
+    ("neither", 0.22),
+    ("heard", 0.20),
+    ("seen", 0.20),
+    ("other heard", 0.09),
+    ("other seen", 0.09),
+    ("seen, other heard", 0.10),
+    ("heard, other seen", 0.10),
+)
+_WHOLE_CLIP_SHARE = 0.28  # AVE-like: so many events fill the clip
+
+
+class Utterance(NamedTuple):
+    """A word as espeak-ng is asked for it: `rate` in words a minute, `pitch` 0-99."""
+
+    text: str
+    voice: str
+    rate: int
+    pitch: int
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """A clip before it is drawn and spoken; second s belongs to the event when `start <= s < end`.
+
+    Attributes:
+        video_id: 11 characters of A-Z a-z 0-9 - _, as YouTube's.
+        split: `train`, `val` or `test`.
+        digit: The class.
+        start: First second of the event.
+        end: One past its last second.
+        seen: Digit in the picture in each second, or None.
+        heard: Digit spoken in each second, or None.
+        images: Index in load_digits for each second, or None.
+        marks: Number of the mark (a drawing that is no digit) in each second, or None.
+        words: What is spoken in each second: the digit heard, another word, or None.
+        seed: Of everything that is drawn by chance when the clip is rendered.
+    """
+
+    video_id: str
+    split: str
+    digit: int
+    start: int
+    end: int
+    seen: tuple[int | None, ...]
+    heard: tuple[int | None, ...]
+    images: tuple[int | None, ...]
+    marks: tuple[int | None, ...]
+    words: tuple[Utterance | None, ...]
+    seed: int
+
+    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
+        """Chance for rendering one stream, the same at every call."""
+        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
+
+
+def clip_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int) -> list[ClipPlan]:
+    """Plan the clips of a split; clip i is the same whatever `count` is.
+
+    Args:
+        split: `train`, `val` or `test`.
+        count: Clips, spread evenly over the ten digits.
+        seed: Of the data set.
+        targets: Label of every image of load_digits.
+        marks: How many marks there are to choose from.
+    """
+    return [_clip_plan(split, index, seed, targets, marks) for index in range(count)]
+
+
+def _clip_plan(split: str, index: int, seed: int, targets: Sequence[int], marks: int) -> ClipPlan:
+    digest = hashlib.sha256(f"av-digits/{seed}/{split}/{index}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    digit = index % len(DIGIT_NAMES)
+    start, end = _event(rng)
+    seen: list[int | None] = [None] * SECONDS
+    heard: list[int | None] = [None] * SECONDS
+    _fill_background(rng, digit, range(start), seen, heard)
+    seen[start:end] = heard[start:end] = [digit] * (end - start)
+    _fill_background(rng, digit, range(end, SECONDS), seen, heard)
+    return ClipPlan(
+        video_id=base64.urlsafe_b64encode(digest).decode()[:11],
+        split=split,
+        digit=digit,
+        start=start,
+        end=end,
+        seen=tuple(seen),
+        heard=tuple(heard),
+        images=_images(rng, split, seen, targets),
+        marks=_marks(rng, seen, marks),
+        words=_words(rng, split, digit, heard),
+        seed=int.from_bytes(digest[8:16]),
+    )
+
+
+def _event(rng: np.random.Generator) -> tuple[int, int]:
+    if rng.random() < _WHOLE_CLIP_SHARE:
+        return 0, SECONDS
+    length = int(rng.integers(2, 9))
+    start = int(rng.integers(0, SECONDS - length + 1))
+    return start, start + length
+
+
+def _fill_background(
+    rng: np.random.Generator,
+    digit: int,
+    seconds: range,
+    seen: list[int | None],
+    heard: list[int | None],
+) -> None:
+    """Fill `seconds` of `seen` and `heard` with stretches of 1-3 s; no digit is seen and heard at once."""
+    kinds, shares = zip(*_KINDS, strict=True)
+    at = seconds.start
+    while at < seconds.stop:
+        length = min(int(rng.integers(1, 4)), seconds.stop - at)
+        kind = str(rng.choice(kinds, p=shares))
+        other = int(rng.choice([d for d in range(len(DIGIT_NAMES)) if d != digit]))
+        stretch = slice(at, at + length)
+        if "seen" in kind:
+            seen[stretch] = [other if "other seen" in kind else digit] * length
+        if "heard" in kind:
+            heard[stretch] = [other if "other heard" in kind else digit] * length
+        at += length
+
+
+def _images(
+    rng: np.random.Generator, split: str, seen: list[int | None], targets: Sequence[int]
+) -> tuple[int | None, ...]:
+    """One image for each unbroken run of a digit, so that the picture does not betray the event's borders."""
+    first, last = IMAGE_RANGES[split]
+    images: list[int | None] = []
+    for digit, run in itertools.groupby(seen):
+        choices = [i for i in range(first, last) if targets[i] == digit]
+        image = int(rng.choice(choices)) if choices else None
+        images += [image] * len(list(run))
+    return tuple(images)
+
+
+def _marks(rng: np.random.Generator, seen: list[int | None], marks: int) -> tuple[int | None, ...]:
+    chosen: list[int | None] = []
+    for digit, run in itertools.groupby(seen):
+        mark = int(rng.integers(marks)) if digit is None and rng.random() < 0.5 else None
+        chosen += [mark] * len(list(run))
+    return tuple(chosen)
+
+
+def _words(
+    rng: np.random.Generator, split: str, digit: int, heard: list[int | None]
+) -> tuple[Utterance | None, ...]:
+    """Every second with a digit says it once; half of the others say another word."""
+    own, foreign = (_speaker(rng, split) for _ in range(2))
+    one_speaker = rng.random() < 0.5
+    words: list[Utterance | None] = []
+    for spoken in heard:
+        if spoken is None and rng.random() < 0.5:
+            words.append(None)
+            continue
+        text = str(rng.choice(OTHER_WORDS)) if spoken is None else DIGIT_NAMES[spoken]
+        speaker = own if one_speaker or spoken == digit else foreign
+        rate = speaker.rate + int(rng.integers(-10, 11))
+        words.append(speaker._replace(text=text, rate=rate, pitch=speaker.pitch + int(rng.integers(-5, 6))))
+    return tuple(words)
+
+
+def _speaker(rng: np.random.Generator, split: str) -> Utterance:
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}"
+    return Utterance("", voice, int(rng.integers(165, 221)), int(rng.integers(30, 71)))

@@ -1,0 +1,257 @@
+"""Checking a data set before hours are spent on it: what is missing, broken, or not as annotated."""
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avpea.data._work import run
+from avpea.data.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, Sample, shortened
+from avpea.errors import MediaError
+from avpea.media import MediaInfo, probe, segments_in
+from avpea.media import read as read_media
+
+__all__ = ["SplitCounts", "VerifyReport", "verify"]
+
+# Opening a file takes milliseconds, starting a process seconds.
+_FEW_PROBES = 500
+_FEW_DECODES = 8
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What a split holds.
+
+    Attributes:
+        samples: Rows, or windows of a manifest.
+        available: Those whose video can be opened.
+        seconds: One-second segments.
+        background_seconds: Segments that belong to no event.
+        rows: Samples in which each class occurs; a sample with two classes counts for both.
+        event_seconds: Segments of each class.
+    """
+
+    samples: int
+    available: int
+    seconds: int
+    background_seconds: int
+    rows: dict[str, int]
+    event_seconds: dict[str, int]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found; files are named by their paths.
+
+    Attributes:
+        name: The data set.
+        root: Its folder.
+        splits: Counts by split.
+        videos: Different video files that the annotations name.
+        missing: Files that are not there.
+        broken: Reason by file, for those that cannot be opened (or decoded, where that was asked for).
+        no_audio: Files without a sound track.
+        no_video: Files without a picture.
+        too_short: Files that end before a second annotated as an event begins, with the reason.
+        padded: Files shorter than their window; the rest is background, held picture and silence.
+        repeated: Video ids with several samples of one window.
+        overlaps: Video ids in two splits, by pair of splits.
+        unlabelled: Classes without an event, by split.
+        extra: Videos beside the annotated ones that no annotation names.
+        decoded: Whether every file was decoded to its end, not only opened.
+        notes: What the reader of the annotations remarked.
+    """
+
+    name: str
+    root: str
+    splits: dict[str, SplitCounts]
+    videos: int
+    missing: tuple[str, ...]
+    broken: dict[str, str]
+    no_audio: tuple[str, ...]
+    no_video: tuple[str, ...]
+    too_short: dict[str, str]
+    padded: tuple[str, ...]
+    repeated: tuple[str, ...]
+    overlaps: dict[str, tuple[str, ...]]
+    unlabelled: dict[str, tuple[str, ...]]
+    extra: tuple[str, ...]
+    decoded: bool
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every annotated second can be seen and heard; remarks such as overlaps do not count."""
+        return not (self.missing or self.broken or self.no_audio or self.no_video or self.too_short)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with `ok`."""
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+    def lines(self) -> list[str]:
+        """Sentences for a person: counts first, then what is wrong, then remarks."""
+        return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
+
+    def _count_lines(self) -> list[str]:
+        lines = [f"{self.name} in {self.root}: {self.videos} videos, {self._class_count()} classes."]
+        for split, counts in self.splits.items():
+            share = counts.background_seconds / counts.seconds if counts.seconds else 0.0
+            lines.append(
+                f"{split}: {counts.samples} samples ({counts.available} with a video that opens), "
+                f"{counts.seconds} seconds, {share:.1%} of them background."
+            )
+        return lines
+
+    def _class_count(self) -> int:
+        return len(next(iter(self.splits.values())).rows)
+
+    def _fault_lines(self) -> list[str]:
+        faults: list[tuple[str, tuple[str, ...]]] = [
+            ("Missing", self.missing),
+            ("Broken", tuple(self.broken.values())),
+            ("Without sound", self.no_audio),
+            ("Without picture", self.no_video),
+            ("Shorter than annotated", tuple(self.too_short.values())),
+        ]
+        lines = [f"{what}: {len(files)} ({shortened(files)})." for what, files in faults if files]
+        how = "decodes to its end" if self.decoded else "opens"
+        return lines or [f"Every annotated video is there and {how}."]
+
+    def _remark_lines(self) -> list[str]:
+        lines = [f"Remark: {note}" for note in self.notes]
+        for split, names in self.unlabelled.items():
+            lines.append(f"Remark: {split} has no event of {len(names)} classes: {shortened(names)}.")
+        if self.padded:
+            lines.append(
+                f"Remark: {len(self.padded)} videos are padded to their window: {shortened(self.padded)}."
+            )
+        if self.extra:
+            lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
+        return lines
+
+
+def verify(
+    annotations: Annotations, decode: bool = False, workers: int = 2, progress: bool = True
+) -> VerifyReport:
+    """Look at every annotated video.
+
+    Args:
+        annotations: The data set.
+        decode: Decode each file to its end, which finds damage inside; else only its headers are read.
+        workers: Processes to do it in; 0 means this one.
+        progress: Show a bar on stderr.
+
+    Raises:
+        DataError: The processes cannot be started.
+    """
+    samples = annotations.samples
+    by_video: dict[Path, list[Sample]] = {}
+    for sample in samples:
+        by_video.setdefault(sample.video, []).append(sample)
+    there = [video for video in by_video if video.is_file()]
+    examine: Callable[[Path], MediaInfo | str] = functools.partial(_examine, decode=decode)
+    results = run(
+        examine,
+        there,
+        workers=workers,
+        crashed=lambda video: f"{video}: the decoder crashed on it",
+        title="Decoding videos" if decode else "Opening videos",
+        progress=progress,
+        few=_FEW_DECODES if decode else _FEW_PROBES,
+    )
+    found = dict(results)
+    infos = {video: found[video] for video in there}
+    opened = {video: info for video, info in infos.items() if isinstance(info, MediaInfo)}
+    too_short, padded = _lengths(annotations, opened, by_video)
+    counts = {split: _counts(annotations, split, opened) for split in SPLITS}
+    return VerifyReport(
+        name=annotations.name,
+        root=str(annotations.root),
+        splits=counts,
+        videos=len(by_video),
+        missing=tuple(str(video) for video in by_video if video not in infos),
+        broken={str(video): reason for video, reason in infos.items() if isinstance(reason, str)},
+        no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio),
+        no_video=tuple(str(video) for video, info in opened.items() if not info.has_video),
+        too_short=too_short,
+        padded=padded,
+        repeated=annotations.repeated_ids(),
+        overlaps=annotations.videos_in_two_splits(),
+        unlabelled={
+            split: names
+            for split in SPLITS
+            if (names := tuple(name for name, rows in counts[split].rows.items() if not rows))
+        },
+        extra=_extra(by_video),
+        decoded=decode,
+        notes=annotations.notes,
+    )
+
+
+def _examine(video: Path, decode: bool) -> MediaInfo | str:
+    """Open a video, or decode it to its end, and answer with the reason when that fails."""
+    try:
+        info = probe(video)
+        if decode:
+            return _decoded(video, info)
+    except MediaError as error:
+        return str(error)
+    return info
+
+
+def _decoded(video: Path, info: MediaInfo) -> MediaInfo | str:
+    clip = read_media(
+        video,
+        frame_size=(16, 16),
+        missing_audio="error" if info.has_audio else "silence",
+        missing_video="error" if info.has_video else "black",
+    )
+    if clip.duration_seconds < info.duration_seconds:
+        return f"{video}: decodes only to {clip.duration_seconds:.1f} of {info.duration_seconds:.1f} s"
+    return info
+
+
+def _lengths(
+    annotations: Annotations, opened: Mapping[Path, MediaInfo], by_video: Mapping[Path, list[Sample]]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Files that end before their events do, and files that end before their windows do."""
+    too_short: dict[str, str] = {}
+    padded = []
+    for video, info in opened.items():
+        seconds = segments_in(info.duration_seconds)
+        events = max(_event_end(sample, annotations.background) for sample in by_video[video])
+        if events > seconds:
+            too_short[str(video)] = f"{video} lasts {info.duration_seconds:.1f} s, annotated to {events:g} s"
+        elif max(sample.start_seconds + sample.segments for sample in by_video[video]) > seconds:
+            padded.append(str(video))
+    return too_short, tuple(padded)
+
+
+def _event_end(sample: Sample, background: int) -> float:
+    foreground = [second for second, label in enumerate(sample.labels) if label != background]
+    return sample.start_seconds + foreground[-1] + 1 if foreground else 0.0
+
+
+def _counts(annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]) -> SplitCounts:
+    samples = annotations.splits[split]
+    seconds = Counter(label for sample in samples for label in sample.labels)
+    rows = Counter(label for sample in samples for label in set(sample.labels))
+    return SplitCounts(
+        samples=len(samples),
+        available=sum(sample.video in opened for sample in samples),
+        seconds=seconds.total(),
+        background_seconds=seconds[annotations.background],
+        rows={name: rows[label] for label, name in enumerate(annotations.class_names)},
+        event_seconds={name: seconds[label] for label, name in enumerate(annotations.class_names)},
+    )
+
+
+def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[str, ...]:
+    """Videos in the folders of annotated ones that no annotation names."""
+    named = {video.absolute() for video in by_video}
+    folders = sorted({video.parent for video in named if video.parent.is_dir()})
+    beside = [path for folder in folders for path in sorted(folder.iterdir())]
+    return tuple(str(path) for path in beside if path.suffix.lower() in MEDIA_SUFFIXES and path not in named)

@@ -1,0 +1,27 @@
+"""Which precision a device computes in natively."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+__all__ = ["choose_precision"]
+
+
+def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+    """Answer `auto` with `bf16` where the device computes in bfloat16 natively, else `fp32`; other answers stand."""
+    if wanted != "auto":
+        return wanted
+    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": _cpu_has_bf16}.get(device.type)
+    return "bf16" if native is not None and native() else "fp32"
+
+
+@cache
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated it is slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file():
+        return False
+    words = set(flags.read_text(encoding="utf-8", errors="replace").split())
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})

@@ -1,0 +1,80 @@
+"""A clip: one frame and one second of sound for each one-second segment of a video."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+__all__ = ["SAMPLE_RATE_HZ", "Clip", "MediaInfo", "segments_in"]
+
+SAMPLE_RATE_HZ = 16_000
+CODEC_PADDING_SECONDS = (
+    0.1  # codecs round a track up to whole packets, and nobody means that sliver as a segment
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of a video, cut into segments `[start_seconds + i, start_seconds + i + 1)`.
+
+    Attributes:
+        frames: The frame on show at the middle of each segment, upright, RGB.
+        frame_seconds: Time stamp of each of these frames on the file's own clock, which starts at 0
+            (float64).
+        waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file
+            has none.
+        duration_seconds: Length of the whole file.
+        start_seconds: Where the first segment starts.
+        path: The file.
+    """
+
+    frames: UInt8[Tensor, "segments height width 3"]
+    frame_seconds: Float[Tensor, "segments"]
+    waveform: Float[Tensor, "samples"]
+    duration_seconds: float
+    start_seconds: float
+    path: Path
+
+    def segment_waveforms(self) -> Float[Tensor, "segments 16000"]:
+        """Cut `waveform` into the sound of each segment, without copying."""
+        return self.waveform.view(-1, SAMPLE_RATE_HZ)
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds, told without decoding it.
+
+    Attributes:
+        duration_seconds: From the header, or from the last time stamp where the header does not tell.
+        width: Of the picture as shown (upright, square pixels); 0 without a picture.
+        height: As `width`.
+        fps: Mean frames per second; 0 without a picture or where the file does not tell.
+        audio_rate_hz: Of the first audio track; 0 without sound.
+        audio_channels: As `audio_rate_hz`.
+        audio_tracks: How many there are.
+        container: FFmpeg's name of the format, such as "mov" or "matroska".
+        codecs: FFmpeg's names of the codecs, picture first.
+    """
+
+    duration_seconds: float
+    has_video: bool
+    has_audio: bool
+    width: int
+    height: int
+    fps: float
+    audio_rate_hz: int
+    audio_channels: int
+    audio_tracks: int
+    container: str
+    codecs: tuple[str, ...]
+
+
+def segments_in(duration_seconds: float) -> int:
+    """How many one-second segments a duration holds, at least 1; 0.1 s of codec padding does not count.
+
+    >>> segments_in(10.05), segments_in(9.4), segments_in(0.2)
+    (10, 10, 1)
+    """
+    return max(1, math.ceil(duration_seconds - CODEC_PADDING_SECONDS))

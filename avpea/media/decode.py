@@ -1,0 +1,245 @@
+"""Reads a `Clip` out of any file that FFmpeg reads, in one pass over the file.
+
+Time is the file's own clock, which starts at 0 even where the container's time stamps do not (MPEG-TS). Both
+tracks are placed on it by their time stamps, so sound that starts late stays in step with the picture.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
+from avpea.media.clip import Clip, MediaInfo, segments_in
+from avpea.media.container import (
+    BLACK_REMEDY,
+    SILENCE_REMEDY,
+    decoded,
+    duration_of,
+    opened,
+    packets,
+    picture_track,
+    pixel_aspect,
+    seconds_of,
+    sound_tracks,
+    tracks_of,
+    zero_seconds,
+)
+from avpea.media.picture import FramePicker, display_size
+from avpea.media.sound import Timeline
+
+__all__ = ["probe", "read"]
+
+SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
+WARM_UP_SECONDS = 1.0  # codecs with memory (AAC, MP3, Opus) need some sound before the first they get right
+INDEXED = {"mov", "matroska"}  # these tell where key frames are; elsewhere seeking is a guess
+TRUNCATED_SECONDS = 1.0  # less than this is a matter of how the last frame's duration is counted
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Tell what a file holds; decodes a single frame, because only that tells how the picture is turned.
+
+    Raises:
+        MediaError: The file is missing, empty or not media.
+    """
+    path = Path(path)
+    with opened(path) as container:
+        video, sounds = picture_track(container), sound_tracks(container)
+        height = width = 0
+        if video is not None:
+            height, width = video.height, video.width
+            frame = next((frame for packet in packets(container, video) for frame in decoded(packet)), None)
+            if isinstance(frame, VideoFrame):
+                height, width = display_size(frame, pixel_aspect(video))
+        first = sounds[0].codec_context if sounds else None
+        tracks = ([video] if video is not None else []) + list(sounds)
+        return MediaInfo(
+            duration_seconds=duration_of(container, path),
+            has_video=video is not None,
+            has_audio=bool(sounds),
+            width=width,
+            height=height,
+            fps=float(video.average_rate or 0) if video is not None else 0.0,
+            audio_rate_hz=first.sample_rate if first else 0,
+            audio_channels=first.layout.nb_channels if first else 0,
+            audio_tracks=len(sounds),
+            container=container.format.name.split(",")[0],
+            codecs=tuple(track.codec_context.name for track in tracks),
+        )
+
+
+def read(
+    path: str | Path,
+    *,
+    start_seconds: float = 0.0,
+    segments: int | None = None,
+    frame_size: tuple[int, int] | None = None,
+    missing_audio: Literal["error", "silence"] = "error",
+    missing_video: Literal["error", "black"] = "error",
+    audio_track: int = 0,
+) -> Clip:
+    """Read one frame and one second of sound for each segment of a video.
+
+    A track that ends before the last segment goes on with its last frame, or with silence. A file that is cut
+    off gives what decodes: with `segments=None`, so many segments as that fills.
+
+    Args:
+        path: A file in any container and codec that FFmpeg reads.
+        start_seconds: Where the first segment starts, on the file's clock.
+        segments: How many one-second segments; None reads to the end of the file (`segments_in`).
+        frame_size: Height and width that frames are squashed to (bicubic, antialiased); None keeps the size
+            that a player shows (upright, square pixels).
+        missing_audio: What to do with a file without sound: raise, or give digital silence.
+        missing_video: What to do with a file without a picture: raise, or give black frames (224 x 224 unless
+            `frame_size` says otherwise), each with the middle of its segment as time stamp.
+        audio_track: Which of several audio tracks, counted from 0.
+
+    Raises:
+        NoVideoTrack: The file has no picture and `missing_video` is "error".
+        NoAudioTrack: The file has no sound and `missing_audio` is "error", or no track `audio_track`.
+        MediaError: The file is missing, empty, not media or broken, or `start_seconds` is not in it.
+    """
+    path = Path(path)
+    _check_span(path, start_seconds, segments, frame_size)
+    with opened(path) as container:
+        duration = duration_of(container, path)
+        if start_seconds >= duration:
+            raise _after_end(path, start_seconds, duration)
+        tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
+        far = start_seconds >= SEEK_FROM_SECONDS and container.format.name.split(",")[0] in INDEXED
+        wanted = segments or segments_in(duration - start_seconds)
+        walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
+        found = walk.run(seek=far)
+    if not found:  # the index led past the start: read all that comes before instead
+        with opened(path) as container:
+            tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
+            walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
+            walk.run(seek=False)
+    walk.require(path, missing_audio, missing_video)
+    if walk.ended and walk.end_seconds + TRUNCATED_SECONDS < duration:
+        duration = walk.end_seconds
+        if start_seconds >= duration:
+            raise _after_end(path, start_seconds, duration)
+        wanted = segments or segments_in(duration - start_seconds)
+    frames, frame_seconds = walk.picker.finish(wanted)
+    return Clip(frames, frame_seconds, walk.timeline.finish(wanted), duration, start_seconds, path)
+
+
+class _Walk:
+    """One walk over the packets of the chosen tracks, until both have given what the segments need."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        video: VideoStream | None,
+        audio: AudioStream | None,
+        start_seconds: float,
+        segments: int,
+        frame_size: tuple[int, int] | None,
+    ) -> None:
+        self._container, self._video, self._audio = container, video, audio
+        self._zero = zero_seconds(container)
+        self._sought = False
+        self.picker = FramePicker(start_seconds, segments, frame_size, pixel_aspect(video))
+        self.timeline = Timeline(start_seconds, segments)
+        self.ended = False  # whether the file's end was reached
+        self._picture_end = -math.inf
+
+    @property
+    def end_seconds(self) -> float:
+        """Where the last picture or sound ends that was decoded."""
+        return max(self._picture_end, self.timeline.end_seconds)
+
+    def run(self, seek: bool) -> bool:
+        """Decode; False if seeking led to a place from which the first segments cannot be had."""
+        if seek and not self._seek():
+            return False
+        tracks = [track for track in (self._video, self._audio) if track is not None]
+        for packet in packets(self._container, *tracks):
+            if not self._waits_for(packet.stream):
+                continue
+            if not all(self._take(frame) for frame in decoded(packet)):
+                return False
+            if not any(self._waits_for(track) for track in tracks):
+                break
+        else:
+            self.ended = True
+        return not (self._sought and self._video is not None and self.picker.empty)
+
+    def require(self, path: Path, missing_audio: str, missing_video: str) -> None:
+        """Refuse tracks in which nothing decodes, unless they may be missing.
+
+        Raises:
+            MediaError: Nothing decodes, or nothing in a track that has to be there.
+        """
+        no_picture = self._video is not None and self.picker.empty
+        no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
+        if no_picture and (no_sound or self._audio is None):
+            raise MediaError(
+                path, "nothing in this file decodes; expected an intact video. Get the file anew."
+            )
+        if no_picture and missing_video == "error":
+            raise NoVideoTrack(path, f"no frame of the video track decodes. {BLACK_REMEDY}")
+        if no_sound and missing_audio == "error":
+            raise NoAudioTrack(path, f"nothing in the audio track decodes. {SILENCE_REMEDY}")
+
+    def _waits_for(self, track: Stream) -> bool:
+        return not (self.picker.done if track is self._video else self.timeline.done)
+
+    def _take(self, frame: VideoFrame | AudioFrame) -> bool:
+        """Hand a frame on; False if it is the first after seeking and is late or cannot stand alone."""
+        seconds = seconds_of(frame, self._zero)
+        if isinstance(frame, AudioFrame):
+            if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
+                return False
+            self.timeline.add(seconds, frame)
+            return True
+        seconds = max(self._picture_end, 0.0) if seconds is None else seconds
+        if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):
+            return False
+        self.picker.add(seconds, frame)
+        self._picture_end = max(self._picture_end, seconds + self._shown_seconds(frame))
+        return True
+
+    def _shown_seconds(self, frame: VideoFrame) -> float:
+        assert self._video is not None
+        told = float((frame.duration or 0) * (frame.time_base or 0))
+        return max(told, 1 / float(self._video.average_rate or 25))
+
+    def _seek(self) -> bool:
+        self._sought = True
+        track = self._audio if self._video is None else self._video
+        assert track is not None
+        assert track.time_base is not None
+        target = self.timeline.origin_seconds - WARM_UP_SECONDS + self._zero
+        try:
+            self._container.seek(int(target / float(track.time_base)), stream=track)
+        except FFmpegError:
+            return False
+        return True
+
+
+def _check_span(
+    path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None
+) -> None:
+    if not (math.isfinite(start_seconds) and start_seconds >= 0):
+        raise MediaError(path, f"start_seconds is {start_seconds}; expected 0 or more.")
+    if segments is not None and segments < 1:
+        raise MediaError(path, f"segments is {segments}; expected 1 or more, or None for the whole file.")
+    if frame_size is not None and min(frame_size) < 1:
+        raise MediaError(
+            path, f"frame_size is {frame_size}; expected a height and a width of at least 1 pixel."
+        )
+
+
+def _after_end(path: Path, start_seconds: float, duration: float) -> MediaError:
+    return MediaError(
+        path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier."
+    )

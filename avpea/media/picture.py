@@ -1,0 +1,135 @@
+"""From decoded frames, the one on show at the middle of each second: upright, RGB, at the asked size."""
+
+import struct
+
+import torch
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+__all__ = ["FramePicker", "display_size"]
+
+# Many containers round time stamps to the millisecond; a frame meant for 0.5 s must count as shown at 0.5 s.
+TIME_STAMP_ROUNDING_SECONDS = 1e-3
+BLACK_SIZE = (224, 224)  # of frames made up for a file without a picture: what most backbones take
+# swscale widens the bicubic kernel when it shrinks a picture, which is what antialiasing means. The other
+# flags ask for exact arithmetic, so that every machine gets the same pixels.
+SCALING = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+)
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """How to turn a coded frame upright: transpose it, then flip its rows, then its columns.
+
+    The display matrix tells: it sends the pixel at (x, y) to (a x + c y, b x + d y), with y pointing down.
+    Angles between quarter turns are rounded to the nearest.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return False, False, False
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, d < 0, a < 0
+    return True, b < 0, c < 0
+
+
+def display_size(frame: VideoFrame, pixel_aspect: float = 1.0) -> tuple[int, int]:
+    """Height and width in square pixels of a frame as a player shows it, upright."""
+    height, width = frame.height, max(1, round(frame.width * pixel_aspect))
+    return (width, height) if _orientation(frame)[0] else (height, width)
+
+
+class FramePicker:
+    """Keeps, of all frames in the order of showing, the one on show at the middle of each segment.
+
+    That is the last frame whose time stamp is not after the middle; before the first frame it is the first
+    one, and after the last frame the last one (a player holds it as well). Only chosen frames are converted
+    and kept.
+
+    Args:
+        start_seconds: Start of the first segment.
+        segments: How many segments to fill.
+        frame_size: Height and width to squash frames to; None keeps the display size of the first frame.
+        pixel_aspect: Width of a coded pixel by its height.
+    """
+
+    def __init__(
+        self,
+        start_seconds: float,
+        segments: int,
+        frame_size: tuple[int, int] | None,
+        pixel_aspect: float = 1.0,
+    ) -> None:
+        self._middles = [start_seconds + segment + 0.5 for segment in range(segments)]
+        self._frame_size = frame_size
+        self._pixel_aspect = pixel_aspect
+        self._reformatter = VideoReformatter()
+        self._shown: tuple[float, VideoFrame] | None = None
+        self._filled = 0
+        self._frames: Tensor | None = None
+        self._seconds = torch.zeros(segments, dtype=torch.float64)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no frame has come at all."""
+        return self._shown is None
+
+    @property
+    def done(self) -> bool:
+        """Whether every segment has its frame."""
+        return self._filled == len(self._middles)
+
+    @property
+    def first_middle(self) -> float:
+        """Seconds of the middle of the first segment."""
+        return self._middles[0]
+
+    def add(self, seconds: float, frame: VideoFrame) -> None:
+        """Take the next frame, shown from `seconds` on."""
+        while (
+            self._shown is not None
+            and not self.done
+            and self._middles[self._filled] < seconds - TIME_STAMP_ROUNDING_SECONDS
+        ):
+            self._fill()
+        self._shown = (seconds, frame)
+
+    def finish(
+        self, segments: int
+    ) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments"]]:
+        """Return `segments` frames and their time stamps; black ones at the middles if no frame came."""
+        if self._shown is None:
+            height, width = self._frame_size or BLACK_SIZE
+            black = torch.zeros((segments, height, width, 3), dtype=torch.uint8)
+            return black, torch.tensor(self._middles[:segments], dtype=torch.float64)
+        while self._filled < segments:
+            self._fill()
+        assert self._frames is not None
+        return self._frames[:segments], self._seconds[:segments]
+
+    def _fill(self) -> None:
+        assert self._shown is not None
+        seconds, frame = self._shown
+        index = self._filled
+        if index > 0 and self._frames is not None and self._seconds[index - 1] == seconds:
+            self._frames[index] = self._frames[index - 1]
+        else:
+            pixels = self._upright(frame)
+            if self._frames is None:
+                self._frames = torch.empty((len(self._middles), *pixels.shape), dtype=torch.uint8)
+            self._frames[index] = pixels
+        self._seconds[index] = seconds
+        self._filled += 1
+
+    def _upright(self, frame: VideoFrame) -> UInt8[Tensor, "height width 3"]:
+        self._frame_size = self._frame_size or display_size(frame, self._pixel_aspect)
+        transpose, flip_rows, flip_columns = _orientation(frame)
+        height, width = reversed(self._frame_size) if transpose else self._frame_size
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)
+        pixels = torch.from_numpy(small.to_ndarray())
+        pixels = pixels.transpose(0, 1) if transpose else pixels
+        flipped = [axis for axis, flip in enumerate((flip_rows, flip_columns)) if flip]
+        return pixels.flip(flipped) if flipped else pixels

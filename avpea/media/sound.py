@@ -1,0 +1,128 @@
+"""From decoded audio of any rate and layout, a mono 16 kHz waveform that lies exactly on the file's clock."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from jaxtyping import Float
+from torch import Tensor
+
+from avpea.media.clip import SAMPLE_RATE_HZ
+
+__all__ = ["Timeline"]
+
+Samples = np.ndarray[Any, np.dtype[Any]]  # rows are planes
+
+# Time stamps that stray less than this are rounding (Matroska and FLV write milliseconds) and the samples
+# simply follow one another; more is a hole or an overlap. Shorter than the shortest common packet (20 ms).
+JITTER_SECONDS = 0.015
+# Sound before and after the asked span that the resampler's filter sees, so that a part of a file sounds as
+# it does in the whole.
+MARGIN_SECONDS = 1
+# The default downmix adds channels up beyond 1 for float samples; normalised, stereo becomes its mean.
+DOWNMIX = {"rematrix_maxval": "1.0"}
+
+
+class Timeline:
+    """Collects the sound of `[start_seconds, start_seconds + seconds)`; holes are silent, overlaps dropped.
+
+    The resampler always starts on a whole second of the file's clock, where its phase is the same for every
+    rate, so a window of a file gets the same samples as the whole file does.
+    """
+
+    def __init__(self, start_seconds: float, seconds: int) -> None:
+        self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
+        self._skip = round((start_seconds - self.origin_seconds) * SAMPLE_RATE_HZ)
+        self._stop_seconds = start_seconds + seconds + MARGIN_SECONDS
+        self._resampler: AudioResampler | None = None
+        self._setup: tuple[str, str, int] | None = None
+        self._first_seconds = float(self.origin_seconds)  # where the input of the present resampler starts
+        self._next = 0  # index of the input sample that would follow, counted from there
+        self._chunks: list[Samples] = []
+        self.end_seconds = -math.inf  # of the last sample that has come
+
+    @property
+    def empty(self) -> bool:
+        """Whether no sample has come at all."""
+        return self.end_seconds == -math.inf
+
+    @property
+    def done(self) -> bool:
+        """Whether all the sound asked for has come."""
+        return self.end_seconds >= self._stop_seconds
+
+    def add(self, seconds: float | None, frame: AudioFrame) -> None:
+        """Take the next samples, which start at `seconds`, or right after the last ones if that is None."""
+        rate = frame.sample_rate
+        setup = (frame.format.name, frame.layout.name, rate)
+        if setup != self._setup:
+            self._restart(setup)
+        index = self._next if seconds is None else round((seconds - self._first_seconds) * rate)
+        hole = index - self._next
+        if abs(hole) <= JITTER_SECONDS * rate and self._next > 0:
+            hole, index = 0, self._next
+        self.end_seconds = max(self.end_seconds, self._first_seconds + (index + frame.samples) / rate)
+        if hole > 0:
+            limit = math.ceil((self._stop_seconds - self._first_seconds) * rate) - self._next
+            self._push_silence(frame, min(hole, limit))
+        elif hole < 0:
+            if -hole >= frame.samples:
+                return
+            frame = _slice(frame, -hole)
+        self._push(frame)
+
+    def finish(self, segments: int) -> Float[Tensor, "samples"]:
+        """Return the waveform of the first `segments` seconds, silent where the sound has ended."""
+        self._flush()
+        samples = segments * SAMPLE_RATE_HZ
+        sound = np.concatenate([np.zeros(0, np.float32), *self._chunks])[self._skip : self._skip + samples]
+        waveform = torch.zeros(samples)
+        waveform[: len(sound)] = torch.from_numpy(sound).clamp(-1, 1)
+        return waveform
+
+    def _push(self, frame: AudioFrame) -> None:
+        assert self._resampler is not None
+        self._next += frame.samples
+        frame.pts = None  # the samples are in place already; the resampler only has to keep counting
+        self._chunks += [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
+
+    def _push_silence(self, like: AudioFrame, samples: int) -> None:
+        values = like.to_ndarray()
+        level = 128 if like.format.name.startswith("u8") else 0  # unsigned samples rest in their middle
+        while samples > 0:
+            count = min(samples, like.sample_rate)
+            self._push(_frame(np.full((len(values), count * _step(like)), level, values.dtype), like))
+            samples -= count
+
+    def _restart(self, setup: tuple[str, str, int]) -> None:
+        """Start a resampler: for the first frame, and where a broadcast changes its rate or layout."""
+        if self._setup is not None:
+            self._flush()
+            self._first_seconds = self.origin_seconds + sum(map(len, self._chunks)) / SAMPLE_RATE_HZ
+        self._setup, self._next = setup, 0
+        self._resampler = AudioResampler(
+            "fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX
+        )
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._chunks += [part.to_ndarray()[0] for part in self._resampler.resample(None)]
+        self._resampler = None
+
+
+def _step(frame: AudioFrame) -> int:
+    """Array columns that one sample takes: interleaved channels lie in one row."""
+    return 1 if frame.format.is_planar else frame.layout.nb_channels
+
+
+def _slice(frame: AudioFrame, first: int) -> AudioFrame:
+    return _frame(np.ascontiguousarray(frame.to_ndarray()[:, first * _step(frame) :]), frame)
+
+
+def _frame(samples: Samples, like: AudioFrame) -> AudioFrame:
+    frame = AudioFrame.from_ndarray(samples, format=like.format.name, layout=like.layout.name)
+    frame.sample_rate = like.sample_rate
+    return frame

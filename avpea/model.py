@@ -1,0 +1,137 @@
+"""The whole model: pixels and log-mels of a batch to the task's output, and nothing that trains except adapters and head."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from avpea import backbones, registry
+from avpea.adapters._base import Adapter
+from avpea.backbones import Backbone
+from avpea.encoder import DualStreamEncoder, Streams
+from avpea.experiment import AudioConfig, Experiment
+
+__all__ = ["AVModel", "build"]
+
+
+class AVModel(nn.Module):
+    """Dual-stream encoder and task.
+
+    Args:
+        encoder: Frozen backbone with adapters.
+        task: Turns both token streams into an output; holds the trained head.
+        audio: How a log-mel becomes an image.
+    """
+
+    def __init__(self, encoder: DualStreamEncoder, task: nn.Module, audio: AudioConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.task = task
+        self.audio = audio
+
+    def forward(
+        self,
+        frames: UInt8[Tensor, "batch segments height width 3"],
+        log_mel: Float[Tensor, "batch segments rows mel_bins"],
+    ) -> Any:
+        """The task's output for a batch of videos, as the sample cache holds them."""
+        tokens = self.encode(frames, log_mel)
+        backbone = self.encoder.backbone
+        return self.task(
+            tokens.visual,
+            tokens.audio,
+            segments=frames.shape[1],
+            num_prefix_tokens=backbone.num_prefix_tokens,
+            has_cls=backbone.has_cls,
+        )
+
+    def encode(
+        self,
+        frames: UInt8[Tensor, "batch segments height width 3"],
+        log_mel: Float[Tensor, "batch segments rows mel_bins"],
+    ) -> Streams:
+        """Tokens of both streams, one image for each second, in float32 at least."""
+        tokens = self.encoder(*self.pixels(frames, log_mel))
+        wide = torch.promote_types(tokens.visual.dtype, torch.float32)
+        return Streams(tokens.visual.to(wide), tokens.audio.to(wide))
+
+    def pixels(
+        self,
+        frames: UInt8[Tensor, "batch segments height width 3"],
+        log_mel: Float[Tensor, "batch segments rows mel_bins"],
+    ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images 3 mel_rows mel_columns"]]:
+        """Normalised images of both streams (batch and segments flattened), in the backbone's type."""
+        backbone = self.encoder.backbone
+        dtype = next(backbone.parameters()).dtype
+        mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
+        images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
+        return ((images - mean) / std).to(dtype), sounds.to(dtype)
+
+    def trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Adapters (found by their type) and the task's head, with stable names: what a checkpoint holds."""
+        for name, module in self.encoder.named_modules():
+            if isinstance(module, Adapter):
+                yield f"adapters.{name.removeprefix('beside.')}", module
+        yield "head", self.task
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Weights and buffers (BatchNorm statistics) of adapters and head; never the backbone's."""
+        return {
+            f"{prefix}.{key}": value
+            for prefix, module in self.trained_modules()
+            for key, value in module.state_dict().items()
+        }
+
+    def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the adapters and of the head."""
+        groups: dict[str, list[nn.Parameter]] = {"adapters": [], "head": []}
+        for name, module in self.trained_modules():
+            groups[name.partition(".")[0]].extend(module.parameters())
+        return groups
+
+    def half_precision(self) -> "AVModel":
+        """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' type."""
+        self.encoder.backbone.to(torch.bfloat16)
+        return self
+
+
+def log_mel_image(
+    log_mel: Float[Tensor, "images rows mel_bins"], config: AudioConfig, image_size: int
+) -> Float[Tensor, "images 3 height width"]:
+    """A normalised log-mel as an image with three equal channels, rows are time and columns are mel bins.
+
+    `image` resizes it to the frame's size (as many tokens in both streams); `native` pads with zeros or cuts
+    it to `native_frames` rows, as LAVISH does.
+    """
+    image = ((log_mel - config.mean) / (2 * config.std))[:, None]
+    if config.layout == "native":
+        missing = config.native_frames - image.shape[2]
+        image = F.pad(image, (0, 0, 0, missing)) if missing > 0 else image[:, :, : config.native_frames]
+    elif image.shape[2:] != (image_size, image_size):
+        image = F.interpolate(
+            image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True
+        )
+    return image.expand(-1, 3, -1, -1)
+
+
+def build(
+    experiment: Experiment, num_classes: int, backbone: Backbone | None = None
+) -> AVModel:
+    """The model of an experiment, with new adapters and a new head, initialised from the global generator.
+
+    Args:
+        experiment: Names backbone, adapter, head and task.
+        num_classes: Event categories, background not counted.
+        backbone: One that is already built, to share it; otherwise built from the experiment.
+
+    Raises:
+        ExperimentError, WeightsError: A name is unknown, or the weights cannot be had.
+    """
+    frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+    encoder = DualStreamEncoder(frozen, experiment.adapter, experiment.audio.positions)
+    head = registry.load("head", experiment.head.name)(frozen.dim, num_classes)
+    return AVModel(encoder, registry.load("task", experiment.task)(head), experiment.audio)

@@ -1,0 +1,132 @@
+"""A run's folder: experiment, metrics, skipped videos, TensorBoard events, checkpoint and training state."""
+
+import json
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avpea.checkpoint import MODEL_FILE, STATE_FILE
+from avpea.errors import CheckpointError
+from avpea.experiment import Experiment
+
+__all__ = ["RunFolder", "StopRequest"]
+
+# Options that may change between the two halves of an interrupted run without changing its result.
+_FREE = {"data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights"}
+
+
+class RunFolder:
+    """The files of one training run.
+
+        experiment.yaml     the whole configuration
+        metrics.jsonl       one line for each epoch
+        skipped.json        videos that were left out, with the reason
+        tensorboard/        the same figures for TensorBoard
+        model.safetensors   adapters and head of the best epoch
+        state.safetensors   what an interrupted training needs to go on
+
+    Args:
+        path: The folder; made if it is not there.
+        experiment: What is to run in it.
+
+    Raises:
+        CheckpointError: The folder holds a run of another experiment, or something else.
+    """
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        self.path = path
+        self.model = path / MODEL_FILE
+        self.state = path / STATE_FILE
+        self._metrics = path / "metrics.jsonl"
+        known = path / "experiment.yaml"
+        if known.is_file():
+            changed = _differences(yaml.safe_load(known.read_text(encoding="utf-8")), experiment.to_dict())
+            if changed:
+                raise CheckpointError(
+                    f"{path} holds a run with other settings ({'; '.join(changed[:4])}); choose another folder with "
+                    f"--run, or remove this one."
+                )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise CheckpointError(f"{path} is not empty and not a run folder; choose another one with --run.")
+        path.mkdir(parents=True, exist_ok=True)
+        known.write_text(experiment.to_yaml(), encoding="utf-8")
+
+    def write_skipped(self, broken: Mapping[str, str]) -> None:
+        """List the videos that were left out, with the reason for each."""
+        (self.path / "skipped.json").write_text(json.dumps(dict(broken), indent=2), encoding="utf-8")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines written so far, one for each finished epoch."""
+        if not self._metrics.is_file():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").splitlines()]
+
+    def forget_after(self, epochs: int) -> None:
+        """Drop the lines of epochs that the saved state does not know of: they will be trained again."""
+        kept = []
+        for line in self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.is_file() else []:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                break  # a line cut short by the interruption
+            if record["epoch"] <= epochs:
+                kept.append(line)
+        self._metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append an epoch's figures to `metrics.jsonl` and to TensorBoard."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+        with SummaryWriter(str(self.path / "tensorboard")) as writer:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(name, value, record["epoch"])
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in _differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        ]
+    name = prefix.removesuffix(".")
+    return [] if old == new or name in _FREE else [f"{name} is {old}, not {new}"]
+
+
+class StopRequest:
+    """Turns the first Ctrl-C into a request that is obeyed between two steps; the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: Any = None
+
+    def __enter__(self) -> "StopRequest":
+        # Signals belong to the main thread; elsewhere the caller decides how to stop.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def obey(self) -> None:
+        """Stop here if that was asked for.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        if self.requested:
+            raise KeyboardInterrupt

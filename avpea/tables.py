@@ -1,0 +1,64 @@
+"""What a person reads on the terminal: tables of parameters, of an evaluation, of a prediction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["comparison", "evaluation", "paper", "parameters", "prediction"]
+
+
+def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    # A pipe has no width: as wide as the table wants, so that no column is cut.
+    console = Console()
+    Console(width=None if console.is_terminal else 160).print(table)
+
+
+def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
+    """Segment accuracy, accuracy of each class and, if wanted, the confusion matrix."""
+    metrics = result.metrics
+    print(f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % ({metrics['videos']} videos)")
+    print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
+    if metrics["skipped"]:
+        print(f"{len(metrics['skipped'])} videos were skipped:")
+        print("\n".join(f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10]))
+    table = _table("", ["class", "segment accuracy", "segments"])
+    names = list(metrics["per_class_accuracy"])
+    for name, row in zip(names, metrics["confusion_matrix"], strict=True):
+        accuracy = metrics["per_class_accuracy"][name]
+        table.add_row(name, "-" if accuracy is None else f"{100 * accuracy:.1f} %", str(sum(row)))
+    _show(table)
+    if confusion:
+        table = _table("Confusion: rows are annotated, columns answered", ["", *names])
+        for name, row in zip(names, metrics["confusion_matrix"], strict=True):
+            table.add_row(name, *("·" if count == 0 else str(count) for count in row))
+        Console(width=40 + 12 * len(names)).print(table)
+
+
+def prediction(found: Any) -> None:
+    """The timeline of a video: label, from, to, confidence."""
+    print(f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}")
+    if not found.events:
+        print("Nothing that the model knows was seen and heard together.")
+        return
+    table = _table("", ["label", "from", "to", "confidence"])
+    for event in found.events:
+        table.add_row(event.label, f"{event.start_seconds:.0f} s", f"{event.end_seconds:.0f} s", f"{event.confidence:.2f}")
+    _show(table)
+
+
+def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table of text cells."""
+    table = _table(title, columns)
+    for row in rows:
+        table.add_row(*row)
+    _show(table)

@@ -1,0 +1,208 @@
+"""Train: one visible loop for every task, adapter, backbone and data set."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avpea import checkpoint
+from avpea.data import Sample
+from avpea.device import choose_precision
+from avpea.errors import TrainingError
+from avpea.evaluate import infer, prepare
+from avpea.experiment import Experiment, TrainConfig
+from avpea.model import AVModel, build
+from avpea.progress import progress_bar
+from avpea.run import RunFolder, StopRequest
+
+__all__ = ["TrainResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run is, and what its chosen epoch reached on the split that chose it."""
+
+    run: Path
+    best: dict[str, Any]
+    epochs: list[dict[str, Any]]
+
+
+@dataclass
+class Position:
+    """How far a run has come; with weights, optimiser and random numbers it is the whole saved state."""
+
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished batches of the epoch that runs
+    step: int = 0  # optimiser steps
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)  # of the running epoch's losses, over videos
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+def train(experiment: Experiment, run: str | Path, *, progress: bool = True) -> TrainResult:
+    """Train an experiment in a run folder, going on where an earlier call was interrupted.
+
+    A resumed run ends in the same weights, bit for bit, as one that was never interrupted (on the same
+    machine with as many threads).
+
+    Args:
+        experiment: What to train.
+        run: Folder of the run; `avpea.run.RunFolder` lists what it holds.
+        progress: Show progress bars on stderr.
+
+    Raises:
+        ExperimentError, DataError, WeightsError, CheckpointError: As the parts say.
+        TrainingError: The loss is not finite; the last good state is kept.
+        KeyboardInterrupt: Ctrl-C; the state at the last optimiser step is saved first.
+    """
+    folder = RunFolder(Path(run), experiment)
+    return _Training(experiment, folder, progress).run()
+
+
+class _Training:
+    def __init__(self, experiment: Experiment, folder: RunFolder, progress: bool) -> None:
+        from lightning.fabric import Fabric
+
+        self.experiment, self.folder, self.progress = experiment, folder, progress
+        self.config = config = experiment.train
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.annotations, self.cache, self.samples, report = prepare(
+            experiment, list(dict.fromkeys(["train", config.select_on])), progress
+        )
+        folder.write_skipped(report.broken)
+        torch.manual_seed(config.seed)
+        self.fabric = Fabric(accelerator=config.device, devices=1)
+        self.model = build(experiment, len(self.annotations.class_names)).to(self.fabric.device)
+        if choose_precision(config.precision, self.fabric.device) == "bf16":
+            self.model.half_precision()
+        self.optimizer = make_optimizer(self.model, config)
+        self.position = Position()
+        if folder.state.is_file():
+            self.position = Position(**checkpoint.load_state(folder.state, self.model, self.optimizer))
+        folder.forget_after(self.position.epoch)
+
+    def run(self) -> TrainResult:
+        """Train to the last epoch; after each one evaluate, keep the best and save the state."""
+        position, chosen = self.position, self.config.select_on
+        with StopRequest() as stop:
+            while position.epoch < self.config.epochs:
+                started = time.perf_counter()
+                losses = self.train_epoch(stop)
+                result = infer(
+                    self.model, self.cache, self.samples[chosen], self.annotations.class_names, self.config.batch_size
+                )
+                position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
+                position.seconds += time.perf_counter() - started
+                accuracy = result.metrics["segment_accuracy"]
+                if accuracy > position.best.get("segment_accuracy", -1.0):
+                    position.best = {"epoch": position.epoch, "selected_on": chosen, "segment_accuracy": accuracy}
+                    self.save_model(position.best)
+                record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
+                self.folder.log({**record, f"{chosen}/segment_accuracy": accuracy})
+                self.save_state()
+        return TrainResult(self.folder.path, position.best, self.folder.metrics())
+
+    def train_epoch(self, stop: StopRequest) -> dict[str, float]:
+        """One pass over the training videos, from `position.batch` on; answers the mean of each loss."""
+        position, config, samples = self.position, self.config, self.samples["train"]
+        batches = epoch_batches(len(samples), config, position.epoch)
+        saved = time.monotonic()
+        title, done = f"Epoch {position.epoch + 1}/{config.epochs}", sum(map(len, batches[: position.batch]))
+        self.model.train()
+        with progress_bar(title, len(samples), shown=self.progress, done=done) as advance:
+            while position.batch < len(batches):
+                together = batches[position.batch : position.batch + config.accumulate]
+                loss = self.step([[samples[i] for i in indices] for indices in together], len(batches))
+                position.batch += len(together)
+                advance(sum(map(len, together)), f"loss {loss:.3f}")
+                overdue = 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved
+                if stop.requested or overdue:
+                    self.save_state()
+                    saved = time.monotonic()
+                    stop.obey()
+        return {f"train/{name}": value / len(samples) for name, value in position.sums.items()}
+
+    def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
+        """One optimiser step over one batch or, with accumulation, several; answers the mean loss."""
+        position, videos, mean = self.position, sum(map(len, together)), 0.0
+        for some in together:
+            batch = self.cache.batch(some).to(self.fabric.device)
+            loss, terms = self.model.task.loss(self.model(batch.frames, batch.log_mel), batch.labels)
+            share = len(some) / videos  # by videos, so that a smaller last batch weighs what it holds
+            mean += loss.item() * share
+            if not math.isfinite(mean):
+                raise TrainingError(self._not_finite(mean))
+            self.fabric.backward(loss * share)
+            for name, value in {"loss": loss, **terms}.items():
+                position.sums[name] = position.sums.get(name, 0.0) + value.item() * len(some)
+        factor = rate_factor(self.config, position.step, math.ceil(batches_in_epoch / self.config.accumulate))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+            if self.config.clip_norm:
+                nn.utils.clip_grad_norm_(group["params"], self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        position.step += 1
+        return mean
+
+    def save_model(self, results: dict[str, Any]) -> None:
+        checkpoint.save_model(
+            self.folder.model, self.model, self.experiment, self.annotations.class_names, results
+        )
+
+    def save_state(self) -> None:
+        if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run
+            self.save_model({"epoch": self.position.epoch, "selected_on": None})
+        checkpoint.save_state(self.folder.state, self.model, self.optimizer, vars(self.position))
+
+    def _not_finite(self, loss: float) -> str:
+        rate, position = self.config.learning_rate, self.position
+        return (
+            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, at learning rate {rate:g}. "
+            f"{self.folder.path} keeps the last good state; try a lower --train.learning_rate (for example "
+            f"{rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a new run."
+        )
+
+
+def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.Adam:
+    """Adam over adapters and head only; BatchNorm statistics move once for each optimiser step.
+
+    With accumulation a step sees `accumulate` batches: each then moves the running statistics by
+    1 - (1 - momentum)^(1 / accumulate), so that together they move them as far as one batch would.
+    """
+    rates = {"adapters": config.learning_rate, "head": config.head_learning_rate or config.learning_rate}
+    groups = [
+        {"params": parameters, "lr": rates[name], "base_lr": rates[name]}
+        for name, parameters in model.trained_parameters().items()
+        if parameters
+    ]
+    for _, trained in model.trained_modules():
+        for module in trained.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+                module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
+    return torch.optim.Adam(groups)
+
+
+def epoch_batches(videos: int, config: TrainConfig, epoch: int) -> list[list[int]]:
+    """Indices of the videos in each batch: an order of its own for each seed and epoch, whatever ran before."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    order = torch.randperm(videos, generator=generator).tolist()
+    return [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
+
+
+def rate_factor(config: TrainConfig, step: int, steps_in_epoch: int) -> float:
+    """What the learning rate is multiplied by at an optimiser step, counted from 0."""
+    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    match config.schedule:
+        case "constant":
+            return warmup
+        case "cosine":
+            return warmup * 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_in_epoch)))
+        case "step":
+            return warmup * float(config.gamma ** (step // steps_in_epoch // config.step_epochs))

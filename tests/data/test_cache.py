@@ -1,0 +1,351 @@
+"""The sample cache: resumable, safe with several processes, rebuilt when what made an entry changes."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from crash_factory import die_on_three
+from media_factory import make_video, numbered
+
+from avpea.data import _work
+from avpea.data import cache as cache_module
+from avpea.data.cache import SampleCache, sample_from_clip
+from avpea.data.dataset import Sample
+from avpea.errors import DataError, MediaError
+from avpea.experiment import AudioConfig, DataConfig
+from avpea.media import log_mel
+from avpea.media import read as read_media
+
+AUDIO = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Ten two-second videos and one that is no video."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(10):
+        options = {
+            "size": (48, 32),
+            "audio_hz": 16_000,
+            "audio_layout": "mono",
+            "tone_hz": 200.0 + 50 * number,
+        }
+        make_video(folder / f"v{number}.mp4", seconds=2, fps=5, **options)
+    (folder / "broken.mp4").write_bytes(b"this is no video at all")
+    return folder
+
+
+def sample(video, key=None, **changes):
+    values = {"start_seconds": 0.0, "segments": 2, "labels": (0, 1), "split": "train", **changes}
+    return Sample(key=key or video.stem, video_id=video.stem, video=video, **values)
+
+
+def samples(videos, count=10):
+    return [sample(videos / f"v{number}.mp4") for number in range(count)]
+
+
+def make_cache(folder, audio=AUDIO, side=SIDE, **changes):
+    return SampleCache(DataConfig(cache=str(folder), segments=2, **{"workers": 0, **changes}), audio, side)
+
+
+def entries(cache):
+    return sorted(cache.folder.rglob("*.safetensors"))
+
+
+# --- what an entry holds
+
+
+def test_entry_equals_the_clip(videos, tmp_path):
+    cache, first = make_cache(tmp_path), samples(videos)[3]
+    entry = cache.read(first)
+    clip = read_media(first.video, segments=2, frame_size=(SIDE, SIDE))
+    assert entry["frames"].dtype == torch.uint8
+    assert torch.equal(entry["frames"], clip.frames)
+    assert entry["log_mel"].dtype == torch.float32
+    assert entry["log_mel"].shape == (2, 1 + (16_000 - 400) // 320, 16)
+    centred = clip.waveform - clip.waveform.mean()
+    for second in range(2):
+        expected = log_mel(centred[16_000 * second : 16_000 * (second + 1)], mel_bins=16, frame_shift_ms=20.0)
+        torch.testing.assert_close(entry["log_mel"][second], expected)
+    (path,) = entries(cache)
+    assert path == cache.path(first)
+    assert path.parent.name == path.name[:2]
+
+
+def test_a_constant_offset_of_the_waveform_changes_nothing(videos):
+    clip = read_media(videos / "v1.mp4", frame_size=(SIDE, SIDE))
+    shifted = dataclasses.replace(clip, waveform=clip.waveform + 0.25)
+    (_, plain), (_, other) = (sample_from_clip(c, AUDIO) for c in (clip, shifted))
+    torch.testing.assert_close(plain, other, atol=0.05, rtol=0)
+
+
+def test_a_window_later_in_the_file(videos, tmp_path):
+    cache, late = make_cache(tmp_path), sample(videos / "v0.mp4", start_seconds=1.0, segments=1, labels=(0,))
+    whole, part = cache.read(samples(videos)[0]), cache.read(late)
+    assert torch.equal(part["frames"][0], whole["frames"][1])
+    assert len(entries(cache)) == 2
+
+
+def test_batch(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    batch = cache.batch(samples(videos)[:3])
+    assert len(batch) == 3
+    assert batch.keys == ("v0", "v1", "v2")
+    assert batch.frames.shape == (3, 2, SIDE, SIDE, 3)
+    assert batch.log_mel.shape == (3, 2, 49, 16)
+    assert batch.labels.tolist() == [[0, 1]] * 3
+    moved = batch.to("meta")
+    assert moved.frames.is_meta
+    assert moved.log_mel.is_meta
+    assert moved.labels.is_meta
+    assert moved.keys == batch.keys
+
+
+def test_log_mel_statistics(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    mean, std = cache.log_mel_statistics(samples(videos)[:4])
+    values = cache.batch(samples(videos)[:4]).log_mel.double()
+    assert mean == pytest.approx(values.mean().item(), abs=1e-9)
+    assert std == pytest.approx(values.std(correction=0).item(), abs=1e-9)
+    with pytest.raises(DataError, match="no samples"):
+        cache.log_mel_statistics([])
+
+
+# --- filling
+
+
+def test_fill_decodes_once_and_resumes(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    assert cache.fill(samples(videos)[:4], progress=False).decoded == 4
+    report = cache.fill(samples(videos)[:7], progress=False)
+    assert (report.decoded, report.broken) == (3, {})
+    assert report.ready == tuple(samples(videos)[:7])
+    assert cache.fill(samples(videos)[:7], progress=False).decoded == 0
+    assert len(entries(cache)) == 7
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert (cache.folder / "settings.json").is_file()
+
+
+def test_rows_of_one_video_share_an_entry(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    two = [sample(videos / "v0.mp4", "a"), sample(videos / "v0.mp4", "b", labels=(2, 2))]
+    report = cache.fill(two, progress=False)
+    assert (report.decoded, len(report.ready)) == (1, 2)
+
+
+def test_fill_with_processes(videos, tmp_path):
+    cache = make_cache(tmp_path, workers=2)
+    asked = [*samples(videos), sample(videos / "broken.mp4")]
+    report = cache.fill(asked, progress=False)
+    assert report.decoded == 10
+    assert list(report.broken) == ["broken"]
+    assert torch.equal(cache.read(asked[0])["frames"], make_cache(tmp_path / "b").read(asked[0])["frames"])
+
+
+def test_broken_and_missing_videos_are_reported_with_reasons(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    gone = sample(videos / "gone.mp4")
+    twice = [sample(videos / "broken.mp4", "x"), sample(videos / "broken.mp4", "y")]
+    asked = [twice[0], gone, samples(videos)[0], twice[1]]
+    report = cache.fill(asked, progress=False)
+    assert report.ready == (samples(videos)[0],)
+    assert list(report.broken) == ["x", "gone", "y"]
+    assert "gone.mp4: the video cannot be read: No such file" in report.broken["gone"]
+    assert report.broken["x"] == report.broken["y"]
+    assert "broken.mp4" in report.broken["x"]
+    for bad in (gone, twice[0]):
+        with pytest.raises(MediaError, match=bad.video.name):
+            cache.read(bad)
+
+
+def test_strict_refuses_with_the_first_ones_and_the_count(videos, tmp_path):
+    cache = make_cache(tmp_path, strict=True)
+    asked = [samples(videos)[0], *(sample(videos / f"gone{number}.mp4") for number in range(7))]
+    with pytest.raises(DataError) as error:
+        cache.fill(asked, progress=False)
+    text = str(error.value)
+    assert "7 of 8 samples cannot be used" in text
+    assert "gone0.mp4" in text
+    assert "gone5.mp4" not in text
+    assert "and 2 more" in text
+
+
+def test_missing_sound_is_an_error_or_silence(videos, tmp_path):
+    make_video(tmp_path / "mute.mp4", seconds=2, fps=5, size=(48, 32), audio_hz=None)
+    mute = sample(tmp_path / "mute.mp4")
+    strict, lenient = make_cache(tmp_path / "c"), make_cache(tmp_path / "c", missing_audio="silence")
+    assert list(lenient.fill([mute], progress=False).broken) == []
+    assert list(strict.fill([mute], progress=False).broken) == ["mute"]
+    assert lenient.read(mute)["log_mel"].unique().numel() == 1
+
+
+def test_a_file_that_ends_early_is_padded_and_reported(videos, tmp_path):
+    cache, first = make_cache(tmp_path), samples(videos)[0]
+    longer = sample(videos / "v1.mp4", segments=5, labels=(0,) * 5)
+    for _ in range(2):
+        report = cache.fill([first, longer], progress=False)
+        assert list(report.padded) == ["v1"]
+        assert "ends at 2.0 s; 3 of 5 segments are padding" in report.padded["v1"]
+    assert torch.equal(cache.read(longer)["frames"][4], cache.read(longer)["frames"][2])
+
+
+def test_progress_goes_to_stderr(videos, tmp_path, capfd):
+    make_cache(tmp_path).fill(samples(videos)[:2])
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Decoding videos" in captured.err
+    assert "2/2" in captured.err
+
+
+# --- what makes an entry old
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side": 32},
+        {"audio": AudioConfig(mel_bins=20, frame_shift_ms=20.0)},
+        {"audio": AudioConfig(mel_bins=16, frame_shift_ms=10.0)},
+        {"missing_video": "black"},
+    ],
+)
+def test_other_settings_make_other_entries(videos, tmp_path, change):
+    first = samples(videos)[0]
+    assert make_cache(tmp_path).fill([first], progress=False).decoded == 1
+    assert make_cache(tmp_path, **change).fill([first], progress=False).decoded == 1
+    assert make_cache(tmp_path).fill([first], progress=False).decoded == 0
+
+
+def test_normalisation_does_not_touch_the_cache(tmp_path):
+    other = dataclasses.replace(AUDIO, mean=0.0, std=1.0, layout="native")
+    assert make_cache(tmp_path).folder == make_cache(tmp_path, audio=other).folder
+
+
+def test_an_edited_video_is_decoded_again(tmp_path):
+    options = {"seconds": 2, "fps": 5, "size": (48, 32), "audio_hz": 16_000}
+    video = make_video(tmp_path / "v.mp4", **options)
+    cache = make_cache(tmp_path / "cache")
+    before = cache.read(sample(video))["frames"]
+    make_video(video, **options, picture=lambda number, size: 255 - numbered(number, size))
+    os.utime(video, ns=(1, 1))
+    assert cache.fill([sample(video)], progress=False).decoded == 1
+    assert not torch.equal(cache.read(sample(video))["frames"], before)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another shape"])
+def test_a_damaged_entry_is_rebuilt(videos, tmp_path, damage):
+    cache, first = make_cache(tmp_path), samples(videos)[0]
+    good = {name: value.clone() for name, value in cache.read(first).items()}
+    path = cache.path(first)
+    other = make_cache(tmp_path / "other", side=8)
+    other.read(first)
+    content = {
+        "truncated": path.read_bytes()[:-100],
+        "empty": b"",
+        "text": b"x" * 500,
+        "another shape": other.path(first).read_bytes(),
+    }[damage]
+    path.write_bytes(content)
+    assert torch.equal(cache.read(first)["frames"], good["frames"])
+    path.write_bytes(content)
+    assert cache.fill([first], progress=False).decoded == 1
+    assert torch.equal(cache.read(first)["log_mel"], good["log_mel"])
+
+
+# --- several processes, kills and full disks
+
+FILL = """
+    import sys, time
+    from pathlib import Path
+    from avpea.data.cache import SampleCache
+    from avpea.data.dataset import Sample
+    from avpea.experiment import AudioConfig, DataConfig
+
+    videos, cache, slow = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, (0, 1), "train") for n in range(10)]
+    audio = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
+    store = SampleCache(DataConfig(cache=cache, segments=2, workers=0), audio, 24)
+    make = store._make
+    store._make = lambda *job: (time.sleep(slow), make(*job))
+    print(store.fill(asked, progress=False).decoded)
+"""
+
+
+def start_filling(videos, folder, slow):
+    command = [sys.executable, "-c", textwrap.dedent(FILL), str(videos), str(folder), str(slow)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_fill_one_cache(videos, tmp_path):
+    both = [start_filling(videos, tmp_path, 0.02) for _ in range(2)]
+    decoded = [int(process.communicate(timeout=60)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(decoded) >= 10
+    cache = make_cache(tmp_path)
+    assert len(entries(cache)) == 10
+    assert cache.fill(samples(videos), progress=False).decoded == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_killed_run_goes_on_where_it_stopped(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    process = start_filling(videos, tmp_path, 0.3)
+    while len(entries(cache)) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    there = len(entries(cache))
+    assert 2 <= there < 10
+    assert cache.fill(samples(videos), progress=False).decoded == 10 - there
+
+
+def test_leftovers_of_killed_runs_are_removed(videos, tmp_path):
+    cache = make_cache(tmp_path)
+    cache.read(samples(videos)[0])
+    old, new = (entries(cache)[0].parent / name for name in (".old.tmp", ".new.tmp"))
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    cache.fill(samples(videos)[:1], progress=False)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_cache_that_cannot_be_written(videos, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be written .*--data\.cache"):
+        make_cache(tmp_path / "file").fill(samples(videos)[:1], progress=False)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache_module, "save_file", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        make_cache(tmp_path / "cache").fill(samples(videos)[:1], progress=False)
+
+
+def test_a_crash_in_a_worker_costs_one_job():
+    done = dict(
+        _work.run(
+            die_on_three, [0, 3, 1], workers=1, crashed=lambda job: -job, title="", progress=False, few=0
+        )
+    )
+    assert done == {0: 0, 3: -3, 1: 1}
+
+
+def test_processes_that_cannot_start_are_explained(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from avpea.data._work import run\n"
+        "list(run(abs, range(9), workers=1, crashed=abs, title='', progress=False))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "cannot be started; call from a script file that guards its start" in result.stderr

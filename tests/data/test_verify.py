@@ -1,0 +1,119 @@
+"""Verifying a data set: each fault is found, and named in a report for people and for programs."""
+
+import json
+
+import pytest
+from data_factory import write_ave
+from media_factory import make_video
+
+from avpea import data
+from avpea.data.verify import verify
+from avpea.experiment import DataConfig
+
+SMALL = {"fps": 5, "size": (32, 32), "audio_hz": 16_000}
+
+
+def read(root, segments=4):
+    return data.read(DataConfig(name="ave", root=str(root), segments=segments))
+
+
+@pytest.fixture
+def good(tmp_path):
+    """The small set of `write_ave` with all its videos, four seconds long."""
+    write_ave(tmp_path)
+    for sample in read(tmp_path).samples:
+        sample.video.parent.mkdir(exist_ok=True)
+        if not sample.video.exists():
+            make_video(sample.video, seconds=4, **SMALL)
+    return tmp_path
+
+
+def test_a_good_set(good):
+    report = verify(read(good), workers=0, progress=False)
+    assert report.ok
+    assert report.videos == 4
+    train = report.splits["train"]
+    assert (train.samples, train.available, train.seconds, train.background_seconds) == (3, 3, 12, 7)
+    assert train.rows == {"Frying (food)": 1, "Male speech, man speaking": 1, "Bark": 1}
+    assert train.event_seconds["Frying (food)"] == 3
+    assert report.repeated == ("twice",)
+    assert report.overlaps == {}
+    assert report.unlabelled["test"] == ("Frying (food)", "Bark")
+    assert report.extra == ()
+    text = "\n".join(report.lines())
+    assert "4 videos, 3 classes" in text
+    assert "train: 3 samples (3 with a video that opens), 12 seconds, 58.3% of them background." in text
+    assert "Every annotated video is there and opens." in text
+    assert "Rows without length" in text
+
+
+def test_every_fault_is_found(good):
+    videos = good / "AVE"
+    (videos / "-a.b.mp4").unlink()
+    make_video(videos / "-a.b.mp4", seconds=1, **SMALL)
+    (videos / "twice.mp4").write_bytes(b"no video")
+    make_video(videos / "valid.mp4", seconds=4, fps=5, size=(32, 32), audio_hz=None)
+    (videos / "--t.mp4").unlink()
+    make_video(videos / "other.mp4", seconds=1, **SMALL)
+    report = verify(read(good), workers=0, progress=False)
+    assert not report.ok
+    assert report.missing == (str(videos / "--t.mp4"),)
+    assert list(report.broken) == [str(videos / "twice.mp4")]
+    assert report.no_audio == (str(videos / "valid.mp4"),)
+    assert list(report.too_short) == [str(videos / "-a.b.mp4")]
+    assert "annotated to 3 s" in report.too_short[str(videos / "-a.b.mp4")]
+    assert report.extra == (str(videos / "other.mp4"),)
+    assert report.splits["train"].available == 1
+    text = "\n".join(report.lines())
+    for sentence in (
+        "Missing: 1 (",
+        "Broken: 1 (",
+        "Without sound: 1 (",
+        "Shorter than annotated: 1 (",
+        "not annotated",
+    ):
+        assert sentence in text
+    assert json.loads(json.dumps(report.to_dict()))["ok"] is False
+
+
+def test_no_picture_and_padding(good):
+    make_video(good / "AVE" / "valid.mp4", seconds=4, fps=None, audio_hz=16_000)
+    make_video(good / "AVE" / "--t.mp4", seconds=2, **SMALL)
+    report = verify(read(good), workers=0, progress=False)
+    assert report.no_video == (str(good / "AVE" / "valid.mp4"),)
+    assert report.padded == (str(good / "AVE" / "--t.mp4"),)
+    assert report.too_short == {}
+
+
+def test_damage_inside_a_file_needs_decoding(good):
+    path = good / "AVE" / "--t.mp4"
+    make_video(path, seconds=4, fps=5, size=(32, 32), audio_hz=16_000, mux_options={"movflags": "faststart"})
+    content = path.read_bytes()
+    start = content.index(b"mdat") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+    assert verify(read(good), workers=0, progress=False).ok
+    report = verify(read(good), decode=True, workers=0, progress=False)
+    assert list(report.broken) == [str(path)]
+    assert report.decoded
+
+
+def test_a_file_cut_off_needs_decoding(good):
+    path = good / "AVE" / "--t.mp4"
+    make_video(path, seconds=4, **SMALL, keep=0.5, mux_options={"movflags": "faststart"})
+    assert verify(read(good), workers=0, progress=False).ok
+    report = verify(read(good), decode=True, workers=0, progress=False)
+    assert "decodes only to" in report.broken[str(path)]
+
+
+def test_a_good_set_decodes(good):
+    report = verify(read(good), decode=True, workers=0, progress=False)
+    assert report.ok
+    assert "Every annotated video is there and decodes to its end." in report.lines()
+
+
+def test_official_annotations_without_videos(shared_data):
+    annotations = data.read(DataConfig(root=str(shared_data / "annotations" / "AVE")))
+    report = verify(annotations, workers=0, progress=False)
+    assert len(report.missing) == report.videos == 4097
+    assert {pair: len(ids) for pair, ids in report.overlaps.items()} == {"train/val": 10, "train/test": 8}
+    assert any(line.startswith("Missing: 4097 (") and "and 4092 more" in line for line in report.lines())

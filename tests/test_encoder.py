@@ -1,0 +1,135 @@
+"""The dual-stream encoder against the equations with plain tensors, and what frozen means."""
+
+import pytest
+import timm
+import torch
+from avpea.adapters._base import Adapter
+from avpea.backbones import Backbone
+from avpea.encoder import DualStreamEncoder, block_adapters
+from avpea.errors import ExperimentError
+from avpea.experiment import AdapterConfig
+from torch import Tensor
+
+from tests.adapters.test_av_pea import plain_adapter, randomised
+
+
+def small_backbone(depth: int = 0) -> Backbone:
+    torch.manual_seed(0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, img_size=32, embed_dim=16, depth=3, num_heads=2, num_classes=0,
+        dynamic_img_size=True,
+    )  # fmt: skip
+    randomised(vit)
+    return Backbone(vit.double(), name="small", depth=depth)
+
+
+def images(seed: int = 3, height: int = 32, width: int = 32, count: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, height, width, generator=generator, dtype=torch.float64)
+
+
+def encoder(streams: str = "both", **options: object) -> DualStreamEncoder:
+    made = DualStreamEncoder(small_backbone(), AdapterConfig(streams=streams, reduction=4, **options)).double()
+    for module in made.modules():
+        if isinstance(module, Adapter):
+            randomised(module)
+    return made
+
+
+def softmax(row: Tensor) -> Tensor:
+    powers = (row - row.max()).exp()
+    return powers / powers.sum()
+
+
+def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+    mean = x.mean(-1, keepdim=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdim=True)
+    return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def plain_msa(block: torch.nn.Module, x: Tensor) -> Tensor:
+    """Eq. (1): multi-head self-attention of the normalised tokens, head by head and query by query."""
+    attn = block.attn
+    heads, width = attn.num_heads, attn.head_dim
+    out = torch.zeros_like(x)
+    normed = layer_norm(x, block.norm1)
+    for image in range(len(x)):
+        qkv = normed[image] @ attn.qkv.weight.T + attn.qkv.bias
+        q, k, v = (qkv[:, i * heads * width : (i + 1) * heads * width] for i in range(3))
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            for token in range(x.shape[1]):
+                weights = softmax((k[:, part] @ q[token, part]) / width**0.5)
+                out[image, token, part] = weights @ v[:, part]
+    return out @ attn.proj.weight.T + attn.proj.bias
+
+
+def plain_ffn(block: torch.nn.Module, x: Tensor) -> Tensor:
+    """Eq. (2): the feed-forward branch with the exact GELU."""
+    mlp = block.mlp
+    hidden = layer_norm(x, block.norm2) @ mlp.fc1.weight.T + mlp.fc1.bias
+    hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+    return hidden @ mlp.fc2.weight.T + mlp.fc2.bias
+
+
+@torch.no_grad()
+def plain_encoder(model: DualStreamEncoder, frames: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. (3), (4) written out, streams as plain variables."""
+    backbone = model.backbone
+    v, a = backbone.embed(frames), backbone.embed(sounds)
+    for block, adapters in zip(backbone.layers, model.beside, strict=True):
+        b_v = plain_adapter(adapters.attn.visual, v, a) if adapters.attn.visual is not None else 0
+        b_a = plain_adapter(adapters.attn.audio, a, v) if adapters.attn.audio is not None else 0
+        y_v = v + plain_msa(block, v) + b_v
+        y_a = a + plain_msa(block, a) + b_a
+        v, a = y_v + plain_ffn(block, y_v), y_a + plain_ffn(block, y_a)
+    return layer_norm(v, backbone.final_norm), layer_norm(a, backbone.final_norm)
+
+
+@pytest.mark.parametrize("streams", ["both", "audio", "visual", "none"])
+@pytest.mark.parametrize("sound_size", [(32, 32), (48, 32)])
+def test_equals_the_equations_written_out(streams: str, sound_size: tuple[int, int]) -> None:
+    model = encoder(streams).eval()
+    frames, sounds = images(), images(4, *sound_size)
+    expected = plain_encoder(model, frames, sounds)
+    for answer, plain in zip(model(frames, sounds), expected, strict=True):
+        assert (answer - plain).abs().max() < 1e-12
+
+
+def test_zero_gates_leave_the_backbone_bit_equal() -> None:
+    model = DualStreamEncoder(small_backbone(), AdapterConfig(reduction=4)).double()
+    frames, sounds = images(), images(4)
+    for training in (True, False):
+        tokens = model.train(training)(frames, sounds)
+        for answer, pixels in zip(tokens, (frames, sounds), strict=True):
+            x = model.backbone.embed(pixels)
+            for block in model.backbone.blocks:
+                x = x + block.attend(x)
+                x = x + block.feed(x)
+            assert torch.equal(answer, model.backbone.norm(x))
+
+
+def test_frozen_stays_frozen_and_every_adapter_learns() -> None:
+    model = encoder().train()
+    assert not any(module.training for module in model.backbone.modules())
+    tokens = model(images(), images(4))
+    (tokens.visual.square().sum() + tokens.audio.pow(3).sum()).backward()
+    assert all(p.grad is None for p in model.backbone.parameters())
+    for module in model.modules():
+        if isinstance(module, Adapter):
+            assert all(p.grad is not None and p.grad.any() for p in module.parameters())
+
+
+def test_each_stream_hears_the_other_only_through_its_adapter() -> None:
+    frames, sounds, louder = images(), images(4), images(5)
+    for streams, sees_sound in (("both", True), ("visual", True), ("audio", False), ("none", False)):
+        model = encoder(streams).eval()
+        changed = not torch.equal(model(frames, sounds).visual, model(frames, louder).visual)
+        assert changed is sees_sound
+
+
+def test_adapters_only_in_the_named_blocks() -> None:
+    beside = block_adapters(AdapterConfig(blocks=(0, 2), reduction=4), dim=16, depth=3, has_cls=True)
+    assert [sum(isinstance(m, Adapter) for m in block.modules()) for block in beside] == [2, 0, 2]
+    with pytest.raises(ExperimentError, match=r"names \[3\].*blocks 0 to 2"):
+        block_adapters(AdapterConfig(blocks=(1, 3), reduction=4), dim=16, depth=3, has_cls=True)
