@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"avpea: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("avpea: stopped; what was finished is kept, and the same command goes on from there.", file=sys.stderr)
+        print(
+            "avpea: stopped; what was finished is kept, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         return 0
@@ -72,7 +75,9 @@ def make_parser() -> argparse.ArgumentParser:
         made.set_defaults(run_command=run, takes_overrides=overrides, parser=made)
         return made
 
-    c = command("recipes", _recipes, "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16")
+    c = command(
+        "recipes", _recipes, "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16"
+    )
     c.add_argument("name", nargs="?", help="recipe to print; without it, all are listed")
     c.add_argument("--json", action="store_true", help="print JSON")
 
@@ -80,7 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
         "params", _params, "Count parameters as the paper's tables do, without loading weights.",
         "avpea params paper/avel-vit-b16 --json", overrides=True,
     )  # fmt: skip
-    c.add_argument("recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours")
+    c.add_argument(
+        "recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours"
+    )
     c.add_argument("--json", action="store_true", help="print JSON")
 
     _add_data_commands(commands, command)
@@ -91,13 +98,17 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     c.add_argument("recipe", help="recipe name or YAML file")
     c.add_argument("--run", type=Path, help="folder of the run (default: runs/<recipe>-seed<seed>)")
-    c.add_argument("--strict", action="store_true", help="refuse to train while any annotated video is missing or broken")
+    c.add_argument(
+        "--strict", action="store_true", help="refuse to train while any annotated video is missing or broken"
+    )
     c.add_argument("--quiet", action="store_true", help="no progress bars")
 
     c = command("evaluate", _evaluate, "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test")
     _add_run(c)
     c.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
-    c.add_argument("--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training")
+    c.add_argument(
+        "--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training"
+    )
     c.add_argument("--confusion", action="store_true", help="print the confusion matrix")
     c.add_argument("--json", action="store_true", help="print JSON")
     c.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -110,8 +121,12 @@ def make_parser() -> argparse.ArgumentParser:
     c.add_argument("video", nargs="+", type=Path, help="video file; several are answered one after the other")
     c.add_argument("--json", action="store_true", help="print JSON, one line a video")
     c.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
-    c.add_argument("--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other")
-    c.add_argument("--second", type=int, metavar="S", help="second for --attention (default: the surest event's)")
+    c.add_argument(
+        "--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other"
+    )
+    c.add_argument(
+        "--second", type=int, metavar="S", help="second for --attention (default: the surest event's)"
+    )
     c.add_argument("--missing-audio", choices=("error", "silence"), default="error", help="(default: error)")
     c.add_argument("--missing-video", choices=("error", "black"), default="error", help="(default: error)")
     return parser
@@ -120,21 +135,32 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder or checkpoint file")
     parser.add_argument(
-        "--backbone.weights", dest="weights", metavar="FILE", help="backbone weights, if not where they were in training"
+        "--backbone.weights",
+        dest="weights",
+        metavar="FILE",
+        help="backbone weights, if not where they were in training",
     )
 
 
 def _add_data_commands(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
-    data = commands.add_parser("data", help="Make, check and measure data sets.", description="Make, check and measure data sets.")
+    data = commands.add_parser(
+        "data", help="Make, check and measure data sets.", description="Make, check and measure data sets."
+    )
     data.set_defaults(run_command=lambda _: data.print_help() or 2, takes_overrides=False, parser=data)
     parts = data.add_subparsers(title="commands", metavar="COMMAND")
     c = command(
-        "make", _data_make, "Make a small data set on the spot.", "avpea data make av-digits digits", parent=parts
+        "make",
+        _data_make,
+        "Make a small data set on the spot.",
+        "avpea data make av-digits digits",
+        parent=parts,
     )
     c.add_argument("name", help="data set: av-digits")
     c.add_argument("folder", type=Path, help="where to")
     for split, count in (("train", 160), ("val", 40), ("test", 60)):
-        c.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"clips to {split} on (default: {count})")
+        c.add_argument(
+            f"--{split}", type=int, default=count, metavar="N", help=f"clips to {split} on (default: {count})"
+        )
     c.add_argument("--seed", type=int, default=0, help="another seed, another data set (default: 0)")
     c = command(
         "verify", _data_verify, "Say what is there, missing or broken, before a night of training.",
@@ -180,7 +206,9 @@ def _params(options: argparse.Namespace) -> None:
 
     if options.recipe is None:
         if options.overrides:
-            raise ExperimentError("The table of the paper's rows takes no options; name a recipe to change it.")
+            raise ExperimentError(
+                "The table of the paper's rows takes no options; name a recipe to change it."
+            )
         rows = accounting.paper_rows()
         _print_json([row.to_dict() for row in rows]) if options.json else tables.paper(rows)
         return
@@ -192,7 +220,12 @@ def _data_make(options: argparse.Namespace) -> None:
     from avpea.data import samples
 
     summary = samples.make(
-        options.name, options.folder, train=options.train, val=options.val, test=options.test, seed=options.seed
+        options.name,
+        options.folder,
+        train=options.train,
+        val=options.val,
+        test=options.test,
+        seed=options.seed,
     )
     print(summary)
 
@@ -219,7 +252,9 @@ def _data_stats(options: argparse.Namespace) -> None:
     if options.json:
         _print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
     else:
-        print(f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)")
+        print(
+            f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)"
+        )
 
 
 def _train(options: argparse.Namespace) -> None:

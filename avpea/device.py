@@ -9,12 +9,15 @@ import torch
 __all__ = ["choose_precision"]
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+def choose_precision(
+    wanted: Literal["auto", "fp32", "bf16"], device: torch.device
+) -> Literal["fp32", "bf16"]:
     """Answer `auto` with `bf16` where the device computes in bfloat16 natively, else `fp32`; other answers stand."""
     if wanted != "auto":
         return wanted
-    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": _cpu_has_bf16}.get(device.type)
-    return "bf16" if native is not None and native() else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
 
 
 @cache

@@ -1,7 +1,7 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,9 @@ class Streams(NamedTuple):
         """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
         # On a CPU two calls cost the same and spare the copies (docs/log.md), and a stream that no adapter
         # has touched then needs no backward pass.
-        alike = self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
+        alike = (
+            self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
+        )
         if see == hear and alike and self.visual.device.type != "cpu":
             visual, audio = see(torch.cat(self)).chunk(2)
             return Streams(visual, audio)
@@ -75,7 +77,9 @@ class DualStreamEncoder(nn.Module):
         positions: How position embeddings are resampled for audio images of another grid.
     """
 
-    def __init__(self, backbone: Backbone, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid") -> None:
+    def __init__(
+        self, backbone: Backbone, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.positions: Literal["grid", "sequence"] = positions
@@ -94,10 +98,14 @@ class DualStreamEncoder(nn.Module):
         x = self.embed(frames, sounds)
         # The same frozen blocks; a backbone with rotary positions binds them to each stream's grid.
         seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
-        for see, hear, beside in zip(seeing, hearing, self.beside, strict=True):
+        for see, hear, beside in zip(seeing, hearing, self.adapters(), strict=True):
             x = x.plus(x.each(see.attend, hear.attend)).plus(beside.attn(x))  # Eq. (3), (4)
             x = x.plus(x.each(see.feed, hear.feed)).plus(beside.mlp(x))  # AV-PEA leaves this one empty
         return x.each(self.backbone.norm, self.backbone.norm)
+
+    def adapters(self) -> list[BlockAdapters]:
+        """What stands beside each block, in order."""
+        return cast("list[BlockAdapters]", list(self.beside))
 
     def embed(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]

@@ -123,7 +123,9 @@ def evaluate(
     """
     model, info = load_model(run, weights=weights)
     changes = {"data.root": root, "data.cache": cache}
-    experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
+    experiment = info.experiment.override(
+        {name: value for name, value in changes.items() if value is not None}
+    )
     annotations, samples_cache, usable, report = prepare(experiment, [split], progress)
     if annotations.class_names != info.class_names:
         raise DataError(

@@ -13,6 +13,7 @@ from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
 from avpea.encoder import DualStreamEncoder, Streams
 from avpea.experiment import AudioConfig, Experiment
+from avpea.tasks._base import Task
 
 __all__ = ["AVModel", "build"]
 
@@ -26,7 +27,7 @@ class AVModel(nn.Module):
         audio: How a log-mel becomes an image.
     """
 
-    def __init__(self, encoder: DualStreamEncoder, task: nn.Module, audio: AudioConfig) -> None:
+    def __init__(self, encoder: DualStreamEncoder, task: Task, audio: AudioConfig) -> None:
         super().__init__()
         self.encoder = encoder
         self.task = task
@@ -66,7 +67,9 @@ class AVModel(nn.Module):
         """Normalised images of both streams (batch and segments flattened), in the backbone's type."""
         backbone = self.encoder.backbone
         dtype = next(backbone.parameters()).dtype
-        mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
+        mean, std = (
+            torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std)
+        )
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
         return ((images - mean) / std).to(dtype), sounds.to(dtype)
@@ -118,9 +121,7 @@ def log_mel_image(
     return image.expand(-1, 3, -1, -1)
 
 
-def build(
-    experiment: Experiment, num_classes: int, backbone: Backbone | None = None
-) -> AVModel:
+def build(experiment: Experiment, num_classes: int, backbone: Backbone | None = None) -> AVModel:
     """The model of an experiment, with new adapters and a new head, initialised from the global generator.
 
     Args:

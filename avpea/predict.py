@@ -16,6 +16,7 @@ from avpea.data.cache import sample_from_clip
 from avpea.errors import AvpeaError
 from avpea.media import Clip, read
 from avpea.model import AVModel
+from avpea.sharing import resolve
 from avpea.tasks.avel import Event, timeline
 
 __all__ = ["AttentionMaps", "Prediction", "Predictor", "load"]
@@ -50,7 +51,9 @@ class Prediction:
             {"start_seconds": float(i), "label": names[answer], "confidence": round(float(row[answer]), 4)}
             for i, (answer, row) in enumerate(zip(self.decisions.tolist(), self.probabilities, strict=True))
         ]
-        events = [dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events]
+        events = [
+            dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events
+        ]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
@@ -179,12 +182,16 @@ class Predictor:
             AvpeaError: The second is outside the clip, or no block has an AV-PEA adapter.
         """
         if not 0 <= second < len(clip.frames):
-            raise AvpeaError(f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}.")
+            raise AvpeaError(
+                f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}."
+            )
         frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
         images = self.model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
         encoder = self.model.encoder
-        grids = dict(zip(("audio", "visual"), (encoder.backbone.grid(*i.shape[-2:]) for i in images), strict=True))
+        grids = dict(
+            zip(("audio", "visual"), (encoder.backbone.grid(*i.shape[-2:]) for i in images), strict=True)
+        )
 
         def keep(stream: str) -> Any:
             def hook(adapter: AVPEA, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
@@ -195,7 +202,7 @@ class Predictor:
 
         hooks = [
             adapter.register_forward_hook(keep(stream))
-            for block in encoder.beside
+            for block in encoder.adapters()
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
             if isinstance(adapter, AVPEA)
         ]
@@ -205,7 +212,9 @@ class Predictor:
             for hook in hooks:
                 hook.remove()
         if not hooks:
-            raise AvpeaError(f"This run has no AV-PEA adapter (adapter.streams: {self.info.experiment.adapter.streams}), so there are no maps.")
+            raise AvpeaError(
+                f"This run has no AV-PEA adapter (adapter.streams: {self.info.experiment.adapter.streams}), so there are no maps."
+            )
         looked, listened = (torch.stack(maps[s]) if maps[s] else None for s in ("audio", "visual"))
         return AttentionMaps(float(second), clip.frames[second], log_mel[second], looked, listened)
 
@@ -219,8 +228,10 @@ def windows(segments: int, length: int) -> Iterator[tuple[int, int, int]]:
         covered = stop
 
 
-def load(run: str | Path, *, weights: str | None = None, precision: Literal["auto", "fp32", "bf16"] | None = None) -> Predictor:
-    """Load a run folder, a checkpoint file or a folder that `save_pretrained` wrote.
+def load(
+    run: str | Path, *, weights: str | None = None, precision: Literal["auto", "fp32", "bf16"] | None = None
+) -> Predictor:
+    """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
 
     Args:
         run: Where it is.
@@ -230,4 +241,4 @@ def load(run: str | Path, *, weights: str | None = None, precision: Literal["aut
     Raises:
         CheckpointError, WeightsError: As the parts say.
     """
-    return Predictor(*load_model(run, weights=weights, precision=precision))
+    return Predictor(*load_model(resolve(run), weights=weights, precision=precision))

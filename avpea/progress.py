@@ -7,7 +7,9 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -> Iterator[Callable[..., None]]:
+def progress_bar(
+    title: str, total: int, *, shown: bool = True, done: int = 0
+) -> Iterator[Callable[..., None]]:
     """A bar over `total` items.
 
     Yields:
@@ -17,7 +19,14 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
         yield lambda items=1, note="": None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):

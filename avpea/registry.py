@@ -55,7 +55,9 @@ def load(kind: str, name: str) -> Any:
     public = [
         value
         for key, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and key in getattr(module, "__all__", [key])
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and key in getattr(module, "__all__", [key])
     ]
     if len(public) != 1:
         raise TypeError(f"{module.__name__} must define one public class or EXTENSION, found {len(public)}")

@@ -30,7 +30,7 @@ class RunFolder:
         state.safetensors   what an interrupted training needs to go on
 
     Args:
-        path: The folder; made if it is not there.
+        path: The folder; `open` makes it.
         experiment: What is to run in it.
 
     Raises:
@@ -52,11 +52,12 @@ class RunFolder:
                 )
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise CheckpointError(f"{path} is not empty and not a run folder; choose another one with --run.")
-        path.mkdir(parents=True, exist_ok=True)
-        known.write_text(experiment.to_yaml(), encoding="utf-8")
+        self._experiment = experiment
 
-    def write_skipped(self, broken: Mapping[str, str]) -> None:
-        """List the videos that were left out, with the reason for each."""
+    def open(self, broken: Mapping[str, str]) -> None:
+        """Make the folder, and write the experiment and the list of videos that were left out, each with its reason."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "experiment.yaml").write_text(self._experiment.to_yaml(), encoding="utf-8")
         (self.path / "skipped.json").write_text(json.dumps(dict(broken), indent=2), encoding="utf-8")
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -26,7 +26,9 @@ def _show(table: Table) -> None:
 def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
     """Segment accuracy, accuracy of each class and, if wanted, the confusion matrix."""
     metrics = result.metrics
-    print(f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % ({metrics['videos']} videos)")
+    print(
+        f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % ({metrics['videos']} videos)"
+    )
     print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
     if metrics["skipped"]:
         print(f"{len(metrics['skipped'])} videos were skipped:")
@@ -46,13 +48,20 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
 
 def prediction(found: Any) -> None:
     """The timeline of a video: label, from, to, confidence."""
-    print(f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}")
+    print(
+        f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}"
+    )
     if not found.events:
         print("Nothing that the model knows was seen and heard together.")
         return
     table = _table("", ["label", "from", "to", "confidence"])
     for event in found.events:
-        table.add_row(event.label, f"{event.start_seconds:.0f} s", f"{event.end_seconds:.0f} s", f"{event.confidence:.2f}")
+        table.add_row(
+            event.label,
+            f"{event.start_seconds:.0f} s",
+            f"{event.end_seconds:.0f} s",
+            f"{event.confidence:.2f}",
+        )
     _show(table)
 
 

@@ -75,7 +75,7 @@ class _Training:
         self.annotations, self.cache, self.samples, report = prepare(
             experiment, list(dict.fromkeys(["train", config.select_on])), progress
         )
-        folder.write_skipped(report.broken)
+        folder.open(report.broken)
         torch.manual_seed(config.seed)
         self.fabric = Fabric(accelerator=config.device, devices=1)
         self.model = build(experiment, len(self.annotations.class_names)).to(self.fabric.device)
@@ -95,13 +95,21 @@ class _Training:
                 started = time.perf_counter()
                 losses = self.train_epoch(stop)
                 result = infer(
-                    self.model, self.cache, self.samples[chosen], self.annotations.class_names, self.config.batch_size
+                    self.model,
+                    self.cache,
+                    self.samples[chosen],
+                    self.annotations.class_names,
+                    self.config.batch_size,
                 )
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
                 position.seconds += time.perf_counter() - started
                 accuracy = result.metrics["segment_accuracy"]
                 if accuracy > position.best.get("segment_accuracy", -1.0):
-                    position.best = {"epoch": position.epoch, "selected_on": chosen, "segment_accuracy": accuracy}
+                    position.best = {
+                        "epoch": position.epoch,
+                        "selected_on": chosen,
+                        "segment_accuracy": accuracy,
+                    }
                     self.save_model(position.best)
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 self.folder.log({**record, f"{chosen}/segment_accuracy": accuracy})

@@ -25,12 +25,16 @@ from avpea.train import train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--collect", action="store_true", help="only write the JSON files of what is finished")
+    parser.add_argument(
+        "--collect", action="store_true", help="only write the JSON files of what is finished"
+    )
     options, rest = parser.parse_known_args()
     changes = parse_overrides(rest)
     grid = [(recipe, seed) for seed in options.seeds for recipe in options.recipes]
@@ -62,7 +66,12 @@ def one_run(recipe: str, seed: int, changes: dict[str, Any], runs: Path) -> None
         "epochs": trained.epochs,
     }
     (run / "result.json").write_text(json.dumps(record), encoding="utf-8")
-    print(recipe, seed, f"test {record['test_segment_accuracy']:.4f} val {record['val_segment_accuracy']:.4f}", flush=True)
+    print(
+        recipe,
+        seed,
+        f"test {record['test_segment_accuracy']:.4f} val {record['val_segment_accuracy']:.4f}",
+        flush=True,
+    )
 
 
 def claim(lock: Path) -> bool:
@@ -75,7 +84,11 @@ def claim(lock: Path) -> bool:
 
 
 def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, out: Path) -> None:
-    records = [json.loads(path.read_text()) for seed in seeds if (path := folder(runs, recipe, seed) / "result.json").is_file()]
+    records = [
+        json.loads(path.read_text())
+        for seed in seeds
+        if (path := folder(runs, recipe, seed) / "result.json").is_file()
+    ]
     if not records:
         return
     experiment = load_recipe(recipe).override(changes)
@@ -84,17 +97,28 @@ def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, 
         "recipe": recipe,
         "title": experiment.title,
         "command": f"python results/run.py {recipe} --seeds {' '.join(str(r['seed']) for r in records)} --data.root DIR",
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
         "test_segment_accuracy_mean": statistics.mean(values),
         "test_segment_accuracy_std": statistics.stdev(values) if len(values) > 1 else None,
         "seeds": records,
         "parameters": count(experiment).to_dict(),
         "experiment": described(experiment),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "torch": torch.__version__, "avpea": __version__},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "avpea": __version__,
+        },
     }
     path = out / f"{recipe.replace('/', '-')}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(path, f"{document['test_segment_accuracy_mean']:.4f} ± {document['test_segment_accuracy_std'] or 0:.4f}", flush=True)
+    print(
+        path,
+        f"{document['test_segment_accuracy_mean']:.4f} ± {document['test_segment_accuracy_std'] or 0:.4f}",
+        flush=True,
+    )
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
@@ -106,7 +130,10 @@ def described(experiment: Experiment) -> dict[str, Any]:
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 if __name__ == "__main__":

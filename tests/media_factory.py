@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
 Pixels = np.ndarray  # (height, width, 3) uint8
 STRIPES = 8  # bits of a frame's number
@@ -48,6 +49,7 @@ def make_video(
     frame_times: Sequence[float] | None = None,
     video_codec: str = "libx264",
     pixel_format: str = "yuv420p",
+    bt709: bool = False,
     rotation: int = 0,
     hflip: bool = False,
     pixel_aspect: Fraction | None = None,
@@ -75,6 +77,7 @@ def make_video(
         size: Width and height of the coded picture in pixels.
         picture: Makes frame `number`; the default paints its number, which `number_of` reads back.
         frame_times: Time stamp in seconds of each frame, for a variable frame rate; replaces `fps`.
+        bt709: Colours are coded, and marked, with the matrix of high definition.
         rotation: Counter-clockwise degrees that a player must turn the coded picture by (display matrix).
         hflip: A player must mirror the picture as well.
         pixel_aspect: Width of a pixel by its height.
@@ -101,6 +104,8 @@ def make_video(
             video.width, video.height, video.pix_fmt = *size, pixel_format
             video.codec_context.gop_size = key_every
             video.codec_context.time_base = Fraction(1, 90_000) if frame_times is not None else 1 / rate
+            if bt709:
+                video.codec_context.colorspace = Colorspace.ITU709
             if pixel_aspect is not None:
                 video.codec_context.sample_aspect_ratio = pixel_aspect
             if rotation or hflip:
@@ -113,7 +118,7 @@ def make_video(
         packets = []
         if video is not None:
             times = frame_times if frame_times is not None else [n / fps for n in range(round(seconds * fps))]
-            packets += _encode_pictures(video, times, picture, size)
+            packets += _encode_pictures(video, times, picture, size, "ITU709" if bt709 else None)
         for track, stream in enumerate(audio):
             wave = sound or tone(tone_hz * (track + 1))
             length = seconds if audio_seconds is None else audio_seconds
@@ -128,10 +133,11 @@ def make_video(
     return path
 
 
-def _encode_pictures(stream, times, picture, size) -> list[av.Packet]:
+def _encode_pictures(stream, times, picture, size, colorspace) -> list[av.Packet]:
     packets = []
     for number, time in enumerate(times):
         frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
+        frame = frame.reformat(format=stream.codec_context.pix_fmt, dst_colorspace=colorspace)
         frame.time_base = stream.codec_context.time_base
         frame.pts = round(time / frame.time_base)
         packets += stream.encode(frame)

@@ -93,7 +93,8 @@ class AVPEA(Adapter):
 def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
     """BatchNorm over all tokens of the batch, in float32 at least; answers in the type of `x`."""
     wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
-    return norm(wide).to(x.dtype).view_as(x)
+    normed: Tensor = norm(wide)
+    return normed.to(x.dtype).view_as(x)
 
 
 def batch_norm_of_linear(

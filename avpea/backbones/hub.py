@@ -3,6 +3,7 @@
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -11,7 +12,7 @@ from huggingface_hub import errors as hub_errors
 
 from avpea.errors import WeightsError
 
-__all__ = ["from_hub"]
+__all__ = ["fetch", "from_hub"]
 
 _PROBE_SECONDS = 1.3
 _OTHER_OPTIONS = (
@@ -31,8 +32,22 @@ def from_hub(name: str) -> Path:
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise WeightsError(f"timm knows no pretrained weights for '{name}'; {_OTHER_OPTIONS}.")
-    repository = config.hf_hub_id
     files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    return fetch(config.hf_hub_id, files, f"The weights of '{name}'", _OTHER_OPTIONS)
+
+
+def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> Path:
+    """The first of some files that a hub repository has: from the cache, or else downloaded.
+
+    Args:
+        repository: `owner/name`.
+        files: Names in the repository, the best first.
+        what: What is fetched, as the subject of the error.
+        otherwise: What helps without the hub.
+
+    Raises:
+        WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
+    """
     for file in files:
         cached = huggingface_hub.try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
@@ -42,23 +57,22 @@ def from_hub(name: str) -> Path:
     if offline or not _reachable(endpoint):
         reason = "HF_HUB_OFFLINE is set" if offline else f"{endpoint} does not answer"
         raise WeightsError(
-            f"The weights of '{name}' ({repository}) are not in the cache folder "
-            f"{huggingface_hub.constants.HF_HUB_CACHE}, and {reason}: go online, {_OTHER_OPTIONS}."
+            f"{what} ({repository}) are not in the cache folder {huggingface_hub.constants.HF_HUB_CACHE}, and "
+            f"{reason}: go online, {otherwise}."
         )
     for file in files:
-        if (path := _download(name, repository, file)) is not None:
+        if (path := _download(what, repository, file, otherwise)) is not None:
             return path
-    raise WeightsError(f"The repository {repository} has no {' or '.join(files)}; {_OTHER_OPTIONS}.")
+    raise WeightsError(f"The repository {repository} has no {' or '.join(files)}; {otherwise}.")
 
 
-def _download(name: str, repository: str, file: str) -> Path | None:
+def _download(what: str, repository: str, file: str, otherwise: str) -> Path | None:
     """The downloaded file; None if the repository has no such file."""
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
     except hub_errors.RepositoryNotFoundError as error:  # of which a gated repository is one kind
         raise WeightsError(
-            f"The hub has no repository {repository} for '{name}', or it asks for a login (`hf auth login`); "
-            f"{_OTHER_OPTIONS}."
+            f"{what}: the hub has no repository {repository}, or it asks for a login (`hf auth login`); {otherwise}."
         ) from error
     # The HTTP library under the hub's client, and so its errors, differ between versions.
     except Exception as error:
@@ -68,7 +82,7 @@ def _download(name: str, repository: str, file: str) -> Path | None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise WeightsError(
             f"Downloading {file} of {repository} into {huggingface_hub.constants.HF_HUB_CACHE} failed "
-            f"({reason}): try again, {_OTHER_OPTIONS}."
+            f"({reason}): try again, {otherwise}."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The CMBS head: cross-modal background suppression for event localization, on the tokens of an adapted ViT."""
+"""The CMBS head: cross-modal background suppression for event localization, on tokens of an adapted ViT."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from avpea.heads._cmbs_parts import CrossDecoder, Interaction, SpatialAttention, TimeEncoder
+from avpea.heads._base import Head
+from avpea.heads._cmbs_parts import FEED_FORWARD, CrossDecoder, Interaction, SpatialAttention, TimeEncoder
+from avpea.metrics.accuracy import NO_EVENT, video_category
 
 __all__ = ["CMBS"]
 
@@ -18,14 +20,14 @@ VISUAL, AUDIO, WIDTH = 512, 256, 256
 
 
 @dataclass(frozen=True)
-class _Output:
-    """What the head answers.
+class CMBSOutput:
+    """What the head answers for a batch of windows.
 
     Attributes:
-        relevance: Logit of "an event is here", for each second.
-        category: Logits of the video's one category.
-        gate: Product of both streams' background gates, for each second.
-        av_score: Event-level logits, from each class's best seconds.
+        relevance: Logit of "an event is seen and heard", for each segment.
+        category: Logits of the window's one category.
+        gate: Product of both streams' background gates, for each segment, in (0, 1).
+        av_score: Event-level logits: the best segments of each class, mean of both streams.
     """
 
     relevance: Float[Tensor, "batch segments"]
@@ -34,11 +36,15 @@ class _Output:
     av_score: Float[Tensor, "batch classes"]
 
 
-class CMBS(nn.Module):
+class CMBS(Head):
     """Cross-modal background suppression (Xia & Zhao, CVPR 2022; public code marmot-xy/CMBS).
 
-    With 28 classes it has 9,757,785 parameters (D = 768) or 9,954,393 (D = 1024). The public code registers
-    4,344,064 more that its forward pass never reads (`registered_but_unused`); the AV-PEA paper counts them.
+    VGG-19's map gives way to the frame's patch tokens and VGGish's vector to the sound's CLS token (AV-PEA
+    paper, Section 4.2). With 28 classes it has 9,757,785 parameters (D = 768) or 9,954,393 (D = 1024). The
+    public code registers 4,344,064 more that its forward pass never reads (`registered_but_unused`), and the
+    paper's totals count them: 14,101,849 and 14,298,457.
+
+    Any number of segments and of patches will do. A window has one category, as a row of AVE does.
 
     Args:
         dim: Width of the tokens.
@@ -46,16 +52,15 @@ class CMBS(nn.Module):
     """
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
+        super().__init__(dim, num_classes)
         self.v_fc = nn.Linear(dim, VISUAL)
         self.a_fc = nn.Linear(dim, AUDIO)
         self.dropout = nn.Dropout(0.2)
-        self.spatial = SpatialAttention(VISUAL, AUDIO)
-        self.audio_lstm = nn.LSTM(AUDIO, WIDTH // 2, batch_first=True, bidirectional=True)
-        self.video_lstm = nn.LSTM(VISUAL, VISUAL // 2, batch_first=True, bidirectional=True)
-        self.audio_encoder, self.video_encoder = TimeEncoder(WIDTH), TimeEncoder(VISUAL)
-        self.audio_decoder, self.video_decoder = CrossDecoder(WIDTH), CrossDecoder(VISUAL)
+        self.spatial = SpatialAttention(VISUAL, AUDIO, hidden=256)
+        self.audio_lstm = nn.LSTM(AUDIO, 128, batch_first=True, bidirectional=True)
+        self.video_lstm = nn.LSTM(VISUAL, 256, batch_first=True, bidirectional=True)
+        self.audio_encoder, self.video_encoder = TimeEncoder(256, WIDTH), TimeEncoder(512, WIDTH)
+        self.audio_decoder, self.video_decoder = CrossDecoder(256, WIDTH), CrossDecoder(512, WIDTH)
         self.audio_gate, self.video_gate = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
         self.audio_classes, self.video_classes = nn.Linear(WIDTH, num_classes), nn.Linear(WIDTH, num_classes)
         self.join_video, self.join_audio = Interaction(WIDTH), Interaction(WIDTH)
@@ -67,40 +72,44 @@ class CMBS(nn.Module):
         visual: Float[Tensor, "batch segments patches dim"],
         visual_cls: Float[Tensor, "batch segments dim"],
         audio_cls: Float[Tensor, "batch segments dim"],
-    ) -> _Output:
-        """Patch tokens of the frames and CLS tokens of the sound, second by second."""
-        batch, segments = visual.shape[:2]
+    ) -> CMBSOutput:
+        """Patch tokens of the frames and CLS tokens of the sound; the frames' CLS tokens are not used."""
         seen = self.dropout(self.v_fc(visual).relu())
         heard = self.a_fc(audio_cls)
-        located = self.spatial(seen.flatten(0, 1), heard.flatten(0, 1)).view(batch, segments, -1)
+        located = self.spatial(seen.flatten(0, 1), heard.flatten(0, 1)).unflatten(0, seen.shape[:2])
         audio, _ = self.audio_lstm(heard)
         video, _ = self.video_lstm(located)
         audio_key, video_key = self.audio_encoder(audio), self.video_encoder(video)
         audio, video = self.audio_decoder(audio, video_key), self.video_decoder(video, audio_key)
 
-        # Seconds that one stream finds empty are damped in the other.
+        # Time level: a segment that one stream finds relevant counts for more in the other.
         audio_gate, video_gate = self.audio_gate(audio_key).sigmoid(), self.video_gate(video_key).sigmoid()
         video = video + TIME_SUPPRESSION * audio_gate * video
         audio = audio + TIME_SUPPRESSION * video_gate * audio
 
-        # Classes that few seconds support are damped in the video's category.
+        # Event level: a class that its best segments support counts for more in the window's category.
         av_score = (best_segments(self.audio_classes(audio)) + best_segments(self.video_classes(video))) / 2
         video = self.join_video(video, audio)
-        audio = self.join_audio(audio, video)
+        audio = self.join_audio(audio, video)  # with the video as it is by now
         both = (video + audio) / 2
-        category = self.category(both.amax(dim=1)) + EVENT_SUPPRESSION * av_score
-        return _Output(
-            self.relevance(both).squeeze(-1), category, (audio_gate * video_gate).squeeze(-1), av_score
+        return CMBSOutput(
+            relevance=self.relevance(both).squeeze(-1),
+            category=self.category(both.amax(dim=1)) + EVENT_SUPPRESSION * av_score,
+            gate=(audio_gate * video_gate).squeeze(-1),
+            av_score=av_score,
         )
 
-    def loss(self, output: _Output, labels: Int[Tensor, "batch segments"]) -> dict[str, Tensor]:
-        """Two binary losses over seconds and two category losses over videos; the total is their sum.
+    def loss(self, output: CMBSOutput, labels: Int[Tensor, "batch segments"]) -> dict[str, Float[Tensor, ""]]:
+        """Two binary losses over segments and two category losses over windows, all with weight 1.
 
-        The gate is a product of sigmoids and goes through a sigmoid once more, as in the public code. A video
-        without any event has no category: it counts in the binary losses only.
+        The gate, already a product of sigmoids, goes through a sigmoid once more, for parity with the public
+        code. The category of a window is the one that covers most of its segments.
+
+        Unlike the public code, which gives a window without any event the category 0, such a window counts in
+        the binary losses only; a batch of nothing else has category losses of 0.
         """
         here = (labels < self.num_classes).to(output.relevance.dtype)
-        event = event_of(labels, self.num_classes)
+        event = video_category(labels, self.num_classes)
         return {
             "relevance": F.binary_cross_entropy_with_logits(output.relevance, here),
             "gate": F.binary_cross_entropy_with_logits(output.gate, here),
@@ -108,47 +117,46 @@ class CMBS(nn.Module):
             "av_score": category_loss(output.av_score, event),
         }
 
-    def probabilities(self, output: _Output) -> Float[Tensor, "batch segments categories"]:
-        """Of each category in each second; the last one is background."""
-        here = output.relevance.sigmoid()[..., None]
-        return torch.cat((here * output.category.softmax(-1)[:, None], 1 - here), dim=-1)
+    def probabilities(self, output: CMBSOutput) -> Float[Tensor, "batch segments categories"]:
+        """P(relevant) P(category) for each category, then 1 - P(relevant) for background.
 
-    def decide(self, output: _Output) -> Int[Tensor, "batch segments"]:
-        """The published rule: relevant seconds get the video's one category, the others background."""
+        `decide` follows the published rule, not the largest of these: a segment with P(relevant) above 1/2 is
+        foreground even where its category is so unsure that background has the largest share.
+        """
+        here = output.relevance.sigmoid()[..., None]
+        return torch.cat((here * output.category.softmax(dim=-1)[:, None], 1 - here), dim=-1)
+
+    def decide(self, output: CMBSOutput) -> Int[Tensor, "batch segments"]:
+        """The published rule: relevant segments get the window's one category, the others background."""
         category = output.category.argmax(dim=-1, keepdim=True).expand_as(output.relevance)
         return torch.where(output.relevance.sigmoid() > 0.5, category, self.num_classes)
 
+    @staticmethod
+    def registered_but_unused() -> dict[str, int]:
+        """Parameters that the public code registers and never uses: 4,344,064 in all, whatever the classes.
 
-def registered_but_unused() -> dict[str, int]:
-    """Parameters that the public code registers and never uses, by what they are; 4,344,064 in all.
-
-    Its encoder and decoder classes keep the prototype layer that they clone, and its decoder layers hold a
-    self-attention that `forward` passes by.
-    """
-    attention = 4 * WIDTH * WIDTH + 4 * WIDTH
-    feed = 2 * WIDTH * 1024 + 1024 + WIDTH
-    norm = 2 * WIDTH
-    return {
-        "prototype encoder layers (audio, video)": 2 * (attention + feed + 2 * norm),
-        "prototype decoder layers (audio, video)": 2 * (2 * attention + feed + 2 * norm),
-        "self-attention of the decoder layers (audio, video)": 2 * attention,
-        "a bottleneck linear layer": VISUAL * WIDTH + WIDTH,
-        "two LayerNorms": 2 * norm,
-    }
+        Its encoders and decoders keep the prototype layer that they clone their layers from, and its decoder
+        layers, prototype or clone, hold a self-attention that their forward pass goes by. Layers are of width
+        256 with a feed-forward layer of 1024 and two LayerNorms.
+        """
+        attention = 4 * (WIDTH * WIDTH + WIDTH)
+        norm = 2 * WIDTH
+        layer = attention + (WIDTH * FEED_FORWARD + FEED_FORWARD) + (FEED_FORWARD * WIDTH + WIDTH) + 2 * norm
+        return {
+            "prototype encoder layers, audio and video": 2 * layer,
+            "prototype decoder layers, audio and video": 2 * (layer + attention),
+            "self-attention in the decoder layers, audio and video": 2 * attention,
+            "bottleneck Linear(512 -> 256)": 512 * 256 + 256,
+            "two LayerNorms": 2 * norm,
+        }
 
 
 def best_segments(logits: Float[Tensor, "batch segments classes"]) -> Float[Tensor, "batch classes"]:
-    """For each class the mean over its four highest seconds (all, where there are fewer)."""
+    """For each class the mean over its four highest segments (over all, where there are fewer)."""
     return logits.topk(min(TOP_SEGMENTS, logits.shape[1]), dim=1).values.mean(dim=1)
 
 
-def event_of(labels: Int[Tensor, "batch segments"], num_classes: int) -> Int[Tensor, " batch"]:
-    """The category that covers most seconds of each video; -100 (ignored) where there is none."""
-    counts = F.one_hot(labels, num_classes + 1)[..., :-1].sum(dim=1)
-    return torch.where(counts.sum(dim=1) > 0, counts.argmax(dim=1), -100)
-
-
 def category_loss(logits: Float[Tensor, "batch classes"], event: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Cross-entropy over the videos that have an event; 0, still connected, where none has."""
-    known = (event >= 0).sum().clamp(min=1)
-    return F.cross_entropy(logits, event, ignore_index=-100, reduction="sum") / known
+    """Cross-entropy over the windows that have an event; 0, still connected to the graph, where none has."""
+    known = (event != NO_EVENT).sum().clamp(min=1)
+    return F.cross_entropy(logits, event, ignore_index=NO_EVENT, reduction="sum") / known

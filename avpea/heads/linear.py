@@ -1,17 +1,18 @@
-"""LAVISH's head: two linear layers on the CLS tokens of both streams."""
+"""LAVISH's head: two linear layers on the CLS tokens of both streams, each segment by itself."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from avpea.heads._base import Head
 
 __all__ = ["LinearHead"]
 
 
-class LinearHead(nn.Module):
-    """Linear(2D -> 512), Linear(512 -> classes + background), with nothing between (public code GenjiB/LAVISH).
+class LinearHead(Head):
+    """Linear(2D -> 512), Linear(512 -> classes + 1), with nothing between them (public code GenjiB/LAVISH).
 
-    801,821 parameters with 28 classes and D = 768, 1,063,965 with D = 1024.
+    With 28 classes it has 801,821 parameters (D = 768) or 1,063,965 (D = 1024).
 
     Args:
         dim: Width of the tokens.
@@ -19,8 +20,7 @@ class LinearHead(nn.Module):
     """
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
+        super().__init__(dim, num_classes)
         self.hidden = nn.Linear(2 * dim, 512)
         self.classes = nn.Linear(512, num_classes + 1)
 
@@ -30,27 +30,32 @@ class LinearHead(nn.Module):
         visual_cls: Float[Tensor, "batch segments dim"],
         audio_cls: Float[Tensor, "batch segments dim"],
     ) -> Float[Tensor, "batch segments categories"]:
-        """Logits of each second by itself; the patches are not used."""
+        """Logits of each category, background last; the patch tokens are not used."""
         logits: Tensor = self.classes(self.hidden(torch.cat((audio_cls, visual_cls), dim=-1)))
         return logits
 
     def loss(
         self, output: Float[Tensor, "batch segments categories"], labels: Int[Tensor, "batch segments"]
-    ) -> dict[str, Tensor]:
-        """Binary cross-entropy of the softmax against the one-hot label, mean over all entries, as in LAVISH."""
-        target = F.one_hot(labels, self.num_classes + 1).to(output.dtype)
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Binary cross-entropy of the softmax against the one-hot label, mean over all entries, as in LAVISH.
+
+        Computed from the logits, so that it keeps value and gradient where a probability rounds to 0 or 1;
+        there PyTorch's `BCELoss`, which LAVISH uses, cuts the logarithm off at -100.
+        """
+        own = torch.eye(self.num_classes + 1, dtype=torch.bool, device=output.device)
         log_p = output.log_softmax(dim=-1)
-        # log(1 - p) without the cancellation near p = 1: the other classes' share of the softmax.
-        others = torch.eye(self.num_classes + 1, dtype=torch.bool, device=output.device)
-        log_not_p = log_p[..., None, :].masked_fill(others, -torch.inf).logsumexp(dim=-1)
-        return {"cross_entropy": -(target * log_p + (1 - target) * log_not_p).mean()}
+        log_not_p = (
+            log_p[..., None, :].masked_fill(own, -torch.inf).logsumexp(dim=-1)
+        )  # log of all the others
+        right = own[labels]
+        return {"cross_entropy": -torch.where(right, log_p, log_not_p).mean()}
 
     def probabilities(
         self, output: Float[Tensor, "batch segments categories"]
     ) -> Float[Tensor, "batch segments categories"]:
-        """Of each category in each second; the last one is background."""
+        """The softmax of the logits."""
         return output.softmax(dim=-1)
 
     def decide(self, output: Float[Tensor, "batch segments categories"]) -> Int[Tensor, "batch segments"]:
-        """The most probable category of each second."""
+        """The most probable category of each segment."""
         return output.argmax(dim=-1)

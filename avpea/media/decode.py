@@ -199,7 +199,7 @@ class _Walk:
         if isinstance(frame, AudioFrame):
             if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
                 return False
-            self.timeline.add(seconds, frame)
+            self.timeline.add(seconds, frame, float(frame.time_base or 0) if self._sought else 0.0)
             return True
         seconds = max(self._picture_end, 0.0) if seconds is None else seconds
         if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):

@@ -30,19 +30,24 @@ class Timeline:
     """Collects the sound of `[start_seconds, start_seconds + seconds)`; holes are silent, overlaps dropped.
 
     The resampler always starts on a whole second of the file's clock, where its phase is the same for every
-    rate, so a window of a file gets the same samples as the whole file does.
+    rate, so a window of a file gets the same samples as the whole file does. Where time stamps cannot tell
+    that exactly (Opus in Matroska, after seeking), the window is less than one of their ticks off: 1 ms.
     """
 
     def __init__(self, start_seconds: float, seconds: int) -> None:
         self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
+        self.end_seconds = -math.inf  # of the last sample that has come
         self._skip = round((start_seconds - self.origin_seconds) * SAMPLE_RATE_HZ)
         self._stop_seconds = start_seconds + seconds + MARGIN_SECONDS
+        self._chunks: list[Samples] = []
         self._resampler: AudioResampler | None = None
         self._setup: tuple[str, str, int] | None = None
-        self._first_seconds = float(self.origin_seconds)  # where the input of the present resampler starts
-        self._next = 0  # index of the input sample that would follow, counted from there
-        self._chunks: list[Samples] = []
-        self.end_seconds = -math.inf  # of the last sample that has come
+        # In input samples, counted from where the present resampler starts:
+        self._first_seconds = float(self.origin_seconds)
+        self._next = 0  # the sample that the resampler waits for
+        self._run_start: float | None = None  # where the present run of frames without a hole started,
+        self._run_bounds = (-math.inf, math.inf)  # between which places that is known to lie,
+        self._run_samples = 0  # and how many samples it has had
 
     @property
     def empty(self) -> bool:
@@ -54,25 +59,44 @@ class Timeline:
         """Whether all the sound asked for has come."""
         return self.end_seconds >= self._stop_seconds
 
-    def add(self, seconds: float | None, frame: AudioFrame) -> None:
-        """Take the next samples, which start at `seconds`, or right after the last ones if that is None."""
+    def add(self, seconds: float | None, frame: AudioFrame, tick_seconds: float = 0.0) -> None:
+        """Take the next samples.
+
+        Args:
+            seconds: Time stamp of the first one; None if it just follows the last.
+            frame: Samples of any format, layout and rate.
+            tick_seconds: Unit that time stamps are rounded to, if reading did not start where the track does:
+                then the first time stamp alone is no exact place, and many narrow it down.
+        """
         rate = frame.sample_rate
         setup = (frame.format.name, frame.layout.name, rate)
         if setup != self._setup:
             self._restart(setup)
-        index = self._next if seconds is None else round((seconds - self._first_seconds) * rate)
-        hole = index - self._next
-        if abs(hole) <= JITTER_SECONDS * rate and self._next > 0:
-            hole, index = 0, self._next
+        index = self._place(seconds, rate, tick_seconds)
+        self._run_samples += frame.samples
         self.end_seconds = max(self.end_seconds, self._first_seconds + (index + frame.samples) / rate)
+        hole = index - self._next
         if hole > 0:
             limit = math.ceil((self._stop_seconds - self._first_seconds) * rate) - self._next
             self._push_silence(frame, min(hole, limit))
-        elif hole < 0:
-            if -hole >= frame.samples:
-                return
-            frame = _slice(frame, -hole)
-        self._push(frame)
+        elif -hole >= frame.samples:
+            return
+        self._push(_slice(frame, -hole) if hole < 0 else frame)
+
+    def _place(self, seconds: float | None, rate: int, tick_seconds: float) -> int:
+        """Index of a frame's first sample: right after the last frame, unless its time stamp shows a hole."""
+        if seconds is None:
+            self._run_start = self._run_start or 0.0
+            return round(self._run_start) + self._run_samples
+        told = (seconds - self._first_seconds) * rate
+        if self._run_start is None or abs(told - self._run_start - self._run_samples) > JITTER_SECONDS * rate:
+            self._run_start, self._run_bounds, self._run_samples = told, (-math.inf, math.inf), 0
+        if tick_seconds and self._next == 0:  # nothing is placed yet: narrow down where the run started
+            start, doubt = told - self._run_samples, tick_seconds * rate / 2
+            low, high = self._run_bounds
+            self._run_bounds = low, high = max(low, start - doubt), min(high, start + doubt)
+            self._run_start = (low + high) / 2
+        return round(self._run_start) + self._run_samples
 
     def finish(self, segments: int) -> Float[Tensor, "samples"]:
         """Return the waveform of the first `segments` seconds, silent where the sound has ended."""
@@ -102,7 +126,7 @@ class Timeline:
         if self._setup is not None:
             self._flush()
             self._first_seconds = self.origin_seconds + sum(map(len, self._chunks)) / SAMPLE_RATE_HZ
-        self._setup, self._next = setup, 0
+        self._setup, self._next, self._run_start, self._run_samples = setup, 0, None, 0
         self._resampler = AudioResampler(
             "fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX
         )

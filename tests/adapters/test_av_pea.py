@@ -22,7 +22,9 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 def layer_norm(row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     mean = sum(row) / len(row)
     variance = sum((v - mean) ** 2 for v in row) / len(row)
-    return torch.stack([(v - mean) / (variance + 1e-5).sqrt() * w + b for v, w, b in zip(row, weight, bias, strict=True)])
+    return torch.stack(
+        [(v - mean) / (variance + 1e-5).sqrt() * w + b for v, w, b in zip(row, weight, bias, strict=True)]
+    )
 
 
 def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
@@ -32,7 +34,9 @@ def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
     batch, tokens, dim = x.shape
     rows = []
     for b in range(batch):
-        logits = [sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])]  # Eq. (7)
+        logits = [
+            sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])
+        ]  # Eq. (7)
         highest = max(float(value) for value in logits)
         powers = [(value - highest).exp() for value in logits]
         theta = [power / sum(powers) for power in powers]
@@ -49,7 +53,9 @@ def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
     return torch.stack(rows).view(batch, tokens, dim)
 
 
-def plain_batch_norm(rows: list[Tensor], name: str, weights: dict[str, Tensor], training: bool) -> list[Tensor]:
+def plain_batch_norm(
+    rows: list[Tensor], name: str, weights: dict[str, Tensor], training: bool
+) -> list[Tensor]:
     mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
     if training:
         mean = sum(rows) / len(rows)

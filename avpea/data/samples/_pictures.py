@@ -1,7 +1,6 @@
-"""Moving pictures of av-digits: a handwritten digit or a mark wanders over a photograph or a texture."""
+"""Moving pictures of av-digits: a handwritten digit or a mark sways over a photograph or a texture."""
 
 import functools
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,14 +61,12 @@ def frames(
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Draw the clip at `FPS`; `digits` are load_digits' images in 0..1."""
     film = _panned(background.pixels, rng)
-    at = 0
-    for (image, mark), run in itertools.groupby(zip(plan.images, plan.marks, strict=True)):
-        stop = at + FPS * len(list(run))
+    for second, (image, mark) in enumerate(zip(plan.images, plan.marks, strict=True)):
+        part = film[second * FPS : (second + 1) * FPS]
         if image is not None:
-            _draw(film[at:stop], digits[image], rng)
+            _draw(part, digits[image], rng)
         elif mark is not None:
-            _draw(film[at:stop], _mark(list(MARKS)[mark]), rng)
-        at = stop
+            _draw(part, _mark(list(MARKS)[mark]), rng)
     return film.round().astype(np.uint8)
 
 

@@ -2,14 +2,13 @@
 
 import base64
 import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["DIGIT_NAMES", "IMAGE_RANGES", "SECONDS", "VOICES", "ClipPlan", "Utterance", "clip_plans"]
+__all__ = ["DIGIT_NAMES", "FORMS", "FORM_STARTS", "SECONDS", "VOICES", "ClipPlan", "Utterance", "clip_plans"]
 
 SECONDS = 10
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -19,9 +18,10 @@ OTHER_WORDS = (
 )
 
 # load_digits holds 14 filled-in forms one after the other: the labels "0123456789" x 3, "0955650989..." begin
-# anew about every 129 images (at 0, 130, 256 ... 1029, 1157, 1287 ...). A form is taken as one person's, so
-# ranges that begin at these places keep hands apart; who of the 13 people filled in two forms is not known.
-IMAGE_RANGES = {"train": (0, 1029), "val": (1029, 1287), "test": (1287, 1797)}
+# anew at each of these images. A form is taken as one person's, so forms keep hands apart; who of the 13
+# people filled in two forms is not known.
+FORM_STARTS = (0, 130, 256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543, 1667, 1797)
+FORMS = {"train": range(8), "val": range(8, 10), "test": range(10, 14)}
 
 # espeak-ng variants. Many are near copies of each other (klatt4 and klatt5, Diogo and michel ...): relatives
 # by spectral distance are all in one split. Left out are robots, whisperers, speakers too slow for a second,
@@ -53,13 +53,13 @@ ACCENTS = (
 
 # What a stretch of background seconds holds, and how often.
 _KINDS = (
-    ("neither", 0.22),
-    ("heard", 0.20),
-    ("seen", 0.20),
-    ("other heard", 0.09),
-    ("other seen", 0.09),
-    ("seen, other heard", 0.10),
-    ("heard, other seen", 0.10),
+    ("neither", 0.12),
+    ("heard", 0.22),
+    ("seen", 0.22),
+    ("other heard", 0.06),
+    ("other seen", 0.06),
+    ("seen, other heard", 0.16),
+    ("heard, other seen", 0.16),
 )
 _WHOLE_CLIP_SHARE = 0.28  # AVE-like: so many events fill the clip
 
@@ -149,7 +149,9 @@ def _clip_plan(split: str, index: int, seed: int, targets: Sequence[int], marks:
 def _event(rng: np.random.Generator) -> tuple[int, int]:
     if rng.random() < _WHOLE_CLIP_SHARE:
         return 0, SECONDS
-    length = int(rng.integers(2, 9))
+    lengths = np.arange(2, 9)
+    # Short ones more often, for about four seconds in ten to be background.
+    length = int(rng.choice(lengths, p=(12 - lengths) / (12 - lengths).sum()))
     start = int(rng.integers(0, SECONDS - length + 1))
     return start, start + length
 
@@ -179,22 +181,18 @@ def _fill_background(
 def _images(
     rng: np.random.Generator, split: str, seen: list[int | None], targets: Sequence[int]
 ) -> tuple[int | None, ...]:
-    """One image for each unbroken run of a digit, so that the picture does not betray the event's borders."""
-    first, last = IMAGE_RANGES[split]
-    images: list[int | None] = []
-    for digit, run in itertools.groupby(seen):
-        choices = [i for i in range(first, last) if targets[i] == digit]
-        image = int(rng.choice(choices)) if choices else None
-        images += [image] * len(list(run))
-    return tuple(images)
+    """Another image every second, all in one hand, so that the picture does not betray the event's borders."""
+    form = int(rng.choice(FORMS[split]))
+    hand = range(FORM_STARTS[form], FORM_STARTS[form + 1])
+    return tuple(
+        None if digit is None else int(rng.choice([image for image in hand if targets[image] == digit]))
+        for digit in seen
+    )
 
 
 def _marks(rng: np.random.Generator, seen: list[int | None], marks: int) -> tuple[int | None, ...]:
-    chosen: list[int | None] = []
-    for digit, run in itertools.groupby(seen):
-        mark = int(rng.integers(marks)) if digit is None and rng.random() < 0.5 else None
-        chosen += [mark] * len(list(run))
-    return tuple(chosen)
+    """In half of the seconds without a digit."""
+    return tuple(int(rng.integers(marks)) if digit is None and rng.random() < 0.5 else None for digit in seen)
 
 
 def _words(

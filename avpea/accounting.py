@@ -1,0 +1,190 @@
+"""Parameter counts, exact, from the real modules on the meta device: no weights, no memory, no network.
+
+The paper's columns (Tables 1 and 4) follow this convention, found by counting:
+
+    Adapter      the adapters                                            3,654,192    12,890,208
+    trainable    adapters + the CMBS head as its code registers it      17,756,041    27,188,665
+    frozen       backbone + its classifier of 21,843 classes           102,595,923   325,690,707
+
+The classifier and 4,344,064 parameters of the head are used by nothing; `ParameterCount` gives every total with
+and without them.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from avpea import backbones, registry
+from avpea.adapters._base import Adapter
+from avpea.encoder import block_adapters
+from avpea.experiment import BackboneConfig, Experiment, load_recipe, recipe_names
+from avpea.heads._base import Head
+
+__all__ = ["AVE_CLASSES", "PaperRow", "ParameterCount", "count", "paper_rows"]
+
+AVE_CLASSES = 28
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """How many parameters an experiment has, by part. Buffers (BatchNorm statistics) are no parameters.
+
+    Attributes:
+        frozen: Of the frozen backbone, as it is used.
+        frozen_classifier: Of the backbone's own classifier, which is left out.
+        adapters: Of all adapters.
+        head: Of the task's head, as it is used.
+        head_registered: Of the head as its public code registers it, unused layers included.
+        num_classes: Event categories that the head was counted for.
+    """
+
+    frozen: int
+    frozen_classifier: int
+    adapters: int
+    head: int
+    head_registered: int
+    num_classes: int
+
+    @property
+    def trainable(self) -> int:
+        """What trains here: adapters and head."""
+        return self.adapters + self.head
+
+    @property
+    def trainable_registered(self) -> int:
+        """What the paper counts as trainable: adapters and the head as registered."""
+        return self.adapters + self.head_registered
+
+    @property
+    def frozen_with_classifier(self) -> int:
+        """What the paper counts as frozen."""
+        return self.frozen + self.frozen_classifier
+
+    @property
+    def total(self) -> int:
+        """All that a forward pass reads."""
+        return self.frozen + self.trainable
+
+    @property
+    def adapter_share(self) -> float:
+        """Adapters in `total`, in [0, 1]."""
+        return self.adapters / self.total
+
+    @property
+    def trainable_share(self) -> float:
+        """Adapters and head in `total`, in [0, 1]."""
+        return self.trainable / self.total
+
+    @property
+    def paper_share(self) -> float:
+        """Adapters in all that the paper counts, in [0, 1]: 3.04 % with ViT-B, 3.65 % with ViT-L."""
+        return self.adapters / (self.trainable_registered + self.frozen_with_classifier)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts, totals and shares by name, as plain values."""
+        derived = (
+            "trainable",
+            "trainable_registered",
+            "frozen_with_classifier",
+            "total",
+            "adapter_share",
+            "trainable_share",
+            "paper_share",
+        )
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper's Table 1 or 4, beside what this code counts.
+
+    Attributes:
+        recipe: Name of its recipe.
+        title: What it is, with its table's number.
+        published: The paper's figures, by name: `accuracy` in percent, `adapter_millions`,
+            `trainable_millions`, `frozen_millions`; Table 4 gives the accuracy only.
+        counts: Ours.
+    """
+
+    recipe: str
+    title: str
+    published: dict[str, float]
+    counts: ParameterCount
+
+    @property
+    def in_paper_form(self) -> dict[str, float]:
+        """Our counts as the paper prints them: millions, one decimal, rounded; the frozen ones cut off."""
+        return {
+            "adapter_millions": round(self.counts.adapters / 1e6, 1),
+            "trainable_millions": round(self.counts.trainable_registered / 1e6, 1),
+            "frozen_millions": math.floor(self.counts.frozen_with_classifier / 1e5) / 10,
+        }
+
+    @property
+    def published_share(self) -> float | None:
+        """The text's share of the adapters, 3.1 % and 3.7 %: formed from the rounded columns. In [0, 1]."""
+        if "adapter_millions" not in self.published:
+            return None
+        everything = self.published["trainable_millions"] + self.published["frozen_millions"]
+        return self.published["adapter_millions"] / everything
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values."""
+        return {
+            "recipe": self.recipe,
+            "title": self.title,
+            "published": self.published,
+            "published_share": self.published_share,
+            "in_paper_form": self.in_paper_form,
+            "counts": self.counts.to_dict(),
+        }
+
+
+def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCount:
+    """Count an experiment's parameters.
+
+    Args:
+        experiment: Names backbone, adapter and head.
+        num_classes: Event categories, background not counted; AVE's 28 by default. Only the
+            head's last layers depend on it.
+
+    Raises:
+        ExperimentError: No such backbone, adapter or head, or they do not fit.
+    """
+    backbone, classifier = _frozen(experiment.backbone)
+    with torch.device("meta"):
+        beside = block_adapters(experiment.adapter, backbone.dim, backbone.depth, backbone.has_cls)
+        head: Head = registry.load("head", experiment.head.name)(backbone.dim, num_classes)
+    return ParameterCount(
+        frozen=_size(backbone),
+        frozen_classifier=classifier,
+        adapters=sum(_size(module) for module in beside.modules() if isinstance(module, Adapter)),
+        head=_size(head),
+        head_registered=_size(head) + sum(head.registered_but_unused().values()),
+        num_classes=num_classes,
+    )
+
+
+def paper_rows() -> list[PaperRow]:
+    """Every recipe that is a row of the paper, by table and then, as both tables are, by accuracy."""
+    recipes = {name: load_recipe(name) for name in recipe_names() if name.startswith("paper/")}
+    rows = [
+        PaperRow(name, recipe.title, recipe.published, count(recipe))
+        for name, recipe in recipes.items()
+        if recipe.published
+    ]
+    return sorted(rows, key=lambda row: (row.title.partition(":")[0], row.published["accuracy"]))
+
+
+@cache
+def _frozen(config: BackboneConfig) -> tuple[backbones.Backbone, int]:
+    return backbones.shape_only(config), backbones.classifier_parameters(config.name)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,52 @@
+"""What every head for event localization is: tokens of both streams to an answer for each second."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+__all__ = ["Head"]
+
+
+class Head(nn.Module, ABC):
+    """The trained module after the encoder; what `forward` answers is its own affair.
+
+    A file in `avpea/heads/` with one subclass is at once listed, loadable from a recipe, counted and put
+    through the contract tests. A segment is one second; category `num_classes` is background.
+
+    Args:
+        dim: Width of the tokens.
+        num_classes: Event categories, background not counted.
+    """
+
+    @abstractmethod
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def forward(
+        self,
+        visual: Float[Tensor, "batch segments patches dim"],
+        visual_cls: Float[Tensor, "batch segments dim"],
+        audio_cls: Float[Tensor, "batch segments dim"],
+    ) -> Any:
+        """From the patch tokens of the frames and the CLS tokens of both streams."""
+
+    @abstractmethod
+    def loss(self, output: Any, labels: Int[Tensor, "batch segments"]) -> dict[str, Float[Tensor, ""]]:
+        """Named terms; the total is their sum."""
+
+    @abstractmethod
+    def probabilities(self, output: Any) -> Float[Tensor, "batch segments categories"]:
+        """Of each category in each segment; the last one is background, and they sum to 1."""
+
+    @abstractmethod
+    def decide(self, output: Any) -> Int[Tensor, "batch segments"]:
+        """The answered category of each segment."""
+
+    @staticmethod
+    def registered_but_unused() -> dict[str, int]:
+        """Parameters that the head's public code registers but never uses, by what they are."""
+        return {}

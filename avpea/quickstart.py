@@ -1,0 +1,94 @@
+"""The quickstart: make a small data set, adapt the starter backbone to it, evaluate, look at a video.
+
+`make quickstart` runs it; `python -m avpea.quickstart FOLDER` goes on where it was interrupted.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from avpea import tables
+from avpea.errors import AvpeaError
+from avpea.experiment import load_recipe
+
+__all__ = ["main"]
+
+_RECIPES = {"frozen ViT, no adapter": "mini/av-digits-none", "with AV-PEA adapters": "mini/av-digits"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run every step in the folder that is named; answers the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        run(Path(words[0]) if words else Path("quickstart"))
+    except AvpeaError as error:
+        print(f"avpea: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("avpea: stopped; the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(folder: Path) -> None:
+    """All steps: data, two trainings, the comparison, a timeline and an attention map."""
+    from avpea.data import samples
+    from avpea.evaluate import evaluate
+    from avpea.predict import load
+    from avpea.train import train
+
+    started = time.monotonic()
+    digits = folder / "av-digits"
+    _say("1. Making a small data set: handwritten digits seen, spoken digits heard")
+    print(samples.make("av-digits", digits))
+
+    rows = []
+    for step, (title, recipe) in enumerate(_RECIPES.items(), start=2):
+        _say(f"{step}. Training {recipe}: {title}")
+        experiment = load_recipe(recipe).override({"data.root": str(digits), "data.cache": str(folder / "cache")})
+        run_folder = folder / "runs" / recipe.rpartition("/")[2]
+        before = time.monotonic()
+        trained = train(experiment, run_folder)
+        minutes = (time.monotonic() - before) / 60
+        result = evaluate(run_folder, "test", progress=False)
+        accuracies = trained.best["segment_accuracy"], result.metrics["segment_accuracy"]
+        rows.append([title, *(f"{100 * a:.1f} %" for a in accuracies), f"{minutes:.1f}"])
+        background = float((result.labels == len(trained_classes(run_folder))).double().mean())
+
+    _say("4. The comparison: segment accuracy (a digit counts where it is seen and spoken in the same second)")
+    rows.insert(0, ["always 'background'", "", f"{100 * background:.1f} %", ""])
+    tables.comparison("", ["", "validation", "test", "minutes"], rows)
+
+    _say("5. What it found in a test video")
+    predictor = load(run_folder)
+    best = max(result.samples, key=lambda s: len(set(s.labels)) * 100 - result.samples.index(s))
+    prediction = predictor.predict(best.video)
+    tables.prediction(prediction)
+    prediction.plot(folder / "timeline.png")
+    predictor.attention(prediction.clip, prediction.surest_second()).plot(folder / "attention.png", best.video.name)
+    print(f"Pictures: {folder / 'timeline.png'} and {folder / 'attention.png'}")
+
+    _say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. What to try next")
+    print(
+        f"  avpea predict {run_folder} YOUR_VIDEO.mp4 --plot timeline.png   (it knows digits only)\n"
+        f"  avpea evaluate {run_folder} --confusion\n"
+        "  avpea recipes                              the paper's experiments and the small ones\n"
+        "  avpea data verify manifest --data.root videos.csv     your own labelled videos (docs/data.md)\n"
+        "  avpea train mini/avel --data.name manifest --data.root videos.csv"
+    )
+
+
+def trained_classes(run: Path) -> tuple[str, ...]:
+    """The categories of a run."""
+    from avpea.checkpoint import read_info
+
+    return read_info(run).class_names
+
+
+def _say(line: str) -> None:
+    print(f"\n{line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

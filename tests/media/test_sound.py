@@ -1,0 +1,167 @@
+"""Where sound lies on the file's clock, how it is mixed down, and what fills its holes."""
+
+import wave
+
+import numpy as np
+import pytest
+import torch
+from av.audio.frame import AudioFrame
+from media_factory import make_video, tone
+
+from avpea.media import SAMPLE_RATE_HZ, read
+from avpea.media.sound import Timeline
+
+
+def onset_seconds(waveform, threshold=0.1):
+    return int((waveform.abs() > threshold).nonzero()[0]) / SAMPLE_RATE_HZ
+
+
+def level(waveform):
+    return float(waveform.square().mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "rate"),
+    [
+        ("mp4", "aac", 44_100),
+        ("mp4", "aac", 8_000),
+        ("mp4", "libmp3lame", 44_100),
+        ("mkv", "aac", 48_000),
+        ("mkv", "flac", 22_050),
+        ("mov", "pcm_s16le", 16_000),
+        ("ts", "aac", 44_100),
+        ("webm", "libopus", 48_000),
+    ],
+)
+def test_an_onset_is_where_it_was_put(tmp_path, ending, codec, rate):
+    video = {"video_codec": "libvpx-vp9"} if ending == "webm" else {}
+    path = make_video(
+        tmp_path / f"a.{ending}", seconds=3, audio_codec=codec, audio_hz=rate, sound=tone(1000, 1.25), **video
+    )
+    # MPEG-TS has no way to say that the encoder's first 23 ms are padding.
+    assert onset_seconds(read(path).waveform) == pytest.approx(1.25, abs=0.025)
+
+
+def test_delayed_sound_stays_in_step_with_the_picture(tmp_path):
+    path = make_video(tmp_path / "a.mp4", seconds=4, audio_start=1.5, audio_seconds=1, sound=tone(1000, 2.0))
+    waveform = read(path).waveform
+    assert len(waveform) == 64_000
+    assert not waveform[: round(1.47 * SAMPLE_RATE_HZ)].any()
+    assert onset_seconds(waveform) == pytest.approx(2.0, abs=0.005)
+    assert not waveform[round(2.6 * SAMPLE_RATE_HZ) :].any()
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "2.1", "quad", "5.0", "5.1"])
+def test_mixing_down_keeps_the_level(tmp_path, layout):
+    path = make_video(tmp_path / "a.mkv", seconds=2, audio_layout=layout, audio_codec="flac", audio_hz=48_000)
+    waveform = read(path).waveform
+    assert waveform.abs().max() == pytest.approx(0.5, abs=0.01)
+    assert waveform.dtype == torch.float32
+
+
+def test_stereo_is_mixed_to_its_mean(tmp_path):
+    path = make_video(tmp_path / "a.mkv", seconds=1, audio_codec="flac", channel_gains=[1.0, 0.2])
+    assert read(path).waveform.abs().max() == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_channels_without_a_known_layout(tmp_path, channels):
+    path = tmp_path / "a.wav"
+    samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes((samples * 32_767).astype("<i2").repeat(channels).tobytes())
+    assert read(path, missing_video="black").waveform.abs().max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_waveform_never_leaves_one(tmp_path):
+    path = make_video(tmp_path / "a.mp4", seconds=1, sound=lambda t: np.sign(np.sin(2 * np.pi * 100 * t)))
+    assert read(path).waveform.abs().max() == 1
+
+
+def test_audio_tracks_are_counted_from_0(tmp_path):
+    path = make_video(tmp_path / "a.mp4", seconds=1, audio_tracks=3, tone_hz=500)
+    for track in range(3):
+        spectrum = torch.fft.rfft(read(path, audio_track=track).waveform)
+        assert int(spectrum.abs().argmax()) == 500 * (track + 1)
+
+
+def test_silence_follows_sound_that_ends_early(tmp_path):
+    waveform = read(make_video(tmp_path / "a.mp4", seconds=4, audio_seconds=1.5)).waveform
+    assert level(waveform[:24_000]) == pytest.approx(0.35, abs=0.01)
+    assert not waveform[26_000:].any()
+
+
+def test_segment_waveforms(tmp_path):
+    clip = read(make_video(tmp_path / "a.mp4", seconds=3))
+    segments = clip.segment_waveforms()
+    assert segments.shape == (3, 16_000)
+    assert torch.equal(segments.flatten(), clip.waveform)
+
+
+# The timeline by itself: holes, overlaps, changes in the middle, as broken recordings have them.
+
+
+def frame(value, samples=1600, rate=16_000, layout="mono", sample_format="fltp"):
+    rows = {"mono": 1, "stereo": 2}[layout]
+    frame = AudioFrame.from_ndarray(np.full((rows, samples), value, np.float32), sample_format, layout)
+    frame.sample_rate = rate
+    return frame
+
+
+def test_a_hole_between_frames_is_silent():
+    timeline = Timeline(0, 1)
+    timeline.add(0.0, frame(0.5))
+    timeline.add(0.3, frame(0.25))
+    waveform = timeline.finish(1)
+    assert (waveform[:1600] == 0.5).all()
+    assert not waveform[1600:4800].any()
+    assert (waveform[4800:6400] == 0.25).all()
+    assert not waveform[6400:].any()
+
+
+def test_time_stamps_off_by_their_rounding_leave_no_hole():
+    timeline = Timeline(0, 1)
+    for number, jitter in enumerate([0.0, 0.004, -0.004, 0.009]):
+        timeline.add(number / 10 + jitter, frame(0.5))
+    timeline.add(None, frame(0.5))
+    assert (timeline.finish(1)[:8000] == 0.5).all()
+
+
+def test_what_overlaps_is_dropped():
+    timeline = Timeline(0, 1)
+    timeline.add(0.0, frame(0.5))
+    timeline.add(0.05, frame(0.25))
+    timeline.add(0.0, frame(0.75))
+    waveform = timeline.finish(1)
+    assert (waveform[:1600] == 0.5).all()
+    assert (waveform[1600:2400] == 0.25).all()
+    assert not waveform[2400:].any()
+
+
+def test_a_change_of_layout_and_rate_in_the_middle():
+    timeline = Timeline(0, 1)
+    timeline.add(0.0, frame(0.5, samples=8000))
+    timeline.add(0.5, frame(0.25, samples=24_000, rate=48_000, layout="stereo"))
+    waveform = timeline.finish(1)
+    assert (waveform[:7900] == 0.5).all()
+    assert (waveform[8100:15_900] - 0.25).abs().max() < 1e-3
+
+
+def test_a_hole_of_hours_costs_no_more_than_what_was_asked_for():
+    timeline = Timeline(0, 2)
+    timeline.add(0.0, frame(0.5))
+    timeline.add(1e6, frame(0.25))
+    assert timeline.done
+    assert sum(map(len, timeline._chunks)) < 4 * SAMPLE_RATE_HZ
+
+
+def test_sound_from_before_the_span_is_dropped():
+    timeline = Timeline(5.5, 1)
+    for number in range(60, 80):
+        timeline.add(number / 10 - 2, frame(number / 100))
+    waveform = timeline.finish(1)
+    assert waveform[0] == pytest.approx(0.75)
+    assert not waveform[8000:].any() or waveform[-1] == pytest.approx(0.79)
