@@ -6,8 +6,8 @@ The paper's columns (Tables 1 and 4) follow this convention, found by counting:
     trainable    adapters + the CMBS head as its code registers it      17,756,041    27,188,665
     frozen       backbone + its classifier of 21,843 classes           102,595,923   325,690,707
 
-The classifier and 4,344,064 parameters of the head are used by nothing; `ParameterCount` gives every total with
-and without them.
+The classifier and 4,344,064 parameters of the head are used by nothing; `ParameterCount` gives each total
+with and without them.
 """
 
 import dataclasses

@@ -71,3 +71,46 @@ def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     _show(table)
+
+
+def parameters(name: str, counts: Any) -> None:
+    """The parameters of one experiment, by part."""
+    lines = [
+        ("frozen backbone", counts.frozen),
+        ("  with its classifier, which nothing uses", counts.frozen_with_classifier),
+        ("adapters", counts.adapters),
+        (f"head ({counts.num_classes} classes), as used", counts.head),
+        ("  as its public code registers it", counts.head_registered),
+        ("trained: adapters + head, as used", counts.trainable),
+        ("  with the head as registered (the paper's total)", counts.trainable_registered),
+    ]
+    comparison(name, ["", "parameters", "M"], [(t, f"{n:,}", f"{n / 1e6:.1f}") for t, n in lines])
+    print(
+        f"Adapters are {100 * counts.adapter_share:.2f} % of what runs, {100 * counts.paper_share:.2f} % as the paper counts."
+    )
+    if counts.head_registered > counts.head:
+        print(
+            f"The head's public code registers {counts.head_registered - counts.head:,} parameters that its forward "
+            "pass never reads; the paper counts them."
+        )
+
+
+def paper(rows: Sequence[Any]) -> None:
+    """The paper's rows: its parameter columns beside ours, and its accuracy."""
+
+    def pair(row: Any, key: str) -> str:
+        printed = row.published.get(key)
+        return f"{'-' if printed is None else printed} / {row.in_paper_form[key]}"
+
+    columns = ["row", "adapters", "trained", "frozen", "accuracy"]
+    cells = [
+        [
+            f"{row.title}\n{row.recipe}",
+            *(pair(row, f"{part}_millions") for part in ("adapter", "trainable", "frozen")),
+            f"{row.published['accuracy']:.2f}",
+        ]
+        for row in rows
+    ]
+    comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
+    print("Trained counts the CMBS head as its code registers it, frozen counts the 21,843-way classifier, as the paper does.")
+    print("`avpea params RECIPE` gives every part, used and registered.")

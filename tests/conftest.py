@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import tiny_data, tiny_experiment, tiny_run, tiny_values  # noqa: F401 (fixtures)
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,6 +1,7 @@
 """The paper's parameter columns, from the recipes, to the last digit."""
 
 import pytest
+
 from avpea.accounting import ParameterCount, count, paper_rows
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, load_recipe
@@ -12,7 +13,10 @@ ROWS = {row.recipe: row for row in paper_rows()}
     ("recipe", "expected"),
     [
         ("paper/avel-vit-b16", ParameterCount(85_798_656, 16_797_267, 3_654_192, 9_757_785, 14_101_849, 28)),
-        ("paper/avel-vit-l16", ParameterCount(303_301_632, 22_389_075, 12_890_208, 9_954_393, 14_298_457, 28)),
+        (
+            "paper/avel-vit-l16",
+            ParameterCount(303_301_632, 22_389_075, 12_890_208, 9_954_393, 14_298_457, 28),
+        ),
     ],
 )
 def test_parts_of_table_1(recipe: str, expected: ParameterCount) -> None:
@@ -61,9 +65,7 @@ def test_shares_of_the_text_come_from_the_rounded_columns() -> None:
     assert ROWS["paper/table4-none"].published_share is None
 
 
-@pytest.mark.parametrize(
-    ("streams", "adapters"), [("none", 0), ("audio", 12), ("visual", 12), ("both", 24)]
-)
+@pytest.mark.parametrize(("streams", "adapters"), [("none", 0), ("audio", 12), ("visual", 12), ("both", 24)])
 def test_table_4_counts_an_adapter_for_each_stream_and_block(streams: str, adapters: int) -> None:
     # 2 + 6 D + 2 d + 2 D d with D = 768 and d = 96
     assert ROWS[f"paper/table4-{streams}"].counts.adapters == adapters * (2 + 4608 + 192 + 147_456)

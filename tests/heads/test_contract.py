@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from avpea import registry
 from avpea.heads._base import Head
-from torch import Tensor
 
 NAMES = registry.names("head")
 DIM, CLASSES = 16, 3
@@ -53,8 +54,10 @@ def test_every_weight_gets_a_gradient(name: str) -> None:
     head = make(name).double()
     terms = head.loss(head(*tokens(dtype=torch.float64)), labels_for())
     torch.stack(list(terms.values())).sum().backward()
-    without = [key for key, p in head.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not without
+    assert all(p.grad is not None for p in head.parameters())
+    # A bias of attention keys moves all logits of a query alike, which the softmax does not see.
+    size = {key: float(p.grad.abs().max()) for key, p in head.named_parameters() if p.grad is not None}
+    assert not [key for key, value in size.items() if value < 1e-12 and not key.endswith("key.bias")]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from avpea.heads.linear import LinearHead
 
+from avpea.heads.linear import LinearHead
 from tests.heads.test_contract import CLASSES, DIM, labels_for, tokens
 
 

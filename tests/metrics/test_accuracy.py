@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from avpea.metrics.accuracy import (
     NO_EVENT,
     category_accuracy,

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from avpea import registry
 from avpea.heads._base import Head
 from avpea.tasks.avel import AVEL, Event, timeline
-from torch import Tensor
 
 NAMES = ("bark", "flute")
 
@@ -72,14 +73,15 @@ def test_loss_is_the_sum_of_its_terms() -> None:
 def test_with_every_head(name: str) -> None:
     torch.manual_seed(0)
     task = AVEL(registry.load("head", name)(8, 2))
-    output = task(
-        torch.randn(6, 5, 8), torch.randn(6, 5, 8), segments=3, num_prefix_tokens=1, has_cls=True
-    )
+    output = task(torch.randn(6, 5, 8), torch.randn(6, 5, 8), segments=3, num_prefix_tokens=1, has_cls=True)
     labels = torch.tensor([[0, 0, 2], [2, 2, 2]])
     total, terms = task.loss(output, labels)
     torch.testing.assert_close(total, sum(terms.values(), torch.zeros(())))
     assert task.probabilities(output).shape == (2, 3, 3)
-    assert set(task.evaluate(task.decide(output), labels, NAMES)["per_class_accuracy"]) == {*NAMES, "background"}
+    assert set(task.evaluate(task.decide(output), labels, NAMES)["per_class_accuracy"]) == {
+        *NAMES,
+        "background",
+    }
 
 
 def test_the_registry_knows_the_task() -> None:

@@ -40,6 +40,7 @@ def write_clip(
             container.mux(video.encode(None))
             samples = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
             samples.sample_rate = sound_rate_hz
+            samples.pts = 0  # without it the encoder's delay of 1024 samples stays in the sound
             container.mux(sound.encode(samples))
             container.mux(sound.encode(None))
         unfinished.replace(path)

@@ -22,8 +22,8 @@ words stand in for digits. timelines.jsonl says what is seen and heard in each s
 
 No image of a digit, no voice and no piece of a photograph is in two splits. The digit images are the test
 part of the UCI optdigits data, written by 13 people. It has no writer ids, but the labels show 14 filled-in
-forms one after the other; a clip is from one form, and a form in one split. So hands are kept apart, but for what is
-not known: who filled in more than one form. Voices are variants of one synthesiser, with shared accents.
+forms one after the other; a clip is from one form, and a form in one split. So hands are kept apart, but for
+what is not known: who filled in two forms. Voices are variants of one synthesiser, with shared accents.
 
 | part | origin | licence |
 | --- | --- | --- |

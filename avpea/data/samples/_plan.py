@@ -181,7 +181,7 @@ def _fill_background(
 def _images(
     rng: np.random.Generator, split: str, seen: list[int | None], targets: Sequence[int]
 ) -> tuple[int | None, ...]:
-    """Another image every second, all in one hand, so that the picture does not betray the event's borders."""
+    """Another image every second, all in one hand; so the picture does not betray the event's borders."""
     form = int(rng.choice(FORMS[split]))
     hand = range(FORM_STARTS[form], FORM_STARTS[form + 1])
     return tuple(

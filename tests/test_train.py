@@ -1,0 +1,358 @@
+"""Training: what an interruption may not change, what is refused, and the arithmetic of the loop."""
+
+import json
+import math
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from avpea import backbones
+from avpea.checkpoint import load_model, read_info
+from avpea.data.cache import SampleCache
+from avpea.data.dataset import Sample
+from avpea.errors import CheckpointError, DataError, TrainingError
+from avpea.experiment import Experiment, TrainConfig
+from avpea.train import epoch_batches, rate_factor, train
+from safetensors.torch import save_file
+
+from tests.tiny import (
+    assert_same_run,
+    assert_same_tensors,
+    exit_code,
+    metric_lines,
+    start_training,
+    tensors,
+    write_rows,
+)
+
+Make = Callable[..., Experiment]
+OFTEN = {"train.checkpoint_minutes": 1e-6}  # the state is saved after every step
+
+# Before the named call: what has happened by then. An epoch has 3 steps and 2 evaluation batches.
+MOMENTS = {
+    "nothing has happened": ("avpea.train:prepare", 1),
+    "no step is done": ("avpea.model:AVModel.forward", 1),
+    "in the first epoch": ("avpea.model:AVModel.forward", 3),
+    "in the second epoch": ("avpea.model:AVModel.forward", 7),
+    "before an evaluation": ("avpea.train:infer", 2),
+    "a file is written, but not yet in its place": ("pathlib:Path.replace", 7),
+    "the best model is saved, but not logged": ("avpea.run:RunFolder.log", 1),
+    "an epoch is logged, but not saved": ("avpea.checkpoint:save_state", 8),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_goes_on_to_the_same_bits(
+    moment: str, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(**OFTEN)
+    process, _ = start_training(experiment.to_dict(), tmp_path / "run", *MOMENTS[moment])
+    assert exit_code(process) == -signal.SIGKILL
+    train(experiment, tmp_path / "run", progress=False)
+    assert_same_run(tmp_path / "run", tiny_run)
+
+
+def kill_at_random(experiment: Experiment, run: Path, kills: int) -> int:
+    """Kill a training at random times, then finish it; answers how many kills hit a run that was not done."""
+    hits = 0
+    for _ in range(kills):
+        process, begun = start_training(experiment.to_dict(), run)
+        assert begun.wait(60)
+        time.sleep(random.uniform(0.05, 0.6))
+        process.kill()
+        hits += exit_code(process) == -signal.SIGKILL
+    train(experiment, run, progress=False)
+    return hits
+
+
+def test_kills_at_random_times(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    kill_at_random(tiny_experiment(**OFTEN), tmp_path / "run", kills=2)
+    assert_same_run(tmp_path / "run", tiny_run)
+
+
+@pytest.mark.slow
+def test_five_kills_at_random_times(tiny_experiment: Make, tmp_path: Path) -> None:
+    longer = {"train.epochs": 12, "train.accumulate": 2, "train.schedule": "cosine"}
+    whole = train(tiny_experiment(**longer), tmp_path / "whole", progress=False).run
+    assert kill_at_random(tiny_experiment(**longer, **OFTEN), tmp_path / "run", kills=5) >= 3
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_ctrl_c_leaves_a_model_and_a_state_and_goes_on_to_the_same_bits(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment()
+    process, _ = start_training(
+        experiment.to_dict(), tmp_path, "avpea.model:AVModel.forward", 2, signal.SIGINT
+    )
+    assert exit_code(process) == 130
+    model, info = load_model(tmp_path)
+    assert info.results == {"epoch": 0, "selected_on": None}
+    assert not model.training
+    assert (tmp_path / "state.safetensors").is_file()
+    result = train(experiment, tmp_path, progress=False)
+    assert [line["epoch"] for line in result.epochs] == [1, 2, 3]
+    assert_same_run(tmp_path, tiny_run)
+
+
+def test_ctrl_c_in_an_evaluation_keeps_the_epoch(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment()
+    process, _ = start_training(experiment.to_dict(), tmp_path, "avpea.train:infer", 1, signal.SIGINT)
+    assert exit_code(process) == 130
+    assert [line["epoch"] for line in metric_lines(tmp_path)] == [1]
+    train(experiment, tmp_path, progress=False)
+    assert_same_run(tmp_path, tiny_run)
+
+
+def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: Make, tmp_path: Path) -> None:
+    experiment = tiny_experiment(**{"head.name": "cmbs", "train.epochs": 1})
+    whole = train(experiment, tmp_path / "whole", progress=False).run
+    process, _ = start_training(
+        experiment.to_dict(), tmp_path / "run", "avpea.model:AVModel.forward", 2, signal.SIGINT
+    )
+    assert exit_code(process) == 130
+    train(experiment, tmp_path / "run", progress=False)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "sec')  # as if the machine had gone down in the middle of a line
+    result = train(tiny_experiment(), run, progress=False)
+    assert [line["epoch"] for line in result.epochs] == [1, 2, 3]
+    assert result.best == read_info(tiny_run).results
+    assert_same_run(run, tiny_run)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    train(tiny_experiment(), tmp_path / "again", progress=False)
+    assert_same_run(tmp_path / "again", tiny_run)
+    train(tiny_experiment(**{"train.seed": 1}), tmp_path / "other", progress=False)
+    with pytest.raises(AssertionError):
+        assert_same_tensors(tmp_path / "other" / "model.safetensors", tiny_run / "model.safetensors")
+
+
+def test_what_a_run_folder_holds(tiny_run: Path) -> None:
+    assert {path.name for path in tiny_run.iterdir()} == {
+        *("experiment.yaml", "metrics.jsonl", "skipped.json", "tensorboard"),
+        *("model.safetensors", "state.safetensors"),
+    }
+    assert json.loads((tiny_run / "skipped.json").read_text()) == {}
+    lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert all(line.keys() == {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy"} for line in lines)  # fmt: skip
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+    best = read_info(tiny_run).results
+    assert best["selected_on"] == "val"
+    assert best["segment_accuracy"] == max(line["val/segment_accuracy"] for line in lines)
+    events = b"".join(path.read_bytes() for path in (tiny_run / "tensorboard").glob("events*"))
+    assert events.count(b"train/loss") >= 3
+
+
+def test_a_folder_with_other_settings_is_refused(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"train\.seed is 0, not 7\).*another folder"):
+        train(tiny_experiment(**{"train.seed": 7}), tiny_run, progress=False)
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(CheckpointError, match="not empty and not a run folder"):
+        train(tiny_experiment(), tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_select_on_test_is_written_into_the_result(tiny_experiment: Make, tmp_path: Path) -> None:
+    result = train(tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False)
+    assert result.best["selected_on"] == "test"
+    assert read_info(tmp_path).results["selected_on"] == "test"
+    assert "test/segment_accuracy" in metric_lines(tmp_path)[0]
+
+
+# Broken videos and numbers.
+
+
+def with_broken_videos(tiny_data: Path, folder: Path) -> str:
+    rows = ["green&g0&good&0&2", "red&text&good&1&3", "red&nowhere&good&0&3"]
+    root = write_rows(folder / "data", tiny_data, train=rows)
+    (root / "AVE" / "text.mp4").write_text("not a video")
+    return str(root)
+
+
+def test_broken_videos_are_skipped_and_listed(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+    root = with_broken_videos(tiny_data, tmp_path)
+    train(tiny_experiment(**{"data.root": root, "train.epochs": 1}), tmp_path / "run", progress=False)
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert sorted(skipped) == ["train-0001-text", "train-0002-nowhere"]
+    assert "text.mp4" in skipped["train-0001-text"]
+
+
+def test_strict_refuses_broken_videos(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+    root = with_broken_videos(tiny_data, tmp_path)
+    with pytest.raises(DataError, match=r"(?s)2 of 6 samples.*nowhere"):
+        train(tiny_experiment(**{"data.root": root, "data.strict": True}), tmp_path / "run", progress=False)
+
+
+def test_a_split_without_a_usable_video_is_named(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+    root = write_rows(tmp_path / "data", tiny_data, val=["red&nowhere&good&0&3"])
+    with pytest.raises(DataError, match="split 'val' has no usable video"):
+        train(tiny_experiment(**{"data.root": str(root)}), tmp_path / "run", progress=False)
+
+
+def test_a_rate_that_explodes_is_named(tiny_experiment: Make, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2, at learning rate 1e\+30.*try a lower"):
+        train(tiny_experiment(**{"train.learning_rate": 1e30}), tmp_path, progress=False)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    experiment, run = tiny_experiment(**{"data.cache": str(tmp_path / "cache")}), tmp_path / "run"
+    process, _ = start_training(experiment.to_dict(), run, "avpea.run:RunFolder.log", 2)
+    assert exit_code(process) == -signal.SIGKILL
+    poisoned = poison(experiment)
+    with pytest.raises(TrainingError, match=r"^The loss became nan in epoch 2, step [456], "):
+        train(experiment, run, progress=False)
+    load_model(run)
+    assert all(value.isfinite().all() for value in tensors(run / "state.safetensors").values())
+    assert len(metric_lines(run)) == 1
+    poisoned.unlink()  # it is decoded anew, and the run goes on as if nothing had been
+    train(experiment, run, progress=False)
+    assert_same_run(run, tiny_run)
+
+
+def poison(experiment: Experiment) -> Path:
+    """Put NaN into the cached sound of one training video."""
+    root = Path(experiment.data.root)
+    sample = Sample("train-0002-g1", "g1", root / "AVE" / "g1.mp4", 0.0, 3, (2, 0, 2), "train")
+    cache = SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size)
+    entry, path = cache.read(sample), cache.path(sample)
+    entry["log_mel"].fill_(math.nan)
+    save_file(entry, path, {"duration_seconds": "3.0"})
+    return path
+
+
+# The arithmetic of the loop.
+
+
+def gradients(run: Path) -> dict[str, torch.Tensor]:
+    """Adam's first moments after one step from zero: a tenth of the gradient."""
+    state = tensors(run / "state.safetensors")
+    return {key: value for key, value in state.items() if key.endswith("exp_avg")}
+
+
+def test_identical_batches_accumulate_to_one(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+    one = write_rows(tmp_path / "one", tiny_data, train=["green&g1&good&1&2"])
+    four = write_rows(tmp_path / "four", tiny_data, train=["green&g1&good&1&2"] * 4)
+    common = {"train.epochs": 1, "train.batch_size": 1}
+    train(tiny_experiment(**common, **{"data.root": str(one)}), tmp_path / "a", progress=False)
+    train(tiny_experiment(**common, **{"data.root": str(four), "train.accumulate": 4}), tmp_path / "b", progress=False)  # fmt: skip
+    expected, found = gradients(tmp_path / "a"), gradients(tmp_path / "b")
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-7)
+    expected, found = tensors(tmp_path / "a" / "model.safetensors"), tensors(tmp_path / "b" / "model.safetensors")
+    statistics = [key for key in expected if "running_" in key]
+    assert len(statistics) == 16  # 2 blocks, 2 streams, 2 BatchNorms, mean and variance
+    for key in statistics:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_a_smaller_last_batch_weighs_what_it_holds(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+    rows = ["green&g1&good&1&2", "red&r0&good&1&3", "green&g0&good&0&2"]
+    root = write_rows(tmp_path / "data", tiny_data, train=rows)
+    # Without adapters there is no BatchNorm, and videos do not see each other.
+    common = {"data.root": str(root), "adapter.streams": "none", "train.epochs": 1}
+    train(tiny_experiment(**common, **{"train.batch_size": 3}), tmp_path / "a", progress=False)
+    train(tiny_experiment(**common, **{"train.batch_size": 2, "train.accumulate": 2}), tmp_path / "b", progress=False)  # fmt: skip
+    expected, found = gradients(tmp_path / "a"), gradients(tmp_path / "b")
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-7)
+    (a,), (b,) = metric_lines(tmp_path / "a"), metric_lines(tmp_path / "b")
+    assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-5)
+
+
+def test_adapters_and_head_have_their_own_rates(tiny_experiment: Make, tmp_path: Path) -> None:
+    experiment = tiny_experiment(
+        **{"train.epochs": 1, "train.batch_size": 5, "train.learning_rate": 1e-9, "train.head_learning_rate": 0.1}
+    )
+    train(experiment, tmp_path, progress=False)
+    after = tensors(tmp_path / "model.safetensors")
+    # Adam's first step moves each weight by its rate.
+    assert all(value.abs() < 1e-8 for key, value in after.items() if key.endswith("_gate"))
+    torch.manual_seed(experiment.train.seed)
+    before = trained_state_of_a_new_model(experiment)
+    moved = (after["head.head.classes.bias"] - before["head.head.classes.bias"]).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=1e-3, atol=0)
+
+
+def trained_state_of_a_new_model(experiment: Experiment) -> dict[str, torch.Tensor]:
+    from avpea.model import build
+
+    torch.manual_seed(experiment.train.seed)
+    return build(experiment, 2).trained_state()
+
+
+def test_the_backbone_stays_as_it_was(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import avpea.train
+
+    built = []
+
+    def keep(*args: Any) -> Any:
+        built.append(original(*args))
+        return built[-1]
+
+    original = avpea.train.build
+    monkeypatch.setattr(avpea.train, "build", keep)
+    experiment = tiny_experiment(**{"train.epochs": 1})
+    train(experiment, tmp_path, progress=False)
+    frozen = built[0].encoder.backbone
+    fresh = backbones.build(experiment.backbone).state_dict()
+    assert all(torch.equal(value, fresh[key]) for key, value in frozen.state_dict().items())
+    assert all(not p.requires_grad and p.grad is None for p in frozen.parameters())
+    assert built[0].training
+    assert not any(module.training for module in frozen.modules())
+
+
+def test_bfloat16_trains_with_weights_in_float32(tiny_experiment: Make, tmp_path: Path) -> None:
+    experiment = tiny_experiment(**{"train.precision": "bf16"})
+    losses = [line["train/loss"] for line in train(experiment, tmp_path, progress=False).epochs]
+    assert losses[-1] < losses[0]
+    saved = tensors(tmp_path / "model.safetensors")
+    assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float32}
+    model, _ = load_model(tmp_path)
+    assert next(model.encoder.backbone.parameters()).dtype == torch.bfloat16
+
+
+def test_every_video_once_in_an_order_of_seed_and_epoch_alone() -> None:
+    config = TrainConfig(batch_size=4, seed=3)
+    batches = epoch_batches(10, config, epoch=2)
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(index for batch in batches for index in batch) == list(range(10))
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert epoch_batches(10, config, epoch=2) == batches
+    assert torch.equal(torch.get_rng_state(), before)
+    assert epoch_batches(10, config, epoch=3) != batches
+    assert epoch_batches(10, TrainConfig(batch_size=4, seed=4), epoch=2) != batches
+
+
+def test_rates_in_closed_form() -> None:
+    constant = TrainConfig(epochs=4)
+    assert [rate_factor(constant, step, 10) for step in (0, 17, 39)] == [1, 1, 1]
+    warm = TrainConfig(epochs=4, warmup_steps=3)
+    assert [rate_factor(warm, step, 10) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    cosine = TrainConfig(epochs=4, schedule="cosine")
+    expected = {0: 1.0, 10: (1 + 0.5**0.5) / 2, 20: 0.5, 30: (1 - 0.5**0.5) / 2, 40: 0.0}
+    for step, value in expected.items():
+        assert rate_factor(cosine, step, 10) == pytest.approx(value, abs=1e-12)
+    drops = TrainConfig(epochs=30, schedule="step", step_epochs=10, gamma=0.5)
+    assert [rate_factor(drops, step, 7) for step in (0, 69, 70, 139, 140)] == [1, 1, 0.5, 0.5, 0.25]

@@ -1,0 +1,201 @@
+"""A tiny experiment that trains in a second: videos made on the spot, a random two-block ViT, two linear layers.
+
+`avpea` is imported inside functions, as pytest must instrument it before anything imports it.
+"""
+
+import functools
+import json
+import multiprocessing
+import os
+import pkgutil
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.data.data_factory import write_ave
+from tests.media_factory import make_video
+
+COLOURS = {"green": (1, 880.0), "red": (0, 440.0)}  # channel that is lit, tone in Hz
+# Events of whole seconds in clips of 3 s. Five videos in batches of two: the last batch is smaller.
+ROWS = {
+    "train": ["green&g0&good&0&2", "red&r0&good&1&3", "green&g1&good&1&2", "red&r1&good&0&3", "green&g2&good&0&1"],
+    "val": ["red&r2&good&0&2", "green&g3&good&1&3", "red&r3&good&2&3"],
+    "test": ["green&g4&good&0&3", "red&r4&good&1&2", "red&r5&good&0&1"],
+}  # fmt: skip
+
+
+def coloured_video(path: Path, colour: str, start: float, end: float, seconds: float = 3, **options: Any) -> Path:
+    """A dark, silent clip in which from `start` to `end` a colour is shown and its tone sounds."""
+    channel, hertz = COLOURS[colour]
+    fps = 10
+
+    def picture(number: int, size: tuple[int, int]) -> np.ndarray:
+        pixels = np.full((size[1], size[0], 3), 30, np.uint8)
+        if start <= number / fps < end:
+            pixels[..., channel] = 220
+        return pixels
+
+    def sound(t: np.ndarray) -> np.ndarray:
+        return 0.5 * np.sin(2 * np.pi * hertz * t) * ((t >= start) & (t < end))
+
+    return make_video(path, seconds=seconds, fps=fps, size=(48, 48), picture=picture, sound=sound, **options)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in AVE's layout: 5 videos to train, 3 to validate, 3 to test."""
+    root = write_ave(tmp_path_factory.mktemp("tiny") / "data", ROWS)
+    (root / "AVE").mkdir()
+    for row in (line for lines in ROWS.values() for line in lines):
+        colour, name, _, start, end = row.split("&")
+        coloured_video(root / "AVE" / f"{name}.mp4", colour, float(start), float(end))
+    return root
+
+
+def write_rows(root: Path, tiny_data: Path, **rows: list[str]) -> Path:
+    """Other annotations over the same videos, by symbolic link: with the same cache entries."""
+    write_ave(root, ROWS | rows)
+    (root / "AVE").mkdir()
+    for video in (tiny_data / "AVE").iterdir():
+        (root / "AVE" / video.name).symlink_to(video)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_values(tiny_data: Path) -> dict[str, Any]:
+    """The experiment's plain values; `tiny_experiment` makes one with changes."""
+    return {
+        "title": "tiny",
+        "data": {"root": str(tiny_data), "cache": str(tiny_data.parent / "cache"), "segments": 3, "workers": 0},
+        "audio": {"mel_bins": 32, "mean": -6.0, "std": 4.0},
+        "backbone": {"name": "test_vit", "weights": "random", "depth": 2, "image_size": 32},
+        "head": {"name": "linear"},
+        "train": {"epochs": 3, "batch_size": 2, "learning_rate": 3e-3, "precision": "fp32", "threads": 1, "device": "cpu"},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tiny_values: dict[str, Any]) -> Callable[..., Any]:
+    """`tiny_experiment(**{"train.seed": 1})`: an `Experiment` with dotted names changed."""
+
+    def make(**changes: Any) -> Any:
+        from avpea.experiment import Experiment
+
+        return Experiment.from_dict(tiny_values).override(changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_experiment: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished, never interrupted run of the tiny experiment. Read only."""
+    from avpea.train import train
+
+    return train(tiny_experiment(), tmp_path_factory.mktemp("runs") / "tiny", progress=False).run
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    """A safetensors file's tensors by name."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    """Same names, types and bits, NaN included."""
+    a, b = tensors(one), tensors(other)
+    assert a.keys() == b.keys()
+    different = [key for key in a if a[key].dtype != b[key].dtype or a[key].numpy().tobytes() != b[key].numpy().tobytes()]  # fmt: skip
+    assert different == []
+
+
+def metric_lines(run: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without the clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two runs ended in the same model, optimiser, random numbers, position and metrics, bit for bit."""
+    from avpea.checkpoint import read_info
+    from safetensors import safe_open
+
+    assert_same_tensors(one / "model.safetensors", other / "model.safetensors")
+    assert_same_tensors(one / "state.safetensors", other / "state.safetensors")
+    assert read_info(one).results == read_info(other).results
+    positions = []
+    for run in (one, other):
+        with safe_open(run / "state.safetensors", framework="pt") as file:
+            position = json.loads(file.metadata()["position"])
+            positions.append({k: v for k, v in position.items() if k != "seconds"})
+    assert positions[0] == positions[1]
+    assert metric_lines(one) == metric_lines(other)
+
+
+@functools.cache
+def _processes() -> Any:
+    """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["avpea.train", "lightning.fabric", "torch.utils.tensorboard", "tests.tiny"])
+    return context
+
+
+def start_training(
+    values: dict[str, Any], run: Path, moment: str = "", count: int = 1, number: int = signal.SIGKILL
+) -> tuple[BaseProcess, Any]:
+    """Train in another process.
+
+    Args:
+        values: The experiment.
+        run: Its folder.
+        moment: A function, as `module:name`; on its `count`-th call, before it does anything, the process is
+            sent the signal `number`. Empty: the caller sends signals.
+
+    Returns:
+        The process, and an event that is set when training is about to begin.
+    """
+    begun = _processes().Event()
+    process = _processes().Process(target=_train, args=(values, str(run), moment, count, number, begun))
+    process.start()
+    return process, begun
+
+
+def exit_code(process: BaseProcess) -> int:
+    """Wait for a process; a negative code is the signal that ended it, 130 is KeyboardInterrupt."""
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the process does not end"
+    return process.exitcode
+
+
+def _train(values: dict[str, Any], run: str, moment: str, count: int, number: int, begun: Any) -> None:
+    from avpea.experiment import Experiment
+    from avpea.train import train
+
+    if moment:
+        _send_at(moment, count, number)
+    begun.set()
+    try:
+        train(Experiment.from_dict(values), run, progress=False)
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+def _send_at(moment: str, count: int, number: int) -> None:
+    owner_name, _, name = moment.rpartition(".") if "." in moment.rpartition(":")[2] else moment.rpartition(":")
+    owner = pkgutil.resolve_name(owner_name)
+    original, calls = getattr(owner, name), 0
+
+    @functools.wraps(original)
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), number)
+        return original(*args, **options)
+
+    setattr(owner, name, counted)
