@@ -46,7 +46,6 @@ class AVEL(Task):
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self.head = head
 
     def forward(
         self,

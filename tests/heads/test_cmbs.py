@@ -211,6 +211,15 @@ def test_dropout_is_where_and_as_strong_as_published() -> None:
     assert model.audio_lstm.dropout == model.video_lstm.dropout == 0
 
 
+def test_every_dropout_is_in_use() -> None:
+    model, visual, sound = head()
+    unused = {name for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+    for name in tuple(unused):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: unused.discard(name))
+    model.train()(visual, sound, sound)
+    assert not unused
+
+
 def output(seed: int = 3, batch: int = 3) -> CMBSOutput:
     generator = torch.Generator().manual_seed(seed)
 
