@@ -11,7 +11,7 @@ from avpea import registry
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
 from avpea.errors import ExperimentError
-from avpea.experiment import AdapterConfig, AudioConfig
+from avpea.experiment import AdapterConfig
 
 __all__ = ["BlockAdapters", "DualStreamEncoder", "Streams", "block_adapters"]
 

@@ -318,7 +318,9 @@ def _option_type(dotted: str) -> Any:
         fields = {f.name: f.type for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
         if part not in fields:
             beside = [name for name in option_names() if name.startswith(f"{dotted.partition('.')[0]}.")]
-            raise ExperimentError(f"No option is called '--{dotted}'.{did_you_mean(dotted, beside or option_names())}")
+            raise ExperimentError(
+                f"No option is called '--{dotted}'.{did_you_mean(dotted, beside or option_names())}"
+            )
         cls = fields[part]
     return cls
 

@@ -112,5 +112,7 @@ def paper(rows: Sequence[Any]) -> None:
         for row in rows
     ]
     comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
-    print("Trained counts the CMBS head as its code registers it, frozen counts the 21,843-way classifier, as the paper does.")
+    print(
+        "Trained counts the CMBS head as its code registers it, frozen counts the 21,843-way classifier, as the paper does."
+    )
     print("`avpea params RECIPE` gives every part, used and registered.")

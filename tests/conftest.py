@@ -14,5 +14,7 @@ def shared_data() -> Path:
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("AVPEA_SHARED", root.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip("development data (ave-mini, clips, annotations) is not on this machine; set AVPEA_SHARED to its folder")
+        pytest.skip(
+            "development data (ave-mini, clips, annotations) is not on this machine; set AVPEA_SHARED to its folder"
+        )
     return folder

@@ -3,13 +3,13 @@
 import pytest
 import timm
 import torch
+from torch import Tensor
+
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
 from avpea.encoder import DualStreamEncoder, block_adapters
 from avpea.errors import ExperimentError
 from avpea.experiment import AdapterConfig
-from torch import Tensor
-
 from tests.adapters.test_av_pea import plain_adapter, randomised
 
 

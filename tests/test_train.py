@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from avpea import backbones
 from avpea.checkpoint import load_model, read_info
 from avpea.data.cache import SampleCache
@@ -19,8 +21,6 @@ from avpea.data.dataset import Sample
 from avpea.errors import CheckpointError, DataError, TrainingError
 from avpea.experiment import Experiment, TrainConfig
 from avpea.train import epoch_batches, rate_factor, train
-from safetensors.torch import save_file
-
 from tests.tiny import (
     assert_same_run,
     assert_same_tensors,
@@ -101,7 +101,9 @@ def test_ctrl_c_leaves_a_model_and_a_state_and_goes_on_to_the_same_bits(
     assert_same_run(tmp_path, tiny_run)
 
 
-def test_ctrl_c_in_an_evaluation_keeps_the_epoch(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_an_evaluation_keeps_the_epoch(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
     experiment = tiny_experiment()
     process, _ = start_training(experiment.to_dict(), tmp_path, "avpea.train:infer", 1, signal.SIGINT)
     assert exit_code(process) == 130
@@ -158,7 +160,9 @@ def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert events.count(b"train/loss") >= 3
 
 
-def test_a_folder_with_other_settings_is_refused(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_settings_is_refused(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=r"train\.seed is 0, not 7\).*another folder"):
         train(tiny_experiment(**{"train.seed": 7}), tiny_run, progress=False)
     (tmp_path / "thesis.tex").write_text("mine")
@@ -168,7 +172,9 @@ def test_a_folder_with_other_settings_is_refused(tiny_experiment: Make, tiny_run
 
 
 def test_select_on_test_is_written_into_the_result(tiny_experiment: Make, tmp_path: Path) -> None:
-    result = train(tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False)
+    result = train(
+        tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False
+    )
     assert result.best["selected_on"] == "test"
     assert read_info(tmp_path).results["selected_on"] == "test"
     assert "test/segment_accuracy" in metric_lines(tmp_path)[0]
@@ -198,7 +204,9 @@ def test_strict_refuses_broken_videos(tiny_experiment: Make, tiny_data: Path, tm
         train(tiny_experiment(**{"data.root": root, "data.strict": True}), tmp_path / "run", progress=False)
 
 
-def test_a_split_without_a_usable_video_is_named(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_split_without_a_usable_video_is_named(
+    tiny_experiment: Make, tiny_data: Path, tmp_path: Path
+) -> None:
     root = write_rows(tmp_path / "data", tiny_data, val=["red&nowhere&good&0&3"])
     with pytest.raises(DataError, match="split 'val' has no usable video"):
         train(tiny_experiment(**{"data.root": str(root)}), tmp_path / "run", progress=False)
@@ -257,14 +265,19 @@ def test_identical_batches_accumulate_to_one(tiny_experiment: Make, tiny_data: P
     assert expected.keys() == found.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-7)
-    expected, found = tensors(tmp_path / "a" / "model.safetensors"), tensors(tmp_path / "b" / "model.safetensors")
+    expected, found = (
+        tensors(tmp_path / "a" / "model.safetensors"),
+        tensors(tmp_path / "b" / "model.safetensors"),
+    )
     statistics = [key for key in expected if "running_" in key]
     assert len(statistics) == 16  # 2 blocks, 2 streams, 2 BatchNorms, mean and variance
     for key in statistics:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6)
 
 
-def test_a_smaller_last_batch_weighs_what_it_holds(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_smaller_last_batch_weighs_what_it_holds(
+    tiny_experiment: Make, tiny_data: Path, tmp_path: Path
+) -> None:
     rows = ["green&g1&good&1&2", "red&r0&good&1&3", "green&g0&good&0&2"]
     root = write_rows(tmp_path / "data", tiny_data, train=rows)
     # Without adapters there is no BatchNorm, and videos do not see each other.
@@ -280,7 +293,12 @@ def test_a_smaller_last_batch_weighs_what_it_holds(tiny_experiment: Make, tiny_d
 
 def test_adapters_and_head_have_their_own_rates(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(
-        **{"train.epochs": 1, "train.batch_size": 5, "train.learning_rate": 1e-9, "train.head_learning_rate": 0.1}
+        **{
+            "train.epochs": 1,
+            "train.batch_size": 5,
+            "train.learning_rate": 1e-9,
+            "train.head_learning_rate": 0.1,
+        }
     )
     train(experiment, tmp_path, progress=False)
     after = tensors(tmp_path / "model.safetensors")

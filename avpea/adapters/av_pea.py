@@ -90,7 +90,9 @@ class AVPEA(Adapter):
         return F.linear(x, self.down.weight.to(x.dtype))
 
 
-def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
+def batch_norm(
+    x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d
+) -> Float[Tensor, "batch tokens dim"]:
     """BatchNorm over all tokens of the batch, in float32 at least; answers in the type of `x`."""
     wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
     normed: Tensor = norm(wide)

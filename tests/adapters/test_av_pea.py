@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from avpea.adapters.av_pea import AVPEA
 from avpea.errors import ExperimentError
-from torch import Tensor, nn
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:

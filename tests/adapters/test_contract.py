@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from avpea import registry
 from avpea.adapters._base import Adapter
-from torch import Tensor
 
 NAMES = registry.names("adapter")
 
