@@ -113,9 +113,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
     file = find(path)
     metadata, _ = _open(file, tensors=False)
     if metadata.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT})."
-        )
+        raise CheckpointError(f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT}).")
     return CheckpointInfo(
         experiment=Experiment.from_dict(json.loads(metadata["experiment"]), str(file)),
         class_names=tuple(json.loads(metadata["class_names"])),
@@ -164,9 +162,7 @@ def load_model(
     return model.eval(), info
 
 
-def save_state(
-    path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]
-) -> None:
+def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
     """Write all that an interrupted training needs to go on as if nothing had happened, atomically."""
     tensors = {f"model.{key}": value for key, value in model.trained_state().items()}
     for index, values in optimizer.state_dict()["state"].items():

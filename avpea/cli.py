@@ -75,9 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
         made.set_defaults(run_command=run, takes_overrides=overrides, parser=made)
         return made
 
-    c = command(
-        "recipes", _recipes, "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16"
-    )
+    c = command("recipes", _recipes, "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16")
     c.add_argument("name", nargs="?", help="recipe to print; without it, all are listed")
     c.add_argument("--json", action="store_true", help="print JSON")
 
@@ -85,9 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         "params", _params, "Count parameters as the paper's tables do, without loading weights.",
         "avpea params paper/avel-vit-b16 --json", overrides=True,
     )  # fmt: skip
-    c.add_argument(
-        "recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours"
-    )
+    c.add_argument("recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours")
     c.add_argument("--json", action="store_true", help="print JSON")
 
     _add_data_commands(commands, command)
@@ -106,9 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     c = command("evaluate", _evaluate, "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test")
     _add_run(c)
     c.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
-    c.add_argument(
-        "--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training"
-    )
+    c.add_argument("--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training")
     c.add_argument("--confusion", action="store_true", help="print the confusion matrix")
     c.add_argument("--json", action="store_true", help="print JSON")
     c.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -121,12 +115,8 @@ def make_parser() -> argparse.ArgumentParser:
     c.add_argument("video", nargs="+", type=Path, help="video file; several are answered one after the other")
     c.add_argument("--json", action="store_true", help="print JSON, one line a video")
     c.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
-    c.add_argument(
-        "--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other"
-    )
-    c.add_argument(
-        "--second", type=int, metavar="S", help="second for --attention (default: the surest event's)"
-    )
+    c.add_argument("--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other")
+    c.add_argument("--second", type=int, metavar="S", help="second for --attention (default: the surest event's)")
     c.add_argument("--missing-audio", choices=("error", "silence"), default="error", help="(default: error)")
     c.add_argument("--missing-video", choices=("error", "black"), default="error", help="(default: error)")
     return parser
@@ -206,9 +196,7 @@ def _params(options: argparse.Namespace) -> None:
 
     if options.recipe is None:
         if options.overrides:
-            raise ExperimentError(
-                "The table of the paper's rows takes no options; name a recipe to change it."
-            )
+            raise ExperimentError("The table of the paper's rows takes no options; name a recipe to change it.")
         rows = accounting.paper_rows()
         _print_json([row.to_dict() for row in rows]) if options.json else tables.paper(rows)
         return
@@ -252,9 +240,7 @@ def _data_stats(options: argparse.Namespace) -> None:
     if options.json:
         _print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
     else:
-        print(
-            f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)"
-        )
+        print(f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -9,9 +9,7 @@ import torch
 __all__ = ["choose_precision"]
 
 
-def choose_precision(
-    wanted: Literal["auto", "fp32", "bf16"], device: torch.device
-) -> Literal["fp32", "bf16"]:
+def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
     """Answer `auto` with `bf16` where the device computes in bfloat16 natively, else `fp32`; other answers stand."""
     if wanted != "auto":
         return wanted

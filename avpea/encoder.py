@@ -26,9 +26,7 @@ class Streams(NamedTuple):
         """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
         # On a CPU two calls cost the same and spare the copies (docs/log.md), and a stream that no adapter
         # has touched then needs no backward pass.
-        alike = (
-            self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
-        )
+        alike = self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
         if see == hear and alike and self.visual.device.type != "cpu":
             visual, audio = see(torch.cat(self)).chunk(2)
             return Streams(visual, audio)
@@ -129,9 +127,7 @@ def block_adapters(config: AdapterConfig, dim: int, depth: int, has_cls: bool) -
         wanted = not config.blocks or index in config.blocks
         if not wanted or branch not in kind.beside or config.streams not in ("both", stream):
             return None
-        return kind(
-            dim, reduction=config.reduction, scaled_attention=config.scaled_attention, has_cls=has_cls
-        )
+        return kind(dim, reduction=config.reduction, scaled_attention=config.scaled_attention, has_cls=has_cls)
 
     def beside(index: int, branch: str) -> Beside:
         return Beside(adapter(index, branch, "visual"), adapter(index, branch, "audio"))

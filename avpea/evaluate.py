@@ -56,8 +56,7 @@ def prepare(
     wanted = [sample for split in splits for sample in annotations.splits.get(split, ())]
     report = cache.fill(wanted, progress=progress)
     usable = {
-        split: tuple(s for s in annotations.splits.get(split, ()) if s.key not in report.broken)
-        for split in splits
+        split: tuple(s for s in annotations.splits.get(split, ()) if s.key not in report.broken) for split in splits
     }
     for split, samples in usable.items():
         if not samples:
@@ -123,9 +122,7 @@ def evaluate(
     """
     model, info = load_model(run, weights=weights)
     changes = {"data.root": root, "data.cache": cache}
-    experiment = info.experiment.override(
-        {name: value for name, value in changes.items() if value is not None}
-    )
+    experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations, samples_cache, usable, report = prepare(experiment, [split], progress)
     if annotations.class_names != info.class_names:
         raise DataError(

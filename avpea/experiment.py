@@ -124,9 +124,7 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         _require(bool(self.name), "backbone.name is empty; expected a timm model name or 'starter'.")
         _require(self.depth >= 0, f"backbone.depth is {self.depth}; expected 0 (all blocks) or more.")
-        _require(
-            self.image_size >= 0, f"backbone.image_size is {self.image_size}; expected 0 or more pixels."
-        )
+        _require(self.image_size >= 0, f"backbone.image_size is {self.image_size}; expected 0 or more pixels.")
 
 
 @dataclass(frozen=True)
@@ -213,9 +211,7 @@ class TrainConfig:
             value = getattr(self, name)
             _require(value >= 0, f"train.{name} is {value}; expected 0 or more.")
         rate = self.learning_rate
-        _require(
-            rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number."
-        )
+        _require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")
 
 
 @dataclass(frozen=True)
@@ -318,9 +314,7 @@ def _option_type(dotted: str) -> Any:
         fields = {f.name: f.type for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
         if part not in fields:
             beside = [name for name in option_names() if name.startswith(f"{dotted.partition('.')[0]}.")]
-            raise ExperimentError(
-                f"No option is called '--{dotted}'.{did_you_mean(dotted, beside or option_names())}"
-            )
+            raise ExperimentError(f"No option is called '--{dotted}'.{did_you_mean(dotted, beside or option_names())}")
         cls = fields[part]
     return cls
 
@@ -420,7 +414,5 @@ def _refuse_unknown_keys(values: Mapping[str, Any], cls: type, source: str, pref
         nested = fields[key].type
         if isinstance(nested, type) and dataclasses.is_dataclass(nested):
             if not isinstance(value, Mapping):
-                raise ExperimentError(
-                    f"{_where(source)}'{prefix}{key}' takes names and values, got {value!r}."
-                )
+                raise ExperimentError(f"{_where(source)}'{prefix}{key}' takes names and values, got {value!r}.")
             _refuse_unknown_keys(value, nested, source, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""The whole model: pixels and log-mels of a batch to the task's output, and nothing that trains except adapters and head."""
+"""The whole model: frames and log-mels of a batch to the task's output; only adapters and head train."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -67,9 +67,7 @@ class AVModel(nn.Module):
         """Normalised images of both streams (batch and segments flattened), in the backbone's type."""
         backbone = self.encoder.backbone
         dtype = next(backbone.parameters()).dtype
-        mean, std = (
-            torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std)
-        )
+        mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
         return ((images - mean) / std).to(dtype), sounds.to(dtype)
@@ -115,9 +113,7 @@ def log_mel_image(
         missing = config.native_frames - image.shape[2]
         image = F.pad(image, (0, 0, 0, missing)) if missing > 0 else image[:, :, : config.native_frames]
     elif image.shape[2:] != (image_size, image_size):
-        image = F.interpolate(
-            image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True
-        )
+        image = F.interpolate(image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
     return image.expand(-1, 3, -1, -1)
 
 

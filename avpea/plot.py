@@ -23,10 +23,21 @@ _ENDINGS = {".png", ".pdf", ".svg"}
 class EventLike(Protocol):
     """Something with a label that lasts from one second to another."""
 
-    label: str
-    start_seconds: float
-    end_seconds: float
-    confidence: float
+    @property
+    def label(self) -> str:
+        """Its category."""
+
+    @property
+    def start_seconds(self) -> float:
+        """Where it begins."""
+
+    @property
+    def end_seconds(self) -> float:
+        """Where it ends."""
+
+    @property
+    def confidence(self) -> float:
+        """How sure the model is, in [0, 1]."""
 
 
 def timeline(
@@ -98,15 +109,12 @@ def _timeline_figure(
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     rows = max(1, len(labels))
     figure = Figure(figsize=(11, 5.2 + 0.34 * rows), layout="constrained")
-    strip, sound, bars, lines = figure.subplots(
-        4, 1, sharex=True, height_ratios=(1.25, 1.4, 0.25 + 0.34 * rows, 1.3)
-    )
+    strip, sound, bars, lines = figure.subplots(4, 1, sharex=True, height_ratios=(1.25, 1.4, 0.25 + 0.34 * rows, 1.3))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     _draw_strip(strip, frames)
     mel = log_mel(waveform, mel_bins=80).T
     low, high = (
-        float(v)
-        for v in torch.quantile(mel.flatten()[:: max(1, mel.numel() // 100_000)], torch.tensor([0.05, 0.995]))
+        float(v) for v in torch.quantile(mel.flatten()[:: max(1, mel.numel() // 100_000)], torch.tensor([0.05, 0.995]))
     )
     sound.imshow(
         mel.numpy(), origin="lower", aspect="auto", extent=(0, len(waveform) / SAMPLE_RATE_HZ, 0, 1), cmap="magma",
@@ -153,9 +161,7 @@ def _draw_strip(axes: Any, frames: Tensor) -> None:
     axes.tick_params(bottom=False)
 
 
-def _draw_bars(
-    axes: Any, events: Sequence[EventLike], labels: Sequence[str], colours: dict[str, str]
-) -> None:
+def _draw_bars(axes: Any, events: Sequence[EventLike], labels: Sequence[str], colours: dict[str, str]) -> None:
     for event in events:
         row, width = labels.index(event.label), event.end_seconds - event.start_seconds
         axes.barh(row, width, left=event.start_seconds, height=0.72, color=colours[event.label])
@@ -164,9 +170,7 @@ def _draw_bars(
             fontsize=9, fontweight="bold", clip_on=True,
         )  # fmt: skip
     if not events:
-        axes.text(
-            0.5, 0.5, "no event found", transform=axes.transAxes, ha="center", va="center", color=_BACKGROUND
-        )
+        axes.text(0.5, 0.5, "no event found", transform=axes.transAxes, ha="center", va="center", color=_BACKGROUND)
     axes.set_yticks(range(len(labels)), [label if len(label) < 24 else f"{label[:22]}…" for label in labels])
     axes.set_ylim(max(1, len(labels)) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.25)
@@ -185,18 +189,14 @@ def _attention_figure(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.6), layout="constrained")
-    figure.suptitle(
-        f"{title}   second {second:g} to {second + 1:g}", x=0.01, ha="left", fontsize=12, fontweight="bold"
-    )
+    figure.suptitle(f"{title}   second {second:g} to {second + 1:g}", x=0.01, ha="left", fontsize=12, fontweight="bold")
     axes = figure.subplots(2, 4)
     image = {"X": frame.numpy()}
     # Rows of a log-mel are time: turned, so that time runs to the right and low tones are at the bottom.
     spectrogram = {"X": mel.T.numpy(), "origin": "lower", "cmap": "gray"}
     _draw_maps(axes[0], image, sound_looked, frame.shape[:2], "frame", "where the sound looked")
     turned = None if image_listened is None else image_listened.transpose(1, 2)
-    _draw_maps(
-        axes[1], spectrogram, turned, mel.T.shape, "sound (time to the right)", "where the image listened"
-    )
+    _draw_maps(axes[1], spectrogram, turned, mel.T.shape, "sound (time to the right)", "where the image listened")
     return figure
 
 
@@ -212,9 +212,7 @@ def _draw_maps(
         for one in axes[1:]:
             one.clear()
             one.axis("off")
-        axes[2].text(
-            0.5, 0.5, f"{what}:\nno adapter in this stream", ha="center", va="center", color=_BACKGROUND
-        )
+        axes[2].text(0.5, 0.5, f"{what}:\nno adapter in this stream", ha="center", va="center", color=_BACKGROUND)
         return
     middle = len(maps) // 2
     chosen = {
@@ -235,9 +233,7 @@ def _draw_maps(
 
 def _save(figure: Any, path: Path) -> None:
     if path.suffix.lower() not in _ENDINGS:
-        raise AvpeaError(
-            f"'{path}' ends in '{path.suffix}'; pictures are saved as {', '.join(sorted(_ENDINGS))}."
-        )
+        raise AvpeaError(f"'{path}' ends in '{path.suffix}'; pictures are saved as {', '.join(sorted(_ENDINGS))}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)

@@ -51,9 +51,7 @@ class Prediction:
             {"start_seconds": float(i), "label": names[answer], "confidence": round(float(row[answer]), 4)}
             for i, (answer, row) in enumerate(zip(self.decisions.tolist(), self.probabilities, strict=True))
         ]
-        events = [
-            dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events
-        ]
+        events = [dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
@@ -182,16 +180,12 @@ class Predictor:
             AvpeaError: The second is outside the clip, or no block has an AV-PEA adapter.
         """
         if not 0 <= second < len(clip.frames):
-            raise AvpeaError(
-                f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}."
-            )
+            raise AvpeaError(f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}.")
         frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
         images = self.model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
         encoder = self.model.encoder
-        grids = dict(
-            zip(("audio", "visual"), (encoder.backbone.grid(*i.shape[-2:]) for i in images), strict=True)
-        )
+        grids = dict(zip(("audio", "visual"), (encoder.backbone.grid(*i.shape[-2:]) for i in images), strict=True))
 
         def keep(stream: str) -> Any:
             def hook(adapter: AVPEA, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
@@ -213,7 +207,8 @@ class Predictor:
                 hook.remove()
         if not hooks:
             raise AvpeaError(
-                f"This run has no AV-PEA adapter (adapter.streams: {self.info.experiment.adapter.streams}), so there are no maps."
+                "This run has no AV-PEA adapter, so there are no attention maps: adapter.streams is "
+                f"'{self.info.experiment.adapter.streams}'."
             )
         looked, listened = (torch.stack(maps[s]) if maps[s] else None for s in ("audio", "visual"))
         return AttentionMaps(float(second), clip.frames[second], log_mel[second], looked, listened)

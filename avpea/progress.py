@@ -7,9 +7,7 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(
-    title: str, total: int, *, shown: bool = True, done: int = 0
-) -> Iterator[Callable[..., None]]:
+def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -> Iterator[Callable[..., None]]:
     """A bar over `total` items.
 
     Yields:

@@ -46,9 +46,7 @@ def run(folder: Path) -> None:
     rows = []
     for step, (title, recipe) in enumerate(_RECIPES.items(), start=2):
         _say(f"{step}. Training {recipe}: {title}")
-        experiment = load_recipe(recipe).override(
-            {"data.root": str(digits), "data.cache": str(folder / "cache")}
-        )
+        experiment = load_recipe(recipe).override({"data.root": str(digits), "data.cache": str(folder / "cache")})
         run_folder = folder / "runs" / recipe.rpartition("/")[2]
         before = time.monotonic()
         trained = train(experiment, run_folder)
@@ -58,9 +56,7 @@ def run(folder: Path) -> None:
         rows.append([title, *(f"{100 * a:.1f} %" for a in accuracies), f"{minutes:.1f}"])
         background = float((result.labels == len(trained_classes(run_folder))).double().mean())
 
-    _say(
-        "4. The comparison: segment accuracy (a digit counts where it is seen and spoken in the same second)"
-    )
+    _say("4. The comparison: segment accuracy (a digit counts where it is seen and spoken in the same second)")
     rows.insert(0, ["always 'background'", "", f"{100 * background:.1f} %", ""])
     tables.comparison("", ["", "validation", "test", "minutes"], rows)
 
@@ -70,9 +66,7 @@ def run(folder: Path) -> None:
     prediction = predictor.predict(best.video)
     tables.prediction(prediction)
     prediction.plot(folder / "timeline.png")
-    predictor.attention(prediction.clip, prediction.surest_second()).plot(
-        folder / "attention.png", best.video.name
-    )
+    predictor.attention(prediction.clip, prediction.surest_second()).plot(folder / "attention.png", best.video.name)
     print(f"Pictures: {folder / 'timeline.png'} and {folder / 'attention.png'}")
 
     _say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. What to try next")

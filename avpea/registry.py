@@ -22,7 +22,7 @@ _NOT_EXTENSIONS = {"cache", "verify", "dataset"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: ` Did you mean 'x'? Known: x, y.`"""
+    """A hint for a mistyped name, with a blank before it: what was probably meant, and what is known."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     guess = f" Did you mean '{close[0]}'?" if close else ""
@@ -55,9 +55,7 @@ def load(kind: str, name: str) -> Any:
     public = [
         value
         for key, value in vars(module).items()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and key in getattr(module, "__all__", [key])
+        if inspect.isclass(value) and value.__module__ == module.__name__ and key in getattr(module, "__all__", [key])
     ]
     if len(public) != 1:
         raise TypeError(f"{module.__name__} must define one public class or EXTENSION, found {len(public)}")

@@ -35,9 +35,7 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
             "fingerprint": info.fingerprint,
             **info.experiment.to_dict(),
         }
-        (target / "config.json").write_text(
-            json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
+        (target / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         (target / "README.md").write_text(model_card(info, _evaluations(source.parent)), encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error.strerror}.") from None
@@ -62,9 +60,7 @@ def push_to_hub(run: str | Path, repository: str, *, private: bool = False, toke
         try:
             api = HfApi(token=token)
             api.create_repo(repository, private=private, exist_ok=True)
-            return str(
-                api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload with avpea")
-            )
+            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload with avpea"))
         # The HTTP library under the hub's client, and so its errors, differ between versions.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -90,25 +86,14 @@ def resolve(run: str | Path) -> Path:
 def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     """The card in Markdown: what it is, how to use it, what it reached and on what."""
     experiment = info.experiment
-    rows = [
-        f"| {split} | {100 * e['segment_accuracy']:.2f} % | {e['videos']} |"
-        for split, e in evaluations.items()
-    ]
+    rows = [f"| {split} | {100 * e['segment_accuracy']:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
         accuracy = info.results.get("segment_accuracy")
         rows = [f"| {selected} (selection) | {100 * accuracy:.2f} % | |"] if accuracy is not None else []
-    results = (
-        ["| split | segment accuracy | videos |", "| --- | --- | --- |", *rows]
-        if rows
-        else ["Not evaluated."]
-    )
+    results = ["| split | segment accuracy | videos |", "| --- | --- | --- |", *rows] if rows else ["Not evaluated."]
     starter = experiment.backbone.name == "starter"
-    note = (
-        ["The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.", ""]
-        if starter
-        else []
-    )
+    note = ["The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.", ""] if starter else []
     return "\n".join(
         [
             "---",
@@ -148,6 +133,4 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
 
 def _evaluations(folder: Path) -> dict[str, Any]:
     files = sorted(folder.glob("evaluation-*.json"))
-    return {
-        file.stem.removeprefix("evaluation-"): json.loads(file.read_text(encoding="utf-8")) for file in files
-    }
+    return {file.stem.removeprefix("evaluation-"): json.loads(file.read_text(encoding="utf-8")) for file in files}

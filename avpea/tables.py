@@ -27,7 +27,8 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
     """Segment accuracy, accuracy of each class and, if wanted, the confusion matrix."""
     metrics = result.metrics
     print(
-        f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % ({metrics['videos']} videos)"
+        f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % "
+        f"({metrics['videos']} videos)"
     )
     print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
     if metrics["skipped"]:
@@ -48,9 +49,7 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
 
 def prediction(found: Any) -> None:
     """The timeline of a video: label, from, to, confidence."""
-    print(
-        f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}"
-    )
+    print(f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}")
     if not found.events:
         print("Nothing that the model knows was seen and heard together.")
         return
@@ -86,7 +85,8 @@ def parameters(name: str, counts: Any) -> None:
     ]
     comparison(name, ["", "parameters", "M"], [(t, f"{n:,}", f"{n / 1e6:.1f}") for t, n in lines])
     print(
-        f"Adapters are {100 * counts.adapter_share:.2f} % of what runs, {100 * counts.paper_share:.2f} % as the paper counts."
+        f"Adapters are {100 * counts.adapter_share:.2f} % of what runs, "
+        f"{100 * counts.paper_share:.2f} % as the paper counts."
     )
     if counts.head_registered > counts.head:
         print(
@@ -113,6 +113,7 @@ def paper(rows: Sequence[Any]) -> None:
     ]
     comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
     print(
-        "Trained counts the CMBS head as its code registers it, frozen counts the 21,843-way classifier, as the paper does."
+        "As in the paper, trained counts the CMBS head as its code registers it, and frozen counts the 21,843-way "
+        "classifier."
     )
     print("`avpea params RECIPE` gives every part, used and registered.")

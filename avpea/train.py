@@ -160,9 +160,7 @@ class _Training:
         return mean
 
     def save_model(self, results: dict[str, Any]) -> None:
-        checkpoint.save_model(
-            self.folder.model, self.model, self.experiment, self.annotations.class_names, results
-        )
+        checkpoint.save_model(self.folder.model, self.model, self.experiment, self.annotations.class_names, results)
 
     def save_state(self) -> None:
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run
@@ -172,7 +170,7 @@ class _Training:
     def _not_finite(self, loss: float) -> str:
         rate, position = self.config.learning_rate, self.position
         return (
-            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, at learning rate {rate:g}. "
+            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate {rate:g}). "
             f"{self.folder.path} keeps the last good state; try a lower --train.learning_rate (for example "
             f"{rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a new run."
         )

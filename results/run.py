@@ -1,6 +1,6 @@
 """Train and evaluate recipes over seeds, going on after an interruption, and write one JSON file for each recipe.
 
-python results/run.py --data.root DIR --runs runs/mini --seeds 0 1 2 mini/avel-none mini/avel-audio mini/avel-visual mini/avel
+    python results/run.py --data.root DIR --runs runs/mini mini/avel-none mini/avel-audio mini/avel-visual mini/avel
 
 Several processes may share the work: each takes the runs that no other has claimed. The JSON files hold the
 recipe, every seed's figures and their mean and sample standard deviation.
@@ -25,16 +25,12 @@ from avpea.train import train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument(
-        "--collect", action="store_true", help="only write the JSON files of what is finished"
-    )
+    parser.add_argument("--collect", action="store_true", help="only write the JSON files of what is finished")
     options, rest = parser.parse_known_args()
     changes = parse_overrides(rest)
     grid = [(recipe, seed) for seed in options.seeds for recipe in options.recipes]
@@ -85,9 +81,7 @@ def claim(lock: Path) -> bool:
 
 def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, out: Path) -> None:
     records = [
-        json.loads(path.read_text())
-        for seed in seeds
-        if (path := folder(runs, recipe, seed) / "result.json").is_file()
+        json.loads(path.read_text()) for seed in seeds if (path := folder(runs, recipe, seed) / "result.json").is_file()
     ]
     if not records:
         return
@@ -96,7 +90,8 @@ def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, 
     document = {
         "recipe": recipe,
         "title": experiment.title,
-        "command": f"python results/run.py {recipe} --seeds {' '.join(str(r['seed']) for r in records)} --data.root DIR",
+        "command": f"python results/run.py {recipe} --seeds {' '.join(str(r['seed']) for r in records)} "
+        "--data.root DIR",
         "commit": subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),

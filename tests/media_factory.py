@@ -111,10 +111,7 @@ def make_video(
             if rotation or hflip:
                 video.set_display_rotation(rotation, hflip=hflip)
         if audio_hz is not None:
-            audio = [
-                container.add_stream(audio_codec, rate=audio_hz, layout=audio_layout)
-                for _ in range(audio_tracks)
-            ]
+            audio = [container.add_stream(audio_codec, rate=audio_hz, layout=audio_layout) for _ in range(audio_tracks)]
         packets = []
         if video is not None:
             times = frame_times if frame_times is not None else [n / fps for n in range(round(seconds * fps))]

@@ -29,9 +29,7 @@ def images(seed: int = 3, height: int = 32, width: int = 32, count: int = 2) -> 
 
 
 def encoder(streams: str = "both", **options: object) -> DualStreamEncoder:
-    made = DualStreamEncoder(
-        small_backbone(), AdapterConfig(streams=streams, reduction=4, **options)
-    ).double()
+    made = DualStreamEncoder(small_backbone(), AdapterConfig(streams=streams, reduction=4, **options)).double()
     for module in made.modules():
         if isinstance(module, Adapter):
             randomised(module)

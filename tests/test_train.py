@@ -88,9 +88,7 @@ def test_ctrl_c_leaves_a_model_and_a_state_and_goes_on_to_the_same_bits(
     tiny_experiment: Make, tiny_run: Path, tmp_path: Path
 ) -> None:
     experiment = tiny_experiment()
-    process, _ = start_training(
-        experiment.to_dict(), tmp_path, "avpea.model:AVModel.forward", 2, signal.SIGINT
-    )
+    process, _ = start_training(experiment.to_dict(), tmp_path, "avpea.model:AVModel.forward", 2, signal.SIGINT)
     assert exit_code(process) == 130
     model, info = load_model(tmp_path)
     assert info.results == {"epoch": 0, "selected_on": None}
@@ -101,9 +99,7 @@ def test_ctrl_c_leaves_a_model_and_a_state_and_goes_on_to_the_same_bits(
     assert_same_run(tmp_path, tiny_run)
 
 
-def test_ctrl_c_in_an_evaluation_keeps_the_epoch(
-    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_in_an_evaluation_keeps_the_epoch(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
     experiment = tiny_experiment()
     process, _ = start_training(experiment.to_dict(), tmp_path, "avpea.train:infer", 1, signal.SIGINT)
     assert exit_code(process) == 130
@@ -115,9 +111,7 @@ def test_ctrl_c_in_an_evaluation_keeps_the_epoch(
 def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"head.name": "cmbs", "train.epochs": 1})
     whole = train(experiment, tmp_path / "whole", progress=False).run
-    process, _ = start_training(
-        experiment.to_dict(), tmp_path / "run", "avpea.model:AVModel.forward", 2, signal.SIGINT
-    )
+    process, _ = start_training(experiment.to_dict(), tmp_path / "run", "avpea.model:AVModel.forward", 2, signal.SIGINT)
     assert exit_code(process) == 130
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", whole)
@@ -160,9 +154,7 @@ def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert events.count(b"train/loss") >= 3
 
 
-def test_a_folder_with_other_settings_is_refused(
-    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_a_folder_with_other_settings_is_refused(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"train\.seed is 0, not 7\).*another folder"):
         train(tiny_experiment(**{"train.seed": 7}), tiny_run, progress=False)
     (tmp_path / "thesis.tex").write_text("mine")
@@ -172,9 +164,7 @@ def test_a_folder_with_other_settings_is_refused(
 
 
 def test_select_on_test_is_written_into_the_result(tiny_experiment: Make, tmp_path: Path) -> None:
-    result = train(
-        tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False
-    )
+    result = train(tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False)
     assert result.best["selected_on"] == "test"
     assert read_info(tmp_path).results["selected_on"] == "test"
     assert "test/segment_accuracy" in metric_lines(tmp_path)[0]
@@ -204,9 +194,7 @@ def test_strict_refuses_broken_videos(tiny_experiment: Make, tiny_data: Path, tm
         train(tiny_experiment(**{"data.root": root, "data.strict": True}), tmp_path / "run", progress=False)
 
 
-def test_a_split_without_a_usable_video_is_named(
-    tiny_experiment: Make, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_split_without_a_usable_video_is_named(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
     root = write_rows(tmp_path / "data", tiny_data, val=["red&nowhere&good&0&3"])
     with pytest.raises(DataError, match="split 'val' has no usable video"):
         train(tiny_experiment(**{"data.root": str(root)}), tmp_path / "run", progress=False)
@@ -275,9 +263,7 @@ def test_identical_batches_accumulate_to_one(tiny_experiment: Make, tiny_data: P
         torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6)
 
 
-def test_a_smaller_last_batch_weighs_what_it_holds(
-    tiny_experiment: Make, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_smaller_last_batch_weighs_what_it_holds(tiny_experiment: Make, tiny_data: Path, tmp_path: Path) -> None:
     rows = ["green&g1&good&1&2", "red&r0&good&1&3", "green&g0&good&0&2"]
     root = write_rows(tmp_path / "data", tiny_data, train=rows)
     # Without adapters there is no BatchNorm, and videos do not see each other.
@@ -317,9 +303,7 @@ def trained_state_of_a_new_model(experiment: Experiment) -> dict[str, torch.Tens
     return build(experiment, 2).trained_state()
 
 
-def test_the_backbone_stays_as_it_was(
-    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backbone_stays_as_it_was(tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import avpea.train
 
     built = []

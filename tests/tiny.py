@@ -29,9 +29,7 @@ ROWS = {
 }  # fmt: skip
 
 
-def coloured_video(
-    path: Path, colour: str, start: float, end: float, seconds: float = 3, **options: Any
-) -> Path:
+def coloured_video(path: Path, colour: str, start: float, end: float, seconds: float = 3, **options: Any) -> Path:
     """A dark, silent clip in which from `start` to `end` a colour is shown and its tone sounds."""
     channel, hertz = COLOURS[colour]
     fps = 10
@@ -144,9 +142,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def _processes() -> Any:
     """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["avpea.train", "lightning.fabric", "torch.utils.tensorboard", "tests.tiny"]
-    )
+    context.set_forkserver_preload(["avpea.train", "lightning.fabric", "torch.utils.tensorboard", "tests.tiny"])
     return context
 
 
@@ -191,9 +187,7 @@ def _train(values: dict[str, Any], run: str, moment: str, count: int, number: in
 
 
 def _send_at(moment: str, count: int, number: int) -> None:
-    owner_name, _, name = (
-        moment.rpartition(".") if "." in moment.rpartition(":")[2] else moment.rpartition(":")
-    )
+    owner_name, _, name = moment.rpartition(".") if "." in moment.rpartition(":")[2] else moment.rpartition(":")
     owner = pkgutil.resolve_name(owner_name)
     original, calls = getattr(owner, name), 0
 

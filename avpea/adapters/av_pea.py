@@ -36,9 +36,7 @@ class AVPEA(Adapter):
         ExperimentError: `reduction` does not divide `dim`.
     """
 
-    def __init__(
-        self, dim: int, *, reduction: int = 8, scaled_attention: bool = False, has_cls: bool = True
-    ) -> None:
+    def __init__(self, dim: int, *, reduction: int = 8, scaled_attention: bool = False, has_cls: bool = True) -> None:
         super().__init__(dim, reduction=reduction, scaled_attention=scaled_attention, has_cls=has_cls)
         if dim % reduction:
             raise ExperimentError(
@@ -90,9 +88,7 @@ class AVPEA(Adapter):
         return F.linear(x, self.down.weight.to(x.dtype))
 
 
-def batch_norm(
-    x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d
-) -> Float[Tensor, "batch tokens dim"]:
+def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
     """BatchNorm over all tokens of the batch, in float32 at least; answers in the type of `x`."""
     wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
     normed: Tensor = norm(wide)

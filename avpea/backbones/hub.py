@@ -15,9 +15,7 @@ from avpea.errors import WeightsError
 __all__ = ["fetch", "from_hub"]
 
 _PROBE_SECONDS = 1.3
-_OTHER_OPTIONS = (
-    "name a local file with --backbone.weights FILE, or take --backbone.name starter (no hub needed)"
-)
+_OTHER_OPTIONS = "name a local file with --backbone.weights FILE, or take --backbone.name starter (no hub needed)"
 
 
 def from_hub(name: str) -> Path:

@@ -62,9 +62,7 @@ class Backbone(nn.Module):
         vit: Any = model
         check_family(vit, name)
         if depth > len(vit.blocks):
-            raise ExperimentError(
-                f"backbone.depth is {depth}, but '{name}' has {len(vit.blocks)} blocks; 0 takes all."
-            )
+            raise ExperimentError(f"backbone.depth is {depth}, but '{name}' has {len(vit.blocks)} blocks; 0 takes all.")
         self.name = name
         self.dim = int(vit.embed_dim)
         self.depth = depth or len(vit.blocks)

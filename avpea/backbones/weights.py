@@ -177,9 +177,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
                 f"{source} does not fit backbone.name: '{key}' has shape {tuple(state[key].shape)}, expected "
                 f"{tuple(wanted[key].shape)}; name the timm model that the file was made for."
             )
-    missing, unknown = (
-        [k for k in one if k not in other] for one, other in ((wanted, state), (state, wanted))
-    )
+    missing, unknown = ([k for k in one if k not in other] for one, other in ((wanted, state), (state, wanted)))
     for what, keys in (("lacks", missing), ("has unknown", unknown)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""

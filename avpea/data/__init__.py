@@ -17,9 +17,7 @@ def read(config: DataConfig) -> Annotations:
     """
     reader = registry.load("data", config.name)
     if not config.root:
-        raise DataError(
-            f"data.root is empty; say where the data set '{config.name}' is with --data.root FOLDER."
-        )
+        raise DataError(f"data.root is empty; say where the data set '{config.name}' is with --data.root FOLDER.")
     annotations = reader(config)
     assert isinstance(annotations, Annotations)
     return annotations

@@ -91,9 +91,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, objec
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: not JSON ({error}); expected one object a line.") from None
         if not isinstance(values, dict):
-            raise DataError(
-                f"{where}: found {type(values).__name__}; expected an object with {', '.join(_COLUMNS)}."
-            )
+            raise DataError(f"{where}: found {type(values).__name__}; expected an object with {', '.join(_COLUMNS)}.")
         # In JSON an event that is not there may be left out altogether.
         _check_columns(where, list(values), required=("video",))
         yield where, values
@@ -108,9 +106,7 @@ def _check_columns(where: str, names: list[str], required: tuple[str, ...] = _RE
         raise DataError(f"{where}: the column '{twice[0]}' is there twice; expected {', '.join(_COLUMNS)}.")
     missing = [name for name in required if name not in names]
     if missing:
-        raise DataError(
-            f"{where}: no column '{missing[0]}'; expected {', '.join(_COLUMNS)} ('split' may be left out)."
-        )
+        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(_COLUMNS)} ('split' may be left out).")
 
 
 def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
@@ -118,9 +114,7 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
     if not video:
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
     if ("split" in values) != has_split or (has_split and split not in SPLITS):
-        raise DataError(
-            f"{where}: found the split '{split}'; expected train, val or test in every row or in none."
-        )
+        raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
     start, end = (_seconds(where, values, name) for name in ("start_seconds", "end_seconds"))
     if not label and start is None and end is None:
         return Row(where, video, 0.0, 0.0, "", split)
@@ -130,9 +124,7 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
             "three, or all three empty for a video without events."
         )
     if start >= end:
-        raise DataError(
-            f"{where}: the event starts at {start:g} s and ends at {end:g} s; expected start < end."
-        )
+        raise DataError(f"{where}: the event starts at {start:g} s and ends at {end:g} s; expected start < end.")
     return Row(where, video, start, end, label, split)
 
 

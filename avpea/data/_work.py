@@ -56,9 +56,7 @@ def run(
         DataError: The processes cannot be started.
     """
     here = workers == 0 or len(jobs) < few
-    results = (
-        ((job, function(job)) for job in jobs) if here else _in_processes(function, jobs, workers, crashed)
-    )
+    results = ((job, function(job)) for job in jobs) if here else _in_processes(function, jobs, workers, crashed)
     with _bar(title, len(jobs), progress and bool(jobs)) as advance:
         for job, result in results:
             advance()
@@ -76,9 +74,7 @@ def _in_processes(
             yield from _until_crash(function, left, crashed)
 
 
-def _all_at_once(
-    function: Callable[[Job], Result], left: dict[int, Job], workers: int
-) -> Iterator[tuple[Job, Result]]:
+def _all_at_once(function: Callable[[Job], Result], left: dict[int, Job], workers: int) -> Iterator[tuple[Job, Result]]:
     """Work off `left`; returns early, with jobs in it, when a process dies."""
     with _pool(min(workers, len(left)), function) as pool:
         try:

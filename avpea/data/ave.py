@@ -110,20 +110,14 @@ def _row(path: Path, number: int, line: str) -> Row:
     where = f"{path}, line {number}"
     fields = [field.strip() for field in line.split("&")]
     if len(fields) != 5:
-        raise DataError(
-            f"{where}: found {len(fields)} fields in '{line}'; expected 5, separated by '&': {_COLUMNS}."
-        )
+        raise DataError(f"{where}: found {len(fields)} fields in '{line}'; expected 5, separated by '&': {_COLUMNS}.")
     category, video_id, _, start, end = fields
     if not category or not video_id:
         raise DataError(f"{where}: found an empty category or video id in '{line}'; expected {_COLUMNS}.")
     if not re.fullmatch(r"[^/\\\0]+", video_id) or video_id in {".", ".."}:
-        raise DataError(
-            f"{where}: found the video id '{video_id}'; expected a file name without folder or ending."
-        )
+        raise DataError(f"{where}: found the video id '{video_id}'; expected a file name without folder or ending.")
     if not (re.fullmatch(r"[0-9]{1,6}", start) and re.fullmatch(r"[0-9]{1,6}", end)):
-        raise DataError(
-            f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more."
-        )
+        raise DataError(f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more.")
     if int(start) > int(end):
         raise DataError(f"{where}: the event starts at {start} and ends at {end}; expected start <= end.")
     return Row(category, video_id, int(start), int(end))
@@ -132,9 +126,7 @@ def _row(path: Path, number: int, line: str) -> Row:
 def _require_files(root: Path) -> None:
     if not root.is_dir():
         raise DataError(f"There is no folder {root} (--data.root). {_LAYOUT}.")
-    missing = [
-        name for name in ("Annotations.txt", *(f"{s}Set.txt" for s in SPLITS)) if not (root / name).is_file()
-    ]
+    missing = [name for name in ("Annotations.txt", *(f"{s}Set.txt" for s in SPLITS)) if not (root / name).is_file()]
     if not missing:
         return
     inside = sorted(path.parent for path in root.glob("*/Annotations.txt"))
@@ -156,9 +148,7 @@ def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
         raise DataError(f"{path} lists {shortened(twice)} twice; expected each class name once.")
     unknown = sorted(set(seen) - set(listed))
     if unknown:
-        raise DataError(
-            f"{path} does not list {shortened(unknown)}, which the annotations use; add the name there."
-        )
+        raise DataError(f"{path} does not list {shortened(unknown)}, which the annotations use; add the name there.")
     return listed
 
 
@@ -191,16 +181,12 @@ def _sample(
         video=videos.get(row.video_id, root / "AVE" / f"{row.video_id}.mp4"),
         start_seconds=0.0,
         segments=segments,
-        labels=tuple(
-            label if row.start_seconds <= s < row.end_seconds else background for s in range(segments)
-        ),
+        labels=tuple(label if row.start_seconds <= s < row.end_seconds else background for s in range(segments)),
         split=split,
     )
 
 
-def _notes(
-    data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], segments: int
-) -> tuple[str, ...]:
+def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], segments: int) -> tuple[str, ...]:
     notes = [
         f"Videos in both {pair.replace('/', ' and ')}: {len(ids)} ({shortened(ids)})."
         for pair, ids in data.videos_in_two_splits().items()
@@ -214,9 +200,7 @@ def _notes(
         notes.append(f"{len(repeated)} video ids have more than one row, all kept: {shortened(repeated)}.")
     late = [row.video_id for row in listed if row.end_seconds > segments]
     if late:
-        notes.append(
-            f"{len(late)} events reach beyond the {segments} seconds of a sample: {shortened(late)}."
-        )
+        notes.append(f"{len(late)} events reach beyond the {segments} seconds of a sample: {shortened(late)}.")
     strange = sorted({row.video_id for row in set(listed) - set(annotated)})
     if strange:
         notes.append(f"Rows of the split files that Annotations.txt does not have: {shortened(strange)}.")

@@ -179,9 +179,7 @@ class SampleCache:
             step = values.mean().item() - mean
             total = count + values.numel()
             mean += step * values.numel() / total
-            squares += (
-                values - values.mean()
-            ).square().sum().item() + step**2 * count * values.numel() / total
+            squares += (values - values.mean()).square().sum().item() + step**2 * count * values.numel() / total
             count = total
         if count == 0:
             raise DataError("There are no samples to take the log-mel's mean and standard deviation from.")

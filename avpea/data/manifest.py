@@ -201,7 +201,5 @@ def _window_notes(videos: list[_Video], segments: int, contested: list[str]) -> 
             f"seconds of the one before: {shortened(shared)}."
         )
     if contested:
-        notes.append(
-            f"{len(contested)} seconds have two labels; the longer cover won: {shortened(contested)}."
-        )
+        notes.append(f"{len(contested)} seconds have two labels; the longer cover won: {shortened(contested)}.")
     return notes

@@ -125,17 +125,13 @@ class VerifyReport:
         for split, names in self.unlabelled.items():
             lines.append(f"Remark: {split} has no event of {len(names)} classes: {shortened(names)}.")
         if self.padded:
-            lines.append(
-                f"Remark: {len(self.padded)} videos are padded to their window: {shortened(self.padded)}."
-            )
+            lines.append(f"Remark: {len(self.padded)} videos are padded to their window: {shortened(self.padded)}.")
         if self.extra:
             lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
         return lines
 
 
-def verify(
-    annotations: Annotations, decode: bool = False, workers: int = 2, progress: bool = True
-) -> VerifyReport:
+def verify(annotations: Annotations, decode: bool = False, workers: int = 2, progress: bool = True) -> VerifyReport:
     """Look at every annotated video.
 
     Args:

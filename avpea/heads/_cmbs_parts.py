@@ -86,9 +86,7 @@ class TimeEncoder(nn.Module):
         self.project = nn.Linear(width_in, width)
         self.layers = nn.Sequential(
             *(
-                nn.TransformerEncoderLayer(
-                    width, ATTENTION_HEADS, FEED_FORWARD, dropout=0.1, batch_first=True
-                )
+                nn.TransformerEncoderLayer(width, ATTENTION_HEADS, FEED_FORWARD, dropout=0.1, batch_first=True)
                 for _ in range(2)
             )
         )

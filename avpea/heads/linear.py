@@ -44,9 +44,7 @@ class LinearHead(Head):
         """
         own = torch.eye(self.num_classes + 1, dtype=torch.bool, device=output.device)
         log_p = output.log_softmax(dim=-1)
-        log_not_p = (
-            log_p[..., None, :].masked_fill(own, -torch.inf).logsumexp(dim=-1)
-        )  # log of all the others
+        log_not_p = log_p[..., None, :].masked_fill(own, -torch.inf).logsumexp(dim=-1)  # log of all the others
         right = own[labels]
         return {"cross_entropy": -torch.where(right, log_p, log_not_p).mean()}
 

@@ -10,9 +10,7 @@ from torch import Tensor
 __all__ = ["SAMPLE_RATE_HZ", "Clip", "MediaInfo", "segments_in"]
 
 SAMPLE_RATE_HZ = 16_000
-CODEC_PADDING_SECONDS = (
-    0.1  # codecs round a track up to whole packets, and nobody means that sliver as a segment
-)
+CODEC_PADDING_SECONDS = 0.1  # codecs round a track up to whole packets, and nobody means that sliver as a segment
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         # "file:" keeps a colon in a name from being taken for a protocol; nothing else may be opened.
         container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except InvalidDataError:
-        raise MediaError(
-            path, "not a video, or cut off before its index (moov); expected a media file."
-        ) from None
+        raise MediaError(path, "not a video, or cut off before its index (moov); expected a media file.") from None
     except (FFmpegError, OSError) as error:
         raise MediaError(path, f"cannot be opened: {error.strerror}.") from None
     with container:
@@ -79,17 +77,13 @@ def tracks_of(
     """
     video, sounds = picture_track(container), sound_tracks(container)
     if video is None and not sounds:
-        raise MediaError(
-            path, "has neither a video nor an audio track that can be decoded; expected a video."
-        )
+        raise MediaError(path, "has neither a video nor an audio track that can be decoded; expected a video.")
     if video is None and missing_video == "error":
         raise NoVideoTrack(path, f"has no video track that can be decoded. {BLACK_REMEDY}")
     if not sounds and missing_audio == "error":
         raise NoAudioTrack(path, f"has no audio track that can be decoded. {SILENCE_REMEDY}")
     if sounds and not 0 <= audio_track < len(sounds):
-        raise NoAudioTrack(
-            path, f"audio_track is {audio_track}; expected 0 to {len(sounds) - 1}, the tracks it has."
-        )
+        raise NoAudioTrack(path, f"audio_track is {audio_track}; expected 0 to {len(sounds) - 1}, the tracks it has.")
     return video, sounds[audio_track] if sounds else None
 
 

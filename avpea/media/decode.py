@@ -182,9 +182,7 @@ class _Walk:
         no_picture = self._video is not None and self.picker.empty
         no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
         if no_picture and (no_sound or self._audio is None):
-            raise MediaError(
-                path, "nothing in this file decodes; expected an intact video. Get the file anew."
-            )
+            raise MediaError(path, "nothing in this file decodes; expected an intact video. Get the file anew.")
         if no_picture and missing_video == "error":
             raise NoVideoTrack(path, f"no frame of the video track decodes. {BLACK_REMEDY}")
         if no_sound and missing_audio == "error":
@@ -226,20 +224,14 @@ class _Walk:
         return True
 
 
-def _check_span(
-    path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None
-) -> None:
+def _check_span(path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None) -> None:
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
         raise MediaError(path, f"start_seconds is {start_seconds}; expected 0 or more.")
     if segments is not None and segments < 1:
         raise MediaError(path, f"segments is {segments}; expected 1 or more, or None for the whole file.")
     if frame_size is not None and min(frame_size) < 1:
-        raise MediaError(
-            path, f"frame_size is {frame_size}; expected a height and a width of at least 1 pixel."
-        )
+        raise MediaError(path, f"frame_size is {frame_size}; expected a height and a width of at least 1 pixel.")
 
 
 def _after_end(path: Path, start_seconds: float, duration: float) -> MediaError:
-    return MediaError(
-        path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier."
-    )
+    return MediaError(path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier.")

@@ -16,9 +16,7 @@ TIME_STAMP_ROUNDING_SECONDS = 1e-3
 BLACK_SIZE = (224, 224)  # of frames made up for a file without a picture: what most backbones take
 # swscale widens the bicubic kernel when it shrinks a picture, which is what antialiasing means. The other
 # flags ask for exact arithmetic, so that every machine gets the same pixels.
-SCALING = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
-)
+SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
@@ -97,9 +95,7 @@ class FramePicker:
             self._fill()
         self._shown = (seconds, frame)
 
-    def finish(
-        self, segments: int
-    ) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments"]]:
+    def finish(self, segments: int) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments"]]:
         """Return `segments` frames and their time stamps; black ones at the middles if no frame came."""
         if self._shown is None:
             height, width = self._frame_size or BLACK_SIZE

@@ -127,9 +127,7 @@ class Timeline:
             self._flush()
             self._first_seconds = self.origin_seconds + sum(map(len, self._chunks)) / SAMPLE_RATE_HZ
         self._setup, self._next, self._run_start, self._run_samples = setup, 0, None, 0
-        self._resampler = AudioResampler(
-            "fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX
-        )
+        self._resampler = AudioResampler("fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX)
 
     def _flush(self) -> None:
         if self._resampler is not None:

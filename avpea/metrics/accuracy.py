@@ -21,9 +21,7 @@ __all__ = [
 NO_EVENT = -1
 
 
-def segment_accuracy(
-    answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"]
-) -> float:
+def segment_accuracy(answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"]) -> float:
     """Share of segments answered rightly, background included, in [0, 1].
 
     The AVE protocol: pooled over all segments of all videos, which equals the mean over batches weighted by

@@ -24,9 +24,7 @@ class Task(nn.Module, ABC):
         self.head = head
 
     @abstractmethod
-    def forward(
-        self, visual: Tensor, audio: Tensor, *, segments: int, num_prefix_tokens: int, has_cls: bool
-    ) -> Any:
+    def forward(self, visual: Tensor, audio: Tensor, *, segments: int, num_prefix_tokens: int, has_cls: bool) -> Any:
         """Tokens (images, tokens, dim) of both streams to an output; images are videos' seconds in turn."""
 
     @abstractmethod

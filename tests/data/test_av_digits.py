@@ -81,9 +81,9 @@ def test_layout_reads_as_ave(tiny: Path) -> None:
         assert sample.video.is_file()
         assert sample.split == row["split"]
         both = zip(row["visual_per_second"], row["audio_per_second"], strict=True)
-        assert [
-            DIGIT_NAMES.index(seen) if seen == heard != "background" else 10 for seen, heard in both
-        ] == list(sample.labels)
+        assert [DIGIT_NAMES.index(seen) if seen == heard != "background" else 10 for seen, heard in both] == list(
+            sample.labels
+        )
 
 
 def test_files_hold_ten_seconds_of_picture_and_sound(tiny: Path) -> None:
@@ -131,9 +131,7 @@ def test_neither_modality_alone_tells_where_the_event_is(plans: list[ClipPlan]) 
     assert min(shares.values()) > 0.08, shares
 
 
-def test_ids_look_like_youtubes_and_do_not_depend_on_the_count(
-    plans: list[ClipPlan], targets: list[int]
-) -> None:
+def test_ids_look_like_youtubes_and_do_not_depend_on_the_count(plans: list[ClipPlan], targets: list[int]) -> None:
     ids = [plan.video_id for plan in plans]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{11}", video_id) for video_id in ids)
@@ -173,9 +171,7 @@ def test_form_starts_are_where_the_labels_begin_anew(targets: list[int]) -> None
     text = "".join(map(str, targets))
     header = "09556509898417735100"  # after three times 0123456789
     found = [match.start() for match in re.finditer(header[:10], text)]
-    assert [sum(start <= at < stop for at in found) for start, stop in zip(FORM_STARTS, FORM_STARTS[1:])] == (
-        [1] * 14
-    )
+    assert [sum(start <= at < stop for at in found) for start, stop in zip(FORM_STARTS, FORM_STARTS[1:])] == ([1] * 14)
     assert FORM_STARTS[-1] == len(targets)
 
 
@@ -190,10 +186,7 @@ def test_backgrounds_and_noise_are_the_same_at_every_call(plans: list[ClipPlan])
 
 def test_every_voice_speaks_every_digit_within_a_second() -> None:
     requests = [
-        (name, f"en-029+{voice}", 155, 50)
-        for voices in VOICES.values()
-        for voice in voices
-        for name in DIGIT_NAMES
+        (name, f"en-029+{voice}", 155, 50) for voices in VOICES.values() for voice in voices for name in DIGIT_NAMES
     ]
     sounds = speak(requests)
     assert len(sounds) == len(requests)
@@ -236,9 +229,7 @@ def test_a_word_longer_than_a_second_is_refused() -> None:
         compose([np.ones(30_000, np.int16), *[None] * 9], Noise("pink", 40.0), np.random.default_rng(0))
 
 
-def test_interrupted_work_is_taken_up_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
-) -> None:
+def test_interrupted_work_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     write, calls = _encode.write_clip, []
 
     def stop_at_fourth(*arguments: Any) -> None:
@@ -299,9 +290,7 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "package"), [("sklearn.datasets", "scikit-learn"), ("espeakng_loader", "espeakng-loader")]
 )
-def test_a_missing_package_is_named(
-    module: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(module: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError, match=rf'{package} is not installed.*pip install "avpea\[samples\]"'):
         samples.make("av-digits", tmp_path / "new", **TINY)

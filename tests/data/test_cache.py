@@ -332,9 +332,7 @@ def test_a_cache_that_cannot_be_written(videos, tmp_path, monkeypatch):
 
 def test_a_crash_in_a_worker_costs_one_job():
     done = dict(
-        _work.run(
-            die_on_three, [0, 3, 1], workers=1, crashed=lambda job: -job, title="", progress=False, few=0
-        )
+        _work.run(die_on_three, [0, 3, 1], workers=1, crashed=lambda job: -job, title="", progress=False, few=0)
     )
     assert done == {0: 0, 3: -3, 1: 1}
 
@@ -342,10 +340,7 @@ def test_a_crash_in_a_worker_costs_one_job():
 def test_processes_that_cannot_start_are_explained(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from avpea.data._work import run\n"
-        "list(run(abs, range(9), workers=1, crashed=abs, title='', progress=False))\n"
+        "from avpea.data._work import run\nlist(run(abs, range(9), workers=1, crashed=abs, title='', progress=False))\n"
     )
-    result = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60
-    )
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
     assert "cannot be started; call from a script file that guards its start" in result.stderr

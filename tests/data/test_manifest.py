@@ -87,9 +87,7 @@ def test_missing_and_broken_videos_are_kept_and_noted(videos):
 
 
 def test_default_split_is_deterministic_and_noted(videos):
-    found = read(
-        write(videos / "no-split.csv", "label,video,start_seconds,end_seconds\nbark,seven.mp4,0,1\n")
-    )
+    found = read(write(videos / "no-split.csv", "label,video,start_seconds,end_seconds\nbark,seven.mp4,0,1\n"))
     assert len(found.splits[default_split("seven.mp4")]) == 3
     assert any("80/10/10" in note for note in found.notes)
     shares = Counter(default_split(f"video-{number}.mp4") for number in range(5000))

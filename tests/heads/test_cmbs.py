@@ -119,9 +119,7 @@ def spatial(model: CMBS, places: list[Tensor], sound: Tensor) -> Tensor:
     places = [place * (channels + 1) for place in places]
     # d. audio spatial attention
     a = relu(linear(part.audio_spatial, sound))
-    scores = [
-        torch.tanh(linear(part.audio_score, relu(linear(part.visual_spatial, p)) * a))[0] for p in places
-    ]
+    scores = [torch.tanh(linear(part.audio_score, relu(linear(part.visual_spatial, p)) * a))[0] for p in places]
     c = weighted(scores, places)
     # e.
     return c + 0.4 * sigmoid(s) * c
@@ -133,9 +131,7 @@ def encode(part: nn.Module, rows: list[Tensor]) -> list[Tensor]:
     for layer in part.layers:
         answers = attend(layer.self_attn, rows, rows)
         rows = [norm(layer.norm1, row + answer) for row, answer in zip(rows, answers, strict=True)]
-        rows = [
-            norm(layer.norm2, row + linear(layer.linear2, relu(linear(layer.linear1, row)))) for row in rows
-        ]
+        rows = [norm(layer.norm2, row + linear(layer.linear2, relu(linear(layer.linear1, row)))) for row in rows]
     return rows
 
 
@@ -226,9 +222,7 @@ def output(seed: int = 3, batch: int = 3) -> CMBSOutput:
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    return CMBSOutput(
-        random(batch, 4), random(batch, CLASSES), sigmoid(random(batch, 4)), random(batch, CLASSES)
-    )
+    return CMBSOutput(random(batch, 4), random(batch, CLASSES), sigmoid(random(batch, 4)), random(batch, CLASSES))
 
 
 def test_losses_equal_plain_formulas() -> None:
@@ -286,9 +280,7 @@ def test_published_rule() -> None:
     torch.testing.assert_close(probabilities[:, 5], 1 - sigmoid(relevance[0]))
 
 
-@pytest.mark.parametrize(
-    ("dim", "used", "registered"), [(768, 9_757_785, 14_101_849), (1024, 9_954_393, 14_298_457)]
-)
+@pytest.mark.parametrize(("dim", "used", "registered"), [(768, 9_757_785, 14_101_849), (1024, 9_954_393, 14_298_457)])
 def test_counts(dim: int, used: int, registered: int) -> None:
     with torch.device("meta"):
         model = CMBS(dim, 28)

@@ -35,9 +35,7 @@ def labels_for(batch: int = 2, segments: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("batch", "segments", "patches"), [(2, 5, 6), (1, 1, 6), (1, 10, 1), (3, 2, 4)])
-def test_any_number_of_videos_segments_and_patches(
-    name: str, batch: int, segments: int, patches: int
-) -> None:
+def test_any_number_of_videos_segments_and_patches(name: str, batch: int, segments: int, patches: int) -> None:
     head = make(name)
     output = head(*tokens(batch, segments, patches))
     probabilities, answers = head.probabilities(output), head.decide(output)

@@ -34,9 +34,7 @@ def test_segments_in():
 
 
 def test_probe(tmp_path):
-    info = probe(
-        make_video(tmp_path / "a.mp4", seconds=2, fps=12, audio_layout="5.1", audio_hz=48_000, audio_tracks=2)
-    )
+    info = probe(make_video(tmp_path / "a.mp4", seconds=2, fps=12, audio_layout="5.1", audio_hz=48_000, audio_tracks=2))
     assert info.duration_seconds == pytest.approx(2)
     assert (info.has_video, info.has_audio, info.width, info.height, info.fps) == (True, True, 96, 64, 12)
     assert (info.audio_rate_hz, info.audio_channels, info.audio_tracks) == (48_000, 6, 2)
@@ -156,9 +154,7 @@ def damage(path, kind):
     import av
 
     with av.open(str(path)) as container:
-        places = [
-            (p.pos, p.size) for p in container.demux() if p.size and (not kind or p.stream.type == kind)
-        ]
+        places = [(p.pos, p.size) for p in container.demux() if p.size and (not kind or p.stream.type == kind)]
     data = bytearray(path.read_bytes())
     for position, size in places:
         data[position : position + size] = b"\xff" * size
@@ -246,9 +242,7 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_frames(tmp_path):
     options = {"preset": "ultrafast"}
-    path = make_video(
-        tmp_path / "a.mp4", seconds=60, fps=25, size=(640, 360), audio_hz=None, video_options=options
-    )
+    path = make_video(tmp_path / "a.mp4", seconds=60, fps=25, size=(640, 360), audio_hz=None, video_options=options)
     read(path, frame_size=(16, 16), segments=3, missing_audio="silence")
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

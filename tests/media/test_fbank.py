@@ -50,9 +50,7 @@ def test_silence_is_the_floor():
 
 def test_a_tone_is_in_its_band():
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
-    mel_1000, mel_low, mel_high = (
-        1127 * torch.log1p(torch.tensor(hz) / 700) for hz in (1000.0, 20.0, 8000.0)
-    )
+    mel_1000, mel_low, mel_high = (1127 * torch.log1p(torch.tensor(hz) / 700) for hz in (1000.0, 20.0, 8000.0))
     band = (mel_1000 - mel_low) / ((mel_high - mel_low) / 129) - 1
     assert abs(int(log_mel(tone).mean(0).argmax()) - float(band)) <= 1
 

@@ -76,9 +76,7 @@ def test_the_display_matrix_turns_the_picture_upright(tmp_path, rotation, hflip)
 
 
 def test_pixels_that_are_not_square_widen_the_picture_unless_a_size_is_given(tmp_path):
-    path = make_video(
-        tmp_path / "a.mp4", seconds=1, audio_hz=None, size=(60, 64), pixel_aspect=Fraction(4, 3)
-    )
+    path = make_video(tmp_path / "a.mp4", seconds=1, audio_hz=None, size=(60, 64), pixel_aspect=Fraction(4, 3))
     assert silent(path).frames.shape == (1, 64, 80, 3)
     assert (probe(path).height, probe(path).width) == (64, 80)
     assert silent(path, frame_size=(20, 20)).frames.shape == (1, 20, 20, 3)
@@ -143,12 +141,7 @@ def test_colours_of_high_definition_have_another_matrix(tmp_path):
     path = make_video(
         tmp_path / "a.mp4", seconds=1, audio_hz=None, picture=quadrants, pixel_format="yuv444p", bt709=True
     )
-    assert (
-        np.abs(
-            silent(path, frame_size=(32, 48)).frames[0].numpy()[8::16, 12::24].astype(int) - QUADRANTS
-        ).max()
-        < 6
-    )
+    assert np.abs(silent(path, frame_size=(32, 48)).frames[0].numpy()[8::16, 12::24].astype(int) - QUADRANTS).max() < 6
 
 
 def test_one_frame_and_a_fifth_of_a_second(tmp_path):

@@ -31,9 +31,7 @@ def write_clip(
             video.height, video.width = film.shape[1:3]
             video.pix_fmt = "yuv420p"
             video.thread_count = 1  # several clips are encoded side by side
-            sound = container.add_stream(
-                "aac", rate=sound_rate_hz, layout="mono", options={"aac_coder": "fast"}
-            )
+            sound = container.add_stream("aac", rate=sound_rate_hz, layout="mono", options={"aac_coder": "fast"})
             sound.bit_rate = 40_000
             for picture in film:
                 container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

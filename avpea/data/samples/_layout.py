@@ -45,9 +45,7 @@ def write_layout(folder: Path, plans: list[ClipPlan]) -> None:
     _write(folder / "categories.txt", _lines(DIGIT_NAMES))
     _write(folder / "timelines.jsonl", _lines(json.dumps(_timeline(plan)) for plan in plans))
     for split in SPLITS:
-        _write(
-            folder / f"{split}Set.txt", _lines(rows[plan.video_id] for plan in plans if plan.split == split)
-        )
+        _write(folder / f"{split}Set.txt", _lines(rows[plan.video_id] for plan in plans if plan.split == split))
     _write(folder / "Annotations.txt", _lines(["Category&VideoID&Quality&StartTime&EndTime", *rows.values()]))
 
 
@@ -68,9 +66,7 @@ def _write(path: Path, text: str) -> None:
 def _timeline(plan: ClipPlan) -> dict[str, Any]:
     """One row of timelines.jsonl: `background` where no digit is, null where no mark or other word is."""
     images, voices = _sources(plan)
-    digits_heard = [
-        word is not None and heard is not None for word, heard in zip(plan.words, plan.heard, strict=True)
-    ]
+    digits_heard = [word is not None and heard is not None for word, heard in zip(plan.words, plan.heard, strict=True)]
     return {
         "video_id": plan.video_id,
         "split": plan.split,
@@ -89,8 +85,7 @@ def _timeline(plan: ClipPlan) -> dict[str, Any]:
         "audio_per_second": _names(plan.heard),
         "marks_per_second": [None if mark is None else list(MARKS)[mark] for mark in plan.marks],
         "other_words_per_second": [
-            None if word is None or digit else word.text
-            for word, digit in zip(plan.words, digits_heard, strict=True)
+            None if word is None or digit else word.text for word, digit in zip(plan.words, digits_heard, strict=True)
         ],
     }
 

@@ -96,9 +96,7 @@ def _draw(
         window += mask * (colour - window)
 
 
-def _sprite(
-    glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator
-) -> Float32[np.ndarray, "height width 1"]:
+def _sprite(glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator) -> Float32[np.ndarray, "height width 1"]:
     size = int(rng.integers(56, 89))
     small = Image.fromarray((glyph * 255).astype(np.uint8))
     # A rim, so that turning does not cut strokes that touch the border of the 8 x 8 image.

@@ -195,9 +195,7 @@ def _marks(rng: np.random.Generator, seen: list[int | None], marks: int) -> tupl
     return tuple(int(rng.integers(marks)) if digit is None and rng.random() < 0.5 else None for digit in seen)
 
 
-def _words(
-    rng: np.random.Generator, split: str, digit: int, heard: list[int | None]
-) -> tuple[Utterance | None, ...]:
+def _words(rng: np.random.Generator, split: str, digit: int, heard: list[int | None]) -> tuple[Utterance | None, ...]:
     """Every second with a digit says it once; half of the others say another word."""
     own, foreign = (_speaker(rng, split) for _ in range(2))
     one_speaker = rng.random() < 0.5

@@ -89,9 +89,7 @@ class _Espeak:
         self._check(answer, f"the word '{text}'")
         self._check(self._library.espeak_Synchronize(), f"the word '{text}'")
         sound = np.concatenate([np.zeros(0, "<i2"), *self._chunks])
-        loud = np.flatnonzero(
-            np.abs(sound.astype(np.int32)) > 0.02 * np.abs(sound.astype(np.int32)).max(initial=0)
-        )
+        loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > 0.02 * np.abs(sound.astype(np.int32)).max(initial=0))
         if not loud.size:
             raise RuntimeError(f"espeak-ng said nothing for '{text}' with voice '{voice}'")
         return sound[loud[0] : loud[-1] + 1]

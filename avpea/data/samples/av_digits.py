@@ -84,8 +84,7 @@ def _require(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise DataError(
-            f"The package {package} is not installed, and av-digits is made from it; run: "
-            'pip install "avpea[samples]"'
+            f'The package {package} is not installed, and av-digits is made from it; run: pip install "avpea[samples]"'
         ) from None
 
 
@@ -108,8 +107,7 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
         inside = sorted(path.name for path in folder.iterdir())
         if inside:
             raise DataError(
-                f"{folder} already holds {inside[0]}, and is no av-digits folder; "
-                "choose a new or an empty folder."
+                f"{folder} already holds {inside[0]}, and is no av-digits folder; choose a new or an empty folder."
             )
         unfinished = marker.with_suffix(f".{os.getpid()}.part")
         unfinished.write_text(json.dumps(options), encoding="utf-8")
@@ -140,20 +138,14 @@ def _plans(counts: dict[str, int], seed: int, datasets: Any) -> list[ClipPlan]:
     from avpea.data.samples._pictures import MARKS
 
     targets = datasets.load_digits().target.tolist()
-    return [
-        plan
-        for split, count in counts.items()
-        for plan in clip_plans(split, count, seed, targets, len(MARKS))
-    ]
+    return [plan for split, count in counts.items() for plan in clip_plans(split, count, seed, targets, len(MARKS))]
 
 
 def _file(folder: Path, plan: ClipPlan) -> Path:
     return folder / "AVE" / f"{plan.video_id}.mp4"
 
 
-def _make_clips(
-    folder: Path, plans: list[ClipPlan], missing: list[ClipPlan], datasets: Any, progress: bool
-) -> None:
+def _make_clips(folder: Path, plans: list[ClipPlan], missing: list[ClipPlan], datasets: Any, progress: bool) -> None:
     from avpea.data.samples._speech import speak
 
     digits = (datasets.load_digits().images / 16).astype(np.float32)
