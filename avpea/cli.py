@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides = parse_overrides(rest)
         code = options.run_command(options)
     except AvpeaError as error:
-        print(f"avpea: {error}", file=sys.stderr)
+        print(f"avpea: {_as_options(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
@@ -167,6 +168,11 @@ def _add_data_commands(commands: Any, command: Callable[..., argparse.ArgumentPa
     c.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _as_options(error: AvpeaError) -> str:
+    """The sentence, with Python arguments that help written as the options that they are here."""
+    return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
@@ -289,7 +295,7 @@ def _predict(options: argparse.Namespace) -> None:
             if len(options.video) == 1:
                 raise
             failed.append(error)
-            print(f"avpea: {error}", file=sys.stderr)
+            print(f"avpea: {_as_options(error)}", file=sys.stderr)
             continue
         if options.json:
             _print_json(prediction.to_dict())

@@ -224,8 +224,8 @@ def _draw_maps(
         # What is not on the patches went to the other stream's CLS token; the heat shows where the rest went.
         heat = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
         one.imshow(
-            heat.numpy(), cmap="inferno", alpha=(0.8 * heat).numpy(), extent=(0, 1, 0, 1), aspect="auto", vmin=0, vmax=1,
-            origin=picture.get("origin", "upper"),
+            heat.numpy(), cmap="inferno", alpha=(0.8 * heat).numpy(), extent=(0, 1, 0, 1), aspect="auto", vmin=0,
+            vmax=1, origin=picture.get("origin", "upper"),
         )  # fmt: skip
         name = f"{what}: {label}" if one is axes[1] else label
         one.set_title(f"{name}\n{100 * float(values.sum()):.0f} % on patches", fontsize=10)

@@ -38,8 +38,8 @@ def choose_noise(rng: np.random.Generator) -> Noise:
 
 
 def compose(
-    words: Sequence[Int16[np.ndarray, " samples"] | None], noise: Noise, rng: np.random.Generator
-) -> Float32[np.ndarray, " mixed"]:
+    words: Sequence[Int16[np.ndarray, " _samples"] | None], noise: Noise, rng: np.random.Generator
+) -> Float32[np.ndarray, " samples"]:
     """Lay word s at a random place inside second s, and noise below all.
 
     Args:
@@ -65,7 +65,7 @@ def compose(
 def _lay(
     speech: Float32[np.ndarray, " samples"],
     second: int,
-    word: Float32[np.ndarray, " samples"],
+    word: Float32[np.ndarray, " word"],
     rng: np.random.Generator,
 ) -> None:
     first = round(_EDGE_SECONDS * SOUND_RATE_HZ)
@@ -76,7 +76,7 @@ def _lay(
     speech[at : at + len(word)] += word
 
 
-def _resampled(spoken: Int16[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:
+def _resampled(spoken: Int16[np.ndarray, " samples"]) -> Float32[np.ndarray, " resampled"]:
     from scipy.signal import resample_poly  # type: ignore[import-untyped]
 
     divisor = int(np.gcd(SOUND_RATE_HZ, SPEECH_RATE_HZ))

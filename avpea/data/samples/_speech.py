@@ -27,7 +27,7 @@ _BUFFER_MS = 3000
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def speak(utterances: Sequence[tuple[str, str, int, int]]) -> list[Int16[np.ndarray, " samples"]]:
+def speak(utterances: Sequence[tuple[str, str, int, int]]) -> list[Int16[np.ndarray, " _samples"]]:
     """Speak each (text, voice, rate in words a minute, pitch 0-99), in this order.
 
     Returns:
@@ -66,7 +66,7 @@ class _Espeak:
         rate = self._library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MS, str(self._data).encode(), 0)
         if rate != SPEECH_RATE_HZ:
             raise RuntimeError(f"espeak_Initialize answered {rate}; expected {SPEECH_RATE_HZ} Hz")
-        self._chunks: list[Int16[np.ndarray, " samples"]] = []
+        self._chunks: list[Int16[np.ndarray, " _samples"]] = []
         self._callback = _Callback(self._collect)  # kept: ctypes does not
         self._library.espeak_SetSynthCallback(self._callback)
 

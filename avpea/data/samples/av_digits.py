@@ -163,7 +163,7 @@ def _make_clips(folder: Path, plans: list[ClipPlan], missing: list[ClipPlan], da
 def _make_clip(
     path: Path,
     plan: ClipPlan,
-    words: Sequence[Int16[np.ndarray, " samples"] | None],
+    words: Sequence[Int16[np.ndarray, " _samples"] | None],
     digits: Float32[np.ndarray, "images 8 8"],
 ) -> None:
     from avpea.data.samples._encode import write_clip

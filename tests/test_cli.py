@@ -1,0 +1,112 @@
+"""The command line: what it prints, its exit codes, and that no user error shows a traceback."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from avpea.cli import main
+
+
+def run(*words: str) -> int:
+    try:
+        return main(list(words))
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = "import sys; from avpea.cli import main; sys.argv = ['avpea']; main([]); assert 'torch' not in sys.modules"
+    times = []
+    for _ in range(3):
+        started = time.process_time_ns(), time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - started[1])
+        assert done.returncode == 0, done.stderr
+    assert "predict" in done.stdout
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("recipes") == 0
+    assert "paper/avel-vit-b16" in capsys.readouterr().out
+    assert run("recipes", "paper/avel-vit-l16") == 0
+    assert "vit_large_patch16_224.augreg_in21k" in capsys.readouterr().out
+    assert run("recipes", "mini/avel", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["backbone"]["name"] == "starter"
+
+
+def test_params_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("params", "paper/avel-vit-b16", "--json") == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["adapters"] == 3_654_192
+    assert counts["trainable_registered"] == 17_756_041
+    assert counts["frozen_with_classifier"] == 102_595_923
+    assert run("params", "paper/avel-vit-b16", "--adapter.streams", "audio", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["adapters"] == 3_654_192 // 2
+
+
+def test_params_table_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("params") == 0
+    printed = capsys.readouterr().out
+    assert "17.8 / 17.8" in printed
+    assert "325.6 / 325.6" in printed
+    assert run("params", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 6
+
+
+ERRORS = [
+    (["recipes", "mini/avell"], "Did you mean 'mini/avel'"),
+    (["train", "mini/avel"], "--data.root"),
+    (["train", "mini/avel", "--train.epohs", "3"], "Did you mean 'train.epochs'"),
+    (["train", "mini/avel", "--train.epochs", "two"], "train.epochs is 'two'; expected int"),
+    (["train", "mini/avel", "--train.epochs", "0"], "train.epochs is 0"),
+    (["train", "mini/avel", "--train.epochs"], "needs a value"),
+    (["train", "nowhere.yaml"], "nowhere.yaml"),
+    (["train", "mini/avel", "--data.root", "/nowhere"], "/nowhere"),
+    (["train", "mini/avel", "--data.name", "avee", "--data.root", "."], "Did you mean 'ave'"),
+    (["evaluate", "runs/none"], "runs/none"),
+    (["predict", "runs/none", "video.mp4"], "runs/none"),
+    (["data", "verify", "manifest", "--data.root", "none.csv"], "none.csv"),
+    (["data", "make", "av-digit", "folder"], "Did you mean 'av-digits'"),
+    (["params", "mini/avel", "--adapter.reduction", "7"], "reduction is 7"),
+    (["params", "mini/avel", "--adapter.blocks", "[0, 99]"], "99"),
+    (["params", "mini/avel", "--backbone.name", "resnet50"], "resnet50"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), ERRORS)
+def test_a_user_error_is_one_sentence(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 1
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("avpea: ")
+    assert expected in printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) == 1
+    assert not any(tmp_path.iterdir())  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    "words", [["nothing"], ["train"], ["predict", "run"], ["recipes", "--nothing"], ["evaluate", "r", "--split", "x"]]
+)
+def test_wrong_use_exits_with_two(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+    from build import commands
+
+    from avpea.cli import make_parser
+
+    for parser in commands(make_parser()):
+        if parser.prog not in ("avpea", "avpea data"):
+            assert parser.description
+            assert parser.epilog
+            assert "Example:" in parser.epilog

@@ -1,0 +1,103 @@
+"""Evaluation: the report and the predictions tell the same story."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from avpea.checkpoint import load_model
+from avpea.errors import DataError
+from avpea.evaluate import SplitResult, evaluate, infer, prepare
+from avpea.experiment import Experiment
+
+from tests.tiny import write_rows
+
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SplitResult]:
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(tiny_run, run)
+    return run, evaluate(run, "test", batch_size=2, progress=False)
+
+
+def test_report_and_predictions_agree(evaluated: tuple[Path, SplitResult]) -> None:
+    run, result = evaluated
+    report = json.loads((run / "evaluation-test.json").read_text())
+    assert report == result.metrics
+    rows = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+    assert len(rows) == report["videos"] == 3
+    pairs = [pair for row in rows for pair in zip(row["target"], row["prediction"], strict=True)]
+    assert len(pairs) == 9
+    right = sum(target == answer for target, answer in pairs)
+    assert report["segment_accuracy"] == pytest.approx(right / 9)
+    names = list(report["per_class_accuracy"])
+    assert names == ["green", "red", "background"]
+    counted = [[sum(pair == (row, column) for pair in pairs) for column in names] for row in names]
+    assert report["confusion_matrix"] == counted
+
+
+def test_the_report_says_where_it_comes_from(evaluated: tuple[Path, SplitResult]) -> None:
+    report = evaluated[1].metrics
+    best = load_model(evaluated[0])[1].results
+    assert (report["split"], report["skipped"]) == ("test", {})
+    assert (report["epoch"], report["selected_on"]) == (best["epoch"], "val")
+
+
+def test_targets_are_the_annotations(evaluated: tuple[Path, SplitResult]) -> None:
+    rows = [json.loads(line) for line in (evaluated[0] / "predictions-test.jsonl").read_text().splitlines()]
+    assert [(row["video"], row["target"]) for row in rows] == [
+        ("g4", ["green"] * 3),
+        ("r4", ["background", "red", "background"]),
+        ("r5", ["red", "background", "background"]),
+    ]
+    assert all(len(row["confidence"]) == 3 and 0 <= min(row["confidence"]) <= 1 for row in rows)
+
+
+def test_probabilities_are_complete(evaluated: tuple[Path, SplitResult]) -> None:
+    chances = evaluated[1].probabilities
+    assert chances.shape == (3, 3, 3)
+    torch.testing.assert_close(chances.sum(-1), torch.ones(3, 3))
+
+
+def test_the_chosen_epoch_reaches_what_training_reported(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    reached = evaluate(run, "val", progress=False).metrics["segment_accuracy"]
+    assert reached == load_model(run)[1].results["segment_accuracy"]
+
+
+def test_batches_do_not_matter(tiny_run: Path, tiny_experiment: Make) -> None:
+    model, info = load_model(tiny_run)
+    _, cache, usable, _ = prepare(tiny_experiment(), ["test"], progress=False)
+    one, three = (infer(model, cache, usable["test"], info.class_names, size) for size in (1, 3))
+    torch.testing.assert_close(one.probabilities, three.probabilities, rtol=1e-4, atol=1e-5)
+
+
+def test_inference_gives_the_model_back_as_it_was(tiny_run: Path, tiny_experiment: Make) -> None:
+    model, info = load_model(tiny_run)
+    _, cache, usable, _ = prepare(tiny_experiment(), ["test"], progress=False)
+    model.train()
+    before = {key: value.clone() for key, value in model.trained_state().items()}
+    infer(model, cache, usable["test"], info.class_names)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.trained_state().items())
+
+
+def test_other_classes_are_refused(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    rows = ["blue&g0&good&0&2", "red&r0&good&0&3"]
+    root = write_rows(tmp_path / "data", tiny_data, train=rows, val=rows[:1], test=rows[:1])
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    with pytest.raises(DataError, match=r"\['blue', 'red'\], but .* was trained on \['green', 'red'\]"):
+        evaluate(run, "test", root=str(root), progress=False)
+    assert not (run / "evaluation-test.json").exists()
+
+
+def test_a_data_set_that_has_moved_and_a_broken_video(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    root = write_rows(tmp_path / "data", tiny_data, test=["green&g4&good&0&3", "red&nowhere&good&0&1"])
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    report = evaluate(run, "test", root=str(root), cache=str(tmp_path / "cache"), progress=False).metrics
+    assert report["videos"] == 1
+    assert list(report["skipped"]) == ["test-0001-nowhere"]

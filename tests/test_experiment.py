@@ -1,0 +1,168 @@
+"""Experiments and recipes: what is read, what is refused, and in which words."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from avpea.errors import ExperimentError
+from avpea.experiment import Experiment, load_recipe, option_names, parse_overrides, recipe_names
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_survives_yaml(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.title
+    assert Experiment.from_dict(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert Experiment.from_dict(recipe.to_dict()) == recipe
+
+
+@given(
+    rate=st.floats(1e-30, 1e30), seed=st.integers(0, 2**31), title=st.text(),
+    blocks=st.lists(st.integers(0, 40), max_size=4), segments=st.integers(1, 100),
+)  # fmt: skip
+def test_any_value_survives_yaml(rate: float, seed: int, title: str, blocks: list[int], segments: int) -> None:
+    given_values = {
+        "title": title, "train": {"learning_rate": rate, "seed": seed}, "adapter": {"blocks": blocks},
+        "data": {"segments": segments},
+    }  # fmt: skip
+    experiment = Experiment.from_dict(given_values)
+    assert experiment.train.learning_rate == rate
+    assert experiment.adapter.blocks == tuple(blocks)
+    assert Experiment.from_dict(yaml.safe_load(experiment.to_yaml())) == experiment
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_recipe_holds_only_what_is_its_own(tmp_path: Path) -> None:
+    bottom = write(tmp_path / "a.yaml", "train: {epochs: 7, seed: 1}\npublished: {accuracy: 1.5}\n")
+    middle = write(tmp_path / "b.yaml", f"base: {bottom}\ntrain: {{seed: 2}}\n")
+    top = write(tmp_path / "c.yaml", f"base: {middle}\nadapter: {{streams: none}}\npublished: {{other: 2.0}}\n")
+    found = load_recipe(top)
+    assert (found.train.epochs, found.train.seed, found.adapter.streams) == (7, 2, "none")
+    assert found.published == {"other": 2.0}  # never inherited piecewise
+    assert load_recipe(middle).published == {"accuracy": 1.5}
+
+
+def test_a_file_can_start_from_a_named_recipe(tmp_path: Path) -> None:
+    found = load_recipe(write(tmp_path / "mine.yaml", "base: mini/avel\ntrain: {epochs: 1}\n"))
+    expected = load_recipe("mini/avel").override({"train.epochs": 1})
+    assert found == expected
+
+
+def test_a_recipe_that_is_its_own_base(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    write(one, f"base: {two}\n")
+    write(two, f"base: {one}\n")
+    with pytest.raises(ExperimentError, match=r"its own base: .*one\.yaml -> .*two\.yaml -> .*one\.yaml"):
+        load_recipe(one)
+
+
+REFUSED = {
+    "unknown key": ("train: {epoch: 3}", r"no option is called 'train\.epoch'\. Did you mean 'epochs'\?"),
+    "unknown section": ("trian: {epochs: 3}", r"no option is called 'trian'\. Did you mean 'train'\?"),
+    "a section that is a value": ("train: 3", r"'train' takes names and values, got 3"),
+    "text for a number": ("train: {epochs: many}", r"train\.epochs is 'many'; expected int\.$"),
+    "a fraction for a count": ("train: {epochs: 2.5}", r"train\.epochs is '2\.5'; expected int\.$"),
+    "text for a float": ("audio: {std: wide}", r"audio\.std is 'wide'; expected float\.$"),
+    "text for yes or no": ("data: {strict: maybe}", r"data\.strict is 'maybe'; expected .*bool"),
+    "none of the choices": ("adapter: {streams: left}", r"adapter\.streams is 'left'; expected one of .*'both'.*'none'"),
+    "an impossible number": ("train: {epochs: 0}", r"train\.epochs is 0; expected 1 or more"),
+    "a negative deviation": ("audio: {std: -1}", r"audio\.std is -1\.0; it must be above 0"),
+    "a rate of nan": ("train: {learning_rate: .nan}", r"train\.learning_rate is nan; expected a positive number"),
+    "no names": ("- train", r"expected names and values, got list"),
+    "no YAML": ("train: {epochs: 3", r"not YAML"),
+    "nothing": ("", r"expected names and values, got NoneType"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_wrong_is_said_in_plain_words(what: str, tmp_path: Path) -> None:
+    text, message = REFUSED[what]
+    with pytest.raises(ExperimentError, match=message) as error:
+        load_recipe(write(tmp_path / "wrong.yaml", text))
+    assert "wrong.yaml: " in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "<class" not in str(error.value)
+
+
+def test_names_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="No recipe is called 'mini/avle'. Did you mean 'mini/avel'"):
+        load_recipe("mini/avle")
+    with pytest.raises(ExperimentError, match=r"There is no recipe file '.*nowhere\.yaml'.*avpea recipes"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_options_on_the_command_line() -> None:
+    words = ["--train.epochs", "3", "--data.root=a=b", "--audio.mean", "-4.5", "--data.strict", "true"]
+    assert parse_overrides(words) == {
+        "train.epochs": 3, "data.root": "a=b", "audio.mean": -4.5, "data.strict": True,
+    }  # fmt: skip
+    assert parse_overrides(["--adapter.blocks", "[0, 2]"]) == {"adapter.blocks": [0, 2]}
+    assert parse_overrides(["--backbone.weights", "007"]) == {"backbone.weights": "007"}  # text stays text
+    assert parse_overrides([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.epochs", "3"], "'train.epochs' is no option"),
+        (["--train.epochs"], "--train.epochs needs a value"),
+        (["--train.epochs", "--train.seed", "1"], "--train.epochs needs a value"),
+        (["--train.epoch", "3"], r"No option is called '--train\.epoch'\. Did you mean 'train\.epochs'"),
+        (["--epochs", "3"], "No option is called '--epochs'"),
+        (["--train.epochs", "{"], "--train.epochs '{' cannot be read"),
+    ],
+)
+def test_words_that_are_no_options(words: list[str], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        parse_overrides(words)
+
+
+def test_overriding() -> None:
+    base = Experiment()
+    changed = base.override({"train.seed": 4, "adapter.blocks": [1, 2], "title": "mine", "train.learning_rate": "1e-4"})
+    assert (changed.train.seed, changed.adapter.blocks, changed.title) == (4, (1, 2), "mine")
+    assert changed.train.learning_rate == 1e-4
+    assert base == Experiment()
+    with pytest.raises(ExperimentError, match="No option is called '--train.sede'"):
+        base.override({"train.sede": 4})
+    with pytest.raises(ExperimentError, match="train.seed is 'x'; expected int"):
+        base.override({"train.seed": "x"})
+
+
+def test_an_experiment_does_not_change() -> None:
+    experiment = Experiment()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        experiment.title = "other"  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        experiment.train.seed = 1  # type: ignore[misc]
+
+
+def test_every_option_has_a_dotted_name() -> None:
+    names = option_names()
+    assert len(set(names)) == len(names)
+    assert {"title", "data.root", "adapter.blocks", "train.epochs"} <= set(names)
+    assert not {"data", "train"} & set(names)
+
+
+def test_reading_experiments_imports_no_torch() -> None:
+    lines = (
+        "import sys, avpea, avpea.experiment, avpea.cli",
+        "avpea.experiment.load_recipe('mini/avel').to_yaml()",
+        "print(sorted({'torch', 'timm', 'av', 'numpy', 'lightning'} & set(sys.modules)))",
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", "; ".join(lines)],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == "[]"

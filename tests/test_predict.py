@@ -1,0 +1,166 @@
+"""Prediction on videos of any length, and the attention maps."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from avpea.adapters._base import Adapter
+from avpea.checkpoint import CheckpointInfo
+from avpea.errors import AvpeaError, NoAudioTrack
+from avpea.experiment import Experiment
+from avpea.model import build
+from avpea.predict import Prediction, Predictor, load, windows
+
+from tests.tiny import coloured_video
+
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run: Path) -> Predictor:
+    return load(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    lengths = {"blink": 0.2, "as trained": 3, "ten": 10, "long": 23}
+    made = {
+        name: coloured_video(folder / f"{name}.mp4", "red", 0, seconds / 2, seconds=seconds)
+        for name, seconds in lengths.items()
+    }
+    made["mute"] = coloured_video(folder / "mute.mp4", "red", 0, 1, seconds=2, audio_hz=None)
+    return made
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("blink", 1), ("as trained", 3), ("ten", 10), ("long", 23)])
+def test_one_answer_for_each_second(predictor: Predictor, videos: dict[str, Path], name: str, seconds: int) -> None:
+    found = predictor.predict(videos[name])
+    assert found.decisions.shape == (seconds,)
+    assert found.probabilities.shape == (seconds, 3)
+    assert found.probabilities.dtype == torch.float32
+    torch.testing.assert_close(found.probabilities.sum(-1), torch.ones(seconds))
+    assert 0 <= found.surest_second() < seconds
+    covered = {s for event in found.events for s in range(int(event.start_seconds), int(event.end_seconds))}
+    assert covered == {s for s, answer in enumerate(found.decisions.tolist()) if answer < 2}
+
+
+def test_the_same_video_gives_the_same_answer(predictor: Predictor, videos: dict[str, Path], tiny_run: Path) -> None:
+    first, again, reloaded = (p.predict(videos["long"]) for p in (predictor, predictor, load(tiny_run)))
+    assert torch.equal(first.probabilities, again.probabilities)
+    assert torch.equal(first.probabilities, reloaded.probabilities)
+
+
+def test_the_first_window_is_what_training_sees(predictor: Predictor, videos: dict[str, Path]) -> None:
+    clip = predictor.read(videos["as trained"])
+    from avpea.data.cache import sample_from_clip
+
+    frames, log_mel = sample_from_clip(clip, predictor.info.experiment.audio)
+    with torch.no_grad():
+        output = predictor.model(frames[None], log_mel[None])
+    expected = predictor.model.task.probabilities(output)[0]
+    assert torch.equal(predictor.predict(videos["as trained"]).probabilities, expected)
+
+
+@pytest.mark.parametrize(
+    ("segments", "length", "expected"),
+    [
+        (1, 10, [(0, 1, 0)]),
+        (10, 10, [(0, 10, 0)]),
+        (11, 10, [(0, 10, 0), (1, 11, 10)]),
+        (20, 10, [(0, 10, 0), (10, 20, 10)]),
+        (23, 10, [(0, 10, 0), (10, 20, 10), (13, 23, 20)]),
+        (3, 1, [(0, 1, 0), (1, 2, 1), (2, 3, 2)]),
+    ],
+)
+def test_windows(segments: int, length: int, expected: list[tuple[int, int, int]]) -> None:
+    assert list(windows(segments, length)) == expected
+
+
+def test_a_video_without_sound(predictor: Predictor, videos: dict[str, Path]) -> None:
+    with pytest.raises(NoAudioTrack, match=r"mute\.mp4"):
+        predictor.predict(videos["mute"])
+    found = predictor.predict(videos["mute"], missing_audio="silence")
+    assert len(found.decisions) == 2
+    assert not found.clip.waveform.any()
+
+
+def test_what_json_prints(predictor: Predictor, videos: dict[str, Path]) -> None:
+    found = predictor.predict(videos["ten"])
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["video"] == str(videos["ten"])
+    assert plain["duration_seconds"] == pytest.approx(10, abs=0.1)
+    names = ["green", "red", "background"]
+    assert [second["label"] for second in plain["seconds"]] == [names[i] for i in found.decisions]
+    assert [second["start_seconds"] for second in plain["seconds"]] == list(range(10))
+    assert [event["label"] for event in plain["events"]] == [event.label for event in found.events]
+
+
+def test_a_video_without_an_event(predictor: Predictor, videos: dict[str, Path]) -> None:
+    found = predictor.predict(videos["as trained"])
+    nothing = Prediction(found.video, 3.0, found.class_names, (), torch.full((3,), 2), found.probabilities, found.clip)
+    assert nothing.to_dict()["events"] == []
+
+
+# Attention maps.
+
+
+def with_streams(make: Make, streams: str, **changes: object) -> Predictor:
+    experiment = make(**{"adapter.streams": streams, **changes})
+    model = build(experiment, 2).eval()
+    fingerprint = model.encoder.backbone.fingerprint()
+    return Predictor(model, CheckpointInfo(experiment, ("green", "red"), "test_vit", fingerprint))
+
+
+def hooks(predictor: Predictor) -> int:
+    return sum(len(m._forward_hooks) for m in predictor.model.modules() if isinstance(m, Adapter))
+
+
+def test_maps_lie_on_the_patch_grids(predictor: Predictor, videos: dict[str, Path]) -> None:
+    maps = predictor.attention(predictor.read(videos["as trained"]), 1)
+    for found in (maps.sound_looked, maps.image_listened):
+        assert found is not None
+        assert found.shape == (2, 2, 2)  # blocks, and 32 x 32 pixels in patches of 16
+        assert (found >= 0).all()
+        assert (found.sum(dim=(1, 2)) <= 1 + 1e-6).all()  # the rest of Θ is on the CLS token
+    assert maps.frame.shape == (32, 32, 3)
+    assert maps.second == 1
+    assert hooks(predictor) == 0
+
+
+def test_maps_of_native_audio_have_its_own_grid(tiny_experiment: Make, videos: dict[str, Path]) -> None:
+    native = with_streams(tiny_experiment, "both", **{"audio.layout": "native", "audio.native_frames": 102})
+    maps = native.attention(native.read(videos["as trained"]), 0)
+    assert maps.sound_looked is not None
+    assert maps.image_listened is not None
+    assert maps.sound_looked.shape == (2, 2, 2)
+    assert maps.image_listened.shape == (2, 6, 2)  # 102 rows, 32 mel bins
+
+
+def test_a_stream_without_adapters_has_no_map(tiny_experiment: Make, videos: dict[str, Path]) -> None:
+    for streams, looked, listened in (("audio", True, False), ("visual", False, True)):
+        one = with_streams(tiny_experiment, streams)
+        maps = one.attention(one.read(videos["as trained"]), 2)
+        assert (maps.sound_looked is not None) is looked
+        assert (maps.image_listened is not None) is listened
+
+
+def test_maps_that_cannot_be(tiny_experiment: Make, predictor: Predictor, videos: dict[str, Path]) -> None:
+    clip = predictor.read(videos["as trained"])
+    for second in (-1, 3):
+        with pytest.raises(AvpeaError, match=f"Second {second} is outside .* seconds 0 to 2"):
+            predictor.attention(clip, second)
+    with pytest.raises(AvpeaError, match=r"no AV-PEA adapter \(adapter\.streams: none\)"):
+        with_streams(tiny_experiment, "none").attention(clip, 0)
+
+
+def test_hooks_go_even_when_the_encoder_fails(
+    predictor: Predictor, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = predictor.read(videos["as trained"])
+    monkeypatch.setattr(predictor.model.encoder, "embed", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predictor.attention(clip, 0)
+    assert hooks(predictor) == 0

@@ -1,0 +1,56 @@
+"""Extensions: a file name is a name."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+from avpea import registry
+from avpea.adapters._base import Adapter
+from avpea.errors import ExperimentError
+from avpea.heads._base import Head
+from avpea.tasks._base import Task
+
+
+@pytest.mark.parametrize(("kind", "base"), [("adapter", Adapter), ("head", Head), ("task", Task)])
+def test_every_file_is_an_extension_of_its_kind(kind: str, base: type) -> None:
+    names = registry.names(kind)
+    assert names
+    assert not [name for name in names if name.startswith("_")]
+    for name in names:
+        found = registry.load(kind, name)
+        assert issubclass(found, base)
+        assert found is not base
+
+
+def test_data_set_readers_are_functions() -> None:
+    assert {"ave", "manifest"} <= set(registry.names("data"))
+    assert not {"cache", "dataset", "verify"} & set(registry.names("data"))
+    assert all(callable(registry.load("data", name)) for name in registry.names("data"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("adapter", "av_pae", r"No adapter is called 'av_pae'\. Did you mean 'av_pea'\? Known: .*av_pea"),
+        ("head", "cmb", r"No head is called 'cmb'\. Did you mean 'cmbs'\? Known: cmbs, linear\."),
+        ("data", "avee", r"No data set reader is called 'avee'\. Did you mean 'ave'\?"),
+        ("task", "zzz", r"No task is called 'zzz'\. Known: .*avel"),
+        ("adapter", "_base", "No adapter is called '_base'"),
+    ],
+)
+def test_unknown_names(kind: str, name: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        registry.load(kind, name)
+
+
+def test_entry_points_of_others_are_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("theirs", "avpea.adapters.av_pea:AVPEA", "avpea.adapters")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "avpea.adapters" else [])
+    assert "theirs" in registry.names("adapter")
+    assert registry.load("adapter", "theirs") is registry.load("adapter", "av_pea")
+    assert "theirs" not in registry.names("head")
+
+
+def test_hints() -> None:
+    assert registry.did_you_mean("epoch", ["epochs", "seed"]) == " Did you mean 'epochs'? Known: epochs, seed."
+    assert registry.did_you_mean("zzz", ["b", "a"]) == " Known: a, b."
+    assert registry.did_you_mean("zzz", []) == ""
