@@ -197,7 +197,7 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file that is either the old one or the whole new one, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed process left is written over
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     save_file(plain, temporary, dict(metadata))
     with temporary.open("rb") as file:

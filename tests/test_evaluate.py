@@ -65,7 +65,7 @@ def test_probabilities_are_complete(evaluated: tuple[Path, SplitResult]) -> None
 
 def test_the_chosen_epoch_reaches_what_training_reported(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    reached = evaluate(run, "val", progress=False).metrics["segment_accuracy"]
+    reached = evaluate(run, "val", batch_size=2, progress=False).metrics["segment_accuracy"]
     assert reached == load_model(run)[1].results["segment_accuracy"]
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, load_recipe, option_names, parse_overrides, recipe_names
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -22,6 +22,7 @@ def test_every_recipe_loads_and_survives_yaml(name: str) -> None:
     assert Experiment.from_dict(recipe.to_dict()) == recipe
 
 
+@settings(max_examples=15, deadline=None)
 @given(
     rate=st.floats(1e-30, 1e30), seed=st.integers(0, 2**31), title=st.text(),
     blocks=st.lists(st.integers(0, 40), max_size=4), segments=st.integers(1, 100),

@@ -18,6 +18,7 @@ LAYERS = [
     ("tasks", "encoder"),
     ("accounting", "model", "plot"),
     ("checkpoint",),
+    ("sharing",),
     ("run", "evaluate", "predict"),
     ("train", "compare", "search", "serve"),
     ("tables",),
@@ -29,7 +30,6 @@ FORBIDDEN = {
     "heads": {"media", "backbones", "adapters", "device"},
     "tasks": {"media", "data", "backbones", "adapters", "device"},
     "data": {"backbones", "adapters", "metrics", "device"},
-    "adapters": {"registry"},
     "plot": {"data", "encoder", "tasks", "heads", "backbones", "adapters"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

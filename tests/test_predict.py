@@ -8,6 +8,7 @@ import pytest
 import torch
 from avpea.adapters._base import Adapter
 from avpea.checkpoint import CheckpointInfo
+from avpea.data.cache import sample_from_clip
 from avpea.errors import AvpeaError, NoAudioTrack
 from avpea.experiment import Experiment
 from avpea.model import build
@@ -55,8 +56,6 @@ def test_the_same_video_gives_the_same_answer(predictor: Predictor, videos: dict
 
 def test_the_first_window_is_what_training_sees(predictor: Predictor, videos: dict[str, Path]) -> None:
     clip = predictor.read(videos["as trained"])
-    from avpea.data.cache import sample_from_clip
-
     frames, log_mel = sample_from_clip(clip, predictor.info.experiment.audio)
     with torch.no_grad():
         output = predictor.model(frames[None], log_mel[None])

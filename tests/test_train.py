@@ -1,5 +1,6 @@
 """Training: what an interruption may not change, what is refused, and the arithmetic of the loop."""
 
+import importlib
 import json
 import math
 import random
@@ -20,6 +21,7 @@ from avpea.data.cache import SampleCache
 from avpea.data.dataset import Sample
 from avpea.errors import CheckpointError, DataError, TrainingError
 from avpea.experiment import Experiment, TrainConfig
+from avpea.model import build
 from avpea.train import epoch_batches, rate_factor, train
 from tests.tiny import (
     assert_same_run,
@@ -36,6 +38,7 @@ OFTEN = {"train.checkpoint_minutes": 1e-6}  # the state is saved after every ste
 
 # Before the named call: what has happened by then. An epoch has 3 steps and 2 evaluation batches.
 MOMENTS = {
+    "the folder is made, but says nothing": ("pathlib:Path.replace", 1),
     "nothing has happened": ("avpea.train:prepare", 1),
     "no step is done": ("avpea.model:AVModel.forward", 1),
     "in the first epoch": ("avpea.model:AVModel.forward", 3),
@@ -54,6 +57,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     experiment = tiny_experiment(**OFTEN)
     process, _ = start_training(experiment.to_dict(), tmp_path / "run", *MOMENTS[moment])
     assert exit_code(process) == -signal.SIGKILL
+    assert (tmp_path / "run").is_dir()
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", tiny_run)
 
@@ -145,7 +149,8 @@ def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert json.loads((tiny_run / "skipped.json").read_text()) == {}
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert all(line.keys() == {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy"} for line in lines)  # fmt: skip
+    keys = {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy"}
+    assert all(line.keys() == keys for line in lines)
     assert lines[-1]["train/loss"] < lines[0]["train/loss"]
     best = read_info(tiny_run).results
     assert best["selected_on"] == "val"
@@ -228,7 +233,9 @@ def poison(experiment: Experiment) -> Path:
     root = Path(experiment.data.root)
     sample = Sample("train-0002-g1", "g1", root / "AVE" / "g1.mp4", 0.0, 3, (2, 0, 2), "train")
     cache = SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size)
-    entry, path = cache.read(sample), cache.path(sample)
+    path = cache.path(sample)
+    assert path.is_file()
+    entry = tensors(path)
     entry["log_mel"].fill_(math.nan)
     save_file(entry, path, {"duration_seconds": "3.0"})
     return path
@@ -248,7 +255,8 @@ def test_identical_batches_accumulate_to_one(tiny_experiment: Make, tiny_data: P
     four = write_rows(tmp_path / "four", tiny_data, train=["green&g1&good&1&2"] * 4)
     common = {"train.epochs": 1, "train.batch_size": 1}
     train(tiny_experiment(**common, **{"data.root": str(one)}), tmp_path / "a", progress=False)
-    train(tiny_experiment(**common, **{"data.root": str(four), "train.accumulate": 4}), tmp_path / "b", progress=False)  # fmt: skip
+    together = {**common, "data.root": str(four), "train.accumulate": 4}
+    train(tiny_experiment(**together), tmp_path / "b", progress=False)
     expected, found = gradients(tmp_path / "a"), gradients(tmp_path / "b")
     assert expected.keys() == found.keys()
     for key, value in expected.items():
@@ -269,7 +277,8 @@ def test_a_smaller_last_batch_weighs_what_it_holds(tiny_experiment: Make, tiny_d
     # Without adapters there is no BatchNorm, and videos do not see each other.
     common = {"data.root": str(root), "adapter.streams": "none", "train.epochs": 1}
     train(tiny_experiment(**common, **{"train.batch_size": 3}), tmp_path / "a", progress=False)
-    train(tiny_experiment(**common, **{"train.batch_size": 2, "train.accumulate": 2}), tmp_path / "b", progress=False)  # fmt: skip
+    together = {**common, "train.batch_size": 2, "train.accumulate": 2}
+    train(tiny_experiment(**together), tmp_path / "b", progress=False)
     expected, found = gradients(tmp_path / "a"), gradients(tmp_path / "b")
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-7)
@@ -291,29 +300,20 @@ def test_adapters_and_head_have_their_own_rates(tiny_experiment: Make, tmp_path:
     # Adam's first step moves each weight by its rate.
     assert all(value.abs() < 1e-8 for key, value in after.items() if key.endswith("_gate"))
     torch.manual_seed(experiment.train.seed)
-    before = trained_state_of_a_new_model(experiment)
+    before = build(experiment, 2).trained_state()
     moved = (after["head.head.classes.bias"] - before["head.head.classes.bias"]).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=1e-3, atol=0)
 
 
-def trained_state_of_a_new_model(experiment: Experiment) -> dict[str, torch.Tensor]:
-    from avpea.model import build
-
-    torch.manual_seed(experiment.train.seed)
-    return build(experiment, 2).trained_state()
-
-
 def test_the_backbone_stays_as_it_was(tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import avpea.train
-
-    built = []
+    module, built = importlib.import_module("avpea.train"), []
 
     def keep(*args: Any) -> Any:
         built.append(original(*args))
         return built[-1]
 
-    original = avpea.train.build
-    monkeypatch.setattr(avpea.train, "build", keep)
+    original = module.build
+    monkeypatch.setattr(module, "build", keep)
     experiment = tiny_experiment(**{"train.epochs": 1})
     train(experiment, tmp_path, progress=False)
     frozen = built[0].encoder.backbone

@@ -43,6 +43,11 @@ class Summary:
     kept: int
     seconds: float
 
+    def __str__(self) -> str:
+        """One line for a person."""
+        splits = ", ".join(f"{count} {split}" for split, count in self.clips.items())
+        return f"{self.folder}: {splits} clips; {self.made} made, {self.kept} kept, {self.seconds:.0f} s"
+
 
 def make(
     folder: Path, *, train: int = 160, val: int = 40, test: int = 60, seed: int = 0, progress: bool = True
