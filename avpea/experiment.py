@@ -416,3 +416,5 @@ def _refuse_unknown_keys(values: Mapping[str, Any], cls: type, source: str, pref
             if not isinstance(value, Mapping):
                 raise ExperimentError(f"{_where(source)}'{prefix}{key}' takes names and values, got {value!r}.")
             _refuse_unknown_keys(value, nested, source, f"{prefix}{key}.")
+        elif value is None:
+            raise ExperimentError(f"{_where(source)}{prefix}{key} is empty; give it a value or leave it out.")

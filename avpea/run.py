@@ -44,21 +44,21 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
         known = path / "experiment.yaml"
         if known.is_file():
-            changed = _differences(yaml.safe_load(known.read_text(encoding="utf-8")), experiment.to_dict())
+            changed = _differences(_settings(known), experiment.to_dict())
             if changed:
                 raise CheckpointError(
                     f"{path} holds a run with other settings ({'; '.join(changed[:4])}); choose another folder with "
                     f"--run, or remove this one."
                 )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
             raise CheckpointError(f"{path} is not empty and not a run folder; choose another one with --run.")
         self._experiment = experiment
 
     def open(self, broken: Mapping[str, str]) -> None:
         """Make the folder, and write the experiment and the list of videos that were left out, each with its reason."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "experiment.yaml").write_text(self._experiment.to_yaml(), encoding="utf-8")
-        (self.path / "skipped.json").write_text(json.dumps(dict(broken), indent=2), encoding="utf-8")
+        _write_whole(self.path / "experiment.yaml", self._experiment.to_yaml())
+        _write_whole(self.path / "skipped.json", json.dumps(dict(broken), indent=2))
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines written so far, one for each finished epoch."""
@@ -76,7 +76,7 @@ class RunFolder:
                 break  # a line cut short by the interruption
             if record["epoch"] <= epochs:
                 kept.append(line)
-        self._metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        _write_whole(self._metrics, "".join(f"{line}\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append an epoch's figures to `metrics.jsonl` and to TensorBoard."""
@@ -88,6 +88,20 @@ class RunFolder:
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(name, value, record["epoch"])
+
+
+def _settings(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise CheckpointError(f"{path} cannot be read as YAML; remove it, or choose another folder.") from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the whole new one, at whatever moment the process is killed."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 from avpea import backbones
 from avpea.backbones import Backbone
 from avpea.checkpoint import load_model, read_info, save_model, write_atomically
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from tests.tiny import tensors
 
 Make = Callable[..., Experiment]

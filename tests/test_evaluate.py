@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from avpea.checkpoint import load_model
 from avpea.errors import DataError
 from avpea.evaluate import SplitResult, evaluate, infer, prepare
 from avpea.experiment import Experiment
-
 from tests.tiny import write_rows
 
 Make = Callable[..., Experiment]

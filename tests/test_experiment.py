@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from avpea.errors import ExperimentError
-from avpea.experiment import Experiment, load_recipe, option_names, parse_overrides, recipe_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from avpea.errors import ExperimentError
+from avpea.experiment import Experiment, load_recipe, option_names, parse_overrides, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -79,6 +80,7 @@ REFUSED = {
     "an impossible number": ("train: {epochs: 0}", r"train\.epochs is 0; expected 1 or more"),
     "a negative deviation": ("audio: {std: -1}", r"audio\.std is -1\.0; it must be above 0"),
     "a rate of nan": ("train: {learning_rate: .nan}", r"train\.learning_rate is nan; expected a positive number"),
+    "an empty value": ("train: {epochs: }", r"train\.epochs is empty; give it a value or leave it out"),
     "no names": ("- train", r"expected names and values, got list"),
     "no YAML": ("train: {epochs: 3", r"not YAML"),
     "nothing": ("", r"expected names and values, got NoneType"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
 from avpea.experiment import AudioConfig, Experiment

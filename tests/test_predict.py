@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from avpea.adapters._base import Adapter
 from avpea.checkpoint import CheckpointInfo
 from avpea.data.cache import sample_from_clip
@@ -13,7 +14,6 @@ from avpea.errors import AvpeaError, NoAudioTrack
 from avpea.experiment import Experiment
 from avpea.model import build
 from avpea.predict import Prediction, Predictor, load, windows
-
 from tests.tiny import coloured_video
 
 Make = Callable[..., Experiment]

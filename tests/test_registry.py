@@ -3,6 +3,7 @@
 from importlib.metadata import EntryPoint
 
 import pytest
+
 from avpea import registry
 from avpea.adapters._base import Adapter
 from avpea.errors import ExperimentError

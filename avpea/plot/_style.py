@@ -1,0 +1,76 @@
+"""Colours, type sizes and small helpers that both pictures share."""
+
+import math
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from avpea.media import SAMPLE_RATE_HZ
+
+INK, SOFT, FAINT, GRID = "#1f2328", "#59636e", "#c4cad1", "#e4e7eb"
+# Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, too pale on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture looks the same everywhere
+TITLE_SIZE, HEADING_SIZE, LABEL_SIZE, TICK_SIZE = 12.0, 9.0, 9.0, 8.0
+LOWEST_HZ = 20.0
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """A white figure of inches with its title at the top left."""
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    write(figure, 0.16 / width, 1 - 0.14 / height, plain(title, 110), size=TITLE_SIZE, va="top", weight="bold")
+    return figure
+
+
+def write(
+    on: Figure | Axes, x: float, y: float, text: str, *, size: float = LABEL_SIZE, colour: str = INK,
+    ha: str = "left", va: str = "baseline", weight: str = "normal",
+) -> None:  # fmt: skip
+    """Text as it stands, in fractions of the figure or axes: a dollar sign in a file name is not mathematics."""
+    place = {} if isinstance(on, Figure) else {"transform": on.transAxes}
+    on.text(
+        x, y, text, fontsize=size, color=colour, ha=ha, va=va, fontweight=weight, fontfamily=FONT,
+        parse_math=False, **place,
+    )  # fmt: skip
+
+
+def plain(text: str, length: int) -> str:
+    """Text that any font can be asked for, on one line of at most `length` characters, cut in the middle."""
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[head - length + 1 :]}"
+
+
+def wrapped(text: str, columns: int = 26) -> str:
+    """A label on at most two lines; what does not fit is cut and marked with an ellipsis."""
+    return "\n".join(textwrap.wrap(plain(text, 4 * columns), columns, max_lines=2, placeholder=" …"))
+
+
+def bare(axes: Axes) -> None:
+    """No frame, no ticks."""
+    axes.set_axis_off()
+
+
+def quiet(axes: Axes) -> None:
+    """Thin grey frame at the left and bottom, small grey tick labels."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set(color=FAINT, linewidth=0.8)
+    axes.tick_params(colors=FAINT, labelcolor=SOFT, labelsize=TICK_SIZE, labelfontfamily=FONT, length=3, width=0.8)
+
+
+def mel_row(hertz: float, mel_bins: int) -> float:
+    """Where a frequency lies on an axis on which bin b covers [b, b + 1); bins are those of `media.log_mel`."""
+    low, high, mel = (1127.0 * math.log(1.0 + f / 700.0) for f in (LOWEST_HZ, SAMPLE_RATE_HZ / 2, hertz))
+    return (mel - low) / ((high - low) / (mel_bins + 1)) - 0.5
+
+
+def mark_hertz(axes: Axes, mel_bins: int) -> None:
+    """Tick labels in hertz on the vertical axis of a log-mel image."""
+    marks = {"0.25": 250.0, "1": 1000.0, "4 kHz": 4000.0}
+    axes.set_yticks([mel_row(hertz, mel_bins) for hertz in marks.values()], list(marks))

@@ -1,0 +1,80 @@
+"""Folders to share: what `save_pretrained` writes loads again; the hub, out of reach in tests, is a stand-in."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from safetensors import safe_open
+
+import avpea
+from avpea.errors import CheckpointError, WeightsError
+from avpea.sharing import push_to_hub, save_pretrained
+
+
+def test_a_saved_folder_loads_and_answers_the_same(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = save_pretrained(tiny_run, tmp_path / "shared")
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    video = next((tiny_data / "AVE").iterdir())
+    one, other = (avpea.load(place).predict(video) for place in (tiny_run, folder))
+    assert one.to_dict() == other.to_dict()
+
+
+def test_the_card_and_the_configuration_say_what_it_is(tiny_run: Path, tmp_path: Path) -> None:
+    folder = save_pretrained(tiny_run, tmp_path)
+    card = (folder / "README.md").read_text()
+    config = json.loads((folder / "config.json").read_text())
+    assert card.startswith("---\nlibrary_name: avpea")
+    assert "segment accuracy" in card
+    assert all(f"`{name}`" in card for name in config["class_names"])
+    assert config["fingerprint"] in card
+    assert str(tmp_path) not in card
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert not [key for key in file.keys() if "backbone" in key]  # noqa: SIM118
+
+
+def test_upload_sends_that_folder(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    class Hub:
+        def __init__(self, token: str | None) -> None:
+            sent["token"] = token
+
+        def create_repo(self, repository: str, **options: Any) -> None:
+            sent["created"] = (repository, options)
+
+        def upload_folder(self, *, repo_id: str, folder_path: str, **_: Any) -> str:
+            sent["files"] = sorted(p.name for p in Path(folder_path).iterdir())
+            return f"hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert push_to_hub(tiny_run, "someone/adapter", private=True) == "hub/someone/adapter"
+    assert sent["created"] == ("someone/adapter", {"private": True, "exist_ok": True})
+    assert sent["files"] == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_refused_upload_is_one_sentence(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hub:
+        def __init__(self, token: str | None) -> None: ...
+
+        def create_repo(self, *_: Any, **__: Any) -> None:
+            raise OSError("401 Unauthorized\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    with pytest.raises(CheckpointError, match=r"someone/adapter failed \(401 Unauthorized\)"):
+        push_to_hub(tiny_run, "someone/adapter")
+
+
+def test_a_repository_out_of_reach_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    started = time.perf_counter()
+    with pytest.raises(WeightsError, match=r"someone/adapter.*cache folder"):
+        avpea.load("someone/adapter")
+    assert time.perf_counter() - started < 2
+
+
+def test_a_mistyped_run_is_not_taken_for_a_repository() -> None:
+    with pytest.raises(CheckpointError, match="runs/typo"):
+        avpea.load("runs/typo")
