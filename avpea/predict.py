@@ -94,7 +94,7 @@ class AttentionMaps:
     frame: UInt8[Tensor, "height width 3"]
     log_mel: Float[Tensor, "rows mel_bins"]
     sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None
-    image_listened: Float[Tensor, "blocks grid_rows grid_columns"] | None
+    image_listened: Float[Tensor, "blocks audio_rows audio_columns"] | None
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw both maps over the frame and the spectrogram."""

@@ -170,8 +170,8 @@ class _Training:
     def _not_finite(self, loss: float) -> str:
         rate, position = self.config.learning_rate, self.position
         return (
-            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate {rate:g}). "
-            f"{self.folder.path} keeps the last good state; try a lower --train.learning_rate (for example "
+            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, "
+            f"at learning rate {rate:g}. {self.folder.path} keeps the last good state; try a lower --train.learning_rate (for example "
             f"{rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a new run."
         )
 

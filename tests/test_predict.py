@@ -151,7 +151,7 @@ def test_maps_that_cannot_be(tiny_experiment: Make, predictor: Predictor, videos
     for second in (-1, 3):
         with pytest.raises(AvpeaError, match=f"Second {second} is outside .* seconds 0 to 2"):
             predictor.attention(clip, second)
-    with pytest.raises(AvpeaError, match=r"no AV-PEA adapter \(adapter\.streams: none\)"):
+    with pytest.raises(AvpeaError, match=r"no AV-PEA adapter.*adapter\.streams is .none."):
         with_streams(tiny_experiment, "none").attention(clip, 0)
 
 

@@ -72,7 +72,7 @@ def test_a_repository_out_of_reach_is_answered_at_once(monkeypatch: pytest.Monke
     started = time.perf_counter()
     with pytest.raises(WeightsError, match=r"someone/adapter.*cache folder"):
         avpea.load("someone/adapter")
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 6
 
 
 def test_a_mistyped_run_is_not_taken_for_a_repository() -> None:

@@ -4,7 +4,6 @@ import math
 import textwrap
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from avpea.media import SAMPLE_RATE_HZ
@@ -20,7 +19,6 @@ LOWEST_HZ = 20.0
 def new_figure(width: float, height: float, title: str) -> Figure:
     """A white figure of inches with its title at the top left."""
     figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
     write(figure, 0.16 / width, 1 - 0.14 / height, plain(title, 110), size=TITLE_SIZE, va="top", weight="bold")
     return figure
 

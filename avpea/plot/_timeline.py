@@ -145,3 +145,126 @@ def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, 
 def _heading(axes: Axes, text: str) -> None:
     inches = axes.get_position().height * axes.figure.get_figheight()
     style.write(axes, 0, 1 + 0.07 / inches, text, size=style.HEADING_SIZE, colour=style.SOFT)
+
+
+def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
+    """Explain lines or patches at the right of the panel's heading."""
+    inches = axes.get_position().height * axes.figure.get_figheight()
+    key = axes.legend(
+        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.03 / inches), borderaxespad=0, borderpad=0,
+        ncols=len(handles), frameon=False, labelcolor=style.SOFT, handlelength=1.6, columnspacing=1.2,
+        prop={"family": style.FONT, "size": style.TICK_SIZE},
+    )  # fmt: skip
+    for text in key.get_texts():
+        text.set_parse_math(False)
+
+
+def _draw_frames(
+    axes: Axes, frames: UInt8[Tensor, "segments height width 3"], count: int, span: Span, height: float, aspect: float
+) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set(ylim=(0, 1), yticks=[])
+    slot = (span.stop - span.start) / count
+    half = min(0.485 * slot, height * aspect / span.inches * (span.stop - span.start) / 2)
+    for middle in (slot * (i + 0.5) for i in range(count)):
+        image = frames[int(middle)].cpu().numpy()
+        left, right = span.start + middle - half, span.start + middle + half
+        axes.imshow(image, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
+    share = "one a second" if count == len(frames) else f"{count} of {len(frames)} seconds"
+    _heading(axes, f"Frames ({share})" if len(frames) > 1 else "Frame")
+
+
+def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"], span: Span) -> None:
+    """Log-mel of the whole sound; long ones are averaged to the columns that a print can show."""
+    shift_ms = 10.0 if span.stop - span.start > 5 else 2.5
+    shift = int(SAMPLE_RATE_HZ * shift_ms / 1000)
+    step = CHUNK_SECONDS * SAMPLE_RATE_HZ
+    # A window reaches 15 ms or more into the next chunk, the last one into silence.
+    padded = torch.nn.functional.pad(waveform, (0, 400 - shift))
+    chunks = [padded[i : i + step + 400 - shift] for i in range(0, max(len(waveform), 1), step)]
+    image = torch.cat([log_mel(c, mel_bins=MEL_BINS, frame_shift_ms=shift_ms) for c in chunks if len(c) >= 400])
+    stop = span.start + len(image) * shift / SAMPLE_RATE_HZ
+    if len(image) > SHOWN_COLUMNS:
+        image = torch.nn.functional.adaptive_avg_pool1d(image.T, SHOWN_COLUMNS).T
+    values = image.numpy()
+    low, high = np.quantile(values, (0.05, 0.998))
+    axes.imshow(
+        values.T, extent=(span.start, stop, 0, MEL_BINS), aspect="auto", origin="lower", cmap="magma",
+        vmin=low, vmax=max(high, low + 6.0), interpolation="antialiased",
+    )  # fmt: skip
+    axes.set_ylim(0, MEL_BINS)
+    style.mark_hertz(axes, MEL_BINS)
+    _heading(axes, "Sound (log-mel)")
+
+
+def _draw_events(
+    axes: Axes, rows: Sequence[Row], events: Sequence[EventLike], truth: Sequence[EventLike] | None, span: Span
+) -> None:
+    count = max(1, len(rows))
+    axes.set(ylim=(count - 0.5 + 0.04, -0.54), yticks=[])
+    axes.grid(axis="x", color=style.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    place = {label: (i, row) for i, row in enumerate(rows) for label in row.labels}
+    per_second = span.inches / (span.stop - span.start)
+    for event in events:
+        i, row = place[event.label]
+        seconds = event.end_seconds - event.start_seconds
+        axes.add_patch(Rectangle((event.start_seconds, i - 0.29), seconds, 0.58, facecolor=row.colour, linewidth=0))
+        if seconds * per_second > 0.42:
+            axes.text(
+                event.start_seconds + seconds / 2, i, f"{event.confidence:.0%}", ha="center", va="center", color=_on(row.colour),
+                fontsize=style.TICK_SIZE, fontfamily=style.FONT, clip_on=True,
+            )  # fmt: skip
+    for event in truth or ():
+        i, _ = place[event.label]
+        corner, seconds = (event.start_seconds, i - 0.41), event.end_seconds - event.start_seconds
+        axes.add_patch(Rectangle(corner, seconds, 0.82, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=3))
+    for i, row in enumerate(rows):
+        _name(axes, row, 1 - (i + 0.54) / (count + 0.08), span)
+    if not events:
+        style.write(axes, 0.5, 0.5, "no event found", colour=style.SOFT, ha="center", va="center")
+    _heading(axes, "Events")
+    if truth is not None:
+        found = Patch(facecolor=style.SOFT, label="found, with mean confidence")
+        _key(axes, [found, Patch(fill=False, edgecolor=style.INK, linewidth=1.2, label="annotated")])
+
+
+def _name(axes: Axes, row: Row, height: float, span: Span) -> None:
+    """The row's label, and the line that stands for it in the confidence panel."""
+    ends = (-0.3 / span.inches, -0.08 / span.inches)
+    swatch = Line2D(ends, (height, height), color=row.colour, linestyle=row.dashes, linewidth=2.2)
+    swatch.set(transform=axes.transAxes, clip_on=False)
+    axes.add_line(swatch)
+    style.write(axes, -0.38 / span.inches, height, row.name, ha="right", va="center")
+
+
+def _draw_confidence(
+    axes: Axes, rows: Sequence[Row], probabilities: Float[Tensor, "segments categories"], class_names: Sequence[str], span: Span
+) -> None:
+    edges = span.start + np.arange(len(probabilities) + 1)
+    column = {name: i for i, name in enumerate(class_names)}
+    axes.stairs(probabilities[:, -1].numpy(), edges, fill=True, color=style.GRID)
+    handles: list[Line2D | Patch] = [Patch(facecolor=style.GRID, label="no event")]
+    if not rows and column:
+        best = int(probabilities[:, :-1].amax(dim=0).argmax())
+        rows = [Row((class_names[best],), "", style.COLOURS[0])]
+        label = f"likeliest category: {style.plain(class_names[best], 40)}"
+        handles.insert(0, Line2D([], [], color=style.COLOURS[0], linewidth=2.0, label=label))
+    for row in reversed(rows):
+        if columns := [column[label] for label in row.labels if label in column]:
+            values = probabilities[:, columns].amax(dim=1).numpy()
+            axes.stairs(
+                values, edges, baseline=None, color=row.colour, linestyle=row.dashes, linewidth=2.0, clip_on=False, zorder=3
+            )
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+    axes.grid(axis="x", color=style.GRID, linewidth=0.8)
+    _heading(axes, "Confidence in each second")
+    _key(axes, handles)
+
+
+def _on(colour: str) -> str:
+    """Black or white, whichever reads better on a colour (relative luminance, Rec. 709)."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return style.INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else "white"

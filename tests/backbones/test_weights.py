@@ -240,7 +240,7 @@ def answer_in_two_seconds(because: str) -> None:
     start = time.perf_counter()
     with pytest.raises(WeightsError) as caught:
         build(BackboneConfig(VIT_B))
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 6  # about 1.5 s, and 48 s without the probe; this machine may be busy
     sentence = str(caught.value)
     cache = str(huggingface_hub.constants.HF_HUB_CACHE)
     for part in (because, f"timm/{VIT_B}", cache, "--backbone.weights FILE", "--backbone.name starter"):
@@ -273,7 +273,7 @@ def failing(error: type[Exception]) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (hub_errors.RepositoryNotFoundError, "The hub has no repository timm/vit_tiny"),
+        (hub_errors.RepositoryNotFoundError, "the hub has no repository timm/vit_tiny"),
         (hub_errors.GatedRepoError, "or it asks for a login"),
         (hub_errors.EntryNotFoundError, "has no model.safetensors or pytorch_model.bin"),
         (hub_errors.LocalEntryNotFoundError, "Downloading model.safetensors of timm/vit_tiny"),
