@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from avpea.media import SAMPLE_RATE_HZ
 
-INK, SOFT, FAINT, GRID = "#1f2328", "#59636e", "#c4cad1", "#e4e7eb"
+INK, SOFT, FAINT, PALE, GRID = "#1f2328", "#59636e", "#c4cad1", "#d9dee4", "#e4e7eb"
 # Okabe and Ito's palette, which colour-blind people can tell apart, without its yellow, too pale on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture looks the same everywhere
@@ -47,11 +47,6 @@ def plain(text: str, length: int) -> str:
 def wrapped(text: str, columns: int = 26) -> str:
     """A label on at most two lines; what does not fit is cut and marked with an ellipsis."""
     return "\n".join(textwrap.wrap(plain(text, 4 * columns), columns, max_lines=2, placeholder=" …"))
-
-
-def bare(axes: Axes) -> None:
-    """No frame, no ticks."""
-    axes.set_axis_off()
 
 
 def quiet(axes: Axes) -> None:

@@ -151,7 +151,7 @@ def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
     """Explain lines or patches at the right of the panel's heading."""
     inches = axes.get_position().height * axes.figure.get_figheight()
     key = axes.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.03 / inches), borderaxespad=0, borderpad=0,
+        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.045 / inches), borderaxespad=0, borderpad=0,
         ncols=len(handles), frameon=False, labelcolor=style.SOFT, handlelength=1.6, columnspacing=1.2,
         prop={"family": style.FONT, "size": style.TICK_SIZE},
     )  # fmt: skip
@@ -203,18 +203,18 @@ def _draw_events(
 ) -> None:
     count = max(1, len(rows))
     axes.set(ylim=(count - 0.5 + 0.04, -0.54), yticks=[])
-    axes.grid(axis="x", color=style.GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+    axes.grid(visible=bool(rows), axis="x", color=style.GRID, linewidth=0.8)
     place = {label: (i, row) for i, row in enumerate(rows) for label in row.labels}
     per_second = span.inches / (span.stop - span.start)
     for event in events:
         i, row = place[event.label]
-        seconds = event.end_seconds - event.start_seconds
+        seconds = min(event.end_seconds, span.stop) - event.start_seconds
         axes.add_patch(Rectangle((event.start_seconds, i - 0.29), seconds, 0.58, facecolor=row.colour, linewidth=0))
-        if seconds * per_second > 0.42:
+        if seconds * per_second > 0.45:
             axes.text(
-                event.start_seconds + seconds / 2, i, f"{event.confidence:.0%}", ha="center", va="center", color=_on(row.colour),
-                fontsize=style.TICK_SIZE, fontfamily=style.FONT, clip_on=True,
+                event.start_seconds + seconds / 2, i, f"{100 * event.confidence:.0f} %", ha="center", va="center",
+                color=_on(row.colour), fontsize=style.TICK_SIZE, fontfamily=style.FONT, clip_on=True, zorder=4,
             )  # fmt: skip
     for event in truth or ():
         i, _ = place[event.label]
@@ -222,9 +222,9 @@ def _draw_events(
         axes.add_patch(Rectangle(corner, seconds, 0.82, fill=False, edgecolor=style.INK, linewidth=1.2, zorder=3))
     for i, row in enumerate(rows):
         _name(axes, row, 1 - (i + 0.54) / (count + 0.08), span)
-    if not events:
+    if not rows:
         style.write(axes, 0.5, 0.5, "no event found", colour=style.SOFT, ha="center", va="center")
-    _heading(axes, "Events")
+    _heading(axes, "Events" if events else "Events (none found)")
     if truth is not None:
         found = Patch(facecolor=style.SOFT, label="found, with mean confidence")
         _key(axes, [found, Patch(fill=False, edgecolor=style.INK, linewidth=1.2, label="annotated")])
@@ -240,12 +240,17 @@ def _name(axes: Axes, row: Row, height: float, span: Span) -> None:
 
 
 def _draw_confidence(
-    axes: Axes, rows: Sequence[Row], probabilities: Float[Tensor, "segments categories"], class_names: Sequence[str], span: Span
+    axes: Axes,
+    rows: Sequence[Row],
+    probabilities: Float[Tensor, "segments categories"],
+    class_names: Sequence[str],
+    span: Span,
 ) -> None:
     edges = span.start + np.arange(len(probabilities) + 1)
     column = {name: i for i, name in enumerate(class_names)}
-    axes.stairs(probabilities[:, -1].numpy(), edges, fill=True, color=style.GRID)
-    handles: list[Line2D | Patch] = [Patch(facecolor=style.GRID, label="no event")]
+    width = 2.0 if len(probabilities) <= 60 else 1.4 if len(probabilities) <= 240 else 1.0
+    axes.stairs(probabilities[:, -1].numpy(), edges, fill=True, color=style.PALE)
+    handles: list[Line2D | Patch] = [Patch(facecolor=style.PALE, label="no event")]
     if not rows and column:
         best = int(probabilities[:, :-1].amax(dim=0).argmax())
         rows = [Row((class_names[best],), "", style.COLOURS[0])]
@@ -254,9 +259,8 @@ def _draw_confidence(
     for row in reversed(rows):
         if columns := [column[label] for label in row.labels if label in column]:
             values = probabilities[:, columns].amax(dim=1).numpy()
-            axes.stairs(
-                values, edges, baseline=None, color=row.colour, linestyle=row.dashes, linewidth=2.0, clip_on=False, zorder=3
-            )
+            line = axes.stairs(values, edges, baseline=None, color=row.colour, linestyle=row.dashes, linewidth=width)
+            line.set(clip_on=False, zorder=3)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
     axes.grid(axis="x", color=style.GRID, linewidth=0.8)

@@ -1,0 +1,24 @@
+"""python -m bench [adapters] [cache] [--quick] [--out FOLDER]."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+from bench import _measure
+
+NAMES = ("cache", "adapters")
+
+parser = argparse.ArgumentParser(prog="python -m bench", description="Time and memory, as ratios within one run.")
+parser.add_argument("names", nargs="*", help=f"which: {', '.join(NAMES)} (default: all)")
+parser.add_argument("--quick", action="store_true", help="few rounds, small batches: does it run at all")
+parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+
+if __name__ == "__main__":
+    options = parser.parse_args()
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+    for name in options.names or NAMES:
+        result = importlib.import_module(f"bench.{name}").run(options.quick)
+        _measure.write(options.out / f"{name}.json", result)
+        print(options.out / f"{name}.json")

@@ -1,0 +1,91 @@
+"""What adapters cost: training step and inference over the frozen ViT's own, on the same tokens in the same run.
+
+    python -m bench adapters [--quick]
+
+Training step: forward and backward with adapters on both streams, over forward and backward through the
+activations of the frozen blocks without any. Inference: forward over forward. Memory: growth of the peak
+resident memory in a process of its own, over the frozen one's.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from avpea import backbones
+from avpea.encoder import DualStreamEncoder
+from avpea.experiment import AdapterConfig, BackboneConfig
+from bench import _measure
+
+MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
+LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def actions(model: str, layout: str, kind: str, images: int) -> dict[str, Callable[[], object]]:
+    """Frozen and adapted, training and inference, over the same pixels."""
+    torch.manual_seed(0)
+    backbone = backbones.build(BackboneConfig(MODELS[model], weights="random")).to(TYPES[kind])
+    frames = torch.randn(images, 3, 224, 224).to(TYPES[kind])
+    sounds = torch.randn(images, 3, *LAYOUTS[layout]).to(TYPES[kind])
+    encoder = DualStreamEncoder(backbone, AdapterConfig())
+
+    def frozen() -> list[torch.Tensor]:
+        answers = []
+        for pixels in (frames, sounds):
+            x = backbone.embed(pixels).requires_grad_(torch.is_grad_enabled())
+            for block in backbone.blocks_for(*pixels.shape[-2:]):
+                x = x + block.attend(x)
+                x = x + block.feed(x)
+            answers.append(backbone.norm(x))
+        return answers
+
+    def backward(tokens: Any) -> None:
+        sum(t.float().sum() for t in tokens).backward()  # type: ignore[union-attr]
+
+    def infer(forward: Callable[[], Any]) -> None:
+        encoder.eval()
+        with torch.no_grad():
+            forward()
+
+    def step(forward: Callable[[], Any]) -> None:
+        encoder.train()
+        backward(forward())
+
+    adapted = lambda: encoder(frames, sounds)  # noqa: E731
+    return {
+        "frozen inference": lambda: infer(frozen),
+        "adapted inference": lambda: infer(adapted),
+        "frozen step": lambda: step(frozen),
+        "adapted step": lambda: step(adapted),
+    }
+
+
+def run(quick: bool) -> dict[str, Any]:
+    rows = []
+    for model in MODELS:
+        for layout in LAYOUTS:
+            for kind in TYPES:
+                images = 2 if quick else (10 if model == "ViT-S/16" else 5)
+                doing = actions(model, layout, kind, images)
+                times = _measure.interleaved(doing, 1 if quick else 9)
+                row: dict[str, Any] = {"model": model, "layout": layout, "type": kind, "images_per_stream": images}
+                for what in ("inference", "step"):
+                    row[what] = _measure.ratio(times[f"adapted {what}"], times[f"frozen {what}"])
+                    row[f"frozen_{what}_ms"] = round(1e3 * min(times[f"frozen {what}"]))
+                if not quick:
+                    words = (model, layout, kind, str(images))
+                    peaks = {w: _measure.peak_mb("bench.adapters", w, *words) for w in doing}
+                    row["peak_mb"] = {w: round(mb) for w, mb in peaks.items()}
+                rows.append(row)
+                print(row, file=sys.stderr, flush=True)
+    return {"what": __doc__, "command": "python -m bench adapters", "machine": _measure.machine(), "rows": rows}
+
+
+if __name__ == "__main__":
+    what, model, layout, kind, images = sys.argv[1:]
+    action = actions(model, layout, kind, int(images))[what]
+    before = _measure.resident_peak_mb()
+    action()
+    print(_measure.resident_peak_mb() - before)
