@@ -1,65 +1,307 @@
-"""Pictures are drawn for every length and case, with panels that share their time axis."""
+"""The pictures: they exist, their panels line up, and what is drawn lies where it happened."""
 
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
-from avpea import plot
+from avpea import media, plot
 from avpea.errors import AvpeaError
-from avpea.tasks.avel import Event
+from avpea.plot._attention import attention_figure
+from avpea.plot._timeline import ROWS, timeline_figure
 
-NAMES = ("bark", "a very long name of a class that no axis has room for", "horn")
+NAMES = ["Church bell", "Male speech, man speaking", "Dog", "Violin, fiddle"]
 
 
-def draw(path: Path, seconds: int, events: list[Event]) -> None:
-    generator = torch.Generator().manual_seed(0)
+@dataclass(frozen=True)
+class Found:
+    label: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float = 0.9
+
+
+def video(segments: int, names: list[str] = NAMES, height: int = 36, width: int = 64, **changes: Any) -> dict[str, Any]:
+    """Inputs of a timeline: second s has frames of brightness s, and a soft noise with a loud last third."""
+    generator = torch.Generator().manual_seed(segments)
+    waveform = 0.01 * torch.randn(segments * 16_000, generator=generator)
+    waveform[len(waveform) * 2 // 3 :] *= 30
+    brightness = torch.arange(segments).remainder(256).to(torch.uint8)
+    return {
+        "title": "video.mp4",
+        "frames": brightness[:, None, None, None].expand(segments, height, width, 3).contiguous(),
+        "waveform": waveform,
+        "events": [],
+        "probabilities": torch.randn(segments, len(names) + 1, generator=generator).softmax(dim=1),
+        "class_names": names,
+    } | changes
+
+
+def panels(figure: Figure) -> dict[str, Axes]:
+    return {str(axes.get_label()): axes for axes in figure.axes}
+
+
+def bars(axes: Axes, filled: bool = True) -> list[tuple[float, float]]:
+    """Start and end of each event bar, or of each outline."""
+    boxes = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_fill() == filled]
+    return sorted((p.get_x(), p.get_x() + p.get_width()) for p in boxes)
+
+
+def words(figure: Figure) -> str:
+    texts = [t for owner in (figure, *figure.axes) for t in owner.texts]
+    keys = [t for axes in figure.axes if (key := axes.get_legend()) for t in key.get_texts()]
+    return "\n".join(t.get_text() for t in texts + keys)
+
+
+@pytest.mark.parametrize("segments", [1, 3, 10, 60, 600])
+def test_panels_line_up_for_any_length(segments: int, tmp_path: Path) -> None:
+    inputs = video(segments, events=[Found("Dog", 0.0, 1.0)], start_seconds=7.0)
+    figure = timeline_figure(**inputs)
+    axes = panels(figure)
+    assert list(axes) == ["frames", "sound", "events", "confidence"]
+    assert {a.get_xlim() for a in axes.values()} == {(7.0, 7.0 + segments)}
+    assert len({(a.get_position().x0, a.get_position().x1) for a in axes.values()}) == 1
+    for above, below in zip(figure.axes, figure.axes[1:], strict=False):
+        assert above.get_position().y0 > below.get_position().y1
+    plot.timeline(tmp_path / "t.png", **inputs)
+    with Image.open(tmp_path / "t.png") as image:
+        assert image.width == 1600
+        assert 600 < image.height < 1200
+
+
+@pytest.mark.parametrize(("segments", "height", "width"), [(1, 36, 64), (10, 36, 64), (10, 64, 36), (600, 30, 30)])
+def test_thumbnails_keep_their_shape_and_show_their_second(segments: int, height: int, width: int) -> None:
+    figure = timeline_figure(**video(segments, height=height, width=width))
+    strip = panels(figure)["frames"]
+    figure.canvas.draw()  # places axes in pixels
+    shown = strip.images
+    assert len(shown) == segments if segments <= 10 else 8 <= len(shown) <= 16
+    for image in shown:
+        left, right, *_ = image.get_extent()
+        box = image.get_window_extent()
+        assert box.width / box.height == pytest.approx(width / height, rel=0.04)
+        second = int((left + right) / 2)
+        assert np.asarray(image.get_array()).max() == second % 256
+
+
+def test_frames_squashed_for_a_model_are_shown_as_wide_as_they_were() -> None:
+    figure = timeline_figure(**video(4, height=32, width=32), frame_aspect=2.0)
+    figure.canvas.draw()
+    box = panels(figure)["frames"].images[0].get_window_extent()
+    assert box.width / box.height == pytest.approx(2.0, rel=0.04)
+
+
+@pytest.mark.parametrize("segments", [3, 30, 95])
+def test_the_loud_third_of_the_sound_is_bright(segments: int) -> None:
+    image = panels(timeline_figure(**video(segments)))["sound"].images[0]
+    left, right, *_ = image.get_extent()
+    assert (left, right) == (0.0, pytest.approx(segments, abs=0.01))
+    loudness = np.asarray(image.get_array()).mean(axis=0)
+    louder = np.flatnonzero(loudness > (loudness.min() + loudness.max()) / 2)
+    assert louder[0] / len(loudness) == pytest.approx(2 / 3, abs=0.02)
+    assert louder[-1] >= len(loudness) - 5
+
+
+def test_a_tone_is_drawn_at_its_pitch() -> None:
+    tone = torch.sin(2 * torch.pi * 1000.0 / 16_000 * torch.arange(32_000))
+    axes = panels(timeline_figure(**video(2, waveform=tone)))["sound"]
+    row = int(np.asarray(axes.images[0].get_array()).mean(axis=1).argmax()) + 0.5  # bin b covers [b, b + 1)
+    marks = {t.get_text(): y for t, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    assert row == pytest.approx(marks["1"], abs=1.0)
+
+
+def test_events_are_bars_and_annotations_outlines() -> None:
+    events = [Found("Dog", 2.0, 5.0, 0.87), Found("Dog", 7.0, 8.0), Found("Violin, fiddle", 0.0, 1.0)]
+    figure = timeline_figure(**video(10, events=events, truth=[Found("Dog", 1.0, 5.0), Found("Church bell", 6.0, 7.0)]))
+    axes = panels(figure)["events"]
+    assert bars(axes) == [(0.0, 1.0), (2.0, 5.0), (7.0, 8.0)]
+    assert bars(axes, filled=False) == [(1.0, 5.0), (6.0, 7.0)]
+    text = words(figure)
+    assert all(word in text for word in ("Dog", "Violin, fiddle", "Church bell", "87 %", "annotated", "no event"))
+    assert "Male speech" not in text
+
+
+def test_confidence_lines_are_the_probabilities() -> None:
+    inputs = video(10, events=[Found("Dog", 2.0, 5.0)])
+    no_event, dog = panels(timeline_figure(**inputs))["confidence"].patches
+    for steps, column in ((no_event, -1), (dog, NAMES.index("Dog"))):
+        values, edges, _ = steps.get_data()
+        np.testing.assert_allclose(values, inputs["probabilities"][:, column].numpy())
+        np.testing.assert_array_equal(edges, np.arange(11))
+
+
+def test_no_event_says_so_and_names_the_likeliest() -> None:
+    probabilities = torch.tensor([0.1, 0.1, 0.3, 0.1, 0.4]).expand(5, 5)
+    text = words(timeline_figure(**video(5, probabilities=probabilities)))
+    assert "no event found" in text
+    assert "likeliest category: Dog" in text
+    missed = timeline_figure(**video(5, probabilities=probabilities, truth=[Found("Dog", 0.0, 2.0)]))
+    assert "none found" in words(missed)
+    assert bars(panels(missed)["events"], filled=False) == [(0.0, 2.0)]
+
+
+def test_many_labels_share_the_last_row_and_long_ones_are_cut() -> None:
+    names = [f"Number {i} of the categories whose names go on for ever and ever, and a day" for i in range(40)]
+    events = [Found(name, float(i), float(i + 1)) for i, name in enumerate(names)]
+    figure = timeline_figure(**video(40, names, events=events))
+    axes = panels(figure)["events"]
+    assert len(bars(axes)) == 40
+    assert len({p.get_y() for p in axes.patches if isinstance(p, Rectangle)}) == ROWS
+    assert f"{40 - ROWS + 1} further labels" in words(figure)
+    assert "…" in words(figure)
+    assert axes.get_position().x0 < 0.3
+    for text in axes.texts:
+        assert text.get_window_extent().x0 >= 0
+
+
+def test_names_are_text_not_markup(tmp_path: Path) -> None:
+    name = "a $x_$ \\frac _b_ \udcff " + "long " * 60
+    plot.timeline(tmp_path / "t.png", **video(3, [name], title=name, events=[Found(name, 0.0, 2.0)]))
+    plot.timeline(tmp_path / "none.png", **video(3, [name], title=name))
+
+
+def test_silence_and_black_frames() -> None:
+    silent = video(2, waveform=torch.zeros(32_000), frames=torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
+    assert len(timeline_figure(**silent).axes) == 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
+def test_formats_are_written_and_repeatable(suffix: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
+    for path in paths:
+        plot.timeline(path, **video(2, events=[Found("Dog", 0.0, 1.0)]))
+    first, second = (path.read_bytes() for path in paths)
+    assert len(first) > 5000
+    assert first == second
+
+
+def test_unknown_format_and_unwritable_path_are_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(AvpeaError, match=r"ends in '.gif'; expected .png, .pdf, .svg"):
+        plot.timeline(tmp_path / "t.gif", **video(1))
+    with pytest.raises(AvpeaError, match="ends in ''"):
+        plot.attention(tmp_path / "t", **maps())
+    with pytest.raises(AvpeaError, match=r"cannot be written \(No such file"):
+        plot.timeline(tmp_path / "absent" / "t.png", **video(1))
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(AvpeaError, match=r"cannot be written \(Is a directory"):
+        plot.attention(tmp_path / "folder.png", **maps())
+
+
+def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(AvpeaError, match=r"pip install 'avpea\[plot\]'"):
+        plot.timeline(tmp_path / "t.png", **video(1))
+
+
+def test_importing_plot_imports_no_matplotlib() -> None:
+    code = "import sys, avpea.plot; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], env=dict(os.environ))
+
+
+def maps(blocks: int = 12, audio_grid: tuple[int, int] = (6, 8), **changes: Any) -> dict[str, Any]:
+    """Inputs of an attention picture; the last block looks at patch (2, 5) and listens to time 1, mel 6."""
+    generator = torch.Generator().manual_seed(blocks)
+    looked = 0.002 * torch.rand(blocks, 14, 14, generator=generator)
+    listened = 0.01 * torch.rand(blocks, *audio_grid, generator=generator)
+    looked[-1, 2, 5] = listened[-1, 1, 6] = 0.5
+    frame = torch.randint(0, 256, (28, 28, 3), generator=generator, dtype=torch.uint8)
+    return {
+        "title": "video.mp4",
+        "frame": frame,
+        "log_mel": torch.randn(98, 128, generator=generator),
+        "sound_looked": looked,
+        "image_listened": listened,
+        "second": 3.0,
+    } | changes
+
+
+def brightest(axes: Axes) -> tuple[float, float]:
+    """Centre of the brightest patch of the heat, as fractions of the axes from the bottom left."""
+    heat = axes.images[-1]
+    values = np.asarray(heat.get_array())
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    height = (row + 0.5) / values.shape[0]
+    return (column + 0.5) / values.shape[1], height if heat.origin == "lower" else 1 - height
+
+
+def test_heat_lies_where_the_attention_was() -> None:
+    axes = panels(attention_figure(**maps()))
+    assert brightest(axes["look last block"]) == pytest.approx((5.5 / 14, 1 - 2.5 / 14))
+    assert brightest(axes["listen last block"]) == pytest.approx((1.5 / 6, 6.5 / 8))  # time to the right, mel upwards
+
+
+def test_heat_spectrogram_and_seconds_share_their_axes() -> None:
+    inputs = maps()
+    axes = panels(attention_figure(**inputs))
+    listening = [a for name, a in axes.items() if name.startswith("listen")]
+    assert {(a.get_xlim(), a.get_ylim()) for a in listening} == {((3.0, 4.0), (0.0, 128.0))}
+    assert {tuple(i.get_extent()) for a in listening for i in a.images} == {(3.0, 4.0, 0, 128)}
+    source = axes["listen source"].images[0]
+    assert source.origin == "lower"
+    assert np.asarray(source.get_array()).shape == (128, 98)
+    mean = np.asarray(axes["listen mean of blocks"].images[-1].get_array())
+    expected = inputs["image_listened"].mean(dim=0).T
+    np.testing.assert_allclose(mean, expected / expected.max(), rtol=1e-5)
+
+
+def test_shares_of_attention_are_told() -> None:
+    looked = torch.full((2, 2, 2), 0.1)
+    looked[1, 0, 0] = 0.5
+    text = words(attention_figure(**maps(sound_looked=looked)))
+    assert "brightest patch 50 %\nall patches 80 %" in text
+    assert "brightest patch 30 %\nall patches 60 %" in text
+
+
+@pytest.mark.parametrize(("blocks", "shown"), [(1, 1), (4, 4), (12, 12), (24, 12)])
+def test_small_maps_go_from_the_first_to_the_last_block(blocks: int, shown: int, tmp_path: Path) -> None:
+    axes = panels(attention_figure(**maps(blocks)))
+    numbers = [int(name.removeprefix("look block ")) for name in axes if name.startswith("look block")]
+    assert len(numbers) == shown
+    assert (numbers[0], numbers[-1]) == (1, blocks)
+    plot.attention(tmp_path / "a.png", **maps(blocks))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 1500
+        assert image.height > 500
+
+
+@pytest.mark.parametrize(("missing", "stream"), [("sound_looked", "audio"), ("image_listened", "visual")])
+def test_a_stream_without_adapters_says_so(missing: str, stream: str, tmp_path: Path) -> None:
+    figure = attention_figure(**maps(**{missing: None}))
+    assert f"no adapters in the {stream} stream" in words(figure)
+    side = "look" if missing == "sound_looked" else "listen"
+    assert [name for name in panels(figure) if name.startswith(side)] == [f"{side} source", f"{side} absent"]
+    plot.attention(tmp_path / "a.png", **maps(**{missing: None}))
+
+
+def test_no_stream_with_adapters_and_a_silent_second() -> None:
+    figure = attention_figure(**maps(sound_looked=None, image_listened=None, log_mel=torch.full((98, 128), -15.94)))
+    assert len(figure.axes) == 4
+
+
+def test_a_real_clip(shared_data: Path, tmp_path: Path) -> None:
+    clip = media.read(shared_data / "clips" / "natural" / "dog_pug.mp4", frame_size=(224, 224))
     plot.timeline(
-        path,
-        title="video.mp4",
-        frames=torch.randint(0, 256, (seconds, 24, 32, 3), dtype=torch.uint8, generator=generator),
-        waveform=torch.randn(seconds * 16_000, generator=generator) * 0.1,
-        events=events,
-        probabilities=torch.rand(seconds, 4, generator=generator).softmax(-1),
-        class_names=NAMES,
+        tmp_path / "t.png",
+        **video(
+            len(clip.frames),
+            title=clip.path.name,
+            frames=clip.frames,
+            waveform=clip.waveform,
+            events=[Found("Dog", 0.0, 3.0)],
+        ),
+        frame_aspect=4 / 3,
     )
-
-
-@pytest.mark.parametrize("seconds", [1, 10, 95])
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_a_timeline_of_any_length(tmp_path: Path, seconds: int, ending: str) -> None:
-    events = [Event(NAMES[i % 3], i, i + 1, 0.5) for i in range(0, seconds, 2)]
-    draw(tmp_path / f"timeline.{ending}", seconds, events)
-    assert (tmp_path / f"timeline.{ending}").stat().st_size > 5_000
-
-
-def test_no_event_and_a_silent_clip(tmp_path: Path) -> None:
-    draw(tmp_path / "a.png", 3, [])
-    frames, silence = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(32_000)
-    plot.timeline(
-        tmp_path / "b.png", title="", frames=frames, waveform=silence, events=[], probabilities=torch.ones(2, 4) / 4,
-        class_names=NAMES,
-    )  # fmt: skip
-    assert (tmp_path / "b.png").is_file()
-
-
-@pytest.mark.parametrize("missing", ["sound_looked", "image_listened", None])
-def test_attention_with_one_stream_or_both(tmp_path: Path, missing: str | None) -> None:
-    maps = {"sound_looked": torch.rand(3, 6, 6), "image_listened": torch.rand(3, 6, 5)}
-    plot.attention(
-        tmp_path / "a.png",
-        title="video.mp4",
-        frame=torch.zeros(84, 84, 3, dtype=torch.uint8),
-        log_mel=torch.randn(85, 84),
-        second=3.0,
-        **{name: None if name == missing else values for name, values in maps.items()},
-    )
-    assert (tmp_path / "a.png").stat().st_size > 5_000
-
-
-def test_what_cannot_be_saved_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(AvpeaError, match=r"timeline\.gif.*\.png"):
-        draw(tmp_path / "timeline.gif", 1, [])
-    (tmp_path / "file").write_text("")
-    with pytest.raises(AvpeaError, match="cannot be written"):
-        draw(tmp_path / "file" / "timeline.png", 1, [])
+    log_mel = media.log_mel(clip.segment_waveforms()[0])
+    plot.attention(tmp_path / "a.png", **maps(frame=clip.frames[0], log_mel=log_mel))
+    assert (tmp_path / "t.png").stat().st_size > 100_000
+    assert (tmp_path / "a.png").stat().st_size > 100_000

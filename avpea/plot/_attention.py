@@ -18,7 +18,7 @@ EDGE, GAP, SMALL_GAP, BETWEEN = 0.2, 0.1, 0.06, 0.72
 TITLE, HEADING, CAPTION, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.5, 0.2, 0.42
 SMALL_SHOWN, SMALL_COLUMNS = 12, 6
 HEAT = "inferno"
-NOTE = "Colours: each map up to its own brightest patch. Shares of all attention; what is not on patches is on the CLS token."
+NOTE = "Each map's colours reach to its own brightest patch. What attention is not on patches is on the CLS token."
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _draw(figure: Figure, side: Side) -> None:
         axes = _axes(figure, side, name, left, top, side.width, SIDE)
         _overlay(axes, side, theta)
         _caption_above(axes, name)
-        shares = f"brightest patch {_percent(theta.max())}\nall patches {_percent(theta.sum())}"
+        shares = f"brightest patch {_percent(float(theta.max()))}\nall patches {_percent(float(theta.sum()))}"
         style.write(axes, 0.0, -0.05, shares, size=style.TICK_SIZE, colour=style.SOFT, va="top")
     _draw_blocks(figure, side, maps, top + SIDE + CAPTION)
 
@@ -187,13 +187,13 @@ def _scales(axes: Axes, side: Side) -> None:
     )
     style.mark_hertz(axes, int(bins))
     axes.set_xticks([second, stop], [f"{second:g}", f"{stop:g} s"])
-    for label, side_of_tick in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
-        label.set_horizontalalignment(side_of_tick)  # not under the neighbour
+    first, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")  # not under the neighbour
 
 
 def _caption_above(axes: Axes, text: str) -> None:
-    inches = axes.get_position().height * axes.figure.get_figheight()
-    style.write(axes, 0, 1 + 0.05 / inches, text, size=style.TICK_SIZE, colour=style.SOFT)
+    style.write(axes, 0, style.above(axes, 0.05), text, size=style.TICK_SIZE, colour=style.SOFT)
 
 
 def _percent(share: float) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,11 +29,18 @@ def write(
     ha: str = "left", va: str = "baseline", weight: str = "normal",
 ) -> None:  # fmt: skip
     """Text as it stands, in fractions of the figure or axes: a dollar sign in a file name is not mathematics."""
-    place = {} if isinstance(on, Figure) else {"transform": on.transAxes}
+    place: dict[str, Any] = {} if isinstance(on, Figure) else {"transform": on.transAxes}
     on.text(
         x, y, text, fontsize=size, color=colour, ha=ha, va=va, fontweight=weight, fontfamily=FONT,
         parse_math=False, **place,
     )  # fmt: skip
+
+
+def above(axes: Axes, inches: float) -> float:
+    """Height of a point so far above the axes, in fractions of the axes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return float(1 + inches / (axes.get_position().height * figure.get_figheight()))
 
 
 def plain(text: str, length: int) -> str:

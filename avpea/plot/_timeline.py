@@ -1,8 +1,8 @@
 """The timeline of a video: frames, log-mel, events and confidence above one axis of seconds."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Row:
     labels: tuple[str, ...]
     name: str
     colour: str
-    dashes: str = "-"
+    dashes: Literal["-", "--", ":"] = "-"
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,14 @@ def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, 
 
 
 def _heading(axes: Axes, text: str) -> None:
-    inches = axes.get_position().height * axes.figure.get_figheight()
-    style.write(axes, 0, 1 + 0.07 / inches, text, size=style.HEADING_SIZE, colour=style.SOFT)
+    style.write(axes, 0, style.above(axes, 0.07), text, size=style.HEADING_SIZE, colour=style.SOFT)
 
 
 def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
     """Explain lines or patches at the right of the panel's heading."""
-    inches = axes.get_position().height * axes.figure.get_figheight()
     key = axes.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.045 / inches), borderaxespad=0, borderpad=0,
-        ncols=len(handles), frameon=False, labelcolor=style.SOFT, handlelength=1.6, columnspacing=1.2,
+        handles=handles, loc="lower right", bbox_to_anchor=(1.0, style.above(axes, 0.045)), borderaxespad=0,
+        borderpad=0, ncols=len(handles), frameon=False, labelcolor=style.SOFT, handlelength=1.6, columnspacing=1.2,
         prop={"family": style.FONT, "size": style.TICK_SIZE},
     )  # fmt: skip
     for text in key.get_texts():
@@ -204,7 +202,8 @@ def _draw_events(
     count = max(1, len(rows))
     axes.set(ylim=(count - 0.5 + 0.04, -0.54), yticks=[])
     axes.set_axisbelow(True)
-    axes.grid(visible=bool(rows), axis="x", color=style.GRID, linewidth=0.8)
+    if rows:
+        axes.grid(axis="x", color=style.GRID, linewidth=0.8)
     place = {label: (i, row) for i, row in enumerate(rows) for label in row.labels}
     per_second = span.inches / (span.stop - span.start)
     for event in events:
