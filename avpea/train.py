@@ -171,8 +171,9 @@ class _Training:
         rate, position = self.config.learning_rate, self.position
         return (
             f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, "
-            f"at learning rate {rate:g}. {self.folder.path} keeps the last good state; try a lower --train.learning_rate (for example "
-            f"{rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a new run."
+            f"at learning rate {rate:g}. {self.folder.path} keeps the last good state; try a lower "
+            f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
+            f"new run."
         )
 
 

@@ -76,7 +76,7 @@ REFUSED = {
     "a fraction for a count": ("train: {epochs: 2.5}", r"train\.epochs is '2\.5'; expected int\.$"),
     "text for a float": ("audio: {std: wide}", r"audio\.std is 'wide'; expected float\.$"),
     "text for yes or no": ("data: {strict: maybe}", r"data\.strict is 'maybe'; expected .*bool"),
-    "none of the choices": ("adapter: {streams: left}", r"adapter\.streams is 'left'; expected one of .*'both'.*'none'"),
+    "none of the choices": ("adapter: {streams: left}", r"adapter\.streams is 'left'; expected one of .*'both'"),
     "an impossible number": ("train: {epochs: 0}", r"train\.epochs is 0; expected 1 or more"),
     "a negative deviation": ("audio: {std: -1}", r"audio\.std is -1\.0; it must be above 0"),
     "a rate of nan": ("train: {learning_rate: .nan}", r"train\.learning_rate is nan; expected a positive number"),
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_in_plain_words(what: str, tmp_path: Path) -> None
 
 
 def test_names_that_are_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="No recipe is called 'mini/avle'. Did you mean 'mini/avel'"):
+    with pytest.raises(ExperimentError, match=r"No recipe is called 'mini/avle'\. Did you mean 'mini/avel'"):
         load_recipe("mini/avle")
     with pytest.raises(ExperimentError, match=r"There is no recipe file '.*nowhere\.yaml'.*avpea recipes"):
         load_recipe(tmp_path / "nowhere.yaml")
@@ -136,9 +136,9 @@ def test_overriding() -> None:
     assert (changed.train.seed, changed.adapter.blocks, changed.title) == (4, (1, 2), "mine")
     assert changed.train.learning_rate == 1e-4
     assert base == Experiment()
-    with pytest.raises(ExperimentError, match="No option is called '--train.sede'"):
+    with pytest.raises(ExperimentError, match=r"No option is called '--train\.sede'"):
         base.override({"train.sede": 4})
-    with pytest.raises(ExperimentError, match="train.seed is 'x'; expected int"):
+    with pytest.raises(ExperimentError, match=r"train\.seed is 'x'; expected int"):
         base.override({"train.seed": "x"})
 
 

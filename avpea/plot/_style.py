@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from avpea.media import SAMPLE_RATE_HZ
 
@@ -55,6 +57,13 @@ def plain(text: str, length: int) -> str:
 def wrapped(text: str, columns: int = 26) -> str:
     """A label on at most two lines; what does not fit is cut and marked with an ellipsis."""
     return "\n".join(textwrap.wrap(plain(text, 4 * columns), columns, max_lines=2, placeholder=" …"))
+
+
+def label_width(line: str) -> float:
+    """Width in inches of a line of a label."""
+    # A text path would read dollar signs as mathematics; an 8 is as wide.
+    path = TextPath((0, 0), line.replace("$", "8"), size=LABEL_SIZE, prop=FontProperties(family=FONT))
+    return float(path.get_extents().width) / 72 if len(path.vertices) else 0.0
 
 
 def quiet(axes: Axes) -> None:

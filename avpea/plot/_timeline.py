@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import TextPath
 from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
@@ -109,8 +108,7 @@ def _rows(events: Sequence[EventLike]) -> list[Row]:
 def _left_margin(rows: Sequence[Row]) -> float:
     """Room for the widest label beside its swatch, in inches."""
     lines = [line for row in rows for line in row.name.split("\n")]
-    points = (TextPath((0, 0), line, size=style.LABEL_SIZE).get_extents().width for line in lines if line)
-    return max(0.9, max(points, default=0.0) / 72 + 0.62)
+    return max(0.9, max(map(style.label_width, lines), default=0.0) + 0.62)
 
 
 def _thumbnails(segments: int, aspect: float, inches: float) -> tuple[int, float]:
