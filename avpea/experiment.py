@@ -266,7 +266,7 @@ class Experiment:
 
     def to_yaml(self) -> str:
         """The experiment as YAML, every field written out."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def override(self, changes: Mapping[str, Any]) -> "Experiment":
         """A copy with dotted names changed, for example `{"train.seed": 1}`.

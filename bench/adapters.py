@@ -86,6 +86,7 @@ def run(quick: bool) -> dict[str, Any]:
 if __name__ == "__main__":
     what, model, layout, kind, images = sys.argv[1:]
     action = actions(model, layout, kind, int(images))[what]
+    _measure.forget_peak()
     before = _measure.resident_peak_mb()
     action()
     print(_measure.resident_peak_mb() - before)
