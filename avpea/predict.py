@@ -75,6 +75,7 @@ class Prediction:
             events=self.events,
             probabilities=self.probabilities,
             class_names=self.class_names,
+            frame_aspect=self.clip.frame_aspect,
         )
 
 
@@ -85,14 +86,18 @@ class AttentionMaps:
     Attributes:
         second: Start of the second in the video.
         frame: Its frame as the model saw it.
+        frame_aspect: Width by height of the frame as a player shows it.
         log_mel: Its log-mel; rows are time.
+        blocks: Indices of the blocks with adapters.
         sound_looked: Θ_a, for each block where the audio stream has an adapter: the image patches; None without.
         image_listened: Θ_v likewise: the patches of the log-mel image.
     """
 
     second: float
     frame: UInt8[Tensor, "height width 3"]
+    frame_aspect: float
     log_mel: Float[Tensor, "rows mel_bins"]
+    blocks: tuple[int, ...]
     sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None
     image_listened: Float[Tensor, "blocks audio_rows audio_columns"] | None
 
@@ -108,6 +113,8 @@ class AttentionMaps:
             sound_looked=self.sound_looked,
             image_listened=self.image_listened,
             second=self.second,
+            frame_aspect=self.frame_aspect,
+            blocks=self.blocks,
         )
 
 
@@ -194,12 +201,13 @@ class Predictor:
 
             return hook
 
-        hooks = [
-            adapter.register_forward_hook(keep(stream))
-            for block in encoder.adapters()
+        adapters = [
+            (index, stream, adapter)
+            for index, block in enumerate(encoder.adapters())
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
             if isinstance(adapter, AVPEA)
         ]
+        hooks = [adapter.register_forward_hook(keep(stream)) for _, stream, adapter in adapters]
         try:
             encoder(*images)
         finally:
@@ -211,7 +219,9 @@ class Predictor:
                 f"'{self.info.experiment.adapter.streams}'."
             )
         looked, listened = (torch.stack(maps[s]) if maps[s] else None for s in ("audio", "visual"))
-        return AttentionMaps(float(second), clip.frames[second], log_mel[second], looked, listened)
+        blocks = tuple(sorted({index for index, _, _ in adapters}))
+        frame = clip.frames[second]
+        return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened)
 
 
 def windows(segments: int, length: int) -> Iterator[tuple[int, int, int]]:

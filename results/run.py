@@ -7,13 +7,14 @@ recipe, every seed's figures and their mean and sample standard deviation.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
 import statistics
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -47,7 +48,8 @@ def folder(runs: Path, recipe: str, seed: int) -> Path:
 
 def one_run(recipe: str, seed: int, changes: dict[str, Any], runs: Path) -> None:
     run = folder(runs, recipe, seed)
-    if (run / "result.json").is_file() or not claim(run.with_suffix(".lock")):
+    lock = claim(run.with_suffix(".lock"))
+    if lock is None or (run / "result.json").is_file():
         return
     experiment = load_recipe(recipe).override({**changes, "train.seed": seed})
     trained = train(experiment, run, progress=False)
@@ -70,13 +72,15 @@ def one_run(recipe: str, seed: int, changes: dict[str, Any], runs: Path) -> None
     )
 
 
-def claim(lock: Path) -> bool:
-    """Whether this process may do the work; a lock whose process is gone counts for nothing."""
+def claim(lock: Path) -> TextIO | None:
+    """The locked file for as long as it is held, or None where another process holds it; ends with the process."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    if lock.is_file() and Path(f"/proc/{lock.read_text()}").is_dir():
-        return False
-    lock.write_text(str(os.getpid()))
-    return True
+    file = lock.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return file
 
 
 def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, out: Path) -> None:

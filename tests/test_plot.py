@@ -262,6 +262,14 @@ def test_shares_of_attention_are_told() -> None:
     assert "brightest patch 30 %\nall patches 60 %" in text
 
 
+def test_frames_are_drawn_in_the_shape_that_people_see_and_blocks_by_their_own_number() -> None:
+    inputs = maps(2) | {"frame_aspect": 2.0, "blocks": (4, 9)}
+    axes = panels(attention_figure(**inputs))
+    box = axes["look source"].get_window_extent()
+    assert box.width / box.height == pytest.approx(2.0, rel=0.02)
+    assert {"look block 5", "look block 10", "listen block 5"} <= set(axes)
+
+
 @pytest.mark.parametrize(("blocks", "shown"), [(1, 1), (4, 4), (12, 12), (24, 12)])
 def test_small_maps_go_from_the_first_to_the_last_block(blocks: int, shown: int, tmp_path: Path) -> None:
     axes = panels(attention_figure(**maps(blocks)))

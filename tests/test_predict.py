@@ -146,6 +146,14 @@ def test_a_stream_without_adapters_has_no_map(tiny_experiment: Make, videos: dic
         assert (maps.image_listened is not None) is listened
 
 
+def test_maps_say_which_blocks_they_are_of(tiny_experiment: Make, videos: dict[str, Path]) -> None:
+    last = with_streams(tiny_experiment, "both", **{"adapter.blocks": (1,)})
+    maps = last.attention(last.read(videos["as trained"]), 0)
+    assert maps.blocks == (1,)
+    assert maps.sound_looked is not None
+    assert len(maps.sound_looked) == 1
+
+
 def test_maps_that_cannot_be(tiny_experiment: Make, predictor: Predictor, videos: dict[str, Path]) -> None:
     clip = predictor.read(videos["as trained"])
     for second in (-1, 3):

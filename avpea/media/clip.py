@@ -21,6 +21,7 @@ class Clip:
         frames: The frame on show at the middle of each segment, upright, RGB.
         frame_seconds: Time stamp of each of these frames on the file's own clock, which starts at 0
             (float64).
+        frame_aspect: Width by height of the frames as a player shows them, whatever size they were squashed to.
         waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file
             has none.
         duration_seconds: Length of the whole file.
@@ -30,6 +31,7 @@ class Clip:
 
     frames: UInt8[Tensor, "segments height width 3"]
     frame_seconds: Float[Tensor, "segments"]
+    frame_aspect: float
     waveform: Float[Tensor, "samples"]
     duration_seconds: float
     start_seconds: float

@@ -129,7 +129,8 @@ def read(
             raise _after_end(path, start_seconds, duration)
         wanted = segments or segments_in(duration - start_seconds)
     frames, frame_seconds = walk.picker.finish(wanted)
-    return Clip(frames, frame_seconds, walk.timeline.finish(wanted), duration, start_seconds, path)
+    sound = walk.timeline.finish(wanted)
+    return Clip(frames, frame_seconds, walk.picker.aspect, sound, duration, start_seconds, path)
 
 
 class _Walk:

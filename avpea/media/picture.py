@@ -68,6 +68,7 @@ class FramePicker:
         self._shown: tuple[float, VideoFrame] | None = None
         self._filled = 0
         self._frames: Tensor | None = None
+        self._display: tuple[int, int] | None = None
         self._seconds = torch.zeros(segments, dtype=torch.float64)
 
     @property
@@ -79,6 +80,12 @@ class FramePicker:
     def done(self) -> bool:
         """Whether every segment has its frame."""
         return self._filled == len(self._middles)
+
+    @property
+    def aspect(self) -> float:
+        """Width by height of the pictures as shown; of the black ones if none came."""
+        height, width = self._display or self._frame_size or BLACK_SIZE
+        return width / height
 
     @property
     def first_middle(self) -> float:
@@ -121,7 +128,8 @@ class FramePicker:
         self._filled += 1
 
     def _upright(self, frame: VideoFrame) -> UInt8[Tensor, "height width 3"]:
-        self._frame_size = self._frame_size or display_size(frame, self._pixel_aspect)
+        self._display = self._display or display_size(frame, self._pixel_aspect)
+        self._frame_size = self._frame_size or self._display
         transpose, flip_rows, flip_columns = _orientation(frame)
         height, width = reversed(self._frame_size) if transpose else self._frame_size
         small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)

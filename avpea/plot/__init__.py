@@ -76,6 +76,8 @@ def attention(
     sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None,
     image_listened: Float[Tensor, "blocks_listening audio_rows audio_columns"] | None,
     second: float,
+    frame_aspect: float | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> None:
     """Draw the adapters' attention maps Θ (AV-PEA paper, Eq. 7 and 8) over the frame and the log-mel.
 
@@ -88,9 +90,11 @@ def attention(
         frame: RGB.
         log_mel: One second of sound; rows are time, columns mel bins from low to high.
         sound_looked: Θ_a of each block with an adapter in the audio stream, over the frame's patches; the rest
-            of the attention, up to 1, is on the CLS token. None: that stream has no adapters.
+            of the attention, up to 1, is on the CLS token (and registers). None: that stream has no adapters.
         image_listened: Θ_v of the visual stream likewise, over the patches of the log-mel; rows are time.
         second: Where the second begins in the video.
+        frame_aspect: Width / height of the frame as people should see it; None takes the tensor's own.
+        blocks: Index of each map's block, counted from 0; None counts through.
 
     Raises:
         AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
@@ -105,6 +109,8 @@ def attention(
         sound_looked=sound_looked,
         image_listened=image_listened,
         second=second,
+        frame_aspect=frame_aspect,
+        blocks=blocks,
     )
     _save(figure, path)
 

@@ -1,5 +1,6 @@
 """The adapters' attention maps Θ (AV-PEA paper, Eq. 7 and 8) over one frame and one second of sound."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ EDGE, GAP, SMALL_GAP, BETWEEN = 0.2, 0.1, 0.06, 0.72
 TITLE, HEADING, CAPTION, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.5, 0.2, 0.42
 SMALL_SHOWN, SMALL_COLUMNS = 12, 6
 HEAT = "inferno"
-NOTE = "Each map's colours reach to its own brightest patch. What attention is not on patches is on the CLS token."
+NOTE = "Each map's colours reach to its own brightest patch. The rest of the attention is on the CLS token."
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Side:
         image: What was looked at, in its own colours.
         grey: The same in grey, for under the heat; from 0 to 1.
         maps: Of each block, with axes as those of `image`.
+        blocks: Which blocks these are, counted from 0.
         origin: Where row 0 of `image` and of the maps is.
         extent: Left, right, bottom and top of `image` on the axes.
         left: Where its first panel begins, in inches.
@@ -46,6 +48,7 @@ class Side:
     image: npt.NDArray[np.generic]
     grey: npt.NDArray[np.floating]
     maps: Float[Tensor, "blocks rows columns"] | None
+    blocks: Sequence[int]
     origin: Literal["upper", "lower"]
     extent: tuple[float, float, float, float]
     left: float
@@ -71,10 +74,12 @@ def attention_figure(
     sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None,
     image_listened: Float[Tensor, "blocks_listening audio_rows audio_columns"] | None,
     second: float,
+    frame_aspect: float | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> Figure:
     """Build the figure that `avpea.plot.attention` saves; its axes are labelled `look …` and `listen …`."""
-    looked = _look(frame, sound_looked)
-    listened = _listen(log_mel, image_listened, second, looked.left + looked.inches + BETWEEN)
+    looked = _look(frame, sound_looked, blocks, frame_aspect)
+    listened = _listen(log_mel, image_listened, blocks, second, looked.left + looked.inches + BETWEEN)
     sides = [looked, listened]
     rows = max(_small_rows(side) for side in sides)
     small = rows * (max(side.small[1] for side in sides) + SMALL_CAPTION)
@@ -90,19 +95,31 @@ def attention_figure(
     return figure
 
 
-def _look(frame: UInt8[Tensor, "height width 3"], maps: Tensor | None) -> Side:
+def _numbers(maps: Tensor | None, blocks: Sequence[int] | None) -> Sequence[int]:
+    return range(0 if maps is None else len(maps)) if blocks is None else blocks
+
+
+def _look(
+    frame: UInt8[Tensor, "height width 3"], maps: Tensor | None, blocks: Sequence[int] | None, aspect: float | None
+) -> Side:
     pixels = frame.cpu().numpy()
     grey = pixels @ np.array([0.299, 0.587, 0.114]) / 255  # Rec. 601 luma
     height, width = grey.shape
-    panel = SIDE * min(2.0, max(0.7, width / height))
+    panel = SIDE * min(2.0, max(0.7, aspect or width / height))
     return Side(
         "look", "Where the sound looked in the image", "frame",
         "This model has no adapters in the audio stream,\nso the sound did not look at the image.",
-        pixels, grey, maps, "upper", (0, width, 0, height), EDGE, panel,
+        pixels, grey, maps, _numbers(maps, blocks), "upper", (0, width, 0, height), EDGE, panel,
     )  # fmt: skip
 
 
-def _listen(log_mel: Float[Tensor, "rows mel_bins"], maps: Tensor | None, second: float, left: float) -> Side:
+def _listen(
+    log_mel: Float[Tensor, "rows mel_bins"],
+    maps: Tensor | None,
+    blocks: Sequence[int] | None,
+    second: float,
+    left: float,
+) -> Side:
     image = log_mel.detach().float().cpu().numpy().T  # time to the right, mel upwards
     # A filter with no frequency in it is constant; it must not set the range of colours.
     values = image[np.ptp(image, axis=1) > 0]
@@ -112,7 +129,7 @@ def _listen(log_mel: Float[Tensor, "rows mel_bins"], maps: Tensor | None, second
     return Side(
         "listen", "Where the image listened in the sound", "log-mel",
         "This model has no adapters in the visual stream,\nso the image did not listen to the sound.",
-        grey, grey, maps, "lower", (second, second + 1, 0, len(image)), left, SIDE,
+        grey, grey, maps, _numbers(maps, blocks), "lower", (second, second + 1, 0, len(image)), left, SIDE,
     )  # fmt: skip
 
 
@@ -160,13 +177,14 @@ def _draw_blocks(figure: Figure, side: Side, maps: npt.NDArray[np.floating], top
     """Small maps of up to twelve blocks, evenly spaced from the first to the last."""
     width, height = side.small
     shown = np.unique(np.linspace(0, len(maps) - 1, min(len(maps), SMALL_SHOWN)).round().astype(int))
-    for place, block in enumerate(shown.tolist()):
+    for place, index in enumerate(shown.tolist()):
+        number = side.blocks[index] + 1
         row, column = divmod(place, SMALL_COLUMNS)
         left = side.left + column * (width + SMALL_GAP)
         down = top + row * (height + SMALL_CAPTION) + SMALL_CAPTION
-        axes = _axes(figure, side, f"block {block + 1}", left, down, width, height)
-        _overlay(axes, side, maps[block])
-        _caption_above(axes, f"block {block + 1}" if place == 0 else str(block + 1))
+        axes = _axes(figure, side, f"block {number}", left, down, width, height)
+        _overlay(axes, side, maps[index])
+        _caption_above(axes, f"block {number}" if place == 0 else str(number))
 
 
 def _overlay(axes: Axes, side: Side, theta: npt.NDArray[np.floating]) -> None:

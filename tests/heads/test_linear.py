@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avpea.heads.linear import LinearHead
-from tests.heads.test_contract import CLASSES, DIM, labels_for, tokens
+from tests.heads.test_head_contract import CLASSES, DIM, labels_for, tokens
 
 
 @pytest.mark.parametrize(("dim", "parameters"), [(768, 801_821), (1024, 1_063_965)])

@@ -79,7 +79,9 @@ def test_pixels_that_are_not_square_widen_the_picture_unless_a_size_is_given(tmp
     path = make_video(tmp_path / "a.mp4", seconds=1, audio_hz=None, size=(60, 64), pixel_aspect=Fraction(4, 3))
     assert silent(path).frames.shape == (1, 64, 80, 3)
     assert (probe(path).height, probe(path).width) == (64, 80)
-    assert silent(path, frame_size=(20, 20)).frames.shape == (1, 20, 20, 3)
+    squashed = silent(path, frame_size=(20, 20))
+    assert squashed.frames.shape == (1, 20, 20, 3)
+    assert squashed.frame_aspect == silent(path).frame_aspect == 80 / 64
 
 
 @pytest.mark.parametrize(
