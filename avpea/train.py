@@ -57,7 +57,7 @@ def train(experiment: Experiment, run: str | Path, *, progress: bool = True) -> 
 
     Raises:
         ExperimentError, DataError, WeightsError, CheckpointError: As the parts say.
-        TrainingError: The loss is not finite; the last good state is kept.
+        TrainingError: The loss or its gradient is not finite; the last good state is kept.
         KeyboardInterrupt: Ctrl-C; the state at the last optimiser step is saved first.
     """
     folder = RunFolder(Path(run), experiment)
@@ -145,15 +145,16 @@ class _Training:
             share = len(some) / videos  # by videos, so that a smaller last batch weighs what it holds
             mean += loss.item() * share
             if not math.isfinite(mean):
-                raise TrainingError(self._not_finite(mean))
+                raise TrainingError(self._not_finite(f"The loss became {mean}"))
             self.fabric.backward(loss * share)
             for name, value in {"loss": loss, **terms}.items():
                 position.sums[name] = position.sums.get(name, 0.0) + value.item() * len(some)
         factor = rate_factor(self.config, position.step, math.ceil(batches_in_epoch / self.config.accumulate))
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-            if self.config.clip_norm:
-                nn.utils.clip_grad_norm_(group["params"], self.config.clip_norm)
+            norm = nn.utils.clip_grad_norm_(group["params"], self.config.clip_norm or math.inf)
+            if not norm.isfinite():  # Adam would carry it into every weight, with the loss still finite
+                raise TrainingError(self._not_finite(f"The gradient's norm became {norm.item()}"))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         position.step += 1
@@ -167,10 +168,10 @@ class _Training:
             self.save_model({"epoch": self.position.epoch, "selected_on": None})
         checkpoint.save_state(self.folder.state, self.model, self.optimizer, vars(self.position))
 
-    def _not_finite(self, loss: float) -> str:
+    def _not_finite(self, what: str) -> str:
         rate, position = self.config.learning_rate, self.position
         return (
-            f"The loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, "
+            f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, "
             f"at learning rate {rate:g}. {self.folder.path} keeps the last good state; try a lower "
             f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
             f"new run."

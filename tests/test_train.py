@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import save_file
 
 from avpea import backbones
+from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
 from avpea.data.cache import SampleCache
 from avpea.data.dataset import Sample
 from avpea.errors import CheckpointError, DataError, TrainingError
 from avpea.experiment import Experiment, TrainConfig
-from avpea.model import build
+from avpea.model import AVModel, build
 from avpea.train import epoch_batches, rate_factor, train
 from tests.tiny import (
     assert_same_run,
@@ -226,6 +227,24 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(
     poisoned.unlink()  # it is decoded anew, and the run goes on as if nothing had been
     train(experiment, run, progress=False)
     assert_same_run(run, tiny_run)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_norm: float
+) -> None:
+    def build_explosive(*of: Any) -> AVModel:
+        model, calls = build(*of), iter(range(100))
+        beside = model.encoder.adapters()[0].attn
+        assert isinstance(beside.audio, AVPEA)
+        beside.audio.output_gate.register_hook(lambda g: g * math.inf if next(calls) == 4 else g)
+        return model
+
+    monkeypatch.setattr(importlib.import_module("avpea.train"), "build", build_explosive)
+    experiment = tiny_experiment(**{"train.clip_norm": clip_norm})
+    with pytest.raises(TrainingError, match=r"^The gradient's norm became (inf|nan) in epoch 2, step [456], "):
+        train(experiment, tmp_path, progress=False)
+    assert all(value.isfinite().all() for value in tensors(tmp_path / "state.safetensors").values())
 
 
 def poison(experiment: Experiment) -> Path:
