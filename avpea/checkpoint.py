@@ -179,7 +179,7 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
     Raises:
         CheckpointError: Unreadable, or of another model.
     """
-    metadata, tensors = _open(path)
+    metadata, tensors = _open(path, remedy="remove it to train from the start")
     _fill(model, {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}, str(path))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -205,13 +205,15 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     temporary.replace(path)
 
 
-def _open(file: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _open(
+    file: Path, tensors: bool = True, remedy: str = "copy it anew, or train again"
+) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(file, framework="pt") as opened:
             found = {key: opened.get_tensor(key) for key in opened.keys()} if tensors else {}  # noqa: SIM118
             return dict(opened.metadata() or {}), found
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read as safetensors: {error}.") from None
+        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); {remedy}.") from None
 
 
 def _fill(model: AVModel, tensors: Mapping[str, Tensor], source: str) -> None:

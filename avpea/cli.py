@@ -238,10 +238,11 @@ def _data_verify(options: argparse.Namespace) -> int:
 
 
 def _data_stats(options: argparse.Namespace) -> None:
+    from avpea import data
     from avpea.evaluate import prepare
 
     experiment = _experiment(options)
-    _, cache, usable, _ = prepare(experiment, ["train"])
+    cache, usable, _ = prepare(experiment, data.read(experiment.data), ["train"])
     mean, std = cache.log_mel_statistics(usable["train"])
     if options.json:
         _print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
@@ -280,11 +281,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from avpea import tables
+    from avpea import plot, tables
     from avpea.predict import load
 
     if len(options.video) > 1 and (options.plot or options.attention):
         raise ExperimentError("--plot and --attention draw one video; give them one, or leave them out.")
+    for picture in filter(None, (options.plot, options.attention)):
+        plot.check(picture)
     predictor = load(options.run, weights=options.weights)
     choices = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
     failed: list[AvpeaError] = []

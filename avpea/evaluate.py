@@ -43,14 +43,13 @@ class SplitResult:
 
 
 def prepare(
-    experiment: Experiment, splits: Sequence[str], progress: bool = True
-) -> tuple[data.Annotations, SampleCache, dict[str, tuple[Sample, ...]], FillReport]:
-    """Read annotations and fill the sample cache for some splits; what is broken is left out and reported.
+    experiment: Experiment, annotations: data.Annotations, splits: Sequence[str], progress: bool = True
+) -> tuple[SampleCache, dict[str, tuple[Sample, ...]], FillReport]:
+    """Fill the sample cache for some splits; what is broken is left out of them and reported.
 
     Raises:
         DataError: A split has no usable video, or `data.strict` and any is broken.
     """
-    annotations = data.read(experiment.data)
     size = experiment.backbone.image_size or backbones.shape_only(experiment.backbone).image_size
     cache = SampleCache(experiment.data, experiment.audio, size)
     wanted = [sample for split in splits for sample in annotations.splits.get(split, ())]
@@ -65,7 +64,7 @@ def prepare(
                 f"{experiment.data.root}: split '{split}' has no usable video ({annotated} annotated, all missing or "
                 f"broken); `avpea data verify` says what is wrong."
             )
-    return annotations, cache, usable, report
+    return cache, usable, report
 
 
 @torch.no_grad()
@@ -123,12 +122,13 @@ def evaluate(
     model, info = load_model(run, weights=weights)
     changes = {"data.root": root, "data.cache": cache}
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
-    annotations, samples_cache, usable, report = prepare(experiment, [split], progress)
+    annotations = data.read(experiment.data)
     if annotations.class_names != info.class_names:
         raise DataError(
             f"{experiment.data.root} has the classes {list(annotations.class_names)}, but {run} was trained on "
             f"{list(info.class_names)}."
         )
+    samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     result = infer(model, samples_cache, usable[split], info.class_names, batch_size, progress)
     folder = find(run).parent
     record = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from avpea import checkpoint
+from avpea import checkpoint, data
 from avpea.data import Sample
 from avpea.device import choose_precision
 from avpea.errors import TrainingError
@@ -72,15 +72,16 @@ class _Training:
         self.config = config = experiment.train
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.annotations, self.cache, self.samples, report = prepare(
-            experiment, list(dict.fromkeys(["train", config.select_on])), progress
-        )
-        folder.open(report.broken)
+        # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
+        self.annotations = data.read(experiment.data)
         torch.manual_seed(config.seed)
         self.fabric = Fabric(accelerator=config.device, devices=1)
         self.model = build(experiment, len(self.annotations.class_names)).to(self.fabric.device)
         if choose_precision(config.precision, self.fabric.device) == "bf16":
             self.model.half_precision()
+        splits = dict.fromkeys(["train", config.select_on])
+        self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
+        folder.open(report.broken)
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()
         if folder.state.is_file():

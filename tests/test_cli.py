@@ -69,6 +69,8 @@ ERRORS = [
     (["train", "mini/avel", "--data.name", "avee", "--data.root", "."], "Did you mean 'ave'"),
     (["evaluate", "runs/none"], "runs/none"),
     (["predict", "runs/none", "video.mp4"], "runs/none"),
+    (["predict", "runs/none", "video.mp4", "--plot", "t.gif"], "expected .png"),
+    (["predict", "runs/none", "video.mp4", "--attention", "none/t.png"], "the folder none does not exist"),
     (["data", "verify", "manifest", "--data.root", "none.csv"], "none.csv"),
     (["data", "make", "av-digit", "folder"], "Did you mean 'av-digits'"),
     (["params", "mini/avel", "--adapter.reduction", "7"], "reduction is 7"),

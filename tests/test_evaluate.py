@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from avpea.checkpoint import load_model
+from avpea.data import read
 from avpea.errors import DataError
 from avpea.evaluate import SplitResult, evaluate, infer, prepare
 from avpea.experiment import Experiment
@@ -71,14 +72,16 @@ def test_the_chosen_epoch_reaches_what_training_reported(tiny_run: Path, tmp_pat
 
 def test_batches_do_not_matter(tiny_run: Path, tiny_experiment: Make) -> None:
     model, info = load_model(tiny_run)
-    _, cache, usable, _ = prepare(tiny_experiment(), ["test"], progress=False)
+    experiment = tiny_experiment()
+    cache, usable, _ = prepare(experiment, read(experiment.data), ["test"], progress=False)
     one, three = (infer(model, cache, usable["test"], info.class_names, size) for size in (1, 3))
     torch.testing.assert_close(one.probabilities, three.probabilities, rtol=1e-4, atol=1e-5)
 
 
 def test_inference_gives_the_model_back_as_it_was(tiny_run: Path, tiny_experiment: Make) -> None:
     model, info = load_model(tiny_run)
-    _, cache, usable, _ = prepare(tiny_experiment(), ["test"], progress=False)
+    experiment = tiny_experiment()
+    cache, usable, _ = prepare(experiment, read(experiment.data), ["test"], progress=False)
     model.train()
     before = {key: value.clone() for key, value in model.trained_state().items()}
     infer(model, cache, usable["test"], info.class_names)

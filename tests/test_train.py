@@ -20,7 +20,7 @@ from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
 from avpea.data.cache import SampleCache
 from avpea.data.dataset import Sample
-from avpea.errors import CheckpointError, DataError, TrainingError
+from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
 from avpea.experiment import Experiment, TrainConfig
 from avpea.model import AVModel, build
 from avpea.train import epoch_batches, rate_factor, train
@@ -377,3 +377,27 @@ def test_rates_in_closed_form() -> None:
         assert rate_factor(cosine, step, 10) == pytest.approx(value, abs=1e-12)
     drops = TrainConfig(epochs=30, schedule="step", step_epochs=10, gamma=0.5)
     assert [rate_factor(drops, step, 7) for step in (0, 69, 70, 139, 140)] == [1, 1, 0.5, 0.5, 0.25]
+
+
+def test_what_can_go_wrong_at_once_does_so_before_any_video_is_read(tiny_experiment: Make, tmp_path: Path) -> None:
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    for change, error in (
+        ({"backbone.weights": str(tmp_path / "absent.pth")}, WeightsError),
+        ({"adapter.name": "absent"}, ExperimentError),
+        ({"head.name": "absent"}, ExperimentError),
+    ):
+        with pytest.raises(error, match="absent"):
+            train(tiny_experiment(**{"data.cache": str(cache), **change}), run, progress=False)
+    assert not cache.exists()
+    assert not run.exists()
+
+
+def test_a_damaged_state_names_the_remedy(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    state = run / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"state.safetensors cannot be read .*; remove it to train from the"):
+        train(tiny_experiment(), run, progress=False)
+    state.unlink()
+    train(tiny_experiment(), run, progress=False)
+    assert_same_run(run, tiny_run)

@@ -13,7 +13,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError
 from avpea.plot._event import EventLike
 
-__all__ = ["EventLike", "attention", "timeline"]
+__all__ = ["EventLike", "attention", "check", "timeline"]
 
 # What each format is told, so that equal inputs give equal files: no dates.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -50,7 +50,7 @@ def timeline(
     Raises:
         AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
     """
-    _prepare(path)
+    check(path)
     from avpea.plot._timeline import timeline_figure
 
     figure = timeline_figure(
@@ -99,7 +99,7 @@ def attention(
     Raises:
         AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
     """
-    _prepare(path)
+    check(path)
     from avpea.plot._attention import attention_figure
 
     figure = attention_figure(
@@ -115,13 +115,22 @@ def attention(
     _save(figure, path)
 
 
-def _prepare(path: Path) -> None:
-    """Refuse before any work what would fail at its end."""
+def check(path: Path) -> None:
+    """Refuse before any work what would fail at its end.
+
+    Args:
+        path: The picture to write.
+
+    Raises:
+        AvpeaError: matplotlib is not installed, the format is unknown, or the folder does not exist.
+    """
     if path.suffix.lower() not in METADATA:
         raise AvpeaError(
             f"The plot {path} ends in {path.suffix!r}; expected {', '.join(METADATA)}. Rename it, "
             f"for example to {path.with_suffix('.png').name}."
         )
+    if not path.parent.is_dir():
+        raise AvpeaError(f"The plot {path} cannot be written: the folder {path.parent} does not exist; make it first.")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
