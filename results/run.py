@@ -20,6 +20,7 @@ import torch
 
 from avpea import __version__
 from avpea.accounting import count
+from avpea.checkpoint import read_info
 from avpea.evaluate import evaluate
 from avpea.experiment import Experiment, load_recipe, parse_overrides
 from avpea.train import train
@@ -56,6 +57,7 @@ def one_run(recipe: str, seed: int, changes: dict[str, Any], runs: Path) -> None
     tested = evaluate(run, "test", progress=False)
     record = {
         "seed": seed,
+        "commit": commit(),
         "val_segment_accuracy": trained.best["segment_accuracy"],
         "best_epoch": trained.best["epoch"],
         "test_segment_accuracy": tested.metrics["segment_accuracy"],
@@ -90,19 +92,19 @@ def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, 
     if not records:
         return
     experiment = load_recipe(recipe).override(changes)
+    classes = len(read_info(folder(runs, recipe, records[0]["seed"])).class_names)
     values = [record["test_segment_accuracy"] for record in records]
+    options = "".join(f" --{name} {value}" for name, value in changes.items() if not name.startswith("data."))
     document = {
         "recipe": recipe,
         "title": experiment.title,
         "command": f"python results/run.py {recipe} --seeds {' '.join(str(r['seed']) for r in records)} "
-        "--data.root DIR",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
+        f"--data.root DIR{options}",
+        "classes": classes,
         "test_segment_accuracy_mean": statistics.mean(values),
         "test_segment_accuracy_std": statistics.stdev(values) if len(values) > 1 else None,
         "seeds": records,
-        "parameters": count(experiment).to_dict(),
+        "parameters": count(experiment, classes).to_dict(),
         "experiment": described(experiment),
         "machine": {
             "processor": processor(),
@@ -125,6 +127,10 @@ def described(experiment: Experiment) -> dict[str, Any]:
     values = experiment.to_dict()
     values["data"] |= {"root": Path(experiment.data.root).name, "cache": ""}
     return values
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def processor() -> str:
