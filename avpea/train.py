@@ -66,8 +66,6 @@ def train(experiment: Experiment, run: str | Path, *, progress: bool = True) -> 
 
 class _Training:
     def __init__(self, experiment: Experiment, folder: RunFolder, progress: bool) -> None:
-        from lightning.fabric import Fabric
-
         self.experiment, self.folder, self.progress = experiment, folder, progress
         self.config = config = experiment.train
         if config.threads:
@@ -75,8 +73,11 @@ class _Training:
         # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
         self.annotations = data.read(experiment.data)
         torch.manual_seed(config.seed)
+        model = build(experiment, len(self.annotations.class_names))
+        from lightning.fabric import Fabric  # takes two seconds, and weights that cannot be had are said at once
+
         self.fabric = Fabric(accelerator=config.device, devices=1)
-        self.model = build(experiment, len(self.annotations.class_names)).to(self.fabric.device)
+        self.model = model.to(self.fabric.device)
         if choose_precision(config.precision, self.fabric.device) == "bf16":
             self.model.half_precision()
         splits = dict.fromkeys(["train", config.select_on])
