@@ -55,6 +55,7 @@ class Prediction:
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
+            "declared_seconds": round(self.clip.declared_seconds, 3),
             "events": events,
             "seconds": seconds,
         }

@@ -50,6 +50,8 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
 def prediction(found: Any) -> None:
     """The timeline of a video: label, from, to, confidence."""
     print(f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}")
+    if found.clip.cut_off:
+        print(f"The file declares {found.clip.declared_seconds:.1f} s, but the rest of it cannot be decoded.")
     if not found.events:
         print("Nothing that the model knows was seen and heard together.")
         return

@@ -133,26 +133,20 @@ def _videos(manifest: Path, rows: list[Row], has_split: bool) -> list[_Video]:
 
 
 def _measure(videos: list[_Video]) -> list[str]:
-    """Look up durations; notes on videos that cannot be opened and events that do not fit."""
+    """Look up durations; a note on events that do not fit. What cannot be opened, `verify` and the cache say."""
     from avpea.media import probe  # torch: only when a manifest is read
 
-    unread, late = [], []
+    late = []
     for video in videos:
         end = max((event.end_seconds for event in video.events), default=0.0)
         try:
             video.duration_seconds = probe(video.path).duration_seconds
         except MediaError:
-            # Kept as long as its events, so that `verify` and the cache name it instead of losing it here.
+            # Kept as long as its events, so that they name it instead of losing it here.
             video.duration_seconds = max(end, 1.0)
-            unread.append(video.name)
         if end > video.duration_seconds + 1.0:
             late.append(f"{video.name} ({end:g} s annotated, {video.duration_seconds:g} s long)")
-    notes = []
-    if unread:
-        notes.append(f"{len(unread)} videos cannot be opened: {shortened(unread)}.")
-    if late:
-        notes.append(f"{len(late)} videos end before their events do: {shortened(late)}.")
-    return notes
+    return [f"{len(late)} videos end before their events do: {shortened(late)}."] if late else []
 
 
 def _windows(
@@ -187,14 +181,8 @@ def _window_notes(videos: list[_Video], segments: int, contested: list[str]) -> 
     from avpea.media import segments_in
 
     lengths = {video.name: segments_in(video.duration_seconds) for video in videos}
-    short = [name for name, seconds in lengths.items() if seconds < segments]
     shared = [name for name, seconds in lengths.items() if seconds > segments and seconds % segments]
     notes = []
-    if short:
-        notes.append(
-            f"{len(short)} videos are shorter than {segments} s; they are padded with the last picture and "
-            f"silence, labelled background: {shortened(short)}."
-        )
     if shared:
         notes.append(
             f"{len(shared)} videos are no multiple of {segments} s; their last window repeats "

@@ -125,7 +125,10 @@ class VerifyReport:
         for split, names in self.unlabelled.items():
             lines.append(f"Remark: {split} has no event of {len(names)} classes: {shortened(names)}.")
         if self.padded:
-            lines.append(f"Remark: {len(self.padded)} videos are padded to their window: {shortened(self.padded)}.")
+            lines.append(
+                f"Remark: {len(self.padded)} videos are shorter than their window; the rest is the last picture and "
+                f"silence, labelled background: {shortened(self.padded)}."
+            )
         if self.extra:
             lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
         return lines
@@ -205,8 +208,8 @@ def _decoded(video: Path, info: MediaInfo) -> MediaInfo | str:
         missing_audio="error" if info.has_audio else "silence",
         missing_video="error" if info.has_video else "black",
     )
-    if clip.duration_seconds < info.duration_seconds:
-        return f"{video}: decodes only to {clip.duration_seconds:.1f} of {info.duration_seconds:.1f} s"
+    if clip.cut_off:
+        return f"{video}: decodes only to {clip.duration_seconds:.1f} of {clip.declared_seconds:.1f} s"
     return info
 
 

@@ -24,7 +24,8 @@ class Clip:
         frame_aspect: Width by height of the frames as a player shows them, whatever size they were squashed to.
         waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file
             has none.
-        duration_seconds: Length of the whole file.
+        duration_seconds: Length of the whole file, as far as it can be decoded.
+        declared_seconds: Length that the file declares; it is more where the file was cut off.
         start_seconds: Where the first segment starts.
         path: The file.
     """
@@ -34,8 +35,14 @@ class Clip:
     frame_aspect: float
     waveform: Float[Tensor, "samples"]
     duration_seconds: float
+    declared_seconds: float
     start_seconds: float
     path: Path
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the file's end is missing."""
+        return self.duration_seconds < self.declared_seconds
 
     def segment_waveforms(self) -> Float[Tensor, "segments 16000"]:
         """Cut `waveform` into the sound of each segment, without copying."""

@@ -109,7 +109,7 @@ def read(
     path = Path(path)
     _check_span(path, start_seconds, segments, frame_size)
     with opened(path) as container:
-        duration = duration_of(container, path)
+        duration = declared = duration_of(container, path)
         if start_seconds >= duration:
             raise _after_end(path, start_seconds, duration)
         tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
@@ -130,7 +130,7 @@ def read(
         wanted = segments or segments_in(duration - start_seconds)
     frames, frame_seconds = walk.picker.finish(wanted)
     sound = walk.timeline.finish(wanted)
-    return Clip(frames, frame_seconds, walk.picker.aspect, sound, duration, start_seconds, path)
+    return Clip(frames, frame_seconds, walk.picker.aspect, sound, duration, declared, start_seconds, path)
 
 
 class _Walk:

@@ -57,8 +57,6 @@ def test_windows_events_and_notes(videos):
     assert found.splits["train"][0].video == videos / "six, of mine.mp4"
     assert found.splits["train"][1].key == "train-0000-six__of_mine-00003"
     text = " ".join(found.notes)
-    assert "1 videos are shorter than 3 s" in text
-    assert "short.mp4" in text
     assert "1 videos are no multiple of 3 s; their last window repeats" in text
 
 
@@ -72,7 +70,7 @@ def test_json_lines_say_the_same_as_csv(videos):
     assert read(lines) == read(table)
 
 
-def test_missing_and_broken_videos_are_kept_and_noted(videos):
+def test_missing_and_broken_videos_are_kept(videos):
     write(videos / "text.mp4", "no video")
     found = read(
         write(
@@ -82,7 +80,6 @@ def test_missing_and_broken_videos_are_kept_and_noted(videos):
     )
     assert [s.labels for s in found.splits["train"]] == [(0, 0, 0), (0, 0, 0)]
     assert len(found.splits["val"]) == 2
-    assert "2 videos cannot be opened: gone.mp4, text.mp4." in found.notes
     assert any("short.mp4 (9 s annotated, 2" in note for note in found.notes)
 
 

@@ -142,6 +142,8 @@ def test_of_a_file_that_is_cut_off_what_decodes_is_used(tmp_path, ending):
     path = make_video(tmp_path / f"cut.{ending}", seconds=20, keep=0.5, **options)
     clip = read(path)
     assert 7 < clip.duration_seconds < 13
+    assert clip.cut_off
+    assert clip.declared_seconds == pytest.approx(20, abs=0.2)
     assert len(clip.frames) == segments_in(clip.duration_seconds)
     assert number_of(clip.frames[3]) == 35
     held = read(path, start_seconds=5, segments=12)
