@@ -1,0 +1,27 @@
+"""The benchmarks run, and say what they ran on; their figures are nobody's business here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_quick_benchmarks_run(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "bench", "--quick", "--out", tmp_path], cwd=ROOT, check=True)
+    reports = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert set(reports) == {"adapters", "cache"}
+    for report in reports.values():
+        assert {"what", "command", "machine"} <= report.keys()
+        assert {"torch", "cores", "commit"} <= report["machine"].keys()
+    assert all(row["step"]["median"] > 0 for row in reports["adapters"]["rows"])
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "cash"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no benchmark is called cash; known: cache, adapters" in done.stderr
