@@ -91,8 +91,8 @@ def collect(recipe: str, seeds: list[int], changes: dict[str, Any], runs: Path, 
     ]
     if not records:
         return
-    experiment = load_recipe(recipe).override(changes)
-    classes = len(read_info(folder(runs, recipe, records[0]["seed"])).class_names)
+    trained = read_info(folder(runs, recipe, records[0]["seed"]))  # what ran, not what the recipe says by now
+    experiment, classes = trained.experiment, len(trained.class_names)
     values = [record["test_segment_accuracy"] for record in records]
     options = "".join(f" --{name} {value}" for name, value in changes.items() if not name.startswith("data."))
     document = {

@@ -8,6 +8,7 @@ from media_factory import make_video
 
 from avpea import data
 from avpea.data.manifest import Event, default_split, second_labels, window_starts
+from avpea.data.verify import verify
 from avpea.errors import DataError
 from avpea.experiment import DataConfig
 
@@ -56,6 +57,7 @@ def test_windows_events_and_notes(videos):
     assert [(s.start_seconds, s.labels) for s in found.splits["test"]] == [(0.0, (2, 2, 2))]
     assert found.splits["train"][0].video == videos / "six, of mine.mp4"
     assert found.splits["train"][1].key == "train-0000-six__of_mine-00003"
+    assert verify(found, workers=0).padded == (str(videos / "short.mp4"),)
     text = " ".join(found.notes)
     assert "1 videos are no multiple of 3 s; their last window repeats" in text
 
@@ -70,7 +72,7 @@ def test_json_lines_say_the_same_as_csv(videos):
     assert read(lines) == read(table)
 
 
-def test_missing_and_broken_videos_are_kept(videos):
+def test_missing_and_broken_videos_are_kept_and_reported(videos):
     write(videos / "text.mp4", "no video")
     found = read(
         write(
@@ -80,6 +82,9 @@ def test_missing_and_broken_videos_are_kept(videos):
     )
     assert [s.labels for s in found.splits["train"]] == [(0, 0, 0), (0, 0, 0)]
     assert len(found.splits["val"]) == 2
+    report = verify(found, workers=0)
+    assert report.missing == (str(videos / "gone.mp4"),)
+    assert list(report.broken) == [str(videos / "text.mp4")]
     assert any("short.mp4 (9 s annotated, 2" in note for note in found.notes)
 
 
