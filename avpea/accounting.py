@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from avpea import backbones, registry
-from avpea.adapters._base import Adapter
-from avpea.encoder import block_adapters
+from avpea.encoder import block_adapters, tuning
 from avpea.experiment import BackboneConfig, Experiment, load_recipe, recipe_names
 from avpea.heads._base import Head
 
@@ -37,7 +36,7 @@ class ParameterCount:
     Attributes:
         frozen: Of the frozen backbone, as it is used.
         frozen_classifier: Of the backbone's own classifier, which is left out.
-        adapters: Of all adapters.
+        adapters: Of all adapters; where weights of the backbone itself train, those.
         head: Of the task's head, as it is used.
         head_registered: Of the head as its public code registers it, unused layers included.
         num_classes: Event categories that the head was counted for.
@@ -158,12 +157,14 @@ def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCo
     """
     backbone, classifier = _frozen(experiment.backbone)
     with torch.device("meta"):
-        beside = block_adapters(experiment.adapter, backbone.dim, backbone.depth, backbone.has_cls)
+        beside = block_adapters(experiment.adapter, backbone)
+        tuned = tuning(experiment.adapter, backbone)
         head: Head = registry.load("head", experiment.head.name)(backbone.dim, num_classes)
+    copied = 0 if tuned is None else _size(tuned)
     return ParameterCount(
-        frozen=_size(backbone),
+        frozen=_size(backbone) - copied,
         frozen_classifier=classifier,
-        adapters=sum(_size(module) for module in beside.modules() if isinstance(module, Adapter)),
+        adapters=_size(beside) + copied,
         head=_size(head),
         head_registered=_size(head) + sum(head.registered_but_unused().values()),
         num_classes=num_classes,

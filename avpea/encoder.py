@@ -1,19 +1,23 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, cast
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters._base import Adapter
-from avpea.backbones import Backbone
+from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
+from avpea.backbones import Backbone, FrozenBlock, attention_linears
 from avpea.errors import ExperimentError
 from avpea.experiment import AdapterConfig
 
-__all__ = ["BlockAdapters", "DualStreamEncoder", "Streams", "block_adapters"]
+__all__ = ["BlockAdapters", "DualStreamEncoder", "Streams", "block_adapters", "tuning"]
+
+Stream = Literal["visual", "audio"]
 
 
 class Streams(NamedTuple):
@@ -49,21 +53,54 @@ class Beside(nn.Module):
         self.visual = visual
         self.audio = audio
 
-    def forward(self, x: Streams) -> tuple[Tensor | None, Tensor | None]:
-        """Both residuals, each computed from both streams; None where there is no adapter."""
-        return (
-            None if self.visual is None else self.visual(x.visual, x.audio),
-            None if self.audio is None else self.audio(x.audio, x.visual),
-        )
+    def forward(self, x: Streams, branch: Streams) -> tuple[Tensor | None, Tensor | None]:
+        """Both residuals, each from both streams as they enter the branch (or leave it); None without an adapter."""
+
+        def residual(adapter: Any, stream: Stream, other: Stream) -> Tensor | None:
+            if adapter is None:
+                return None
+            read = x if adapter.reads == "input" else branch
+            answer: Tensor = adapter(getattr(read, stream), getattr(read, other))
+            return answer
+
+        return residual(self.visual, "visual", "audio"), residual(self.audio, "audio", "visual")
+
+
+class Inside(nn.Module):
+    """The adapters inside one block's attention, by stream and by frozen layer."""
+
+    def __init__(self, visual: Mapping[str, LinearAdapter], audio: Mapping[str, LinearAdapter]) -> None:
+        super().__init__()
+        self.visual = nn.ModuleDict(dict(visual))
+        self.audio = nn.ModuleDict(dict(audio))
+
+    def enter(self, block: FrozenBlock, layer: nn.Module, stream: Stream) -> FrozenBlock:
+        """The block as one stream sees it."""
+        adapters = getattr(self, stream)
+        if not len(adapters):
+            return block
+        frozen = attention_linears(layer)
+        return block.with_attention({name: _Sum(frozen[name], adapter) for name, adapter in adapters.items()})
+
+
+class _Sum(nn.Module):
+    def __init__(self, frozen: nn.Module, added: nn.Module) -> None:
+        super().__init__()
+        self.frozen, self.added = frozen, added
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.frozen(x) + self.added(x)
+        return answer
 
 
 class BlockAdapters(nn.Module):
-    """What stands beside one frozen block: adapters beside its attention and beside its feed-forward layer."""
+    """What belongs to one frozen block: adapters beside its attention and its feed-forward layer, or inside."""
 
-    def __init__(self, attn: Beside, mlp: Beside) -> None:
+    def __init__(self, attn: Beside, mlp: Beside, inside: Inside) -> None:
         super().__init__()
         self.attn = attn
         self.mlp = mlp
+        self.inside = inside
 
 
 class DualStreamEncoder(nn.Module):
@@ -81,7 +118,8 @@ class DualStreamEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.positions: Literal["grid", "sequence"] = positions
-        self.beside = block_adapters(adapter, backbone.dim, backbone.depth, backbone.has_cls)
+        self.beside = block_adapters(adapter, backbone)
+        self.tuning = tuning(adapter, backbone)
 
     def train(self, mode: bool = True) -> "DualStreamEncoder":
         """Switch the adapters; the frozen backbone stays in evaluation mode."""
@@ -93,16 +131,32 @@ class DualStreamEncoder(nn.Module):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
         """Normalised pixels of frames and of log-mel images to tokens after the backbone's last norm."""
+        if self.tuning is None:
+            return self._run(frames, sounds)
+        tokens: Streams = lend(self.tuning.by_name(), self.backbone, self._run, frames, sounds)
+        return tokens
+
+    def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
         x = self.embed(frames, sounds)
-        # The same frozen blocks; a backbone with rotary positions binds them to each stream's grid.
-        seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
-        for see, hear, beside in zip(seeing, hearing, self.adapters(), strict=True):
-            x = x.plus(x.each(see.attend, hear.attend)).plus(beside.attn(x))  # Eq. (3), (4)
-            x = x.plus(x.each(see.feed, hear.feed)).plus(beside.mlp(x))  # AV-PEA leaves this one empty
+        for see, hear, beside in zip(*self._blocks(frames, sounds), self.adapters(), strict=True):
+            branch = x.each(see.attend, hear.attend)
+            x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
+            branch = x.each(see.feed, hear.feed)
+            x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
         return x.each(self.backbone.norm, self.backbone.norm)
 
+    def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
+        """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""
+        seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
+        inside = [adapters.inside for adapters in self.adapters()]
+        layers = list(self.backbone.layers)
+        return (
+            [i.enter(block, layer, "visual") for i, block, layer in zip(inside, seeing, layers, strict=True)],
+            [i.enter(block, layer, "audio") for i, block, layer in zip(inside, hearing, layers, strict=True)],
+        )
+
     def adapters(self) -> list[BlockAdapters]:
-        """What stands beside each block, in order."""
+        """What belongs to each block, in order."""
         return cast("list[BlockAdapters]", list(self.beside))
 
     def embed(
@@ -112,24 +166,95 @@ class DualStreamEncoder(nn.Module):
         return Streams(self.backbone.embed(frames), self.backbone.embed(sounds, self.positions))
 
 
-def block_adapters(config: AdapterConfig, dim: int, depth: int, has_cls: bool) -> nn.ModuleList:
-    """New adapters for `depth` blocks of width `dim`, one `BlockAdapters` a block.
+class _Lent(nn.Module):
+    def __init__(self, lent_to: nn.Module) -> None:
+        super().__init__()
+        self.lent_to = lent_to
+
+    def forward(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        return run(*arguments)
+
+
+def lend(weights: Mapping[str, Tensor], module: nn.Module, run: Callable[..., Any], *arguments: Any) -> Any:
+    """`run(*arguments)` while `module` has other weights under some names, in the type of its own."""
+    own = dict(module.named_parameters())
+    lent = {f"lent_to.{name}": weight.to(own[name].dtype) for name, weight in weights.items()}
+    return torch.func.functional_call(_Lent(module), lent, (run, *arguments))
+
+
+def block_adapters(config: AdapterConfig, backbone: Backbone) -> nn.ModuleList:
+    """New adapters for a backbone, one `BlockAdapters` for each of its blocks.
 
     Raises:
-        ExperimentError: No such adapter, or a block index beyond the backbone's depth.
+        ExperimentError: No such adapter; an option that it does not take or cannot serve; or a block index
+            beyond the backbone's depth.
     """
-    kind: type[Adapter] = registry.load("adapter", config.name)
-    beyond = [index for index in config.blocks if index >= depth]
+    kind: type[Trained] = registry.load("adapter", config.name)
+    beyond = [index for index in config.blocks if index >= backbone.depth]
     if beyond:
-        raise ExperimentError(f"adapter.blocks names {beyond}, but the backbone has blocks 0 to {depth - 1}.")
+        raise ExperimentError(f"adapter.blocks names {beyond}, but the backbone has blocks 0 to {backbone.depth - 1}.")
+    options = adapter_options(kind, config, has_cls=backbone.has_cls)
 
-    def adapter(index: int, branch: str, stream: str) -> Adapter | None:
-        wanted = not config.blocks or index in config.blocks
-        if not wanted or branch not in kind.beside or config.streams not in ("both", stream):
-            return None
-        return kind(dim, reduction=config.reduction, scaled_attention=config.scaled_attention, has_cls=has_cls)
+    def wanted(index: int, stream: Stream) -> bool:
+        return (not config.blocks or index in config.blocks) and config.streams in ("both", stream)
 
     def beside(index: int, branch: str) -> Beside:
-        return Beside(adapter(index, branch, "visual"), adapter(index, branch, "audio"))
+        def adapter(stream: Stream) -> Adapter | None:
+            if not issubclass(kind, Adapter) or branch not in kind.beside or not wanted(index, stream):
+                return None
+            return kind(backbone.dim, **options)
 
-    return nn.ModuleList(BlockAdapters(beside(i, "attn"), beside(i, "mlp")) for i in range(depth))
+        return Beside(adapter("visual"), adapter("audio"))
+
+    def inside(index: int) -> Inside:
+        def adapters(stream: Stream) -> dict[str, LinearAdapter]:
+            if not issubclass(kind, LinearAdapter) or not wanted(index, stream):
+                return {}
+            linears = attention_linears(backbone.layers[index])
+            if not linears:
+                raise ExperimentError(
+                    f"adapter.name '{config.name}' works inside the attention's linear layers, and '{backbone.name}' "
+                    "does not call them as layers; choose an adapter that stands beside, for example 'av_pea'."
+                )
+            return {n: kind(linears[n].in_features, linears[n].out_features, **options) for n in kind.inside}
+
+        return Inside(adapters("visual"), adapters("audio"))
+
+    return nn.ModuleList(BlockAdapters(beside(i, "attn"), beside(i, "mlp"), inside(i)) for i in range(backbone.depth))
+
+
+def tuning(config: AdapterConfig, backbone: Backbone) -> Tuning | None:
+    """The trained copies of the backbone's weights, for adapters of that kind.
+
+    Raises:
+        ExperimentError: One stream alone was asked for; the weights belong to both.
+    """
+    kind: type[Trained] = registry.load("adapter", config.name)
+    if not issubclass(kind, Tuning) or config.streams == "none":
+        return None
+    if config.streams != "both":
+        raise ExperimentError(
+            f"adapter.streams is '{config.streams}', but '{config.name}' trains weights that both streams share; "
+            "expected 'both' or 'none'."
+        )
+    chosen = tuple(f"layers.{index}." for index in config.blocks)
+    frozen = {name: weight for name, weight in backbone.named_parameters() if name.startswith(chosen or "")}
+    return kind(frozen)
+
+
+def adapter_options(kind: type[Trained], config: AdapterConfig, *, has_cls: bool) -> dict[str, Any]:
+    """The options of a recipe that an adapter's constructor names.
+
+    Raises:
+        ExperimentError: An option was changed that the adapter does not know.
+    """
+    known = inspect.signature(kind.__init__).parameters
+    given = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
+    for name, (value, default) in given.items():
+        if name not in {"name", "streams", "blocks", *known} and value != default:
+            takes = ", ".join(sorted(known.keys() & given.keys())) or "no options of its own"
+            raise ExperimentError(
+                f"adapter.{name} is {value}, but the adapter '{config.name}' does not have it (it takes {takes})."
+            )
+    options = {name: value for name, (value, _) in given.items() if name in known}
+    return options | ({"has_cls": has_cls} if "has_cls" in known else {})

@@ -134,19 +134,36 @@ class AdapterConfig:
     Attributes:
         name: Adapter: a file name in `avpea/adapters/`.
         streams: The paper's ablation (Table 4): `both`, `audio`, `visual` or `none`.
-        reduction: D / d of the bottleneck (8 in the paper).
         blocks: Indices of the blocks that get adapters; empty means all. Beyond the paper.
-        scaled_attention: Divide the attention logits by sqrt(D). Beyond the paper.
+        reduction: D / d of the bottleneck (8 in the papers of AV-PEA and LAVISH).
+        cross_modal: With it off, AV-PEA and LAVISH go without what comes from the other stream.
+        scaled_attention: Divide AV-PEA's attention logits by sqrt(D). Beyond the paper.
+        latents: LAVISH's latent tokens (2 for AVE, 16 for AVQA).
+        groups: LAVISH's groups of the bottleneck's linear maps.
+        latent_init: How LAVISH's latents start: `uniform` (AVE) or `zeros` (AVQA).
+        rank: LoRA's r.
+        alpha: LoRA's alpha; 0 means r.
+
+    An adapter takes the options that its constructor names; another one that is changed here is refused.
     """
 
     name: str = "av_pea"
     streams: Literal["both", "audio", "visual", "none"] = "both"
-    reduction: int = 8
     blocks: tuple[int, ...] = ()
+    reduction: int = 8
+    cross_modal: bool = True
     scaled_attention: bool = False
+    latents: int = 2
+    groups: int = 2
+    latent_init: Literal["uniform", "zeros"] = "uniform"
+    rank: int = 8
+    alpha: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.reduction >= 1, f"adapter.reduction is {self.reduction}; expected 1 or more.")
+        for name in ("reduction", "latents", "groups", "rank"):
+            value = getattr(self, name)
+            _require(value >= 1, f"adapter.{name} is {value}; expected 1 or more.")
+        _require(self.alpha >= 0 and math.isfinite(self.alpha), f"adapter.alpha is {self.alpha}; expected 0 or more.")
         _require(all(b >= 0 for b in self.blocks), f"adapter.blocks is {self.blocks}; indices start at 0.")
 
 

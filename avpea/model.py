@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
-from avpea.adapters._base import Adapter
+from avpea.adapters._base import Trained
 from avpea.backbones import Backbone
 from avpea.encoder import DualStreamEncoder, Streams
 from avpea.experiment import AudioConfig, Experiment
@@ -75,7 +75,7 @@ class AVModel(nn.Module):
     def trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Adapters (found by their type) and the task's head, with stable names: what a checkpoint holds."""
         for name, module in self.encoder.named_modules():
-            if isinstance(module, Adapter):
+            if isinstance(module, Trained):
                 yield f"adapters.{name.removeprefix('beside.')}", module
         yield "head", self.task
 
@@ -93,6 +93,16 @@ class AVModel(nn.Module):
         for name, module in self.trained_modules():
             groups[name.partition(".")[0]].extend(module.parameters())
         return groups
+
+    def gates(self) -> dict[str, list[float]]:
+        """The adapters' gates, by branch, stream and name (`attn.audio.output_gate`), one value for each block."""
+        found: dict[str, list[float]] = {}
+        for path, module in self.trained_modules():
+            if isinstance(module, Trained):
+                _, _, place = path.removeprefix("adapters.").partition(".")
+                for name, value in module.gates().items():
+                    found.setdefault(f"{place}.{name}", []).append(value)
+        return found
 
     def half_precision(self) -> "AVModel":
         """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' type."""

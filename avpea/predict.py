@@ -206,7 +206,7 @@ class Predictor:
             (index, stream, adapter)
             for index, block in enumerate(encoder.adapters())
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
-            if isinstance(adapter, AVPEA)
+            if isinstance(adapter, AVPEA) and adapter.cross_modal
         ]
         hooks = [adapter.register_forward_hook(keep(stream)) for _, stream, adapter in adapters]
         try:

@@ -114,7 +114,7 @@ class _Training:
                     }
                     self.save_model(position.best)
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
-                self.folder.log({**record, f"{chosen}/segment_accuracy": accuracy})
+                self.folder.log({**record, f"{chosen}/segment_accuracy": accuracy, "gates": self.model.gates()})
                 self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
-from avpea.encoder import DualStreamEncoder, block_adapters
+from avpea.encoder import DualStreamEncoder, block_adapters, tuning
 from avpea.errors import ExperimentError
 from avpea.experiment import AdapterConfig
 from tests.adapters.test_av_pea import plain_adapter, randomised
@@ -129,7 +129,53 @@ def test_each_stream_hears_the_other_only_through_its_adapter() -> None:
 
 
 def test_adapters_only_in_the_named_blocks() -> None:
-    beside = block_adapters(AdapterConfig(blocks=(0, 2), reduction=4), dim=16, depth=3, has_cls=True)
+    beside = block_adapters(AdapterConfig(blocks=(0, 2), reduction=4), small_backbone())
     assert [sum(isinstance(m, Adapter) for m in block.modules()) for block in beside] == [2, 0, 2]
     with pytest.raises(ExperimentError, match=r"names \[3\].*blocks 0 to 2"):
-        block_adapters(AdapterConfig(blocks=(1, 3), reduction=4), dim=16, depth=3, has_cls=True)
+        block_adapters(AdapterConfig(blocks=(1, 3), reduction=4), small_backbone())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"latents": 4},
+            r"adapter.latents is 4, but the adapter 'av_pea' does not have it \(it takes cross_modal, red",
+        ),
+        ({"name": "full", "reduction": 4}, r"adapter.reduction is 4.*'full'.*takes no options of its own"),
+        (
+            {"name": "full", "streams": "audio"},
+            r"streams is 'audio', but 'full' trains weights that both streams share",
+        ),
+        ({"name": "lavish", "reduction": 4, "groups": 3}, r"groups is 3, which does not divide.* width 4"),
+        ({"name": "bottleneck", "reduction": 5}, r"reduction is 5, which does not divide the backbone's width 16"),
+        ({"name": "botleneck"}, r"No adapter is called 'botleneck'. Did you mean 'bottleneck'"),
+    ],
+)
+def test_what_an_adapter_cannot_serve_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        DualStreamEncoder(small_backbone(), AdapterConfig(**options))
+
+
+def test_lora_is_refused_where_attention_does_not_call_its_layers() -> None:
+    eva = timm.create_model("eva02_tiny_patch14_224", pretrained=False, num_classes=0, depth=1, dynamic_img_size=True)
+    eva.blocks[0].attn = timm.models.eva.EvaAttention(192, num_heads=3, qkv_bias=True, qkv_fused=True, scale_norm=False)
+    with pytest.raises(ExperimentError, match=r"'lora' works inside the attention's linear layers"):
+        block_adapters(AdapterConfig(name="lora"), Backbone(eva, "eva"))
+
+
+def test_one_position_table_for_each_lent_set_of_weights() -> None:
+    """Positions that train are resampled anew in each step, never kept."""
+    model = DualStreamEncoder(small_backbone(), AdapterConfig(name="full"))
+    frames, sounds = images(), images(4, 48, 32)
+    before = model(frames, sounds).audio
+    assert model.tuning is not None
+    with torch.no_grad():
+        model.tuning.weights["pos_embed"].add_(1.0)
+    assert not torch.equal(model(frames, sounds).audio, before)
+
+
+def test_only_the_named_blocks_are_tuned() -> None:
+    made = tuning(AdapterConfig(name="full", blocks=(2,)), small_backbone())
+    assert made is not None
+    assert {name.partition(".norm")[0][:8] for name in made.by_name()} == {"layers.2"}

@@ -5,13 +5,13 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from avpea import registry
-from avpea.adapters._base import Adapter
+from avpea.adapters._base import Trained
 from avpea.errors import ExperimentError
 from avpea.heads._base import Head
 from avpea.tasks._base import Task
 
 
-@pytest.mark.parametrize(("kind", "base"), [("adapter", Adapter), ("head", Head), ("task", Task)])
+@pytest.mark.parametrize(("kind", "base"), [("adapter", Trained), ("head", Head), ("task", Task)])
 def test_every_file_is_an_extension_of_its_kind(kind: str, base: type) -> None:
     names = registry.names(kind)
     assert names

@@ -150,8 +150,11 @@ def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert json.loads((tiny_run / "skipped.json").read_text()) == {}
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    keys = {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy"}
+    keys = {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy", "gates"}
     assert all(line.keys() == keys for line in lines)
+    places = {f"attn.{stream}.{gate}" for stream in ("visual", "audio") for gate in ("cross_gate", "output_gate")}
+    assert all(line["gates"].keys() == places for line in lines)
+    assert all(len(blocks) == 2 and all(blocks) for blocks in lines[-1]["gates"].values())
     assert lines[-1]["train/loss"] < lines[0]["train/loss"]
     best = read_info(tiny_run).results
     assert best["selected_on"] == "val"

@@ -1,1 +1,1 @@
-"""Adapters: small trained modules beside frozen branches. A file here is an adapter's name."""
+"""Adapters: what trains of an otherwise frozen transformer. A file here is an adapter's name."""

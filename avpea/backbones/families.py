@@ -1,6 +1,8 @@
 """What differs between timm's ViT families: which blocks open into two branches, and how."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from avpea.errors import ExperimentError
 
-__all__ = ["FrozenBlock", "check_family", "open_blocks"]
+__all__ = ["FrozenBlock", "attention_linears", "check_family", "open_blocks"]
 
 
 @runtime_checkable
@@ -24,6 +26,10 @@ class FrozenBlock(Protocol):
 
     def feed(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
         """The feed-forward branch, MLP(LN(x)) with its LayerScale."""
+        ...
+
+    def with_attention(self, linears: Mapping[str, nn.Module]) -> "FrozenBlock":
+        """The same block with other modules in the place of its attention's `qkv` or `proj`."""
         ...
 
 
@@ -44,6 +50,10 @@ class PlainBranches:
         out: Tensor = self.block.ls2(self.block.mlp(self.block.norm2(x)))
         return out
 
+    def with_attention(self, linears: Mapping[str, nn.Module]) -> "PlainBranches":
+        """The same block with other modules in its attention."""
+        return replace(self, block=_with_attention(self.block, linears))
+
 
 @dataclass(frozen=True, eq=False)
 class EvaBranches:
@@ -62,6 +72,10 @@ class EvaBranches:
         out: Tensor = self.block.mlp(self.block.norm2(x))
         return out if self.block.gamma_2 is None else self.block.gamma_2 * out
 
+    def with_attention(self, linears: Mapping[str, nn.Module]) -> "EvaBranches":
+        """The same block with other modules in its attention."""
+        return replace(self, block=_with_attention(self.block, linears))
+
 
 def open_blocks(blocks: nn.ModuleList, rope: Tensor | None) -> tuple[FrozenBlock, ...]:
     """Open timm's blocks into their branches.
@@ -75,6 +89,29 @@ def open_blocks(blocks: nn.ModuleList, rope: Tensor | None) -> tuple[FrozenBlock
         return tuple(PlainBranches(block) for block in blocks)
     tables = rope[: len(blocks)] if rope is not None and rope.ndim == 4 else [rope] * len(blocks)
     return tuple(EvaBranches(block, table) for block, table in zip(blocks, tables, strict=True))
+
+
+def attention_linears(block: Any) -> dict[str, nn.Linear]:
+    """The linear layers `qkv` and `proj` of a timm block's attention; empty where it does not call them as such."""
+    attn = block.attn
+    # `EvaAttention` may keep the biases of q, k and v apart, and then reads the weight of `qkv` past its layer.
+    apart = getattr(attn, "q_bias", None) is not None and not getattr(attn, "qkv_bias_separate", False)
+    found = {name: getattr(attn, name, None) for name in ("qkv", "proj")}
+    if apart or not all(isinstance(layer, nn.Linear) for layer in found.values()):
+        return {}
+    return {name: layer for name, layer in found.items() if layer is not None}
+
+
+def _with_attention(block: Any, linears: Mapping[str, nn.Module]) -> Any:
+    # Shallow copies: the frozen layers themselves, and what may lend them other weights, stay the same objects.
+    attn = _shallow(block.attn, linears)
+    return _shallow(block, {"attn": attn})
+
+
+def _shallow(module: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
+    made = copy.copy(module)
+    made._modules = {**module._modules, **parts}
+    return made
 
 
 def check_family(model: Any, name: str) -> None:

@@ -197,6 +197,8 @@ class Backbone(nn.Module):
         if table is None or grid == self.native_grid:
             return table
         resample = self._resample_sequence if positions == "sequence" else self._resample_grid
+        if table.requires_grad or not isinstance(table, nn.Parameter):
+            return resample(table, grid)  # lent by what trains it: another one in each step
         resampled: Tensor = self._keep((positions, grid, *self._placement()), lambda: resample(table, grid))
         return resampled
 

@@ -1,0 +1,126 @@
+"""The bottleneck that AV-PEA and LAVISH share: LayerNorm, down, BatchNorm, ReLU, up, BatchNorm, LayerNorm, gate."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.adapters._base import Adapter
+from avpea.errors import ExperimentError
+
+__all__ = ["GatedBottleneck", "narrow_width"]
+
+
+def narrow_width(dim: int, reduction: int) -> int:
+    """D / reduction.
+
+    Raises:
+        ExperimentError: `reduction` does not divide `dim`.
+    """
+    if dim % reduction:
+        raise ExperimentError(
+            f"adapter.reduction is {reduction}, which does not divide the backbone's width {dim}; "
+            f"choose a divisor, for example {math.gcd(dim, 8)}."
+        )
+    return dim // reduction
+
+
+class GatedBottleneck(Adapter):
+    """The layers, and the two halves of their forward pass; a subclass says what enters them.
+
+    The linear maps have no bias (the papers: 1x1 convolutions) and may be split into groups. The gates start at
+    zero, so that a new adapter leaves the backbone as it is.
+
+    Args:
+        dim: D, the width of the tokens.
+        reduction: D / d.
+        groups: Of both linear maps.
+        cross_modal: Whether there is a gate g of what comes from the other stream.
+
+    Raises:
+        ExperimentError: `reduction` does not divide `dim`, or `groups` one of the widths.
+    """
+
+    def __init__(self, dim: int, *, reduction: int, groups: int = 1, cross_modal: bool = True) -> None:
+        super().__init__(dim)
+        self.cross_modal = cross_modal
+        narrow = narrow_width(dim, reduction)
+        if narrow % groups:
+            raise ExperimentError(f"adapter.groups is {groups}, which does not divide the bottleneck's width {narrow}.")
+        self.groups = groups
+        self.cross_gate = nn.Parameter(torch.zeros(())) if cross_modal else None  # g
+        self.output_gate = nn.Parameter(torch.zeros(()))  # h
+        self.norm_before = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim // groups, narrow, bias=False)
+        self.batch_norm_down = nn.BatchNorm1d(narrow)
+        self.up = nn.Linear(narrow // groups, dim, bias=False)
+        self.batch_norm_up = nn.BatchNorm1d(dim)
+        self.norm_after = nn.LayerNorm(dim)
+
+    def project(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens narrow"]:
+        """LayerNorm and the map down; each token by itself."""
+        norm = self.norm_before
+        x = F.layer_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+        return F.linear(x, dense(self.down.weight, self.groups).to(x.dtype))
+
+    def finish(self, z: Float[Tensor, "batch tokens narrow"]) -> Float[Tensor, "batch tokens dim"]:
+        """From BatchNorm in the narrow space to the gated residual."""
+        z = batch_norm(z, self.batch_norm_down).relu()
+        y = batch_norm_of_linear(z, dense(self.up.weight, self.groups), self.batch_norm_up)
+        # The gate times the last LayerNorm, as one affine map.
+        h = self.output_gate
+        weight, bias = h * self.norm_after.weight, h * self.norm_after.bias
+        return F.layer_norm(y, y.shape[-1:], weight.to(y.dtype), bias.to(y.dtype), self.norm_after.eps)
+
+
+def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor, "out in"]:
+    """A grouped map as one matrix with zeros: at these widths one product costs less than a few small ones."""
+    if groups == 1:
+        return weight
+    matrix: Tensor = torch.block_diag(*weight.chunk(groups))  # type: ignore[no-untyped-call]
+    return matrix
+
+
+def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
+    """BatchNorm over all tokens of the batch, in float32 at least; answers in the type of `x`."""
+    wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
+    normed: Tensor = norm(wide)
+    return normed.to(x.dtype).view_as(x)
+
+
+def batch_norm_of_linear(
+    z: Float[Tensor, "batch tokens narrow"], u: Float[Tensor, "dim narrow"], norm: nn.BatchNorm1d
+) -> Float[Tensor, "batch tokens dim"]:
+    """`norm(z @ u.T)` with the batch statistics taken in the narrow space.
+
+    For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor is written
+    once instead of being read three times; the running statistics are those of BatchNorm.
+    """
+    rows = z.flatten(0, 1)
+    wide = torch.promote_types(z.dtype, torch.float32)
+    if norm.training:
+        centre = rows.to(wide).mean(dim=0)
+        centred = rows.to(wide) - centre
+        count = centred.shape[0]
+        covariance = centred.T @ centred / count
+        mean = u @ centre
+        variance = ((u @ covariance) * u).sum(dim=1)
+        _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+    else:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, variance = norm.running_mean, norm.running_var
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return F.linear(z, (u * scale[:, None]).to(z.dtype), (norm.bias - mean * scale).to(z.dtype))
+
+
+def _track(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked += 1
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_(variance.to(norm.running_var.dtype), norm.momentum)

@@ -1,0 +1,45 @@
+"""The plain bottleneck adapter (Houlsby et al., ICML 2019), each stream by itself."""
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.adapters._base import Adapter
+from avpea.adapters._bottleneck import narrow_width
+
+__all__ = ["Bottleneck"]
+
+
+class Bottleneck(Adapter):
+    r"""$B = U \, \mathrm{GELU}(W S + b) + c$ for what the frozen branch answers, $S$; nothing from the other stream.
+
+    It follows the attention and the feed-forward layer, before the skip connection is added, four in a block
+    with both streams: $2Dd + d + D$ parameters each. Where Houlsby draws the map up from a narrow normal, it is
+    zero here, so that a new adapter changes nothing at all; LayerNorms stay frozen.
+
+    Args:
+        dim: D, the width of the tokens.
+        reduction: D / d.
+
+    Raises:
+        ExperimentError: `reduction` does not divide `dim`.
+    """
+
+    beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
+    reads: ClassVar[Literal["input", "output"]] = "output"
+
+    def __init__(self, dim: int, *, reduction: int = 8) -> None:
+        super().__init__(dim)
+        self.down = nn.Linear(dim, narrow_width(dim, reduction))
+        self.up = nn.Linear(dim // reduction, dim)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """B for the branch's answer `x`; `other` is not read."""
+        hidden = F.gelu(F.linear(x, self.down.weight.to(x.dtype), self.down.bias.to(x.dtype)))
+        return F.linear(hidden, self.up.weight.to(x.dtype), self.up.bias.to(x.dtype))

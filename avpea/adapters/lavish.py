@@ -1,0 +1,66 @@
+"""The LAVISH adapter (Lin et al., CVPR 2023; public code GenjiB/LAVISH, adapters of its AVE and AVQA models)."""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.adapters._bottleneck import GatedBottleneck
+
+__all__ = ["LAVISH"]
+
+
+class LAVISH(GatedBottleneck):
+    r"""Latent tokens gather the other stream, every token of this one asks them, then a grouped bottleneck.
+
+    With $T$ latents $L$, for tokens $X$ and the other stream's tokens $X'$:
+
+    $$L' = L + \mathrm{Softmax}(L X'^T) X', \quad \hat X = X + g \, \mathrm{Softmax}(X L'^T) L'$$
+    $$B = h \, f(\hat X)$$
+
+    $f$ is AV-PEA's bottleneck with linear maps in groups. It stands beside the attention and beside the
+    feed-forward layer, four in a block: $2 + TD + 6D + 2d + 2Dd / \mathrm{groups}$ parameters each. 12 blocks of
+    ViT-B have 3,843,168 (T = 2) or 4,359,264 (T = 16), 24 of ViT-L 13,394,112 or 14,770,368.
+
+    Args:
+        dim: D, the width of the tokens.
+        reduction: D / d.
+        latents: T; LAVISH has 2 for AVE and 16 for AVQA with ViTs.
+        groups: Of the linear maps.
+        latent_init: `uniform` in [0, 1), as for AVE, or `zeros`, as for AVQA.
+        cross_modal: With it off there are no latents and no g: the bottleneck alone. LAVISH's own code then
+            drops the ReLU as well; here only the cross-modal step goes.
+
+    Raises:
+        ExperimentError: `reduction` or `groups` does not divide a width.
+    """
+
+    beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        reduction: int = 8,
+        latents: int = 2,
+        groups: int = 2,
+        latent_init: Literal["uniform", "zeros"] = "uniform",
+        cross_modal: bool = True,
+    ) -> None:
+        super().__init__(dim, reduction=reduction, groups=groups, cross_modal=cross_modal)
+        made = torch.rand(latents, dim) if latent_init == "uniform" else torch.zeros(latents, dim)
+        self.latents = nn.Parameter(made) if cross_modal else None
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """B, the residual for `x`."""
+        if self.latents is None or self.cross_gate is None:
+            return self.finish(self.project(x))
+        # Logits without a scale need float32 at least, as AV-PEA's do.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        latents, theirs, mine = self.latents.to(wide), other.to(wide), x.to(wide)
+        latents = latents + (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs
+        heard = (mine @ latents.transpose(1, 2)).softmax(dim=-1) @ latents
+        return self.finish(self.project(x + (self.cross_gate * heard).to(x.dtype)))
