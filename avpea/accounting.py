@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from avpea import backbones, registry
-from avpea.encoder import block_adapters, tuning
 from avpea.experiment import BackboneConfig, Experiment, load_recipe, recipe_names
 from avpea.heads._base import Head
 
@@ -157,14 +156,13 @@ def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCo
     """
     backbone, classifier = _frozen(experiment.backbone)
     with torch.device("meta"):
-        beside = block_adapters(experiment.adapter, backbone)
-        tuned = tuning(experiment.adapter, backbone)
-        head: Head = registry.load("head", experiment.head.name)(backbone.dim, num_classes)
-    copied = 0 if tuned is None else _size(tuned)
+        encoder = registry.load("encoder", experiment.encoder.name).build(backbone, experiment)
+        head: Head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes)
+    frozen, trained = encoder.parameter_counts()
     return ParameterCount(
-        frozen=_size(backbone) - copied,
+        frozen=frozen,
         frozen_classifier=classifier,
-        adapters=_size(beside) + copied,
+        adapters=trained,
         head=_size(head),
         head_registered=_size(head) + sum(head.registered_but_unused().values()),
         num_classes=num_classes,

@@ -23,6 +23,7 @@ __all__ = [
     "AudioConfig",
     "BackboneConfig",
     "DataConfig",
+    "EncoderConfig",
     "Experiment",
     "HeadConfig",
     "TrainConfig",
@@ -125,6 +126,17 @@ class BackboneConfig:
         _require(bool(self.name), "backbone.name is empty; expected a timm model name or 'starter'.")
         _require(self.depth >= 0, f"backbone.depth is {self.depth}; expected 0 (all blocks) or more.")
         _require(self.image_size >= 0, f"backbone.image_size is {self.image_size}; expected 0 or more pixels.")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How the two streams become tokens.
+
+    Attributes:
+        name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer).
+    """
+
+    name: str = "dual_stream"
 
 
 @dataclass(frozen=True)
@@ -247,6 +259,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -9,9 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
-from avpea.adapters._base import Trained
 from avpea.backbones import Backbone
-from avpea.encoder import DualStreamEncoder, Streams
+from avpea.encoders._base import Encoder, Streams
 from avpea.experiment import AudioConfig, Experiment
 from avpea.tasks._base import Task
 
@@ -27,7 +26,7 @@ class AVModel(nn.Module):
         audio: How a log-mel becomes an image.
     """
 
-    def __init__(self, encoder: DualStreamEncoder, task: Task, audio: AudioConfig) -> None:
+    def __init__(self, encoder: Encoder, task: Task, audio: AudioConfig) -> None:
         super().__init__()
         self.encoder = encoder
         self.task = task
@@ -74,9 +73,8 @@ class AVModel(nn.Module):
 
     def trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Adapters (found by their type) and the task's head, with stable names: what a checkpoint holds."""
-        for name, module in self.encoder.named_modules():
-            if isinstance(module, Trained):
-                yield f"adapters.{name.removeprefix('beside.')}", module
+        for name, module in self.encoder.trained_parts():
+            yield f"adapters.{name.removeprefix('beside.')}", module
         yield "head", self.task
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -97,11 +95,10 @@ class AVModel(nn.Module):
     def gates(self) -> dict[str, list[float]]:
         """The adapters' gates, by branch, stream and name (`attn.audio.output_gate`), one value for each block."""
         found: dict[str, list[float]] = {}
-        for path, module in self.trained_modules():
-            if isinstance(module, Trained):
-                _, _, place = path.removeprefix("adapters.").partition(".")
-                for name, value in module.gates().items():
-                    found.setdefault(f"{place}.{name}", []).append(value)
+        for path, part in self.encoder.trained_parts():
+            place = path.removeprefix("beside.").partition(".")[2]
+            for name, value in part.gates().items():
+                found.setdefault(f"{place}.{name}", []).append(value)
         return found
 
     def half_precision(self) -> "AVModel":
@@ -139,6 +136,6 @@ def build(experiment: Experiment, num_classes: int, backbone: Backbone | None = 
         ExperimentError, WeightsError: A name is unknown, or the weights cannot be had.
     """
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
-    encoder = DualStreamEncoder(frozen, experiment.adapter, experiment.audio.positions)
-    head = registry.load("head", experiment.head.name)(frozen.dim, num_classes)
+    encoder = registry.load("encoder", experiment.encoder.name).build(frozen, experiment)
+    head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes)
     return AVModel(encoder, registry.load("task", experiment.task)(head), experiment.audio)

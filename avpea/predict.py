@@ -13,6 +13,7 @@ from torch import Tensor
 from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.cache import sample_from_clip
+from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import AvpeaError
 from avpea.media import Clip, read
 from avpea.model import AVModel
@@ -204,7 +205,7 @@ class Predictor:
 
         adapters = [
             (index, stream, adapter)
-            for index, block in enumerate(encoder.adapters())
+            for index, block in enumerate(encoder.adapters() if isinstance(encoder, DualStreamEncoder) else [])
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
             if isinstance(adapter, AVPEA) and adapter.cross_modal
         ]

@@ -16,7 +16,7 @@ from avpea.errors import ExperimentError
 
 __all__ = ["did_you_mean", "load", "names"]
 
-_FOLDERS = {"adapter": "adapters", "head": "heads", "task": "tasks", "data": "data"}
+_FOLDERS = {"adapter": "adapters", "encoder": "encoders", "head": "heads", "task": "tasks", "data": "data"}
 # Files of a room that serve its extensions and are none themselves.
 _NOT_EXTENSIONS = {"cache", "verify", "dataset"}
 
@@ -30,7 +30,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the extensions of a kind: `adapter`, `head`, `task` or `data`."""
+    """Names of the extensions of a kind: `adapter`, `encoder`, `head`, `task` or `data`."""
     return sorted({*_files(kind), *_entry_points(kind)})
 
 

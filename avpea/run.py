@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from avpea.checkpoint import MODEL_FILE, STATE_FILE
-from avpea.errors import CheckpointError
+from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
 
 __all__ = ["RunFolder", "StopRequest"]
@@ -92,7 +92,11 @@ class RunFolder:
 
 def _settings(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Options that came after the run was made had, in it, the values that are their defaults.
+        return Experiment.from_dict(values, str(path)).to_dict() if isinstance(values, dict) else values
+    except ExperimentError:
+        return values
     except (yaml.YAMLError, UnicodeDecodeError):
         raise CheckpointError(f"{path} cannot be read as YAML; remove it, or choose another folder.") from None
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from avpea import backbones
-from avpea.encoder import DualStreamEncoder
+from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.experiment import AdapterConfig, BackboneConfig
 from bench import _measure
 

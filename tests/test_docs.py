@@ -50,7 +50,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_readme_shows_the_loop_as_it_is() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    loop = (ROOT / "avpea" / "encoder.py").read_text(encoding="utf-8")
+    loop = (ROOT / "avpea" / "encoders" / "dual_stream.py").read_text(encoding="utf-8")
     shown = re.search(r"```python\n(for see.*?)```", readme, re.DOTALL)
     assert shown
     assert all(line.strip() in loop for line in shown[1].splitlines())

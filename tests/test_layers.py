@@ -15,7 +15,7 @@ LAYERS = [
     ("experiment",),
     ("media", "device", "metrics", "adapters", "backbones"),
     ("heads", "data"),
-    ("tasks", "encoder"),
+    ("tasks", "encoders"),
     ("accounting", "model", "plot"),
     ("checkpoint",),
     ("sharing",),
@@ -30,7 +30,7 @@ FORBIDDEN = {
     "heads": {"media", "backbones", "adapters", "device"},
     "tasks": {"media", "data", "backbones", "adapters", "device"},
     "data": {"backbones", "adapters", "metrics", "device"},
-    "plot": {"data", "encoder", "tasks", "heads", "backbones", "adapters"},
+    "plot": {"data", "encoders", "tasks", "heads", "backbones", "adapters"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

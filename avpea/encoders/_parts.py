@@ -1,48 +1,23 @@
-"""The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
+"""How adapters are put beside and inside the frozen blocks, and how weights are lent to them."""
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import registry
 from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
 from avpea.backbones import Backbone, FrozenBlock, attention_linears
+from avpea.encoders._base import Streams
 from avpea.errors import ExperimentError
 from avpea.experiment import AdapterConfig
 
-__all__ = ["BlockAdapters", "DualStreamEncoder", "Streams", "block_adapters", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "lend", "tuning"]
 
 Stream = Literal["visual", "audio"]
-
-
-class Streams(NamedTuple):
-    """Tokens of both streams; row i of one belongs to row i of the other."""
-
-    visual: Float[Tensor, "images visual_tokens dim"]
-    audio: Float[Tensor, "images audio_tokens dim"]
-
-    def each(self, see: Callable[[Tensor], Tensor], hear: Callable[[Tensor], Tensor]) -> "Streams":
-        """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
-        # On a CPU two calls cost the same and spare the copies (docs/log.md), and a stream that no adapter
-        # has touched then needs no backward pass.
-        alike = self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
-        if see == hear and alike and self.visual.device.type != "cpu":
-            visual, audio = see(torch.cat(self)).chunk(2)
-            return Streams(visual, audio)
-        return Streams(see(self.visual), hear(self.audio))
-
-    def plus(self, residuals: tuple[Tensor | None, Tensor | None]) -> "Streams":
-        """The sum, stream by stream; None adds nothing."""
-        visual, audio = residuals
-        return Streams(
-            self.visual if visual is None else self.visual + visual,
-            self.audio if audio is None else self.audio + audio,
-        )
 
 
 class Beside(nn.Module):
@@ -101,69 +76,6 @@ class BlockAdapters(nn.Module):
         self.attn = attn
         self.mlp = mlp
         self.inside = inside
-
-
-class DualStreamEncoder(nn.Module):
-    """Frames and log-mel images through the same frozen blocks, with adapters beside them.
-
-    Args:
-        backbone: The frozen transformer; it stays in `eval()` and gets no gradient.
-        adapter: Which adapters, in which streams and blocks.
-        positions: How position embeddings are resampled for audio images of another grid.
-    """
-
-    def __init__(
-        self, backbone: Backbone, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.positions: Literal["grid", "sequence"] = positions
-        self.beside = block_adapters(adapter, backbone)
-        self.tuning = tuning(adapter, backbone)
-
-    def train(self, mode: bool = True) -> "DualStreamEncoder":
-        """Switch the adapters; the frozen backbone stays in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def forward(
-        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
-    ) -> Streams:
-        """Normalised pixels of frames and of log-mel images to tokens after the backbone's last norm."""
-        if self.tuning is None:
-            return self._run(frames, sounds)
-        tokens: Streams = lend(self.tuning.by_name(), self.backbone, self._run, frames, sounds)
-        return tokens
-
-    def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
-        x = self.embed(frames, sounds)
-        for see, hear, beside in zip(*self._blocks(frames, sounds), self.adapters(), strict=True):
-            branch = x.each(see.attend, hear.attend)
-            x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
-            branch = x.each(see.feed, hear.feed)
-            x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
-        return x.each(self.backbone.norm, self.backbone.norm)
-
-    def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
-        """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""
-        seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
-        inside = [adapters.inside for adapters in self.adapters()]
-        layers = list(self.backbone.layers)
-        return (
-            [i.enter(block, layer, "visual") for i, block, layer in zip(inside, seeing, layers, strict=True)],
-            [i.enter(block, layer, "audio") for i, block, layer in zip(inside, hearing, layers, strict=True)],
-        )
-
-    def adapters(self) -> list[BlockAdapters]:
-        """What belongs to each block, in order."""
-        return cast("list[BlockAdapters]", list(self.beside))
-
-    def embed(
-        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
-    ) -> Streams:
-        """Pixels to the tokens that enter block 0."""
-        return Streams(self.backbone.embed(frames), self.backbone.embed(sounds, self.positions))
 
 
 class _Lent(nn.Module):

@@ -1,0 +1,82 @@
+"""The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
+
+from typing import Literal, cast
+
+from jaxtyping import Float
+from torch import Tensor
+
+from avpea.backbones import Backbone, FrozenBlock
+from avpea.encoders._base import Encoder, Streams
+from avpea.encoders._parts import BlockAdapters, block_adapters, lend, tuning
+from avpea.experiment import AdapterConfig, Experiment
+
+__all__ = ["DualStreamEncoder"]
+
+
+class DualStreamEncoder(Encoder):
+    """Frames and log-mel images through the same frozen blocks, with adapters beside them.
+
+    Args:
+        backbone: The frozen transformer; it stays in `eval()` and gets no gradient.
+        adapter: Which adapters, in which streams and blocks.
+        positions: How position embeddings are resampled for audio images of another grid.
+    """
+
+    def __init__(
+        self, backbone: Backbone, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.visual_dim = self.audio_dim = backbone.dim
+        self.positions: Literal["grid", "sequence"] = positions
+        self.beside = block_adapters(adapter, backbone)
+        self.tuning = tuning(adapter, backbone)
+
+    @classmethod
+    def build(cls, backbone: Backbone, experiment: Experiment) -> "DualStreamEncoder":
+        """The encoder of an experiment, with new adapters."""
+        return cls(backbone, experiment.adapter, experiment.audio.positions)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Parameters that stay frozen, and that train; of weights with a trained copy, the copy counts."""
+        frozen, trained = super().parameter_counts()
+        copied = 0 if self.tuning is None else sum(p.numel() for p in self.tuning.parameters())
+        return frozen - copied, trained
+
+    def forward(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> Streams:
+        """Normalised pixels of frames and of log-mel images to tokens after the backbone's last norm."""
+        if self.tuning is None:
+            return self._run(frames, sounds)
+        tokens: Streams = lend(self.tuning.by_name(), self.backbone, self._run, frames, sounds)
+        return tokens
+
+    def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
+        x = self.embed(frames, sounds)
+        for see, hear, beside in zip(*self._blocks(frames, sounds), self.adapters(), strict=True):
+            branch = x.each(see.attend, hear.attend)
+            x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
+            branch = x.each(see.feed, hear.feed)
+            x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
+        return x.each(self.backbone.norm, self.backbone.norm)
+
+    def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
+        """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""
+        seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
+        inside = [adapters.inside for adapters in self.adapters()]
+        layers = list(self.backbone.layers)
+        return (
+            [i.enter(block, layer, "visual") for i, block, layer in zip(inside, seeing, layers, strict=True)],
+            [i.enter(block, layer, "audio") for i, block, layer in zip(inside, hearing, layers, strict=True)],
+        )
+
+    def adapters(self) -> list[BlockAdapters]:
+        """What belongs to each block, in order."""
+        return cast("list[BlockAdapters]", list(self.beside))
+
+    def embed(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> Streams:
+        """Pixels to the tokens that enter block 0."""
+        return Streams(self.backbone.embed(frames), self.backbone.embed(sounds, self.positions))
