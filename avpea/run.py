@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import yaml
 from avpea.checkpoint import MODEL_FILE, STATE_FILE
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
+from avpea.measure import environment
 
-__all__ = ["RunFolder", "StopRequest"]
+__all__ = ["FREE", "RunFolder", "StopRequest", "differences"]
 
 # Options that may change between the two halves of an interrupted run without changing its result.
-_FREE = {"data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights"}
+FREE = {"data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "title", "published"}
 
 
 class RunFolder:
@@ -25,6 +26,7 @@ class RunFolder:
         experiment.yaml     the whole configuration
         metrics.jsonl       one line for each epoch
         skipped.json        videos that were left out, with the reason
+        environment.json    versions, commit and machine, once for each that took part
         tensorboard/        the same figures for TensorBoard
         model.safetensors   adapters and head of the best epoch
         state.safetensors   what an interrupted training needs to go on
@@ -44,7 +46,7 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
         known = path / "experiment.yaml"
         if known.is_file():
-            changed = _differences(_settings(known), experiment.to_dict())
+            changed = differences(_settings(known), experiment.to_dict())
             if changed:
                 raise CheckpointError(
                     f"{path} holds a run with other settings ({'; '.join(changed[:4])}); choose another folder with "
@@ -59,6 +61,18 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         _write_whole(self.path / "experiment.yaml", self._experiment.to_yaml())
         _write_whole(self.path / "skipped.json", json.dumps(dict(broken), indent=2))
+
+    def add_environment(self) -> None:
+        """Note what the training that begins now runs on."""
+        here, before = environment(), self.environments()
+        if here not in before:
+            _write_whole(self.path / "environment.json", json.dumps([*before, here], indent=2))
+
+    def environments(self) -> list[dict[str, Any]]:
+        """Where the run was trained, in order: one entry, or several where it went on somewhere else."""
+        path = self.path / "environment.json"
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines written so far, one for each finished epoch."""
@@ -108,15 +122,18 @@ def _write_whole(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(key), new.get(key), f"{prefix}{key}.")
-        ]
+def differences(old: Any, new: Any, free: Collection[str] = FREE) -> list[str]:
+    """What differs between two experiments' plain values, but for what may differ; one phrase for each option."""
+    return [phrase for name, phrase in _differences(old, new) if name not in free]
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     name = prefix.removesuffix(".")
-    return [] if old == new or name in _FREE else [f"{name} is {old}, not {new}"]
+    if isinstance(old, dict) and isinstance(new, dict) and name != "published":
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{prefix}{key}.")
+    elif old != new:
+        yield name, f"{name} is {old}, not {new}"
 
 
 class StopRequest:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["comparison", "evaluation", "paper", "parameters", "prediction"]
+__all__ = ["comparison", "evaluation", "paper", "parameters", "prediction", "sweep"]
 
 
 def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
@@ -72,6 +72,25 @@ def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     _show(table)
+
+
+def sweep(summary: Any) -> None:
+    """A comparison: accuracy with its deviation, difference with its interval, parameters, time of a step."""
+    columns = ["", "test %", f"less {summary.reference} [95 %]", "adapters, M", "step s", "published %"]
+    rows = []
+    for row in summary.rows:
+        deviation = "" if row.test_std is None else f" ± {100 * row.test_std:.2f}"
+        low, high = row.interval or (0.0, 0.0)
+        difference = f"{100 * row.difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]" if row.interval else ""
+        step = "" if row.step is None else f"{row.step['step_seconds']:.2f}"
+        published = f"{row.published['accuracy']:.2f}" if "accuracy" in row.published else ""
+        cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step, published)
+        rows.append([row.label, *cells])
+    comparison(summary.title, columns, rows)
+    for remark in summary.remarks:
+        print(remark)
+    if summary.published_where and any("accuracy" in row.published for row in summary.rows):
+        print(f"Published: {summary.published_where}; other data or weights than here, unless you ran those.")
 
 
 def parameters(name: str, counts: Any) -> None:

@@ -88,6 +88,8 @@ class _Training:
         if folder.state.is_file():
             self.position = Position(**checkpoint.load_state(folder.state, self.model, self.optimizer))
         folder.forget_after(self.position.epoch)
+        if self.position.epoch < config.epochs:
+            folder.add_environment()
 
     def run(self) -> TrainResult:
         """Train to the last epoch; after each one evaluate, keep the best and save the state."""

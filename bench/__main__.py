@@ -4,7 +4,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from bench import _measure
+from avpea import measure
 
 NAMES = ("cache", "adapters")
 
@@ -20,5 +20,5 @@ if __name__ == "__main__":
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
     for name in options.names or NAMES:
         result = importlib.import_module(f"bench.{name}").run(options.quick)
-        _measure.write(options.out / f"{name}.json", result)
+        measure.write_json(options.out / f"{name}.json", result)
         print(options.out / f"{name}.json")

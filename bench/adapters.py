@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from avpea import backbones
+from avpea import backbones, measure
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.experiment import AdapterConfig, BackboneConfig
-from bench import _measure
 
 MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
 LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}
@@ -69,24 +68,24 @@ def run(quick: bool) -> dict[str, Any]:
             for kind in TYPES:
                 images = 2 if quick else (10 if model == "ViT-S/16" else 5)
                 doing = actions(model, layout, kind, images)
-                times = _measure.interleaved(doing, 1 if quick else 9)
+                times = measure.interleaved(doing, 1 if quick else 9)
                 row: dict[str, Any] = {"model": model, "layout": layout, "type": kind, "images_per_stream": images}
                 for what in ("inference", "step"):
-                    row[what] = _measure.ratio(times[f"adapted {what}"], times[f"frozen {what}"])
+                    row[what] = measure.ratio(times[f"adapted {what}"], times[f"frozen {what}"])
                     row[f"frozen_{what}_ms"] = round(1e3 * min(times[f"frozen {what}"]))
                 if not quick:
                     words = (model, layout, kind, str(images))
-                    peaks = {w: _measure.peak_mb("bench.adapters", w, *words) for w in doing}
+                    peaks = {w: measure.peak_mb("bench.adapters", w, *words) for w in doing}
                     row["peak_mb"] = {w: round(mb) for w, mb in peaks.items()}
                 rows.append(row)
                 print(row, file=sys.stderr, flush=True)
-    return {"what": __doc__, "command": "python -m bench adapters", "machine": _measure.machine(), "rows": rows}
+    return {"what": __doc__, "command": "python -m bench adapters", "machine": measure.machine(), "rows": rows}
 
 
 if __name__ == "__main__":
     what, model, layout, kind, images = sys.argv[1:]
     action = actions(model, layout, kind, int(images))[what]
-    _measure.forget_peak()
-    before = _measure.resident_peak_mb()
+    measure.forget_peak()
+    before = measure.resident_peak_mb()
     action()
-    print(_measure.resident_peak_mb() - before)
+    print(measure.resident_peak_mb() - before)

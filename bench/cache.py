@@ -7,11 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from avpea import data
+from avpea import data, measure
 from avpea.data import samples
 from avpea.data.cache import SampleCache
 from avpea.experiment import load_recipe
-from bench import _measure
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -33,13 +32,13 @@ def run(quick: bool) -> dict[str, Any]:
             for sample in some:
                 cache.read(sample)
 
-        times = _measure.interleaved({"decode": decode, "read": read}, 2 if quick else 15)
+        times = measure.interleaved({"decode": decode, "read": read}, 2 if quick else 15)
     return {
         "what": __doc__,
         "command": "python -m bench cache",
-        "machine": _measure.machine(),
+        "machine": measure.machine(),
         "clips": len(some),
         "decode_ms_per_clip": round(1e3 * min(times["decode"]) / len(some), 2),
         "read_ms_per_clip": round(1e3 * min(times["read"]) / len(some), 2),
-        "decode_over_read": _measure.ratio(times["decode"], times["read"]),
+        "decode_over_read": measure.ratio(times["decode"], times["read"]),
     }

@@ -144,10 +144,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
 
 def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert {path.name for path in tiny_run.iterdir()} == {
-        *("experiment.yaml", "metrics.jsonl", "skipped.json", "tensorboard"),
+        *("experiment.yaml", "metrics.jsonl", "skipped.json", "environment.json", "tensorboard"),
         *("model.safetensors", "state.safetensors"),
     }
     assert json.loads((tiny_run / "skipped.json").read_text()) == {}
+    (environment,) = json.loads((tiny_run / "environment.json").read_text())
+    assert environment.keys() == {"avpea", "commit", "torch", "python", "processor", "cores"}
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     keys = {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/segment_accuracy", "gates"}

@@ -1,0 +1,216 @@
+"""What each command of the command line does. Nothing heavy is imported before a command needs it."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from avpea.errors import AvpeaError, ExperimentError
+from avpea.experiment import Experiment, load_recipe, recipe_names
+
+__all__ = [
+    "as_options",
+    "compare",
+    "data_make",
+    "data_stats",
+    "data_verify",
+    "evaluate",
+    "params",
+    "predict",
+    "recipes",
+    "train",
+]
+
+
+def as_options(error: AvpeaError) -> str:
+    """The sentence, with Python arguments that help written as the options that they are here."""
+    return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    return load_recipe(options.recipe).override(options.overrides)
+
+
+def recipes(options: argparse.Namespace) -> None:
+    """`avpea recipes`."""
+    if options.name is None:
+        rows = {name: load_recipe(name) for name in recipe_names()}
+        if options.json:
+            _print_json({name: recipe.title for name, recipe in rows.items()})
+        else:
+            width = max(map(len, rows))
+            print("\n".join(f"{name:{width}}  {recipe.title}" for name, recipe in rows.items()))
+        return
+    recipe = load_recipe(options.name)
+    if options.json:
+        _print_json(recipe.to_dict())
+    else:
+        print(recipe.to_yaml(), end="")
+
+
+def params(options: argparse.Namespace) -> None:
+    """`avpea params`."""
+    from avpea import accounting, tables
+
+    if options.recipe is None:
+        if options.overrides:
+            raise ExperimentError("The table of the paper's rows takes no options; name a recipe to change it.")
+        rows = accounting.paper_rows()
+        _print_json([row.to_dict() for row in rows]) if options.json else tables.paper(rows)
+        return
+    counts = accounting.count(_experiment(options))
+    _print_json(counts.to_dict()) if options.json else tables.parameters(options.recipe, counts)
+
+
+def data_make(options: argparse.Namespace) -> None:
+    """`avpea data make`."""
+    from avpea.data import samples
+
+    summary = samples.make(
+        options.name,
+        options.folder,
+        train=options.train,
+        val=options.val,
+        test=options.test,
+        seed=options.seed,
+    )
+    print(summary)
+
+
+def data_verify(options: argparse.Namespace) -> int:
+    """`avpea data verify`."""
+    from avpea import data
+    from avpea.data.verify import verify
+
+    experiment = Experiment().override({"data.name": options.name, **options.overrides})
+    report = verify(data.read(experiment.data), decode=options.decode, workers=experiment.data.workers)
+    if options.json:
+        _print_json(report.to_dict())
+    else:
+        print("\n".join(report.lines()))
+    return 0 if report.ok else 1
+
+
+def data_stats(options: argparse.Namespace) -> None:
+    """`avpea data stats`."""
+    from avpea import data
+    from avpea.evaluate import prepare
+
+    experiment = _experiment(options)
+    cache, usable, _ = prepare(experiment, data.read(experiment.data), ["train"])
+    mean, std = cache.log_mel_statistics(usable["train"])
+    if options.json:
+        _print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
+    else:
+        print(f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)")
+
+
+def train(options: argparse.Namespace) -> None:
+    """`avpea train`."""
+    from avpea import train as training
+
+    if options.strict:
+        options.overrides["data.strict"] = True
+    experiment = _experiment(options)
+    name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
+    run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
+    result = training.train(experiment, run, progress=not options.quiet)
+    best = result.best
+    print(
+        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, segment accuracy "
+        f"{100 * best['segment_accuracy']:.2f} % on {best['selected_on']}.\n"
+        f"Next: avpea evaluate {run} --split test;  avpea predict {run} VIDEO"
+    )
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """`avpea evaluate`."""
+    from avpea import evaluate as evaluation
+    from avpea import tables
+
+    result = evaluation.evaluate(
+        options.run, options.split, root=options.root, weights=options.weights, progress=not options.quiet
+    )
+    if options.json:
+        _print_json(result.metrics)
+    else:
+        tables.evaluation(result, options.run, confusion=options.confusion)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """`avpea predict`."""
+    from avpea import plot, tables
+    from avpea.predict import load
+
+    if len(options.video) > 1 and (options.plot or options.attention):
+        raise ExperimentError("--plot and --attention draw one video; give them one, or leave them out.")
+    for picture in filter(None, (options.plot, options.attention)):
+        plot.check(picture)
+    predictor = load(options.run, weights=options.weights)
+    choices = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
+    failed: list[AvpeaError] = []
+    for video in options.video:
+        try:
+            prediction = predictor.predict(video, **choices)
+        except AvpeaError as error:
+            if len(options.video) == 1:
+                raise
+            failed.append(error)
+            print(f"avpea: {as_options(error)}", file=sys.stderr)
+            continue
+        if options.json:
+            _print_json(prediction.to_dict())
+        else:
+            tables.prediction(prediction)
+        if options.plot:
+            prediction.plot(options.plot)
+            print(f"Timeline: {options.plot}", file=sys.stderr)
+        if options.attention:
+            second = prediction.surest_second() if options.second is None else options.second
+            predictor.attention(prediction.clip, second).plot(options.attention, video.name)
+            print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
+    if failed:
+        raise AvpeaError(f"{len(failed)} of {len(options.video)} videos could not be read.")
+
+
+def compare(options: argparse.Namespace) -> int:
+    """`avpea compare`."""
+    from avpea import tables
+    from avpea.compare import compare, load_sweep, sweep_names
+
+    if options.sweep is None:
+        for name in sweep_names():
+            print(f"{name:14}  {load_sweep(name).title}")
+        return 0
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    done = compare(
+        options.sweep,
+        options.overrides,
+        runs=options.runs,
+        out=options.out,
+        seeds=options.seeds,
+        only=options.only or (),
+        run=not options.report,
+        cost=not options.no_cost,
+        progress=not options.quiet,
+        say=say,
+    )
+    if done.summary is None:
+        raise AvpeaError(f"{options.out} holds no result of {options.sweep} yet, so there is nothing to report.")
+    if options.json:
+        _print_json(done.summary.to_dict())
+    else:
+        tables.sweep(done.summary)
+        print(f"Report: {done.page}")
+    for name, reason in done.failed.items():
+        print(f"avpea: {name} failed: {reason}", file=sys.stderr)
+    return 1 if done.failed else 0

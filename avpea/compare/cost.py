@@ -1,0 +1,116 @@
+"""What a training step costs in each row: seconds and memory, in the same run, in turns with the reference row.
+
+python -m avpea.compare.cost EXPERIMENT_JSON    (prints the peak memory of one step, in MB)
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from avpea import measure
+from avpea.compare.sweep import Sweep
+from avpea.data.cache import Batch
+from avpea.device import choose_precision
+from avpea.experiment import Experiment
+from avpea.media import SAMPLE_RATE_HZ, log_mel
+from avpea.model import build
+from avpea.train import make_optimizer
+
+__all__ = ["measure_costs", "training_step"]
+
+_CLASSES = 28
+
+
+def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Seconds of a step, their ratio to the reference row's, and the peak memory of a step, for each row.
+
+    The step is forward, loss, backward and optimiser over one batch of random pixels and sounds, of the recipe's
+    batch size, backbone, precision and threads; weights are random, as they change neither figure. Each row is
+    timed in turns with the reference row, so that both see the same machine; memory is what a process of its own
+    needs above what it had once the model was built. On a GPU it is the GPU's.
+
+    Args:
+        sweep: The rows.
+        rounds: Timed steps of each side.
+        say: Told which row is being measured.
+    """
+    reference = next(row for row in sweep.rows if row.label == sweep.reference)
+    rows: dict[str, Any] = {}
+    for row in sweep.rows:
+        say(f"Measuring {row.label}")
+        if row.experiment.train.threads:
+            torch.set_num_threads(row.experiment.train.threads)
+        actions = {"reference": training_step(reference.experiment), "row": training_step(row.experiment)}
+        times = measure.interleaved(actions, rounds)
+        words = json.dumps(_without_data(row.experiment).to_dict())
+        rows[row.label] = {
+            "step_seconds": round(statistics.median(times["row"]), 4),
+            "over_reference": measure.ratio(times["row"], times["reference"]),
+            "peak_mb": round(measure.peak_mb("avpea.compare.cost", words)),
+            "batch_size": row.experiment.train.batch_size,
+        }
+    return {"reference": sweep.reference, "rounds": rounds, "machine": measure.machine(), "rows": rows}
+
+
+def training_step(experiment: Experiment) -> Callable[[], None]:
+    """A function that trains a model of its own by one step."""
+    experiment = experiment.override({"backbone.weights": "random"})
+    config = experiment.train
+    device = _device(config.device)
+    torch.manual_seed(0)
+    model = build(experiment, _CLASSES).to(device)
+    if choose_precision(config.precision, device) == "bf16":
+        model.half_precision()
+    model.train()
+    optimizer = make_optimizer(model, config)
+    batch = random_batch(experiment, model.encoder.backbone.image_size).to(device)
+
+    def step() -> None:
+        for _ in range(config.accumulate):
+            loss, _terms = model.task.loss(model(batch.frames, batch.log_mel), batch.labels)
+            (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def random_batch(experiment: Experiment, image_size: int) -> Batch:
+    """A batch of noise, shaped as the experiment's."""
+    videos, segments, audio = experiment.train.batch_size, experiment.data.segments, experiment.audio
+    waveform = 0.1 * torch.randn(videos * segments, SAMPLE_RATE_HZ)
+    sounds = log_mel(waveform, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
+    return Batch(
+        frames=torch.randint(0, 256, (videos, segments, image_size, image_size, 3), dtype=torch.uint8),
+        log_mel=sounds.reshape(videos, segments, *sounds.shape[1:]),
+        labels=torch.randint(0, _CLASSES + 1, (videos, segments)),
+        keys=tuple(map(str, range(videos))),
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _without_data(experiment: Experiment) -> Experiment:
+    return experiment.override({"data.root": "", "data.cache": ""})
+
+
+if __name__ == "__main__":
+    described = Experiment.from_dict(json.loads(sys.argv[1]))
+    if described.train.threads:
+        torch.set_num_threads(described.train.threads)
+    once = training_step(described)
+    measure.forget_peak()
+    before = 0.0 if torch.cuda.is_available() else measure.resident_peak_mb()
+    once()
+    once()  # the second step has the optimiser's moments as well
+    print(measure.resident_peak_mb() - before)

@@ -1,0 +1,185 @@
+"""The report's pictures: accuracy over parameters, learning curves, gates over training, classes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avpea.compare.summary import RowSummary, Summary
+from avpea.errors import AvpeaError
+
+__all__ = ["draw"]
+
+
+def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
+    """Draw what the figures allow; answers files with a line that says what each shows.
+
+    Raises:
+        AvpeaError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
+    drawings: dict[str, tuple[Callable[[Summary], Any], str]] = {
+        "parameters": (_parameters, "Test accuracy over trained adapter parameters, with deviation over seeds"),
+        "curves": (
+            _curves,
+            "Accuracy on the selection split and training loss after each epoch, mean and range over seeds",
+        ),
+        "gates": (_gates, "Mean size of the adapters' gates after each epoch"),
+        "classes": (_classes, "Difference in accuracy from the reference row for each class"),
+    }
+    made = {}
+    for name, (make, says) in drawings.items():
+        figure = make(summary)
+        if figure is not None:
+            path = folder / f"{name}.png"
+            figure.savefig(path, dpi=110, metadata={"Software": None})
+            made[name] = (path, says)
+    return made
+
+
+def _colours(summary: Summary) -> dict[str, str]:
+    from avpea.plot._style import COLOURS, INK
+
+    others = [row.label for row in summary.rows if row.label != summary.reference]
+    more = (*COLOURS, "#7f6000", "#5a4fcf", "#6b7280", "#8c2d04")
+    return {summary.reference: INK} | {label: more[i % len(more)] for i, label in enumerate(others)}
+
+
+def _parameters(summary: Summary) -> Any:
+    from avpea.plot._style import above, new_figure, quiet, write
+
+    figure = new_figure(7.4, 4.0, "Accuracy over parameters")
+    axes = figure.add_axes((0.09, 0.14, 0.86, 0.66))
+    colours = _colours(summary)
+    points = {row.label: (row.adapters / 1e6, 100 * row.test_mean) for row in summary.rows}
+    for row in summary.rows:
+        x, y = points[row.label]
+        axes.errorbar(x, y, yerr=100 * (row.test_std or 0.0), fmt="o", color=colours[row.label], capsize=3)
+        # To the left of the point where another one is close on its right.
+        near = any(x < a < 4 * x and abs(b - y) < 1.5 for label, (a, b) in points.items() if label != row.label)
+        axes.annotate(
+            row.label, (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
+            ha="right" if near else "left", color=colours[row.label], parse_math=False,
+        )  # fmt: skip
+    axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # 0 is where no adapter is
+    axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _ in points.values())))  # room for the last label
+    quiet(axes)
+    write(axes, 0, above(axes, 0.12), "test segment accuracy, %", size=8.5)
+    write(axes, 1, -0.15, "parameters of the adapters, millions", size=8.5, ha="right")
+    return figure
+
+
+def _curves(summary: Summary) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    from avpea.plot._style import above, new_figure, quiet, write
+
+    figure = new_figure(9.4, 3.9, "Learning curves")
+    colours = _colours(summary)
+    chosen = summary.selected_on.partition(",")[0]
+    panels = (
+        (f"{chosen}/segment_accuracy", f"{chosen} segment accuracy, %", 100.0),
+        ("train/loss", "training loss", 1.0),
+    )
+    for column, (key, title, factor) in enumerate(panels):
+        axes = figure.add_axes((0.06 + 0.41 * column, 0.13, 0.35, 0.66))
+        for row in summary.rows:
+            epochs, low, mean, high = _over_seeds(row, key, factor)
+            axes.plot(epochs, mean, "o-", ms=3, lw=1.4, color=colours[row.label], label=row.label)
+            axes.fill_between(epochs, low, high, color=colours[row.label], alpha=0.12, lw=0)
+        quiet(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        write(axes, 0, above(axes, 0.12), title, size=8.5)
+        write(axes, 1, -0.16, "epoch", size=8.5, ha="right")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.83, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
+def _over_seeds(row: RowSummary, key: str, factor: float) -> tuple[Any, Any, Any, Any]:
+    length = min(len(seed) for seed in row.epochs)
+    values = factor * np.array([[epoch.get(key, np.nan) for epoch in seed[:length]] for seed in row.epochs])
+    epochs = [epoch["epoch"] for epoch in row.epochs[0][:length]]
+    return epochs, values.min(axis=0), values.mean(axis=0), values.max(axis=0)
+
+
+def _gate_lines(row: RowSummary) -> Iterator[tuple[str, Any, Any]]:
+    """Places (`attn.audio.output_gate`), epochs, and mean size over blocks and seeds; the start is 0."""
+    length = min(len(seed) for seed in row.epochs)
+    seeds = [[epoch.get("gates") or {} for epoch in seed[:length]] for seed in row.epochs]
+    seeds = [gates for gates in seeds if gates and gates[0]]
+    for place in seeds[0][0] if seeds else ():
+        sizes = np.array([[np.abs(epoch[place]).mean() for epoch in gates] for gates in seeds])
+        epochs = [epoch["epoch"] for epoch in row.epochs[0][:length]]
+        yield place, [0, *epochs], [0.0, *sizes.mean(axis=0)]
+
+
+def _gates(summary: Summary) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    from avpea.plot._style import above, new_figure, quiet, write
+
+    lines = [(row.label, *line) for row in summary.rows for line in _gate_lines(row)]
+    if not lines:
+        return None
+    figure = new_figure(9.4, 3.9, "Gates over training: mean of |gate| over blocks and seeds")
+    colours = _colours(summary)
+    dashes = {"attn.visual": "-", "attn.audio": "--", "mlp.visual": "-.", "mlp.audio": ":"}
+    kinds = (("output_gate", "output gate h"), ("cross_gate", "cross-modal gate g"))
+    for column, (kind, title) in enumerate(kinds):
+        axes = figure.add_axes((0.06 + 0.39 * column, 0.13, 0.33, 0.66))
+        for label, place, epochs, sizes in lines:
+            where, _, gate = place.rpartition(".")
+            if gate == kind:
+                dash = dashes.get(where, "-")
+                axes.plot(
+                    epochs, sizes, dash, lw=1.4, color=colours[label], label=f"{label}, {where.replace('.', ' ')}"
+                )
+        quiet(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        write(axes, 0, above(axes, 0.12), title, size=8.5)
+        write(axes, 1, -0.16, "epoch", size=8.5, ha="right")
+        if column == 0:
+            handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.79, 0.5), frameon=False, fontsize=7.5)
+    return figure
+
+
+def _classes(summary: Summary) -> Any:
+    from avpea.plot._style import label_width, new_figure, plain
+
+    reference = next((row for row in summary.rows if row.label == summary.reference), None)
+    others = [row for row in summary.rows if row is not reference]
+    if reference is None or not others:
+        return None
+    names = list(reference.per_class)
+    table = np.full((len(others), len(names)), np.nan)
+    for i, row in enumerate(others):
+        for j, name in enumerate(names):
+            here, there = row.per_class.get(name), reference.per_class[name]
+            if here is not None and there is not None:
+                table[i, j] = 100 * (here - there)
+    left = 0.3 + max(label_width(row.label) for row in others)
+    below = 0.3 + max(label_width(plain(name, 24)) for name in names)
+    width, height = left + 0.42 * len(names) + 0.3, below + 0.32 * len(others) + 0.7
+    figure = new_figure(width, height, f"Classes: percentage points over {summary.reference}")
+    axes = figure.add_axes((left / width, below / height, 1 - (left + 0.2) / width, 1 - (below + 0.6) / height))
+    reach = max(1.0, float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0)
+    axes.imshow(table, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+    for i, j in np.argwhere(np.isfinite(table)):
+        strong = abs(table[i, j]) > 0.6 * reach
+        axes.text(
+            j, i, f"{table[i, j]:+.0f}", ha="center", va="center", fontsize=7, color="white" if strong else "#1f2328"
+        )
+    axes.set_yticks(range(len(others)), [row.label for row in others], fontsize=8.5)
+    axes.set_xticks(range(len(names)), [plain(name, 24) for name in names], fontsize=8, rotation=90)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure

@@ -1,0 +1,130 @@
+"""Run or resume a grid, and report on what is stored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from avpea.checkpoint import read_info
+from avpea.compare import results
+from avpea.compare.cost import measure_costs
+from avpea.compare.report import write_report
+from avpea.compare.summary import Summary, summarise
+from avpea.compare.sweep import Cell, Sweep, complaints, parse_sweep, refusal
+from avpea.errors import AvpeaError
+from avpea.evaluate import evaluate
+from avpea.measure import write_json
+from avpea.train import train
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a call of `compare` came to.
+
+    Attributes:
+        summary: Of all stored results; None where there are none yet.
+        page: The report for a browser; None where there is nothing to report.
+        missing: Names of runs without a result: not asked for, or of another process that is still at it.
+        failed: Reason by name of run.
+    """
+
+    summary: Summary | None
+    page: Path | None
+    missing: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def compare(
+    sweep: str | Path | Sweep,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    runs: str | Path = "runs",
+    out: str | Path = "comparison",
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    run: bool = True,
+    cost: bool = True,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Run what a sweep lacks, then write its report.
+
+    What has a result is not run again; what was interrupted goes on. Several processes may share a grid: each
+    takes runs that no other has begun. A run that fails is reported, and the others go on.
+
+    Args:
+        sweep: Name, file or sweep.
+        changes: Options of every row by dotted name, such as `data.root`.
+        runs: Folder of the runs, each in a folder named as `avpea train` names it.
+        out: Folder of the results, `OUT/RUN.json`, and of the report, `OUT/SWEEP/index.html` and `report.md`.
+        seeds: Instead of the sweep's own.
+        only: Labels of rows; the reference always is one of them.
+        run: With False only the report is written, from the results that are stored.
+        cost: Measure seconds and memory of a training step, unless that is stored already.
+        progress: Show progress bars.
+        say: Told what is being done, a line at a time.
+
+    Raises:
+        ExperimentError: Wrong entries: all of them, each in a sentence, before anything runs.
+    """
+    grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
+    grid = grid.only(only) if only and not wrong else grid
+    runs, out = Path(runs), Path(out)
+    found, unusable = results.load(grid, out)
+    cells = [cell for cell in grid.cells() if cell not in found]
+    wrong += unusable + (complaints(cells, runs) if run else [])
+    if wrong:
+        raise refusal(grid.name, wrong)
+    failed: dict[str, str] = {}
+    if run:
+        for number, cell in enumerate(cells, 1):
+            say(f"[{number}/{len(cells)}] {cell.row.label}, seed {cell.seed}")
+            try:
+                run_cell(cell, runs, out, progress)
+            except AvpeaError as error:
+                failed[cell.name] = str(error)
+                say(f"  failed: {error}")
+        found, _ = results.load(grid, out)
+    missing = tuple(cell.name for cell in grid.cells() if cell not in found)
+    if not found:
+        return Comparison(None, None, missing, failed)
+    folder = out / report_name(grid)
+    costs = results.read_costs(folder, grid)
+    if run and cost and costs is None and not missing:
+        costs = measure_costs(grid, say=say)
+        write_json(folder / "cost.json", costs)
+    summary = summarise(grid, found, costs)
+    return Comparison(summary, write_report(summary, folder), missing, failed)
+
+
+def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
+    """Train and evaluate one run and store its result, unless another process is at it or has done it."""
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(runs / f"{cell.name}.lock", timeout=0):  # released by the system if the process dies
+            if results.read(out, cell) is not None:
+                return
+            experiment = cell.experiment
+            trained = train(experiment, runs / cell.name, progress=progress)
+            tested = evaluate(
+                trained.run,
+                "test",
+                root=experiment.data.root,
+                cache=experiment.data.cache,
+                weights=experiment.backbone.weights,
+                progress=progress,
+            )
+            fingerprint = read_info(trained.run).fingerprint
+            results.save(out, cell, results.record(cell, trained, tested, fingerprint))
+    except Timeout:
+        return
+
+
+def report_name(sweep: Sweep) -> str:
+    """Folder of a sweep's report: its name, or its file's."""
+    path = Path(sweep.name)
+    return path.stem if path.suffix in {".yaml", ".yml"} else sweep.name.replace("/", "-")

@@ -1,0 +1,109 @@
+"""The stored result of one run: all that a report needs, and nothing that belongs to one machine's folders."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avpea.accounting import count
+from avpea.compare.sweep import Cell, Sweep
+from avpea.errors import AvpeaError
+from avpea.evaluate import SplitResult
+from avpea.experiment import Experiment
+from avpea.measure import write_json
+from avpea.run import FREE, RunFolder, differences
+from avpea.train import TrainResult
+
+__all__ = ["described", "load", "read", "read_costs", "record", "save"]
+
+_FORMAT = "avpea-result-1"
+# How many threads computed it, and how many processes decoded, changes a result by rounding at most.
+_FREE = {*FREE, "train.threads", "train.device"}
+
+
+def record(cell: Cell, trained: TrainResult, tested: SplitResult, fingerprint: str) -> dict[str, Any]:
+    """The result of a finished run, as it is stored."""
+    classes = len(tested.metrics["per_class_accuracy"]) - 1  # without background
+    right = (tested.decisions == tested.labels).double().mean(dim=1).tolist()
+    experiment = cell.experiment
+    return {
+        "format": _FORMAT,
+        "row": cell.row.label,
+        "seed": cell.seed,
+        "selected_on": trained.best["selected_on"],
+        "best_epoch": trained.best["epoch"],
+        "selection": {"segment_accuracy": trained.best["segment_accuracy"]},
+        "test": {k: v for k, v in tested.metrics.items() if k not in ("split", "epoch", "selected_on", "skipped")},
+        "test_videos": {s.key: round(share, 6) for s, share in zip(tested.samples, right, strict=True)},
+        "skipped": tested.metrics["skipped"],
+        "epochs": trained.epochs,
+        "parameters": count(experiment, classes).to_dict(),
+        "backbone_fingerprint": fingerprint,
+        "environment": RunFolder(trained.run, experiment).environments(),
+        "experiment": described(experiment),
+    }
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """The experiment without what belongs to one machine."""
+    values = experiment.to_dict()
+    values["data"] |= {"root": Path(experiment.data.root).name, "cache": ""}
+    if experiment.backbone.weights not in ("pretrained", "random"):
+        values["backbone"]["weights"] = Path(experiment.backbone.weights).name
+    return values
+
+
+def save(out: Path, cell: Cell, result: Mapping[str, Any]) -> None:
+    """Write `OUT/CELL.json`, whole or not at all."""
+    write_json(out / f"{cell.name}.json", result)
+
+
+def read(out: Path, cell: Cell) -> dict[str, Any] | None:
+    """The stored result of a cell; None where there is none.
+
+    Raises:
+        AvpeaError: The file is broken, or holds a result of other settings.
+    """
+    path = out / f"{cell.name}.json"
+    if not path.is_file():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings, form = result["experiment"], result["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise AvpeaError(f"{path} is no result of avpea compare; remove it, or choose another --out.") from None
+    if form != _FORMAT:
+        raise AvpeaError(f"{path} has format {form}, expected {_FORMAT}; remove it, or choose another --out.")
+    # Options that came later had the values that are their defaults now.
+    known = Experiment.from_dict(settings, str(path)).to_dict()
+    changed = differences(known, cell.experiment.to_dict(), _FREE)
+    if changed:
+        raise AvpeaError(
+            f"{path} holds a result of other settings ({'; '.join(changed[:4])}); remove it, or choose another --out."
+        )
+    return result
+
+
+def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]]:
+    """The stored results of a sweep, by cell, and what is wrong with others, a sentence each."""
+    found, wrong = {}, []
+    for cell in sweep.cells():
+        try:
+            result = read(out, cell)
+        except AvpeaError as error:
+            wrong.append(str(error))
+            continue
+        if result is not None:
+            found[cell] = result
+    return found, wrong
+
+
+def read_costs(folder: Path, sweep: Sweep) -> dict[str, Any] | None:
+    """What was measured of a step, if it was measured for every row and against the same reference."""
+    path = folder / "cost.json"
+    try:
+        costs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        whole = {row.label for row in sweep.rows} <= costs["rows"].keys() and costs["reference"] == sweep.reference
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None
+    return costs if whole else None

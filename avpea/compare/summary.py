@@ -1,0 +1,199 @@
+"""From stored results to what is compared: a line for each row, and remarks on what limits the comparison."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from avpea.compare.statistics import mean_and_std, paired_bootstrap
+from avpea.compare.sweep import Cell, Row, Sweep
+
+__all__ = ["RowSummary", "Summary", "summarise"]
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """One row over its seeds. Accuracies are shares in [0, 1].
+
+    Attributes:
+        label: As in the sweep.
+        seeds: That have a result.
+        test: Test segment accuracy of each seed.
+        test_mean: Over seeds.
+        test_std: Sample standard deviation over seeds; None with a single one.
+        selection_mean: On the split that chose the epoch, mean over seeds.
+        difference: Mean less the reference's mean, over the same test videos; None for the reference itself.
+        interval: 95 % paired bootstrap interval of the difference over test videos and seeds.
+        adapters: Trained parameters of the adapters.
+        trained: Trained parameters, head included.
+        train_minutes: Wall time of training, mean over seeds.
+        step: Seconds, ratio to the reference and peak memory of a training step, where measured.
+        published: The paper's figures for this row.
+        per_class: Test accuracy of each class, mean over the seeds; None where a class has no segments.
+        epochs: The epochs' records of each seed.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    test: tuple[float, ...]
+    test_mean: float
+    test_std: float | None
+    selection_mean: float
+    difference: float | None
+    interval: tuple[float, float] | None
+    adapters: int
+    trained: int
+    train_minutes: float
+    step: Mapping[str, Any] | None
+    published: Mapping[str, float]
+    per_class: Mapping[str, float | None]
+    epochs: tuple[Sequence[Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A comparison in figures.
+
+    Attributes:
+        sweep: Its name.
+        title: In a line.
+        reference: Label of the row that differences are taken against.
+        selected_on: Split or splits that chose the epochs.
+        videos: Test videos that every run answered.
+        rows: In the sweep's order; a row without results is left out.
+        quoted: Published rows that were not run.
+        published_where: What published figures were measured on.
+        remarks: What limits the comparison, a sentence each.
+        environments: Versions, commits and processors of the runs.
+        cost_machine: Where the steps were measured; None where they were not.
+    """
+
+    sweep: str
+    title: str
+    reference: str
+    selected_on: str
+    videos: int
+    rows: tuple[RowSummary, ...]
+    quoted: Mapping[str, Mapping[str, Any]]
+    published_where: str
+    remarks: tuple[str, ...]
+    environments: tuple[Mapping[str, Any], ...]
+    cost_machine: Mapping[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the epochs."""
+        values = dataclasses.asdict(self)
+        for row in values["rows"]:
+            del row["epochs"]
+        return values
+
+
+def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Mapping[str, Any] | None) -> Summary:
+    """Compare the stored results of a sweep, on the test videos that every run answered."""
+    by_row = {row: {c.seed: r for c, r in results.items() if c.row is row} for row in sweep.rows}
+    by_row = {row: found for row, found in by_row.items() if found}
+    answered = [set(result["test_videos"]) for result in results.values()]
+    common = sorted(set.intersection(*answered))
+    reference = next((row for row in by_row if row.label == sweep.reference), None)
+    shares = {row: _shares(found, common) for row, found in by_row.items()}
+    rows = []
+    for row, found in by_row.items():
+        difference, interval = None, None
+        if reference is not None and row is not reference and common:
+            difference = float(shares[row].mean() - shares[reference].mean())
+            interval = paired_bootstrap(shares[row], shares[reference])
+        rows.append(_row(row, found, difference, interval, (costs or {}).get("rows", {}).get(row.label)))
+    environments = {repr(e): e for result in results.values() for e in result["environment"]}
+    return Summary(
+        sweep=sweep.name,
+        title=sweep.title,
+        reference=sweep.reference,
+        selected_on=", ".join(sorted({str(result["selected_on"]) for result in results.values()})),
+        videos=len(common),
+        rows=tuple(rows),
+        quoted=sweep.quoted,
+        published_where=sweep.published_where,
+        remarks=tuple(_remarks(sweep, by_row, results, max(map(len, answered)), len(common))),
+        environments=tuple(environments.values()),
+        cost_machine=None if costs is None else costs["machine"],
+    )
+
+
+def _shares(found: Mapping[int, Mapping[str, Any]], videos: Sequence[str]) -> np.ndarray:
+    return np.array([[result["test_videos"][video] for video in videos] for result in found.values()])
+
+
+def _row(
+    row: Row, found: Mapping[int, Mapping[str, Any]], difference: float | None,
+    interval: tuple[float, float] | None, step: Mapping[str, Any] | None,
+) -> RowSummary:  # fmt: skip
+    results = list(found.values())
+    test = [result["test"]["segment_accuracy"] for result in results]
+    mean, std = mean_and_std(test)
+    counts = results[0]["parameters"]
+    return RowSummary(
+        label=row.label,
+        seeds=tuple(found),
+        test=tuple(test),
+        test_mean=mean,
+        test_std=None if math.isnan(std) else std,
+        selection_mean=mean_and_std([result["selection"]["segment_accuracy"] for result in results])[0],
+        difference=difference,
+        interval=interval,
+        adapters=counts["adapters"],
+        trained=counts["trainable"],
+        train_minutes=mean_and_std([result["epochs"][-1]["seconds"] / 60 for result in results])[0],
+        step=step,
+        published=row.published,
+        per_class=_per_class([result["test"]["per_class_accuracy"] for result in results]),
+        epochs=tuple(result["epochs"] for result in results),
+    )
+
+
+def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for name in seeds[0]:
+        known = [share for one in seeds if (share := one.get(name)) is not None]
+        means[name] = sum(known) / len(known) if known else None
+    return means
+
+
+def _remarks(
+    sweep: Sweep, by_row: Mapping[Row, Mapping[int, Any]], results: Mapping[Cell, Mapping[str, Any]],
+    most: int, common: int,
+) -> list[str]:  # fmt: skip
+    remarks = []
+    lacking = [cell.name for cell in sweep.cells() if cell not in results]
+    if lacking:
+        some = f"{', '.join(lacking[:4])}{' …' if len(lacking) > 4 else ''}"
+        have = "run has" if len(lacking) == 1 else "runs have"
+        remarks.append(f"Not finished: {len(lacking)} {have} no result ({some}).")
+    if not any(row.label == sweep.reference for row in by_row):
+        remarks.append(f"The reference row, {sweep.reference}, has no result yet, so there are no differences.")
+    if len({tuple(sorted(found)) for found in by_row.values()}) > 1:
+        remarks.append("The rows have results of different seeds.")
+    if common < most:
+        remarks.append(f"Differences are over the {common} test videos that all runs answered, of up to {most}.")
+    skipped = {key for result in results.values() for key in result["skipped"]}
+    if skipped:
+        remarks.append(f"{len(skipped)} annotated test videos are missing or broken and were left out.")
+    if len({result["backbone_fingerprint"] for result in results.values()}) > len(
+        {(r["experiment"]["backbone"]["name"], r["experiment"]["backbone"]["depth"]) for r in results.values()}
+    ):
+        remarks.append("Runs of one backbone name have different frozen weights.")
+    if any(result["selected_on"] == "test" for result in results.values()):
+        remarks.append(
+            "Epochs were selected on the test split, as published AVE figures are: test accuracies are too high."
+        )
+    commits = {entry["commit"] for result in results.values() for entry in result["environment"]}
+    if len(commits) > 1:
+        remarks.append(f"The runs come from {len(commits)} versions of the code; each result names its own.")
+    if len({len(result["epochs"]) for result in results.values()}) > 1:
+        remarks.append("Rows were trained for different numbers of epochs.")
+    seeds = max(len(found) for found in by_row.values())
+    if seeds < 3:
+        remarks.append(f"{seeds} seed{'s' * (seeds > 1)}: what differs between seeds cannot be judged.")
+    return remarks

@@ -1,0 +1,269 @@
+"""A sweep: rows to compare, each a recipe with options, over backbones and seeds, in a YAML file.
+
+title: "Which stream's adapters help"
+seeds: [0, 1, 2]
+reference: AV-PEA                 # the row that differences are taken against
+rows:
+  no adapter: mini/avel-none      # a recipe, or
+  AV-PEA, d = D/4:                # a recipe with options
+    recipe: mini/avel
+    adapter: {reduction: 4}
+    published: {accuracy: 75.65}  # beside it in the report
+backbones:                        # optional: every row with each of them
+  ViT-B/16: {name: vit_base_patch16_224.augreg_in21k}
+published_where: "the paper's Table 4 (AVE, ViT-B/16)"
+quoted:                           # rows that are only quoted
+  DPNet: {accuracy: 79.68, why: "no official code"}
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avpea.errors import AvpeaError, ExperimentError
+from avpea.experiment import DataConfig, Experiment, load_recipe
+from avpea.registry import did_you_mean
+
+__all__ = ["Cell", "Row", "Sweep", "complaints", "load_sweep", "parse_sweep", "refusal", "sweep_names"]
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+_KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", "quoted")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the comparison: an experiment whose seeds differ.
+
+    Attributes:
+        label: What the report calls it.
+        name: What its runs and results are called: the recipe's name and the options, as a file name.
+        experiment: With the first seed.
+        published: Figures of the paper for it, such as `accuracy` in percent; may be empty.
+    """
+
+    label: str
+    name: str
+    experiment: Experiment
+    published: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As `avpea train` names the run of the same recipe and seed."""
+        return f"{self.row.name}-seed{self.seed}"
+
+    @property
+    def experiment(self) -> Experiment:
+        """What is trained."""
+        return self.row.experiment.override({"train.seed": self.seed})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of rows and seeds.
+
+    Attributes:
+        name: Of the sweep or its file.
+        title: In a line.
+        rows: In the report's order.
+        seeds: Of every row.
+        reference: Label of the row that differences are taken against.
+        published_where: What the published figures were measured on.
+        quoted: Published rows that are not run, by label, each with its figures and `why`.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    reference: str
+    published_where: str = ""
+    quoted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every run, seed by seed, so that an unfinished grid already compares all rows."""
+        return (Cell(row, seed) for seed in self.seeds for row in self.rows)
+
+    def only(self, labels: Sequence[str]) -> "Sweep":
+        """The named rows and the reference.
+
+        Raises:
+            ExperimentError: No such row.
+        """
+        known = [row.label for row in self.rows]
+        for label in labels:
+            if label not in known:
+                raise ExperimentError(f"{self.name} has no row '{label}'.{did_you_mean(label, known)}")
+        return replace(self, rows=tuple(r for r in self.rows if r.label in {*labels, self.reference}))
+
+
+def sweep_names() -> list[str]:
+    """Names of the sweeps that come with avpea, for example `mini/table4`."""
+    return sorted(path.relative_to(SWEEPS).with_suffix("").as_posix() for path in SWEEPS.rglob("*.yaml"))
+
+
+def load_sweep(
+    name_or_path: str | Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] | None = None
+) -> Sweep:
+    """Read a sweep by name or from a YAML file.
+
+    Args:
+        name_or_path: `mini/table4`, or a file.
+        changes: Options of every row by dotted name, such as `data.root`.
+        seeds: Instead of the sweep's own.
+
+    Raises:
+        ExperimentError: No such sweep, or wrong entries: all of them, each in a sentence.
+    """
+    sweep, wrong = parse_sweep(name_or_path, changes, seeds)
+    if wrong:
+        raise refusal(sweep.name, wrong)
+    return sweep
+
+
+def parse_sweep(
+    name_or_path: str | Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] | None = None
+) -> tuple[Sweep, list[str]]:
+    """As `load_sweep`, but what is wrong is answered, a sentence each, beside what could be read.
+
+    Raises:
+        ExperimentError: No such sweep, or not one at all.
+    """
+    name = str(name_or_path)
+    values = _read(name)
+    wrong = [f"{key!r} is no part of a sweep.{did_you_mean(str(key), _KEYS)}" for key in values if key not in _KEYS]
+    given = values.get("seeds", (0, 1, 2)) if seeds is None else seeds
+    chosen = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+    if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
+        wrong.append(f"seeds is {given!r}; expected different whole numbers, such as [0, 1, 2].")
+        chosen = (0,)  # so that the rows are looked at nevertheless
+    rows = list(_rows(values, dict(changes or {}), wrong))
+    wrong += [f"rows '{one}' and '{other}' are the same experiment; leave one out." for one, other in _alike(rows)]
+    labels = [row.label for row in rows]
+    reference = str(values.get("reference", next(iter(labels), "")))
+    if reference not in labels and not any(f"'{reference}'" in line for line in wrong):
+        wrong.append(f"reference is '{reference}', which is no row.{did_you_mean(reference, labels)}")
+    quoted = values.get("quoted") or {}
+    if not isinstance(quoted, Mapping) or not all(isinstance(figures, Mapping) for figures in quoted.values()):
+        wrong.append(f"quoted is {quoted!r}; expected labels, each with names and values.")
+        quoted = {}
+    title, where = str(values.get("title", name)), str(values.get("published_where", ""))
+    return Sweep(name, title, tuple(rows), chosen, reference, where, quoted), wrong
+
+
+def refusal(name: str, wrong: Sequence[str]) -> ExperimentError:
+    """All that is wrong with a sweep, each in a sentence."""
+    what = "an entry that cannot" if len(wrong) == 1 else f"{len(wrong)} entries that cannot"
+    return ExperimentError(f"{name} has {what} run; nothing was started:\n" + "\n".join(f"  {line}" for line in wrong))
+
+
+def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
+    """Why runs could not run, each reason in a sentence: their models are built, for the shapes only.
+
+    Args:
+        cells: What is to run.
+        runs: Folder of the runs.
+    """
+    from avpea import accounting
+    from avpea.run import RunFolder
+
+    wrong: list[str] = []
+    for row in dict.fromkeys(cell.row for cell in cells):
+        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
+        weights = row.experiment.backbone.weights
+        if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
+            wrong.append(f"row '{row.label}': backbone.weights is '{weights}', and there is no such file.")
+    # A folder that all rows share is complained about once.
+    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
+    wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
+    return wrong
+
+
+@functools.cache
+def _annotations(config: DataConfig) -> None:
+    from avpea import data
+
+    data.read(config)
+
+
+def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:
+    try:
+        action(*arguments)
+    except AvpeaError as error:
+        return [str(error)]
+    return []
+
+
+def _read(name: str) -> dict[str, Any]:
+    known = sweep_names()
+    path = SWEEPS / f"{name}.yaml" if name in known else Path(name)
+    if name not in known and path.suffix not in {".yaml", ".yml"}:
+        raise ExperimentError(f"No sweep is called '{name}'.{did_you_mean(name, known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ExperimentError(f"There is no sweep file '{name}'.{did_you_mean(name, known)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("rows"), dict) or not values["rows"]:
+        raise ExperimentError(f"{path}: expected a sweep with `rows:`, each a label with a recipe.")
+    return values
+
+
+def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) -> Iterator[Row]:
+    backbones = values.get("backbones") or {"": {}}
+    if not isinstance(backbones, Mapping):
+        wrong.append(f"'backbones' takes labels with options of the backbone, got {backbones!r}.")
+        return
+    for label, entry in values["rows"].items():
+        for backbone, options in backbones.items():
+            title = f"{label}, {backbone}" if backbone else str(label)
+            try:
+                yield _row(title, entry, options, changes)
+            except AvpeaError as error:
+                wrong.append(f"row '{title}': {error}")
+
+
+def _row(label: str, entry: Any, backbone: Any, changes: dict[str, Any]) -> Row:
+    given = dict(entry) if isinstance(entry, Mapping) else {"recipe": entry}
+    recipe, published = given.pop("recipe", None), given.pop("published", None)
+    if not isinstance(recipe, str):
+        raise ExperimentError(f"expected the name of a recipe, or `recipe:` with options, got {entry!r}.")
+    if not isinstance(backbone, Mapping):
+        raise ExperimentError(f"a backbone takes names and values, got {backbone!r}.")
+    options = dict(_dotted(given)) | {f"backbone.{key}": value for key, value in backbone.items()}
+    experiment = load_recipe(recipe).override(options).override(changes)
+    figures = experiment.published if published is None else published
+    if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
+        raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
+    name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
+    return Row(label, re.sub(r"[^\w.=+-]+", "-", name.removesuffix(".yaml")).strip("-."), experiment, figures)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _alike(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    seen: dict[str, str] = {}
+    for row in rows:
+        settings = repr({**row.experiment.to_dict(), "title": "", "published": {}})
+        if settings in seen:
+            yield seen[settings], row.label
+        seen.setdefault(settings, row.label)

@@ -1,0 +1,252 @@
+"""A whole small grid: run, interrupted, resumed, shared, reported, and never run twice."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from avpea.compare import Comparison, compare
+from avpea.compare import grid as module
+from avpea.errors import AvpeaError, ExperimentError, TrainingError
+from avpea.measure import write_json
+
+pytest.importorskip("matplotlib")
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def sweep(tiny_experiment: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(tiny_experiment(**{"train.epochs": 2}).to_yaml(), encoding="utf-8")
+    rows = {
+        "nothing": {"recipe": str(recipe), "adapter": {"streams": "none"}, "published": {"accuracy": 72.01}},
+        "LAVISH | $x$": {"recipe": str(recipe), "adapter": {"name": "lavish"}},
+        "<b>AV-PEA</b>": {"recipe": str(recipe)},
+    }
+    quoted = {"DPNet": {"accuracy": 79.68, "why": "no official code"}}
+    file = folder / "grid.yaml"
+    values = {"title": "A & B", "seeds": [0, 1], "rows": rows, "reference": "<b>AV-PEA</b>", "quoted": quoted}
+    file.write_text(yaml.safe_dump({**values, "published_where": "AVE"}, sort_keys=False), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, list[str]]:
+    folder = tmp_path_factory.mktemp("finished")
+    said: list[str] = []
+    done = compare(sweep, runs=folder / "runs", out=folder / "out", progress=False, say=said.append)
+    return folder, done, said
+
+
+def stored(out: Path) -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))}
+
+
+def test_one_result_for_each_run(finished: tuple[Path, Comparison, list[str]]) -> None:
+    folder, done, said = finished
+    assert not done.failed
+    assert not done.missing
+    assert next(line for line in said if line.startswith("[")) == "[1/6] nothing, seed 0"
+    found = stored(folder / "out")
+    assert len(found) == 6
+    for name, result in found.items():
+        run = folder / "runs" / name
+        assert result["epochs"] == [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        predictions = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+        shares = {
+            p["key"]: sum(a == b for a, b in zip(p["target"], p["prediction"], strict=True)) / 3 for p in predictions
+        }
+        assert result["test_videos"] == pytest.approx(shares, abs=1e-6)
+        mean = sum(shares.values()) / len(shares)
+        assert result["test"]["segment_accuracy"] == pytest.approx(mean)
+        assert result["environment"] == json.loads((run / "environment.json").read_text())
+    # Nothing that belongs to this machine's folders.
+    assert str(folder) not in json.dumps(found)
+    assert str(Path.home()) not in json.dumps(found)
+
+
+def test_figures_of_the_summary(finished: tuple[Path, Comparison, list[str]]) -> None:
+    folder, done, _ = finished
+    assert done.summary is not None
+    rows = {row.label: row for row in done.summary.rows}
+    reference = rows["<b>AV-PEA</b>"]
+    assert reference.difference is None
+    assert reference.interval is None
+    for label, row in rows.items():
+        own = [r for r in stored(folder / "out").values() if r["row"] == label]
+        accuracies = [r["test"]["segment_accuracy"] for r in own]
+        assert row.test == tuple(accuracies)
+        assert row.test_mean == pytest.approx(sum(accuracies) / 2)
+        assert row.test_std == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+        if row is not reference:
+            assert row.difference == pytest.approx(row.test_mean - reference.test_mean)
+            assert row.interval is not None
+            assert row.interval[0] <= row.difference <= row.interval[1]
+        assert row.step is not None
+        assert row.step["step_seconds"] > 0
+        assert row.step["peak_mb"] >= 0
+    assert reference.step is not None
+    assert 0.5 < reference.step["over_reference"]["median"] < 2
+    assert rows["nothing"].adapters == 0
+    assert done.summary.remarks == ("2 seeds: what differs between seeds cannot be judged.",)
+
+
+def test_the_report_in_both_forms(finished: tuple[Path, Comparison, list[str]]) -> None:
+    folder, done, _ = finished
+    report = folder / "out" / "grid"
+    assert done.page == report / "index.html"
+    assert done.page is not None
+    assert done.summary is not None
+    page, text = done.page.read_text(encoding="utf-8"), (report / "report.md").read_text(encoding="utf-8")
+    assert "<b>" not in page
+    assert "&lt;b&gt;AV-PEA&lt;/b&gt;" in page
+    assert "LAVISH \\| $x$" in text
+    assert len(re.findall('src="data:image/png;base64,', page)) == 4
+    assert set(re.findall(r"\]\((\w+\.png)\)", text)) == {path.name for path in report.glob("*.png")}
+    for row in done.summary.rows:
+        cell = f"{100 * row.test_mean:.2f} ± {100 * (row.test_std or 0):.2f}"
+        assert cell in page
+        assert cell in text
+    for both in (page, text):
+        assert "72.01" in both
+        assert "DPNet (quoted)" in both
+        assert "DPNet is only quoted: no official code." in both
+        assert "AVE" in both
+    written = json.loads((report / "summary.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(done.summary.to_dict()))
+
+
+def test_what_is_done_is_never_repeated(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, done, _ = finished
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("ran again")
+
+    for name in ("train", "evaluate", "measure_costs"):
+        monkeypatch.setattr(f"avpea.compare.grid.{name}", refuse)
+    again = compare(sweep, runs=folder / "runs", out=folder / "out", progress=False)
+    assert again.summary == done.summary
+    # Neither runs nor data are needed for a report.
+    alone = compare(sweep, {"data.root": ""}, runs="nowhere", out=folder / "out", run=False)
+    assert alone.summary == done.summary
+
+
+def test_a_lost_result_is_made_again_from_the_finished_run(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path
+) -> None:
+    folder, _, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "out")
+    lost = sorted((tmp_path / "out").glob("*.json"))[0]
+    before = lost.read_text(encoding="utf-8")
+    lost.unlink()
+    model = folder / "runs" / lost.stem / "model.safetensors"
+    changed = model.stat().st_mtime_ns
+    compare(sweep, runs=folder / "runs", out=tmp_path / "out", progress=False)
+    assert lost.read_text(encoding="utf-8") == before
+    assert model.stat().st_mtime_ns == changed  # nothing was trained
+
+
+def test_interrupted_and_gone_on_with(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = finished
+    original, calls = module.evaluate, 0
+
+    def stop_at_third(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr("avpea.compare.grid.evaluate", stop_at_third)
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    with pytest.raises(KeyboardInterrupt):
+        compare(sweep, **places, cost=False, progress=False)
+    assert len(stored(tmp_path / "out")) == 2
+    compare(sweep, **places, cost=False, progress=False)
+
+    def timeless(found: dict[str, dict[str, Any]]) -> str:
+        for result in found.values():
+            for epoch in result["epochs"]:
+                epoch["seconds"] = 0
+        return json.dumps(found)
+
+    assert timeless(stored(tmp_path / "out")) == timeless(stored(folder / "out"))
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path
+) -> None:
+    folder, _, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "out")
+    lost = sorted((tmp_path / "out").glob("*.json"))[0]
+    lost.unlink()
+    with FileLock(folder / "runs" / f"{lost.stem}.lock"):
+        done = compare(sweep, runs=folder / "runs", out=tmp_path / "out", progress=False)
+    assert done.missing == (lost.stem,)
+    assert done.summary is not None
+    assert any(remark.startswith("Not finished: 1 run has no result") for remark in done.summary.remarks)
+    assert "different seeds" in " ".join(done.summary.remarks)
+
+
+def test_one_failure_does_not_stop_the_others(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = module.train
+
+    def fail_for_lavish(experiment: Any, *arguments: Any, **options: Any) -> Any:
+        if experiment.adapter.name == "lavish":
+            raise TrainingError("The loss became nan.")
+        return original(experiment, *arguments, **options)
+
+    monkeypatch.setattr("avpea.compare.grid.train", fail_for_lavish)
+    done = compare(sweep, runs=tmp_path / "r", out=tmp_path / "o", seeds=[0], cost=False, progress=False)
+    assert list(done.failed.values()) == ["The loss became nan."]
+    assert done.summary is not None
+    assert [row.label for row in done.summary.rows] == ["nothing", "<b>AV-PEA</b>"]
+    assert len(done.missing) == 1
+
+
+def test_results_and_runs_of_other_settings_are_refused(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path
+) -> None:
+    folder, _, _ = finished
+    with pytest.raises(ExperimentError, match=r"result of other settings \(train.epochs is 2, not 3\)") as caught:
+        compare(sweep, {"train.epochs": 3}, runs=folder / "runs", out=folder / "out")
+    assert "12 entries that cannot run" in str(caught.value)  # six results, and six runs
+    (tmp_path / "broken").mkdir()
+    name = sorted(path.name for path in (folder / "out").glob("*.json"))[0]
+    (tmp_path / "broken" / name).write_text("{", encoding="utf-8")
+    with pytest.raises(AvpeaError, match=rf"{name} is no result of avpea compare; remove it"):
+        compare(sweep, runs=folder / "runs", out=tmp_path / "broken")
+
+
+def test_different_test_videos_are_compared_on_what_they_share(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path
+) -> None:
+    folder, _, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "out")
+    path = sorted((tmp_path / "out").glob("*.json"))[0]
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["test_videos"].popitem()
+    write_json(path, result)
+    again = compare(sweep, runs=folder / "runs", out=tmp_path / "out", run=False)
+    assert again.summary is not None
+    assert again.summary.videos == 2
+    assert "Differences are over the 2 test videos that all runs answered, of up to 3." in again.summary.remarks
+
+
+def test_a_report_without_results(sweep: Path, tmp_path: Path) -> None:
+    done = compare(sweep, runs=tmp_path, out=tmp_path / "out", run=False)
+    assert done.summary is None
+    assert done.page is None
+    assert len(done.missing) == 6
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,148 @@
+"""Sweeps: what they name, and that all that is wrong with one is said at once, before anything runs."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avpea.compare import compare, load_sweep, sweep_names
+from avpea.compare.sweep import complaints
+from avpea.errors import ExperimentError
+
+ROWS = "rows: {a: mini/avel, b: {recipe: mini/avel, adapter: {name: lavish}}}\n"
+
+
+def write(path: Path, text: str) -> Path:
+    file = path / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", sweep_names())
+def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> None:
+    sweep = load_sweep(name)
+    assert len(sweep.seeds) >= 3
+    assert sweep.reference in [row.label for row in sweep.rows]
+    cells = [cell for cell in sweep.cells() if cell.seed == 0]
+    # The only thing in the way is where the data is.
+    assert complaints(cells, tmp_path) == [
+        "data.root is empty; say where the data set 'ave' is with --data.root FOLDER."
+    ]
+
+
+def test_the_papers_tables_are_there_with_the_figures_it_prints() -> None:
+    table1, table4 = load_sweep("paper/table1"), load_sweep("paper/table4")
+    assert [row.published["accuracy"] for row in table4.rows] == [72.01, 72.71, 74.68, 75.65]
+    published = {row.label: row.published["accuracy"] for row in table1.rows}
+    assert published["CMBS + AV-PEA, ViT-L/16"] == 79.90
+    assert published["LAVISH, ViT-L/16"] == 78.10
+    assert table1.quoted["DPNet, VGG-19 + VGGish"]["accuracy"] == 79.68
+
+
+def test_rows_backbones_and_seeds_make_the_grid(tmp_path: Path) -> None:
+    text = ROWS + "seeds: [3, 5]\nreference: a, small\nbackbones: {small: {depth: 2}, large: {depth: 4}}\n"
+    sweep = load_sweep(write(tmp_path, text), {"train.epochs": 1})
+    assert [row.label for row in sweep.rows] == ["a, small", "a, large", "b, small", "b, large"]
+    assert [row.experiment.backbone.depth for row in sweep.rows] == [2, 4, 2, 4]
+    assert {row.experiment.train.epochs for row in sweep.rows} == {1}
+    cells = list(sweep.cells())
+    assert [cell.seed for cell in cells] == [3] * 4 + [5] * 4
+    assert cells[-1].experiment.train.seed == 5
+    assert cells[2].name == "mini-avel--adapter.name=lavish--backbone.depth=2-seed3"
+    assert len({cell.name for cell in cells}) == 8
+
+
+def test_a_plain_recipe_runs_where_avpea_train_would_put_it() -> None:
+    assert next(load_sweep("mini/table4").cells()).name == "mini-avel-none-seed0"
+
+
+def test_only_some_rows_and_always_the_reference() -> None:
+    some = load_sweep("mini/table1").only(["LoRA"])
+    assert [row.label for row in some.rows] == ["LoRA", "AV-PEA"]
+    with pytest.raises(ExperimentError, match=r"has no row 'LORA'. Did you mean 'LoRA'"):
+        load_sweep("mini/table1").only(["LORA"])
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_runs(tmp_path: Path) -> None:
+    text = """
+    title: many mistakes
+    sedes: [0]
+    seeds: [0, 0]
+    reference: AV-PEE
+    rows:
+      AV-PEA: mini/avel
+      again: {recipe: mini/avel}
+      typo: mini/avell
+      not a recipe: [1, 2]
+      option: {recipe: mini/avel, adapter: {reductoin: 4}}
+      adapter: {recipe: mini/avel, adapter: {name: lavisch}}
+      reduction: {recipe: mini/avel, adapter: {reduction: 7}}
+      not its option: {recipe: mini/avel, adapter: {name: lora, latents: 4}}
+      one stream: {recipe: mini/avel, adapter: {name: full, streams: audio}}
+      backbone: {recipe: mini/avel, backbone: {name: vit_bsae_patch16_224}}
+      depth: {recipe: mini/avel, backbone: {depth: 13}}
+      head: {recipe: mini/avel, head: {name: cmb}}
+      weights: {recipe: mini/avel, backbone: {weights: nowhere.pth}}
+      published: {recipe: mini/avel, train: {epochs: 2}, published: much}
+    """
+    with pytest.raises(ExperimentError) as caught:
+        compare(write(tmp_path, text), {"data.root": str(tmp_path / "none")}, runs=tmp_path / "r", out=tmp_path / "o")
+    lines = str(caught.value).splitlines()
+    expected = [
+        r"'sedes' is no part of a sweep. Did you mean 'seeds'",
+        r"seeds is \[0, 0\]; expected different whole numbers",
+        r"row 'typo': No recipe is called 'mini/avell'. Did you mean 'mini/avel'",
+        r"row 'not a recipe': expected the name of a recipe, or `recipe:` with options, got \[1, 2\]",
+        r"row 'option': No option is called '--adapter.reductoin'",
+        r"row 'published': published is 'much'; expected names and numbers",
+        r"rows 'AV-PEA' and 'again' are the same experiment",
+        r"reference is 'AV-PEE', which is no row. Did you mean 'AV-PEA'",
+        r"row 'adapter': No adapter is called 'lavisch'. Did you mean 'lavish'",
+        r"row 'reduction': adapter.reduction is 7, which does not divide the backbone's width 384",
+        r"row 'not its option': adapter.latents is 4, but the adapter 'lora' does not have it",
+        r"row 'one stream': adapter.streams is 'audio', but 'full' trains weights that both streams share",
+        r"row 'backbone': No timm model is called 'vit_bsae_patch16_224'. Did you mean 'vit_base_patch16_224",
+        r"row 'depth': backbone.depth is 13, but 'starter' has 12 blocks",
+        r"row 'head': No head is called 'cmb'",
+        r"row 'weights': backbone.weights is 'nowhere.pth', and there is no such file",
+        r"none",  # the data set's folder, once for all rows
+    ]
+    assert "has 17 entries that cannot run; nothing was started" in lines[0]
+    assert len(lines) == 1 + len(expected)
+    for line, pattern in zip(lines[1:], expected, strict=True):
+        assert re.search(pattern, line), line
+    assert os.listdir(tmp_path) == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a sweep with `rows:`"),
+        ("rows: {}", "expected a sweep with `rows:`"),
+        ("- a\n- b", "expected a sweep with `rows:`"),
+        ("rows: [a, b", "not YAML"),
+        (ROWS + "seeds: 3", "seeds is 3; expected different whole numbers"),
+        (ROWS + "seeds: [one]", r"seeds is \['one'\]; expected"),
+        (ROWS + "backbones: [a]", r"'backbones' takes labels with options of the backbone, got \['a'\]"),
+        (ROWS + "backbones: {a: small}", "a backbone takes names and values, got 'small'"),
+        (ROWS + "quoted: {DPNet: 79.68}", "quoted is .*; expected labels, each with names and values"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        load_sweep(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["mini/tabel4", "nowhere.yaml"])
+def test_unknown_sweeps(name: str) -> None:
+    with pytest.raises(ExperimentError, match=r"(No sweep is called|There is no sweep file) .*Known: mini/table1"):
+        load_sweep(name)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    file: Any = tmp_path / "x.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ExperimentError, match="not YAML"):
+        load_sweep(file)
