@@ -92,7 +92,7 @@ def compare(
     missing = tuple(cell.name for cell in grid.cells() if cell not in found)
     if not found:
         return Comparison(None, None, missing, failed)
-    folder = out / report_name(grid)
+    folder = out / grid.folder
     costs = results.read_costs(folder, grid)
     if run and cost and costs is None and not missing:
         costs = measure_costs(grid, say=say)
@@ -122,9 +122,3 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
             results.save(out, cell, results.record(cell, trained, tested, fingerprint))
     except Timeout:
         return
-
-
-def report_name(sweep: Sweep) -> str:
-    """Folder of a sweep's report: its name, or its file's."""
-    path = Path(sweep.name)
-    return path.stem if path.suffix in {".yaml", ".yml"} else sweep.name.replace("/", "-")

@@ -82,6 +82,7 @@ class Sweep:
         reference: Label of the row that differences are taken against.
         published_where: What the published figures were measured on.
         quoted: Published rows that are not run, by label, each with its figures and `why`.
+        part: Which rows, where not all of them are meant.
     """
 
     name: str
@@ -91,13 +92,21 @@ class Sweep:
     reference: str
     published_where: str = ""
     quoted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    part: str = ""
+
+    @property
+    def folder(self) -> str:
+        """What the folder of its report is called."""
+        path = Path(self.name)
+        name = path.stem if path.suffix in {".yaml", ".yml"} else self.name.replace("/", "-")
+        return f"{name}--{self.part}" if self.part else name
 
     def cells(self) -> Iterator[Cell]:
         """Every run, seed by seed, so that an unfinished grid already compares all rows."""
         return (Cell(row, seed) for seed in self.seeds for row in self.rows)
 
     def only(self, labels: Sequence[str]) -> "Sweep":
-        """The named rows and the reference.
+        """The named rows and the reference; its name says so, and so does its report's folder.
 
         Raises:
             ExperimentError: No such row.
@@ -106,7 +115,8 @@ class Sweep:
         for label in labels:
             if label not in known:
                 raise ExperimentError(f"{self.name} has no row '{label}'.{did_you_mean(label, known)}")
-        return replace(self, rows=tuple(r for r in self.rows if r.label in {*labels, self.reference}))
+        rows = tuple(row for row in self.rows if row.label in {*labels, self.reference})
+        return replace(self, rows=rows, part="-".join(file_name(row.label) for row in rows))
 
 
 def sweep_names() -> list[str]:
@@ -249,7 +259,12 @@ def _row(label: str, entry: Any, backbone: Any, changes: dict[str, Any]) -> Row:
     if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
         raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
     name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
-    return Row(label, re.sub(r"[^\w.=+-]+", "-", name.removesuffix(".yaml")).strip("-."), experiment, figures)
+    return Row(label, file_name(name.removesuffix(".yaml")), experiment, figures)
+
+
+def file_name(text: str) -> str:
+    """Text as part of a file's name."""
+    return re.sub(r"[^\w.=+-]+", "-", text).strip("-.")
 
 
 def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

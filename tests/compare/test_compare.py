@@ -250,3 +250,34 @@ def test_a_report_without_results(sweep: Path, tmp_path: Path) -> None:
     assert done.page is None
     assert len(done.missing) == 6
     assert not (tmp_path / "out").exists()
+
+
+def test_on_the_command_line(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avpea.cli import main
+
+    folder, done, _ = finished
+    words = ["compare", str(sweep), "--runs", str(folder / "runs"), "--out", str(folder / "out")]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "A & B" in printed.out
+    assert "DPNet" not in printed.err
+    assert f"Report: {done.page}" in printed.out
+    assert done.summary is not None
+    for row in done.summary.rows:
+        assert f"{100 * row.test_mean:.2f} ± {100 * (row.test_std or 0):.2f}" in printed.out
+    assert main([*words, "--json", "--report", "--only", "nothing"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["label"] for row in rows] == ["nothing", "<b>AV-PEA</b>"]
+    # A report on some rows does not replace the whole one.
+    assert (folder / "out" / "grid--nothing-b-AV-PEA-b" / "index.html").is_file()
+    assert json.loads((folder / "out" / "grid" / "summary.json").read_text()) == json.loads(
+        json.dumps(done.summary.to_dict())
+    )
+    assert main(["compare"]) == 0
+    assert "paper/table1" in capsys.readouterr().out
+    assert main(["compare", str(sweep), "--report", "--out", str(tmp_path)]) == 1
+    assert "holds no result" in capsys.readouterr().err
+    assert main([*words, "--adapter.reduction", "7"]) == 1
+    assert "nothing was started" in capsys.readouterr().err
