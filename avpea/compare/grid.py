@@ -81,6 +81,7 @@ def compare(
         raise refusal(grid.name, wrong)
     failed: dict[str, str] = {}
     if run:
+        make_folders(runs, out)
         for number, cell in enumerate(cells, 1):
             say(f"[{number}/{len(cells)}] {cell.row.label}, seed {cell.seed}")
             try:
@@ -101,9 +102,23 @@ def compare(
     return Comparison(summary, write_report(summary, folder), missing, failed)
 
 
+def make_folders(*folders: Path) -> None:
+    """Make folders that are not there yet.
+
+    Raises:
+        AvpeaError: One cannot be made or written to.
+    """
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+        except OSError as error:
+            raise AvpeaError(f"{folder} cannot be used as a folder ({error.strerror}); choose another one.") from None
+
+
 def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
     """Train and evaluate one run and store its result, unless another process is at it or has done it."""
-    runs.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(runs / f"{cell.name}.lock", timeout=0):  # released by the system if the process dies
             if results.read(out, cell) is not None:

@@ -244,6 +244,15 @@ def test_different_test_videos_are_compared_on_what_they_share(
     assert "Differences are over the 2 test videos that all runs answered, of up to 3." in again.summary.remarks
 
 
+def test_a_file_in_the_place_of_a_folder(sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(AvpeaError, match=r"file cannot be used as a folder \(File exists\); choose another one"):
+        compare(sweep, runs=tmp_path / "runs", out=tmp_path / "file")
+    with pytest.raises(AvpeaError, match=r"below cannot be used as a folder \(Not a directory\)"):
+        compare(sweep, runs=tmp_path / "file" / "below", out=tmp_path / "out")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_report_without_results(sweep: Path, tmp_path: Path) -> None:
     done = compare(sweep, runs=tmp_path, out=tmp_path / "out", run=False)
     assert done.summary is None
