@@ -181,7 +181,7 @@ def paper_rows() -> list[PaperRow]:
 
 
 @cache
-def _frozen(config: BackboneConfig) -> tuple[backbones.Backbone, int]:
+def _frozen(config: BackboneConfig) -> tuple[backbones.Transformer, int]:
     return backbones.shape_only(config), backbones.classifier_parameters(config.name)
 
 

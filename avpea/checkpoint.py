@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avpea import backbones
-from avpea.backbones import Backbone
+from avpea.backbones import Transformer
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
@@ -128,7 +128,7 @@ def load_model(
     path: str | Path,
     *,
     weights: str | None = None,
-    backbone: Backbone | None = None,
+    backbone: Transformer | None = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
 ) -> tuple[AVModel, CheckpointInfo]:
     """Rebuild a trained model, in evaluation mode.

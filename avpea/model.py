@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
-from avpea.backbones import Backbone
+from avpea.backbones import Transformer
 from avpea.encoders._base import Encoder, Streams
 from avpea.experiment import AudioConfig, Experiment
 from avpea.tasks._base import Task
@@ -124,7 +124,7 @@ def log_mel_image(
     return image.expand(-1, 3, -1, -1)
 
 
-def build(experiment: Experiment, num_classes: int, backbone: Backbone | None = None) -> AVModel:
+def build(experiment: Experiment, num_classes: int, backbone: Transformer | None = None) -> AVModel:
     """The model of an experiment, with new adapters and a new head, initialised from the global generator.
 
     Args:

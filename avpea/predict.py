@@ -1,12 +1,14 @@
 """Predict: what a trained model finds in a video of one's own, of any length."""
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -194,12 +196,14 @@ class Predictor:
         maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
         images = self.model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
         encoder = self.model.encoder
-        grids = dict(zip(("audio", "visual"), (encoder.backbone.grid(*i.shape[-2:]) for i in images), strict=True))
+        # The visual stream's adapters look into the sound, and the audio stream's into the picture.
+        others = {"visual": images[1], "audio": images[0]}
+        grids = {stream: encoder.backbone.grids(*other.shape[-2:]) for stream, other in others.items()}
 
-        def keep(stream: str) -> Any:
+        def keep(index: int, stream: str) -> Any:
             def hook(adapter: AVPEA, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
                 theta = adapter.attention_map(*inputs)[0, 0, encoder.backbone.num_prefix_tokens :]
-                maps[stream].append(theta.float().reshape(grids[stream]))
+                maps[stream].append(theta.float().reshape(grids[stream][index]))
 
             return hook
 
@@ -209,7 +213,7 @@ class Predictor:
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
             if isinstance(adapter, AVPEA) and adapter.cross_modal
         ]
-        hooks = [adapter.register_forward_hook(keep(stream)) for _, stream, adapter in adapters]
+        hooks = [adapter.register_forward_hook(keep(index, stream)) for index, stream, adapter in adapters]
         try:
             encoder(*images)
         finally:
@@ -220,10 +224,19 @@ class Predictor:
                 "This run has no AV-PEA adapter, so there are no attention maps: adapter.streams is "
                 f"'{self.info.experiment.adapter.streams}'."
             )
-        looked, listened = (torch.stack(maps[s]) if maps[s] else None for s in ("audio", "visual"))
+        looked, listened = (on_one_grid(maps[s]) if maps[s] else None for s in ("audio", "visual"))
         blocks = tuple(sorted({index for index, _, _ in adapters}))
         frame = clip.frames[second]
         return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened)
+
+
+def on_one_grid(maps: Sequence[Tensor]) -> Float[Tensor, "blocks rows columns"]:
+    """Attention maps of blocks on the finest of their grids; a coarser token's share goes to all it stands for."""
+    finest = max((tuple(one.shape) for one in maps), key=math.prod)
+    if all(one.shape == finest for one in maps):
+        return torch.stack(list(maps))
+    finer = [F.interpolate(one[None, None], finest, mode="nearest")[0, 0] for one in maps]
+    return torch.stack([one / one.sum() for one in finer])
 
 
 def windows(segments: int, length: int) -> Iterator[tuple[int, int, int]]:

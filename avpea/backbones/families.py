@@ -1,7 +1,7 @@
 """What differs between timm's ViT families: which blocks open into two branches, and how."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,17 @@ __all__ = ["FrozenBlock", "attention_linears", "check_family", "open_blocks"]
 
 @runtime_checkable
 class FrozenBlock(Protocol):
-    """One transformer block as its two residual branches, without the skip connections."""
+    """One transformer block as its two residual branches, without the skip connections.
+
+    Attributes:
+        merge: What tokens go through before this block (Swin: neighbouring patches become one, wider); None for
+            most.
+    """
+
+    @property
+    def merge(self) -> Callable[[Tensor], Tensor] | None:
+        """Patch merging before the block."""
+        ...
 
     def attend(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
         """The attention branch, MSA(LN(x)) with its LayerScale."""
@@ -39,6 +49,7 @@ class PlainBranches:
     """Branches of timm's `Block` (ViT, CLIP, DINOv2, SigLIP)."""
 
     block: Any
+    merge: None = None
 
     def attend(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
         """The attention branch, without the skip connection."""
@@ -61,6 +72,7 @@ class EvaBranches:
 
     block: Any
     rope: Tensor | None
+    merge: None = None
 
     def attend(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
         """The attention branch, without the skip connection."""

@@ -10,9 +10,7 @@ is timm's `forward_features`, for plain ViTs, CLIP towers (`norm_pre`), DINOv2 (
 token) and DINOv3 (class `Eva`, rotary positions, registers), with room for adapters beside the branches.
 """
 
-import hashlib
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +20,14 @@ from timm.layers.config import use_fused_attn
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from avpea.backbones._base import Positions, Transformer
 from avpea.backbones.families import FrozenBlock, check_family, open_blocks
 from avpea.errors import ExperimentError
 
-__all__ = ["Backbone", "Positions"]
-
-Positions = Literal["grid", "sequence"]
+__all__ = ["Backbone"]
 
 
-class Backbone(nn.Module):
+class Backbone(Transformer):
     """A timm ViT, frozen: no weight gets a gradient, and it stays in evaluation mode.
 
     Gradients do pass through it to the tokens, and so to adapters of earlier blocks. It takes over the parts
@@ -66,6 +63,7 @@ class Backbone(nn.Module):
         self.name = name
         self.dim = int(vit.embed_dim)
         self.depth = depth or len(vit.blocks)
+        self.dims = (self.dim,) * self.depth
         self.num_prefix_tokens = int(vit.num_prefix_tokens)
         self.has_cls = vit.cls_token is not None
         self.patch_size = int(vit.patch_embed.patch_size[0])
@@ -82,14 +80,7 @@ class Backbone(nn.Module):
         self.rope = getattr(vit, "rope", None)
         self.layers = nn.ModuleList(list(vit.blocks)[: self.depth])
         self.final_norm = vit.norm
-        self.requires_grad_(False).train(False)
-        self._kept: dict[tuple[Any, ...], Any] = {}
-        # Before any cast: runs in bfloat16 and in float32 agree on the backbone that they adapted.
-        self._fingerprint = "" if self.patch_embed.proj.weight.is_meta else _fingerprint(self)
-
-    def train(self, mode: bool = True) -> "Backbone":
-        """Stay in evaluation mode, whatever the surrounding model does."""
-        return super().train(False)
+        self.freeze()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
         """Move or cast the weights, and choose the attention kernel for where they now are."""
@@ -104,12 +95,6 @@ class Backbone(nn.Module):
             layer.attn.fused_attn = use_fused_attn() and not slow
         return self
 
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
-        if not self._fingerprint:
-            raise ValueError(f"'{self.name}' was built for its shapes only and has no weights to fingerprint")
-        return self._fingerprint
-
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches in an image; pixels left over at its right and bottom are cropped.
 
@@ -123,6 +108,10 @@ class Backbone(nn.Module):
                 f"({self.patch_size}x{self.patch_size}); use a larger backbone.image_size or audio image."
             )
         return rows, columns
+
+    def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of patches, the same in each block."""
+        return (self.grid(height, width),) * self.depth
 
     def embed(
         self, pixels: Float[Tensor, "images 3 height width"], positions: Positions = "grid"
@@ -152,11 +141,6 @@ class Backbone(nn.Module):
         tokens: Tensor = self.norm_pre(x)
         return tokens
 
-    @property
-    def blocks(self) -> tuple[FrozenBlock, ...]:
-        """The blocks for square frames of `image_size`."""
-        return self.blocks_for(self.image_size, self.image_size)
-
     def blocks_for(self, height: int, width: int) -> tuple[FrozenBlock, ...]:
         """The blocks for images of a size in pixels; the same objects whenever the same layers run.
 
@@ -174,10 +158,6 @@ class Backbone(nn.Module):
         """The transformer's last normalisation."""
         normalised: Tensor = self.final_norm(tokens)
         return normalised
-
-    def extra_repr(self) -> str:
-        """Name and sizes, for `print(backbone)`."""
-        return f"{self.name}, dim={self.dim}, depth={self.depth}, patch_size={self.patch_size}, frozen"
 
     def _rope(self, grid: tuple[int, int]) -> Tensor | None:
         if self.rope is None:
@@ -219,24 +199,3 @@ class Backbone(nn.Module):
         tokens = grid[0] * grid[1] + 1
         line = F.interpolate(table.float().transpose(1, 2), size=tokens, mode="linear", align_corners=False)
         return line.transpose(1, 2).to(table.dtype)
-
-    def _placement(self) -> tuple[torch.device, torch.dtype]:
-        weight = self.patch_embed.proj.weight
-        return weight.device, weight.dtype
-
-    def _keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` answers, computed once: a pure function of the frozen weights and the key."""
-        if key not in self._kept:
-            # A tensor born in inference mode could not take part in a later backward pass.
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept[key] = make()
-        return self._kept[key]
-
-
-def _fingerprint(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        values = tensor.detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(memoryview(values.numpy()).cast("B"))
-    return digest.hexdigest()

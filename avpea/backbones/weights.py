@@ -11,12 +11,14 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import eva, vision_transformer
+from timm.models import eva, swin_transformer_v2, vision_transformer
 from torch import Tensor, nn
 
+from avpea.backbones._base import Transformer
 from avpea.backbones.families import check_family
 from avpea.backbones.hub import from_hub
 from avpea.backbones.starter import STARTER_TIMM_NAME, starter_state
+from avpea.backbones.swin import Swin, is_swin
 from avpea.backbones.vit import Backbone
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import BackboneConfig
@@ -37,38 +39,40 @@ _UNREADABLE = (
 )
 
 
-def build(config: BackboneConfig) -> Backbone:
+def build(config: BackboneConfig) -> Transformer:
     """The frozen backbone of a recipe, with its weights, in evaluation mode.
 
     Raises:
-        ExperimentError: Unknown model, another family than ViT, or more blocks asked for than there are.
+        ExperimentError: Unknown model, another family than ViT and Swin V2, or more blocks asked for than there are.
         WeightsError: The weights cannot be had, or do not fit.
     """
     shape_only(config)  # a wrong recipe is answered before anything is downloaded or read
-    name = _timm_name(config.name)
     if config.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same weights, and so the same fingerprint, in every run
-            model = _create(name)
+            model = _create(config)
     else:
-        model = _create(name, "meta")
+        model = _create(config, "meta")
         if dict(model.named_buffers()).keys() - model.state_dict().keys():
-            model = _create(name)  # rotary frequencies are in no checkpoint: they are computed
+            model = _create(config)  # rotary frequencies are in no checkpoint: they are computed
         state, source = _read(config, model)
         _fill(model, state, source)
-    return Backbone(model, config.name, config.depth, config.image_size)
+    return _open(model, config)
 
 
-def shape_only(config: BackboneConfig) -> Backbone:
+def _open(model: nn.Module, config: BackboneConfig) -> Transformer:
+    kind = Swin if is_swin(model) else Backbone
+    return kind(model, config.name, config.depth, config.image_size)
+
+
+def shape_only(config: BackboneConfig) -> Transformer:
     """The backbone of a recipe on the meta device: shapes and counts, no weights, no memory, no network.
 
     Raises:
         ExperimentError: As `build`.
     """
-    name = _timm_name(config.name)
-    model = _create(name, "meta")
-    backbone = Backbone(model, config.name, config.depth, config.image_size)
-    backbone.grid(backbone.image_size, backbone.image_size)
+    backbone = _open(_create(config, "meta"), config)
+    backbone.grids(backbone.image_size, backbone.image_size)
     return backbone
 
 
@@ -107,11 +111,23 @@ def _known(name: str) -> Callable[..., nn.Module]:
     return functools.partial(timm.create_model, name, pretrained=False)
 
 
-def _create(name: str, device: str = "cpu") -> nn.Module:
+def _create(config: BackboneConfig, device: str = "cpu") -> nn.Module:
+    name = _timm_name(config.name)
     create = _known(name)
     with torch.device("meta"):
-        check_family(create(num_classes=0), name)
+        shape: Any = create(num_classes=0)
+    swin = is_swin(shape)
+    if not swin:
+        check_family(shape, name)
+    elif 0 < config.image_size < (patch := shape.patch_embed.patch_size[0]):
+        raise ExperimentError(
+            f"backbone.image_size is {config.image_size}, smaller than a patch of '{name}' ({patch}x{patch})."
+        )
     with torch.device(device):
+        if swin:
+            # Windows are cut to the grid of this size; other sizes pad theirs.
+            size = {"img_size": config.image_size} if config.image_size else {}
+            return create(num_classes=0, dynamic_img_size=True, **size)
         # With `dynamic_img_size`, rotary positions are computed for whatever grid is asked for.
         return create(num_classes=0, dynamic_img_size=True)
 
@@ -160,7 +176,8 @@ def _to_timm(state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tens
     filters = state.get("patch_embed.proj.weight")
     if filters is not None and filters.shape[2:] != model.patch_embed.proj.weight.shape[2:]:
         return state  # timm would resample another patch size; here it is another model, and `_fill` says so
-    convert = (eva if isinstance(model, eva.Eva) else vision_transformer).checkpoint_filter_fn
+    family = eva if isinstance(model, eva.Eva) else swin_transformer_v2 if is_swin(model) else vision_transformer
+    convert: Any = family.checkpoint_filter_fn
     try:
         return dict(convert(state, model))
     except (RuntimeError, ValueError, LookupError, AssertionError):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.adapters._base import Trained
-from avpea.backbones import Backbone
+from avpea.backbones import Transformer
 from avpea.experiment import Experiment
 
 __all__ = ["Encoder", "Streams"]
@@ -52,13 +52,13 @@ class Encoder(nn.Module, ABC):
         audio_dim: Width of the audio tokens.
     """
 
-    backbone: Backbone
+    backbone: Transformer
     visual_dim: int
     audio_dim: int
 
     @classmethod
     @abstractmethod
-    def build(cls, backbone: Backbone, experiment: Experiment) -> "Encoder":
+    def build(cls, backbone: Transformer, experiment: Experiment) -> "Encoder":
         """The encoder of an experiment, its trained parts new.
 
         Raises:

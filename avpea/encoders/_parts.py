@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from avpea import registry
 from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
-from avpea.backbones import Backbone, FrozenBlock, attention_linears
+from avpea.backbones import FrozenBlock, Transformer, attention_linears
 from avpea.encoders._base import Streams
 from avpea.errors import ExperimentError
 from avpea.experiment import AdapterConfig
@@ -94,7 +94,7 @@ def lend(weights: Mapping[str, Tensor], module: nn.Module, run: Callable[..., An
     return torch.func.functional_call(_Lent(module), lent, (run, *arguments))
 
 
-def block_adapters(config: AdapterConfig, backbone: Backbone) -> nn.ModuleList:
+def block_adapters(config: AdapterConfig, backbone: Transformer) -> nn.ModuleList:
     """New adapters for a backbone, one `BlockAdapters` for each of its blocks.
 
     Raises:
@@ -114,7 +114,7 @@ def block_adapters(config: AdapterConfig, backbone: Backbone) -> nn.ModuleList:
         def adapter(stream: Stream) -> Adapter | None:
             if not issubclass(kind, Adapter) or branch not in kind.beside or not wanted(index, stream):
                 return None
-            return kind(backbone.dim, **options)
+            return kind(backbone.dims[index], **options)
 
         return Beside(adapter("visual"), adapter("audio"))
 
@@ -135,7 +135,7 @@ def block_adapters(config: AdapterConfig, backbone: Backbone) -> nn.ModuleList:
     return nn.ModuleList(BlockAdapters(beside(i, "attn"), beside(i, "mlp"), inside(i)) for i in range(backbone.depth))
 
 
-def tuning(config: AdapterConfig, backbone: Backbone) -> Tuning | None:
+def tuning(config: AdapterConfig, backbone: Transformer) -> Tuning | None:
     """The trained copies of the backbone's weights, for adapters of that kind.
 
     Raises:

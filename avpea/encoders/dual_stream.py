@@ -5,7 +5,7 @@ from typing import Literal, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.backbones import Backbone, FrozenBlock
+from avpea.backbones import FrozenBlock, Transformer
 from avpea.encoders._base import Encoder, Streams
 from avpea.encoders._parts import BlockAdapters, block_adapters, lend, tuning
 from avpea.experiment import AdapterConfig, Experiment
@@ -23,7 +23,7 @@ class DualStreamEncoder(Encoder):
     """
 
     def __init__(
-        self, backbone: Backbone, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
+        self, backbone: Transformer, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -33,7 +33,7 @@ class DualStreamEncoder(Encoder):
         self.tuning = tuning(adapter, backbone)
 
     @classmethod
-    def build(cls, backbone: Backbone, experiment: Experiment) -> "DualStreamEncoder":
+    def build(cls, backbone: Transformer, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
         return cls(backbone, experiment.adapter, experiment.audio.positions)
 
@@ -55,6 +55,7 @@ class DualStreamEncoder(Encoder):
     def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
         x = self.embed(frames, sounds)
         for see, hear, beside in zip(*self._blocks(frames, sounds), self.adapters(), strict=True):
+            x = x.each(see.merge, hear.merge) if see.merge and hear.merge else x  # where a stage of Swin's begins
             branch = x.each(see.attend, hear.attend)
             x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
             branch = x.each(see.feed, hear.feed)

@@ -1,0 +1,129 @@
+"""What every frozen transformer is: `embed`, blocks of two residual branches, and `norm`."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.backbones.families import FrozenBlock
+
+__all__ = ["Positions", "Transformer", "fingerprint"]
+
+Positions = Literal["grid", "sequence"]
+
+
+class Transformer(nn.Module, ABC):
+    """A timm transformer, frozen: no weight gets a gradient, and it stays in evaluation mode.
+
+    Gradients do pass through it to the tokens, and so to adapters of earlier blocks. The weights must not change
+    after construction: fingerprint and resampled positions are computed once. A subclass takes over the parts
+    of the timm model that make tokens, and then calls `freeze`.
+
+    Attributes:
+        name: What the recipe calls it.
+        dim: Width of the tokens after the last block.
+        dims: Width of the tokens in each block.
+        depth: Number of blocks.
+        layers: timm's blocks, in order.
+        num_prefix_tokens: Tokens before the patches: CLS (if `has_cls`, at index 0) and registers.
+        has_cls: Whether there is a CLS token.
+        patch_size: Side of a patch in pixels.
+        image_size: Side of the square frames in pixels.
+        mean: What the weights expect to be subtracted from each channel of pixels in [0, 1].
+        std: What they expect each channel to be divided by.
+    """
+
+    name: str
+    dim: int
+    dims: tuple[int, ...]
+    depth: int
+    layers: nn.ModuleList
+    num_prefix_tokens: int
+    has_cls: bool
+    patch_size: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    patch_embed: Any
+
+    def freeze(self) -> None:
+        """Let no weight learn, and take the fingerprint."""
+        self.requires_grad_(False).train(False)
+        self._kept: dict[tuple[Any, ...], Any] = {}
+        # Before any cast: runs in bfloat16 and in float32 agree on the backbone that they adapted.
+        self._fingerprint = "" if self.patch_embed.proj.weight.is_meta else fingerprint(self)
+
+    def train(self, mode: bool = True) -> "Transformer":
+        """Stay in evaluation mode, whatever the surrounding model does."""
+        return super().train(False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
+        if not self._fingerprint:
+            raise ValueError(f"'{self.name}' was built for its shapes only and has no weights to fingerprint")
+        return self._fingerprint
+
+    @abstractmethod
+    def embed(
+        self, pixels: Float[Tensor, "images 3 height width"], positions: Positions = "grid"
+    ) -> Float[Tensor, "images tokens dim"]:
+        """Pixels to the tokens that enter the first block.
+
+        Args:
+            pixels: Normalised images; cast to the type of the weights.
+            positions: How position embeddings reach another grid than their own.
+
+        Raises:
+            ExperimentError: An image, or `positions`, that it cannot serve.
+        """
+
+    @abstractmethod
+    def blocks_for(self, height: int, width: int) -> tuple[FrozenBlock, ...]:
+        """The blocks for images of a size in pixels; the same objects whenever the same layers run."""
+
+    @abstractmethod
+    def norm(self, tokens: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
+        """The transformer's last normalisation."""
+
+    @abstractmethod
+    def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of patches in each block, for images of a size in pixels.
+
+        Raises:
+            ExperimentError: The image is smaller than one patch.
+        """
+
+    @property
+    def blocks(self) -> tuple[FrozenBlock, ...]:
+        """The blocks for square frames of `image_size`."""
+        return self.blocks_for(self.image_size, self.image_size)
+
+    def extra_repr(self) -> str:
+        """Name and sizes, for `print(backbone)`."""
+        return f"{self.name}, dim={self.dim}, depth={self.depth}, patch_size={self.patch_size}, frozen"
+
+    def _placement(self) -> tuple[torch.device, torch.dtype]:
+        weight = self.patch_embed.proj.weight
+        return weight.device, weight.dtype
+
+    def _keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` answers, computed once: a pure function of the frozen weights and the key."""
+        if key not in self._kept:
+            # A tensor born in inference mode could not take part in a later backward pass.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept[key] = make()
+        return self._kept[key]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of names, shapes and float32 values of all tensors of a module."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(values.shape)}\n".encode())
+        digest.update(memoryview(values.numpy()).cast("B"))
+    return digest.hexdigest()
