@@ -113,8 +113,10 @@ def log_mel_image(
     """A normalised log-mel as an image with three equal channels, rows are time and columns are mel bins.
 
     `image` resizes it to the frame's size (as many tokens in both streams); `native` pads with zeros or cuts
-    it to `native_frames` rows, as LAVISH does.
+    it to `native_frames` rows, as LAVISH does. VGGish's own log-mel stays as it is.
     """
+    if config.features == "vggish":
+        return log_mel[:, None].expand(-1, 3, -1, -1)
     image = ((log_mel - config.mean) / (2 * config.std))[:, None]
     if config.layout == "native":
         missing = config.native_frames - image.shape[2]
