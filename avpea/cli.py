@@ -131,6 +131,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="backbone weights, if not where they were in training",
     )
+    parser.add_argument(
+        "--encoder.audio_weights",
+        dest="audio_weights",
+        metavar="FILE",
+        help="VGGish's weights, likewise",
+    )
 
 
 def _add_data_commands(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -272,7 +278,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from avpea.evaluate import evaluate
 
     result = evaluate(
-        options.run, options.split, root=options.root, weights=options.weights, progress=not options.quiet
+        options.run,
+        options.split,
+        root=options.root,
+        weights=options.weights,
+        audio_weights=options.audio_weights,
+        progress=not options.quiet,
     )
     if options.json:
         _print_json(result.metrics)
@@ -288,7 +299,7 @@ def _predict(options: argparse.Namespace) -> None:
         raise ExperimentError("--plot and --attention draw one video; give them one, or leave them out.")
     for picture in filter(None, (options.plot, options.attention)):
         plot.check(picture)
-    predictor = load(options.run, weights=options.weights)
+    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
     choices = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
     failed: list[AvpeaError] = []
     for video in options.video:

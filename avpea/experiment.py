@@ -146,10 +146,28 @@ class EncoderConfig:
     """How the two streams become tokens.
 
     Attributes:
-        name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer).
+        name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer; `mbt`:
+            two trained transformers with attention bottlenecks; `separate`: an image network and VGGish, frozen).
+        bottleneck_tokens: MBT's bottleneck tokens, B (4 in its paper).
+        fusion_from: Index of MBT's first fusion layer, which is the number of layers before it (8 of 12 in its
+            paper); the number of all layers means late fusion, without bottleneck tokens.
+        audio_weights: VGGish's, for `separate`: the path of a local file with the keys of torchvggish
+            (.safetensors, or .pth read with weights_only), or `random` (tests and counting only);
+            `pretrained` has no place to come from, and the error says what to give instead.
+
+    An encoder takes the options that are its own; another one that is changed here is refused.
     """
 
     name: str = "dual_stream"
+    bottleneck_tokens: int = 4
+    fusion_from: int = 8
+    audio_weights: str = "pretrained"
+
+    def __post_init__(self) -> None:
+        tokens = self.bottleneck_tokens
+        _require(tokens >= 1, f"encoder.bottleneck_tokens is {tokens}; expected 1 or more.")
+        _require(self.fusion_from >= 0, f"encoder.fusion_from is {self.fusion_from}; expected 0 (all layers) or more.")
+        _require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from avpea.experiment import Experiment
 __all__ = ["RunFolder", "StopRequest"]
 
 # Options that may change between the two halves of an interrupted run without changing its result.
-_FREE = {"data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights"}
+_FREE = {
+    "data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "encoder.audio_weights",
+}  # fmt: skip
 
 
 class RunFolder:
