@@ -54,7 +54,7 @@ def test_params_table_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert "17.8 / 17.8" in printed
     assert "325.6 / 325.6" in printed
     assert run("params", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 6
+    assert len(json.loads(capsys.readouterr().out)) == 8
 
 
 ERRORS = [
