@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from avpea import backbones, registry
+from avpea.encoders._base import build_encoder
 from avpea.experiment import BackboneConfig, Experiment, load_recipe, recipe_names
 from avpea.heads._base import Head
 
@@ -33,8 +34,8 @@ class ParameterCount:
     """How many parameters an experiment has, by part. Buffers (BatchNorm statistics) are no parameters.
 
     Attributes:
-        frozen: Of the frozen backbone, as it is used.
-        frozen_classifier: Of the backbone's own classifier, which is left out.
+        frozen: Of the frozen networks, as they are used.
+        frozen_classifier: Of the backbone's own classifier, which is left out; 0 where nothing is frozen.
         adapters: Of all adapters; where weights of the backbone itself train, those.
         head: Of the task's head, as it is used.
         head_registered: Of the head as its public code registers it, unused layers included.
@@ -116,10 +117,14 @@ class PaperRow:
 
     @property
     def in_paper_form(self) -> dict[str, float]:
-        """Our counts as the paper prints them: millions, one decimal, rounded; the frozen ones cut off."""
+        """Our counts as the paper prints them: millions, rounded to one decimal (from 100 on to none).
+
+        The frozen ones are cut off after the decimal instead.
+        """
+        trainable = self.counts.trainable_registered / 1e6
         return {
             "adapter_millions": round(self.counts.adapters / 1e6, 1),
-            "trainable_millions": round(self.counts.trainable_registered / 1e6, 1),
+            "trainable_millions": round(trainable, 1) if trainable < 100 else float(round(trainable)),
             "frozen_millions": math.floor(self.counts.frozen_with_classifier / 1e5) / 10,
         }
 
@@ -156,12 +161,12 @@ def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCo
     """
     backbone, classifier = _frozen(experiment.backbone)
     with torch.device("meta"):
-        encoder = registry.load("encoder", experiment.encoder.name).build(backbone, experiment)
-        head: Head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes)
+        encoder = build_encoder(backbone, experiment)
+        head: Head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes, encoder.audio_dim)
     frozen, trained = encoder.parameter_counts()
     return ParameterCount(
         frozen=frozen,
-        frozen_classifier=classifier,
+        frozen_classifier=classifier if frozen else 0,
         adapters=trained,
         head=_size(head),
         head_registered=_size(head) + sum(head.registered_but_unused().values()),
@@ -181,7 +186,7 @@ def paper_rows() -> list[PaperRow]:
 
 
 @cache
-def _frozen(config: BackboneConfig) -> tuple[backbones.Transformer, int]:
+def _frozen(config: BackboneConfig) -> tuple[backbones.Transformer | backbones.CNN, int]:
     return backbones.shape_only(config), backbones.classifier_parameters(config.name)
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: adapters and head only, as safetensors, with all that is needed to rebuild the rest.
 
-A checkpoint names its backbone and carries its fingerprint; on another backbone it is refused. The training
-state (optimiser, random numbers, position) is a second file beside it. Nothing is pickled.
+A checkpoint names its backbone and carries the fingerprints of all frozen weights; on others it is refused.
+The training state (optimiser, random numbers, position) is a second file beside it. Nothing is pickled.
 """
 
 import json
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avpea import backbones
-from avpea.backbones import Transformer
+from avpea.backbones import CNN, Transformer
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
@@ -49,7 +49,8 @@ class CheckpointInfo:
         experiment: The whole configuration it was trained with.
         class_names: Event categories in the order of the head's outputs, without background.
         backbone: Name of the frozen model.
-        fingerprint: SHA-256 of the frozen weights.
+        fingerprint: SHA-256 of the backbone's weights.
+        other_fingerprints: Likewise of other frozen weights, by the option that names their file.
         results: Metrics at the time of saving, among them `epoch` and `selected_on`.
         version: Version of avpea that wrote it.
     """
@@ -58,6 +59,7 @@ class CheckpointInfo:
     class_names: tuple[str, ...]
     backbone: str
     fingerprint: str
+    other_fingerprints: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     version: str = ""
 
@@ -80,6 +82,7 @@ def save_model(
         "class_names": json.dumps(class_names),
         "backbone": frozen.name,
         "fingerprint": frozen.fingerprint(),
+        "other_fingerprints": json.dumps(model.encoder.other_fingerprints()),
         "results": json.dumps(dict(results)),
     }
     write_atomically(path, model.trained_state(), metadata)
@@ -119,6 +122,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
         class_names=tuple(json.loads(metadata["class_names"])),
         backbone=metadata["backbone"],
         fingerprint=metadata["fingerprint"],
+        other_fingerprints=json.loads(metadata.get("other_fingerprints", "{}")),  # older files have no others
         results=json.loads(metadata["results"]),
         version=metadata["version"],
     )
@@ -128,7 +132,8 @@ def load_model(
     path: str | Path,
     *,
     weights: str | None = None,
-    backbone: Transformer | None = None,
+    audio_weights: str | None = None,
+    backbone: Transformer | CNN | None = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
 ) -> tuple[AVModel, CheckpointInfo]:
     """Rebuild a trained model, in evaluation mode.
@@ -136,17 +141,17 @@ def load_model(
     Args:
         path: Run folder or checkpoint file.
         weights: Where the backbone's weights are, if not where they were in training.
+        audio_weights: Where VGGish's weights are, likewise.
         backbone: One that is already built, to share it.
         precision: As `train.precision`, whose value in training is the default.
 
     Raises:
         CheckpointError: Unreadable, or trained on other frozen weights.
-        WeightsError: The backbone's weights cannot be had.
+        WeightsError: Frozen weights cannot be had.
     """
     info = read_info(path)
-    experiment = info.experiment
-    if weights is not None:
-        experiment = experiment.override({"backbone.weights": weights})
+    places = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
+    experiment = info.experiment.override({name: place for name, place in places.items() if place is not None})
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(
@@ -155,6 +160,12 @@ def load_model(
             f"--backbone.weights FILE."
         )
     model = build(experiment, len(info.class_names), frozen)
+    for option, found in model.encoder.other_fingerprints().items():
+        if (wanted := info.other_fingerprints.get(option, "none")) != found:
+            raise CheckpointError(
+                f"{path} was trained with {option} of fingerprint {wanted[:16]}, but these weights have fingerprint "
+                f"{found[:16]}; give the weights it was trained with by --{option} FILE."
+            )
     _, tensors = _open(find(path))
     _fill(model, tensors, str(path))
     if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":

@@ -145,6 +145,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="backbone weights, if not where they were in training",
     )
+    parser.add_argument(
+        "--encoder.audio_weights",
+        dest="audio_weights",
+        metavar="FILE",
+        help="VGGish's weights, likewise",
+    )
 
 
 def _add_data_commands(subparsers: Any, command: Callable[..., argparse.ArgumentParser]) -> None:

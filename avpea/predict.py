@@ -192,10 +192,15 @@ class Predictor:
         """
         if not 0 <= second < len(clip.frames):
             raise AvpeaError(f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}.")
+        encoder = self.model.encoder
+        if not isinstance(encoder, DualStreamEncoder):
+            raise AvpeaError(
+                f"This run's encoder is '{self.info.experiment.encoder.name}', which has no AV-PEA adapters, so there "
+                "are no attention maps; the encoder 'dual_stream' has."
+            )
         frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
         images = self.model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
-        encoder = self.model.encoder
         # The visual stream's adapters look into the sound, and the audio stream's into the picture.
         others = {"visual": images[1], "audio": images[0]}
         grids = {stream: encoder.backbone.grids(*other.shape[-2:]) for stream, other in others.items()}
@@ -209,7 +214,7 @@ class Predictor:
 
         adapters = [
             (index, stream, adapter)
-            for index, block in enumerate(encoder.adapters() if isinstance(encoder, DualStreamEncoder) else [])
+            for index, block in enumerate(encoder.adapters())
             for stream, adapter in (("visual", block.attn.visual), ("audio", block.attn.audio))
             if isinstance(adapter, AVPEA) and adapter.cross_modal
         ]
@@ -249,16 +254,22 @@ def windows(segments: int, length: int) -> Iterator[tuple[int, int, int]]:
 
 
 def load(
-    run: str | Path, *, weights: str | None = None, precision: Literal["auto", "fp32", "bf16"] | None = None
+    run: str | Path,
+    *,
+    weights: str | None = None,
+    audio_weights: str | None = None,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
 ) -> Predictor:
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
 
     Args:
         run: Where it is.
         weights: The backbone's weights, if not where they were in training.
+        audio_weights: VGGish's weights, likewise.
         precision: As `train.precision`, whose value in training is the default.
 
     Raises:
         CheckpointError, WeightsError: As the parts say.
     """
-    return Predictor(*load_model(resolve(run), weights=weights, precision=precision))
+    model, info = load_model(resolve(run), weights=weights, audio_weights=audio_weights, precision=precision)
+    return Predictor(model, info)

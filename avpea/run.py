@@ -17,7 +17,10 @@ from avpea.measure import environment
 __all__ = ["FREE", "RunFolder", "StopRequest", "differences"]
 
 # Options that may change between the two halves of an interrupted run without changing its result.
-FREE = {"data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "title", "published"}
+FREE = {
+    "data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "encoder.audio_weights",
+    "title", "published",
+}  # fmt: skip
 
 
 class RunFolder:

@@ -93,6 +93,8 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
         rows = [f"| {selected} (selection) | {100 * accuracy:.2f} % | |"] if accuracy is not None else []
     results = ["| split | segment accuracy | videos |", "| --- | --- | --- |", *rows] if rows else ["Not evaluated."]
     starter = experiment.backbone.name == "starter"
+    encoder, adapter = experiment.encoder.name, f"{experiment.adapter.name}, streams: {experiment.adapter.streams}"
+    trained = f"Adapters ({adapter})" if encoder == "dual_stream" else f"What the encoder `{encoder}` trains, if any,"
     note = ["The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.", ""] if starter else []
     return "\n".join(
         [
@@ -103,9 +105,8 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
             "",
             f"# {experiment.title or 'AV-PEA adapter'}",
             "",
-            f"Adapters ({experiment.adapter.name}, streams: {experiment.adapter.streams}) and head "
-            f"({experiment.head.name}) for the frozen backbone `{info.backbone}`. "
-            "The backbone's own weights are not in this file.",
+            f"{trained} and head ({experiment.head.name}) for the backbone `{info.backbone}`. "
+            "The frozen weights are not in this file.",
             "",
             *note,
             "```python",

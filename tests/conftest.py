@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tiny_data, tiny_experiment, tiny_run, tiny_values  # noqa: F401 (fixtures)
+from tests.tiny import small_vggish, tiny_data, tiny_experiment, tiny_run, tiny_values  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(scope="session")

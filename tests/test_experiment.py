@@ -79,6 +79,14 @@ REFUSED = {
     "none of the choices": ("adapter: {streams: left}", r"adapter\.streams is 'left'; expected one of .*'both'"),
     "an impossible number": ("train: {epochs: 0}", r"train\.epochs is 0; expected 1 or more"),
     "a negative deviation": ("audio: {std: -1}", r"audio\.std is -1\.0; it must be above 0"),
+    "bands that VGGish does not have": (
+        "audio: {features: vggish}", r"audio\.mel_bins is 128, but VGGish's log-mel is fixed.* set audio\.mel_b"
+    ),
+    "a mean that VGGish does not take": (
+        "audio: {features: vggish, mel_bins: 64, mean: 0}", r"audio\.mean is 0\.0, but .* set audio\.mean to -4\.1426"
+    ),
+    "no tokens to exchange": ("encoder: {bottleneck_tokens: 0}", r"bottleneck_tokens is 0; expected 1 or more\.$"),
+    "no audio weights": ("encoder: {audio_weights: ''}", r"audio_weights is empty; expected 'pretrained'"),
     "a rate of nan": ("train: {learning_rate: .nan}", r"train\.learning_rate is nan; expected a positive number"),
     "an empty value": ("train: {epochs: }", r"train\.epochs is empty; give it a value or leave it out"),
     "no names": ("- train", r"expected names and values, got list"),

@@ -36,6 +36,12 @@ def test_native_pads_the_normalised_image() -> None:
     assert torch.equal(image[0, 0], torch.tensor([[1.0, 1.0]] * 3 + [[0.0, 0.0]]))
 
 
+def test_vggish_log_mel_stays_as_it_is() -> None:
+    log_mel = torch.randn(2, 96, 64)
+    image = log_mel_image(log_mel, AudioConfig(features="vggish", mel_bins=64), 32)
+    assert torch.equal(image, torch.stack([log_mel] * 3, dim=1))
+
+
 def test_image_layout_has_the_size_of_the_frame() -> None:
     config = AudioConfig(mel_bins=8, **PLAIN)
     assert log_mel_image(torch.randn(2, 98, 8), config, 32).shape == (2, 3, 32, 32)

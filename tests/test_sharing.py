@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from safetensors import safe_open
 
 import avpea
+from avpea.checkpoint import CheckpointInfo
 from avpea.errors import CheckpointError, WeightsError
-from avpea.sharing import push_to_hub, save_pretrained
+from avpea.sharing import model_card, push_to_hub, save_pretrained
 
 
 def test_a_saved_folder_loads_and_answers_the_same(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -33,6 +35,13 @@ def test_the_card_and_the_configuration_say_what_it_is(tiny_run: Path, tmp_path:
     assert str(tmp_path) not in card
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert not [key for key in file.keys() if "backbone" in key]  # noqa: SIM118
+
+
+def test_the_card_of_an_encoder_without_adapters_claims_none(tiny_experiment: Callable[..., Any]) -> None:
+    experiment = tiny_experiment(**{"encoder.name": "mbt"})
+    card = model_card(CheckpointInfo(experiment, ("green",), "test_vit", "0" * 64), {})
+    assert "What the encoder `mbt` trains, if any, and head (linear) for the backbone `test_vit`." in card
+    assert "av_pea" not in card
 
 
 def test_upload_sends_that_folder(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,15 @@ def tiny_experiment(tiny_values: dict[str, Any]) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def small_vggish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGGish with a few channels instead of 72 million parameters: embeddings of 128 all the same."""
+    from avpea.backbones import vggish
+
+    monkeypatch.setattr(vggish, "CHANNELS", (2, 3, 4, 5))
+    monkeypatch.setattr(vggish, "HIDDEN", 6)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tiny_experiment: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished, never interrupted run of the tiny experiment. Read only."""

@@ -15,6 +15,7 @@ from timm.models import eva, swin_transformer_v2, vision_transformer
 from torch import Tensor, nn
 
 from avpea.backbones._base import Transformer
+from avpea.backbones.cnn import CNN, is_cnn, map_state
 from avpea.backbones.families import check_family
 from avpea.backbones.hub import from_hub
 from avpea.backbones.starter import STARTER_TIMM_NAME, starter_state
@@ -23,7 +24,7 @@ from avpea.backbones.vit import Backbone
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import BackboneConfig
 
-__all__ = ["build", "classifier_parameters", "shape_only"]
+__all__ = ["build", "classifier_parameters", "fill", "read_table", "shape_only"]
 
 # Parts of a timm model that make no tokens: a checkpoint may hold them, a backbone leaves them out.
 _NOT_TOKENS = ("head.", "head_dist.", "pre_logits.", "fc_norm.", "attn_pool.", "mask_token")
@@ -39,11 +40,11 @@ _UNREADABLE = (
 )
 
 
-def build(config: BackboneConfig) -> Transformer:
+def build(config: BackboneConfig) -> Transformer | CNN:
     """The frozen backbone of a recipe, with its weights, in evaluation mode.
 
     Raises:
-        ExperimentError: Unknown model, another family than ViT and Swin V2, or more blocks asked for than there are.
+        ExperimentError: Unknown model, neither a ViT, a Swin V2 nor a CNN, or more blocks than there are.
         WeightsError: The weights cannot be had, or do not fit.
     """
     shape_only(config)  # a wrong recipe is answered before anything is downloaded or read
@@ -56,24 +57,29 @@ def build(config: BackboneConfig) -> Transformer:
         if dict(model.named_buffers()).keys() - model.state_dict().keys():
             model = _create(config)  # rotary frequencies are in no checkpoint: they are computed
         state, source = _read(config, model)
-        _fill(model, state, source)
-    return _open(model, config)
+        if is_cnn(model):
+            wanted, state = map_state(model, state)
+        else:
+            wanted, state = _tokens_only(model.state_dict()), _tokens_only(state)
+        fill(model, wanted, state, source)
+    return _frozen(model, config)
 
 
-def _open(model: nn.Module, config: BackboneConfig) -> Transformer:
-    kind = Swin if is_swin(model) else Backbone
-    return kind(model, config.name, config.depth, config.image_size)
-
-
-def shape_only(config: BackboneConfig) -> Transformer:
+def shape_only(config: BackboneConfig) -> Transformer | CNN:
     """The backbone of a recipe on the meta device: shapes and counts, no weights, no memory, no network.
 
     Raises:
         ExperimentError: As `build`.
     """
-    backbone = _open(_create(config, "meta"), config)
-    backbone.grids(backbone.image_size, backbone.image_size)
+    backbone = _frozen(_create(config, "meta"), config)
+    if isinstance(backbone, Transformer):
+        backbone.grids(backbone.image_size, backbone.image_size)
     return backbone
+
+
+def _frozen(model: nn.Module, config: BackboneConfig) -> Transformer | CNN:
+    kind: type[Backbone | Swin | CNN] = Swin if is_swin(model) else CNN if is_cnn(model) else Backbone
+    return kind(model, config.name, config.depth, config.image_size)
 
 
 def classifier_parameters(name: str) -> int:
@@ -116,14 +122,16 @@ def _create(config: BackboneConfig, device: str = "cpu") -> nn.Module:
     create = _known(name)
     with torch.device("meta"):
         shape: Any = create(num_classes=0)
-    swin = is_swin(shape)
-    if not swin:
-        check_family(shape, name)
-    elif 0 < config.image_size < (patch := shape.patch_embed.patch_size[0]):
+        swin, convolutional = is_swin(shape), is_cnn(shape)
+    if swin and 0 < config.image_size < (patch := shape.patch_embed.patch_size[0]):
         raise ExperimentError(
             f"backbone.image_size is {config.image_size}, smaller than a patch of '{name}' ({patch}x{patch})."
         )
+    if not swin and not convolutional:
+        check_family(shape, name)
     with torch.device(device):
+        if convolutional:
+            return create(num_classes=0)
         if swin:
             # Windows are cut to the grid of this size; other sizes pad theirs.
             size = {"img_size": config.image_size} if config.image_size else {}
@@ -145,10 +153,20 @@ def _read(config: BackboneConfig, model: nn.Module) -> tuple[dict[str, Tensor], 
                 f"backbone.weights is '{config.weights}', and there is no such file; expected 'pretrained', "
                 "'random', or the path of a .safetensors or .pth file."
             )
-    return _read_file(path, model), str(path)
+    state = read_table(path, "a timm model")
+    return (state if is_cnn(model) else _to_timm(state, model, path)), str(path)
 
 
-def _read_file(path: Path, model: nn.Module) -> dict[str, Tensor]:
+def read_table(path: Path, what: str) -> dict[str, Tensor]:
+    """Named tensors of a checkpoint file.
+
+    Args:
+        path: A .safetensors file, or a .pth, .pt or .bin file, of which only tensors are unpickled.
+        what: What the file should be the `state_dict` of, for the error.
+
+    Raises:
+        WeightsError: It cannot be read, or holds something else.
+    """
     try:
         safe = path.suffix == ".safetensors"
         loaded: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
@@ -162,8 +180,8 @@ def _read_file(path: Path, model: nn.Module) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(f"{path} holds no table of named tensors; expected the state_dict of a timm ViT.")
-    return _to_timm(dict(loaded), model, path)
+        raise WeightsError(f"{path} holds no table of named tensors; expected the state_dict of {what}.")
+    return dict(loaded)
 
 
 def _to_timm(state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tensor]:
@@ -175,33 +193,48 @@ def _to_timm(state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tens
         )
     filters = state.get("patch_embed.proj.weight")
     if filters is not None and filters.shape[2:] != model.patch_embed.proj.weight.shape[2:]:
-        return state  # timm would resample another patch size; here it is another model, and `_fill` says so
+        return state  # timm would resample another patch size; here it is another model, and `fill` says so
     family = eva if isinstance(model, eva.Eva) else swin_transformer_v2 if is_swin(model) else vision_transformer
     convert: Any = family.checkpoint_filter_fn
     try:
         return dict(convert(state, model))
     except (RuntimeError, ValueError, LookupError, AssertionError):
-        return state  # what does not fit is named, key by key, by `_fill`
+        return state  # what does not fit is named, key by key, by `fill`
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Put a checkpoint into the model, or say what does not fit."""
-    wanted, state = _tokens_only(model.state_dict()), _tokens_only(state)
+def fill(
+    model: nn.Module,
+    wanted: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source: str,
+    what: str = "backbone.name",
+    remedy: str = "name the timm model that the file was made for",
+) -> None:
+    """Put a checkpoint into the model, in float32, or say what does not fit.
+
+    Args:
+        model: Takes the tensors themselves, wherever it was before.
+        wanted: What it needs, by name.
+        state: What the checkpoint has.
+        source: What to call the checkpoint in errors.
+        what: What it should fit.
+        remedy: What helps where it does not.
+
+    Raises:
+        WeightsError: A shape differs, or tensors are missing or unknown.
+    """
     # Positions last: they follow the patch size, which tells more about the file.
     for key in sorted(wanted, key=lambda key: key == "pos_embed"):
         if key in state and state[key].shape != wanted[key].shape:
             raise WeightsError(
-                f"{source} does not fit backbone.name: '{key}' has shape {tuple(state[key].shape)}, expected "
-                f"{tuple(wanted[key].shape)}; name the timm model that the file was made for."
+                f"{source} does not fit {what}: '{key}' has shape {tuple(state[key].shape)}, expected "
+                f"{tuple(wanted[key].shape)}; {remedy}."
             )
     missing, unknown = ([k for k in one if k not in other] for one, other in ((wanted, state), (state, wanted)))
-    for what, keys in (("lacks", missing), ("has unknown", unknown)):
+    for verb, keys in (("lacks", missing), ("has unknown", unknown)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise WeightsError(
-                f"{source} does not fit backbone.name: it {what} {', '.join(keys[:3])}{more}; name the timm "
-                "model that the file was made for."
-            )
+            raise WeightsError(f"{source} does not fit {what}: it {verb} {', '.join(keys[:3])}{more}; {remedy}.")
     # In float32 whatever the file holds: it is what fingerprints are taken of, and the model is cast later.
     model.load_state_dict({key: value.float() for key, value in state.items()}, strict=False, assign=True)
 

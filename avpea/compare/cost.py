@@ -13,10 +13,10 @@ import torch
 
 from avpea import measure
 from avpea.compare.sweep import Sweep
-from avpea.data.cache import Batch
+from avpea.data.cache import Batch, features
 from avpea.device import choose_precision
 from avpea.experiment import Experiment
-from avpea.media import SAMPLE_RATE_HZ, log_mel
+from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import build
 from avpea.train import make_optimizer
 
@@ -58,7 +58,8 @@ def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = la
 
 def training_step(experiment: Experiment) -> Callable[[], None]:
     """A function that trains a model of its own by one step."""
-    experiment = experiment.override({"backbone.weights": "random"})
+    random = {"backbone.weights": "random", "encoder.audio_weights": "random"}
+    experiment = experiment.override(random)
     config = experiment.train
     device = _device(config.device)
     torch.manual_seed(0)
@@ -83,7 +84,7 @@ def random_batch(experiment: Experiment, image_size: int) -> Batch:
     """A batch of noise, shaped as the experiment's."""
     videos, segments, audio = experiment.train.batch_size, experiment.data.segments, experiment.audio
     waveform = 0.1 * torch.randn(videos * segments, SAMPLE_RATE_HZ)
-    sounds = log_mel(waveform, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
+    sounds = features(waveform, audio)
     return Batch(
         frames=torch.randint(0, 256, (videos, segments, image_size, image_size, 3), dtype=torch.uint8),
         log_mel=sounds.reshape(videos, segments, *sounds.shape[1:]),

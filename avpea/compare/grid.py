@@ -131,6 +131,7 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 root=experiment.data.root,
                 cache=experiment.data.cache,
                 weights=experiment.backbone.weights,
+                audio_weights=experiment.encoder.audio_weights,
                 progress=progress,
             )
             fingerprint = read_info(trained.run).fingerprint

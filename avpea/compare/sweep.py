@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from avpea.errors import AvpeaError, ExperimentError
+from avpea.errors import AvpeaError, ExperimentError, WeightsError
 from avpea.experiment import DataConfig, Experiment, load_recipe
 from avpea.registry import did_you_mean
 
@@ -192,13 +192,21 @@ def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
     wrong: list[str] = []
     for row in dict.fromkeys(cell.row for cell in cells):
         wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
-        weights = row.experiment.backbone.weights
-        if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
-            wrong.append(f"row '{row.label}': backbone.weights is '{weights}', and there is no such file.")
+        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(_weights, row.experiment)]
     # A folder that all rows share is complained about once.
     wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
     wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
     return wrong
+
+
+def _weights(experiment: Experiment) -> None:
+    from avpea import backbones
+
+    weights = experiment.backbone.weights
+    if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
+        raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
+    if experiment.encoder.name == "separate" and experiment.encoder.audio_weights != "random":
+        backbones.vggish_file(experiment.encoder.audio_weights)
 
 
 @functools.cache

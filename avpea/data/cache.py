@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from jaxtyping import Float, UInt8
@@ -30,10 +31,10 @@ from avpea.data._work import run
 from avpea.data.dataset import Sample
 from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.experiment import AudioConfig, DataConfig
-from avpea.media import Clip, log_mel, segments_in
+from avpea.media import Clip, log_mel, segments_in, vggish_log_mel
 from avpea.media import read as read_media
 
-__all__ = ["Batch", "FillReport", "SampleCache", "collate", "sample_from_clip"]
+__all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
 # Raise when decoding, resizing or the log-mel changes, so that no old entry is taken for a new one.
 _FORMAT = 1
@@ -47,11 +48,18 @@ def sample_from_clip(
 
     Returns:
         The clip's frames, and the log-mel of each second. As in LAVISH the mean of the whole waveform is
-        removed first; normalising and resizing to an image is the model's part.
+        removed before Kaldi's; VGGish takes the sound as it is. Normalising and resizing to an image is the
+        model's part.
     """
-    waveform = clip.waveform - clip.waveform.mean()
-    seconds = waveform.reshape(clip.frames.shape[0], -1)
-    return clip.frames, log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
+    waveform = clip.waveform if audio.features == "vggish" else clip.waveform - clip.waveform.mean()
+    return clip.frames, features(waveform.reshape(clip.frames.shape[0], -1), audio)
+
+
+def features(seconds: Float[Tensor, "segments samples"], audio: AudioConfig) -> Float[Tensor, "segments frames mel"]:
+    """The log-mel of each second of a waveform at 16 kHz, as the experiment wants it."""
+    if audio.features == "vggish":
+        return vggish_log_mel(seconds)
+    return log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class SampleCache:
         self.config = config
         self.audio = audio
         self.frame_size = frame_size
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "format": _FORMAT,
             "decoder": "av " + importlib.metadata.version("av").partition(".")[0],
             "frame_size": frame_size,
@@ -96,6 +104,8 @@ class SampleCache:
             "missing_audio": config.missing_audio,
             "missing_video": config.missing_video,
         }
+        if audio.features != "kaldi":  # the others keep the names that they had before there was a choice
+            self.settings["features"] = audio.features
         base = Path(config.cache) if config.cache else platformdirs.user_cache_path("avpea") / "samples"
         self.folder = base.expanduser() / _hashed(self.settings)[:16]
 

@@ -1,25 +1,28 @@
 """What every encoder is: frames and log-mel images of the same seconds to tokens of both streams."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avpea import registry
 from avpea.adapters._base import Trained
-from avpea.backbones import Transformer
+from avpea.backbones import CNN, Transformer
+from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["Encoder", "Streams"]
+__all__ = ["Encoder", "Streams", "as_transformer", "build_encoder"]
 
 
 class Streams(NamedTuple):
     """Tokens of both streams; row i of one belongs to row i of the other."""
 
     visual: Float[Tensor, "images visual_tokens dim"]
-    audio: Float[Tensor, "images audio_tokens dim"]
+    audio: Float[Tensor, "images audio_tokens audio_dim"]
 
     def each(self, see: Callable[[Tensor], Tensor], hear: Callable[[Tensor], Tensor]) -> "Streams":
         """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
@@ -47,19 +50,25 @@ class Encoder(nn.Module, ABC):
     through the contract tests. What trains in it are modules of type `Trained`; all else is frozen.
 
     Attributes:
+        options: The options of `EncoderConfig` that it takes; another one that a recipe changes is refused.
+        features: The log-mel that it reads, `audio.features`.
+        adapted: Whether it has the recipe's adapters; without them, a recipe that changes one is refused.
         backbone: The frozen image network; says how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
     """
 
-    backbone: Transformer
+    options: ClassVar[tuple[str, ...]] = ()
+    features: ClassVar[Literal["kaldi", "vggish"]] = "kaldi"
+    adapted: ClassVar[bool] = False
+    backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
 
     @classmethod
     @abstractmethod
-    def build(cls, backbone: Transformer, experiment: Experiment) -> "Encoder":
-        """The encoder of an experiment, its trained parts new.
+    def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "Encoder":
+        """The encoder of an experiment, its trained parts new; `build_encoder` checks the options first.
 
         Raises:
             ExperimentError: An option that it cannot serve.
@@ -69,7 +78,7 @@ class Encoder(nn.Module, ABC):
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
-        """Normalised pixels of frames and of log-mel images to tokens."""
+        """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
 
     def trained_parts(self) -> list[tuple[str, Trained]]:
         """Modules that train, with their names: they and the head are what a checkpoint holds."""
@@ -80,6 +89,15 @@ class Encoder(nn.Module, ABC):
         trained = sum(p.numel() for _, part in self.trained_parts() for p in part.parameters())
         return sum(p.numel() for p in self.parameters()) - trained, trained
 
+    def other_fingerprints(self) -> dict[str, str]:
+        """SHA-256 of frozen weights beside the backbone's, by the option that names their file."""
+        return {}
+
+    def half_precision(self) -> "Encoder":
+        """Keep the frozen weights in bfloat16."""
+        self.backbone.to(torch.bfloat16)
+        return self
+
     def train(self, mode: bool = True) -> "Encoder":
         """Switch what trains; all that is frozen stays in evaluation mode."""
         super().train(False)
@@ -87,3 +105,50 @@ class Encoder(nn.Module, ABC):
             part.train(mode)
         self.training = mode
         return self
+
+
+def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encoder:
+    """The encoder that an experiment names, its trained parts new.
+
+    Raises:
+        ExperimentError: No such encoder, or an option was changed that it does not have or cannot serve.
+        WeightsError: Frozen weights of its own cannot be had.
+    """
+    name = experiment.encoder.name
+    kind: type[Encoder] = registry.load("encoder", name)
+    # Where weights are is no matter to an encoder that does not read them: a sweep gives it for all of its rows.
+    if changed := _changed(experiment.encoder, {"name", "audio_weights", *kind.options}):
+        takes = ", ".join(kind.options) or "no options of its own"
+        raise ExperimentError(f"encoder.{changed}, but the encoder '{name}' does not have it (it takes {takes}).")
+    if not kind.adapted and (changed := _changed(experiment.adapter, set())):
+        raise ExperimentError(f"adapter.{changed}, but the encoder '{name}' has no adapters; leave it at its default.")
+    if experiment.audio.features != kind.features:
+        bins = " and audio.mel_bins to 64" if kind.features == "vggish" else ""
+        raise ExperimentError(
+            f"audio.features is '{experiment.audio.features}', but the encoder '{name}' reads the features "
+            f"'{kind.features}'; set audio.features to {kind.features}{bins}."
+        )
+    return kind.build(backbone, experiment)
+
+
+def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Transformer:
+    """The backbone, if it has a transformer's blocks.
+
+    Raises:
+        ExperimentError: It is a CNN.
+    """
+    if isinstance(backbone, Transformer):
+        return backbone
+    raise ExperimentError(
+        f"backbone.name '{backbone.name}' is a CNN, but the encoder '{experiment.encoder.name}' works on a "
+        "transformer's blocks; name a timm ViT or Swin V2, or set encoder.name to separate."
+    )
+
+
+def _changed(config: object, known: set[str]) -> str:
+    """The first option that is not known and not at its default, as `name is value`."""
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if field.name not in known and value != field.default:
+            return f"{field.name} is {value!r}"
+    return ""

@@ -5,8 +5,8 @@ from typing import Literal, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.backbones import FrozenBlock, Transformer
-from avpea.encoders._base import Encoder, Streams
+from avpea.backbones import CNN, FrozenBlock, Transformer
+from avpea.encoders._base import Encoder, Streams, as_transformer
 from avpea.encoders._parts import BlockAdapters, block_adapters, lend, tuning
 from avpea.experiment import AdapterConfig, Experiment
 
@@ -22,6 +22,9 @@ class DualStreamEncoder(Encoder):
         positions: How position embeddings are resampled for audio images of another grid.
     """
 
+    adapted = True
+    backbone: Transformer
+
     def __init__(
         self, backbone: Transformer, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
     ) -> None:
@@ -33,9 +36,9 @@ class DualStreamEncoder(Encoder):
         self.tuning = tuning(adapter, backbone)
 
     @classmethod
-    def build(cls, backbone: Transformer, experiment: Experiment) -> "DualStreamEncoder":
+    def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
-        return cls(backbone, experiment.adapter, experiment.audio.positions)
+        return cls(as_transformer(backbone, experiment), experiment.adapter, experiment.audio.positions)
 
     def parameter_counts(self) -> tuple[int, int]:
         """Parameters that stay frozen, and that train; of weights with a trained copy, the copy counts."""

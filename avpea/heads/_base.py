@@ -16,12 +16,13 @@ class Head(nn.Module, ABC):
     through the contract tests. A segment is one second; category `num_classes` is background.
 
     Args:
-        dim: Width of the tokens.
+        dim: Width of the visual tokens.
         num_classes: Event categories, background not counted.
+        audio_dim: Width of the audio tokens; None means `dim`.
     """
 
     @abstractmethod
-    def __init__(self, dim: int, num_classes: int) -> None:
+    def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
 
@@ -30,7 +31,7 @@ class Head(nn.Module, ABC):
         self,
         visual: Float[Tensor, "batch segments patches dim"],
         visual_cls: Float[Tensor, "batch segments dim"],
-        audio_cls: Float[Tensor, "batch segments dim"],
+        audio_cls: Float[Tensor, "batch segments audio_dim"],
     ) -> Any:
         """From the patch tokens of the frames and the CLS tokens of both streams."""
 

@@ -10,25 +10,26 @@ __all__ = ["LinearHead"]
 
 
 class LinearHead(Head):
-    """Linear(2D -> 512), Linear(512 -> classes + 1), with nothing between them (public code GenjiB/LAVISH).
+    """Linear(D + D' -> 512), Linear(512 -> classes + 1), with nothing between them (public code GenjiB/LAVISH).
 
-    With 28 classes it has 801,821 parameters (D = 768) or 1,063,965 (D = 1024).
+    With 28 classes it has 801,821 parameters (D = D' = 768) or 1,063,965 (1024).
 
     Args:
-        dim: Width of the tokens.
+        dim: Width D of the visual tokens.
         num_classes: Event categories, background not counted.
+        audio_dim: Width D' of the audio tokens; None means `dim`.
     """
 
-    def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__(dim, num_classes)
-        self.hidden = nn.Linear(2 * dim, 512)
+    def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None) -> None:
+        super().__init__(dim, num_classes, audio_dim)
+        self.hidden = nn.Linear(dim + (audio_dim or dim), 512)
         self.classes = nn.Linear(512, num_classes + 1)
 
     def forward(
         self,
         visual: Float[Tensor, "batch segments patches dim"],
         visual_cls: Float[Tensor, "batch segments dim"],
-        audio_cls: Float[Tensor, "batch segments dim"],
+        audio_cls: Float[Tensor, "batch segments audio_dim"],
     ) -> Float[Tensor, "batch segments categories"]:
         """Logits of each category, background last; the patch tokens are not used."""
         logits: Tensor = self.classes(self.hidden(torch.cat((audio_cls, visual_cls), dim=-1)))

@@ -1,7 +1,17 @@
-"""From media files to tensors: frames with their seconds, the waveform, and Kaldi's log-mel filter bank."""
+"""From media files to tensors: frames with their seconds, the waveform, and log-mels: Kaldi's and VGGish's."""
 
 from avpea.media.clip import SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
 from avpea.media.decode import probe, read
 from avpea.media.fbank import log_mel
+from avpea.media.vggish import vggish_log_mel
 
-__all__ = ["SAMPLE_RATE_HZ", "Clip", "MediaInfo", "log_mel", "probe", "read", "segments_in"]
+__all__ = [
+    "SAMPLE_RATE_HZ",
+    "Clip",
+    "MediaInfo",
+    "log_mel",
+    "probe",
+    "read",
+    "segments_in",
+    "vggish_log_mel",
+]

@@ -50,7 +50,7 @@ class AVEL(Task):
     def forward(
         self,
         visual: Float[Tensor, "images visual_tokens dim"],
-        audio: Float[Tensor, "images audio_tokens dim"],
+        audio: Float[Tensor, "images audio_tokens audio_dim"],
         *,
         segments: int,
         num_prefix_tokens: int,
@@ -62,8 +62,9 @@ class AVEL(Task):
             visual: Tokens of the frames, all segments of one video after all of another.
             audio: Tokens of the log-mel images, in the same order.
             segments: Segments of a video.
-            num_prefix_tokens: Tokens before the patches.
+            num_prefix_tokens: Tokens before the patches, in the visual stream.
             has_cls: Whether token 0 is a CLS token; without one, the mean of all tokens stands in for it.
+                Of a stream of one token, either is that token.
         """
 
         def by_video(rows: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from avpea.checkpoint import load_model
 from avpea.encoders._parts import block_adapters
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError, WeightsError
-from avpea.experiment import AdapterConfig, BackboneConfig, load_recipe
+from avpea.experiment import AdapterConfig, BackboneConfig, Experiment, load_recipe
 from tests.adapters.test_av_pea import plain_adapter, randomised
 from tests.adapters.test_lavish import plain_lavish
 
@@ -169,6 +169,9 @@ def test_other_refusals() -> None:
         block_adapters(AdapterConfig(name="lora"), backbone)
     with pytest.raises(ExperimentError, match=r"positions is 'sequence', but .* has no sequence"):
         small()[1].embed(torch.zeros(1, 3, 32, 32), "sequence")
+    swin = Experiment().override({"backbone.name": NAME, "backbone.weights": "random", "backbone.image_size": 64})
+    with pytest.raises(ExperimentError, match="attends within windows, in which bottleneck tokens have no place"):
+        count(swin.override({"encoder.name": "mbt"}))
     with pytest.raises(ExperimentError, match="expected a timm VisionTransformer"):
         shape_only(BackboneConfig("swin_tiny_patch4_window7_224.ms_in1k"))  # the first Swin
 

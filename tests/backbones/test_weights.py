@@ -92,7 +92,7 @@ def test_shape_only_holds_no_weights() -> None:
         ("starer", "Did you mean 'starter'"),
         ("qqqqqqqqq", "is called 'qqqqqqqqq'. backbone.name takes"),
         ("swin_tiny_patch4_window7_224", "is a SwinTransformer; expected a timm VisionTransformer"),
-        ("resnet18", "is a ResNet; expected"),
+        ("mixer_s16_224", "is a MlpMixer; expected"),  # tokens, but no transformer
         ("vit_base_r50_s16_224", "makes patches by HybridEmbed"),
     ],
 )

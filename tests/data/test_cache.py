@@ -18,7 +18,7 @@ from avpea.data.cache import SampleCache, sample_from_clip
 from avpea.data.dataset import Sample
 from avpea.errors import DataError, MediaError
 from avpea.experiment import AudioConfig, DataConfig
-from avpea.media import log_mel
+from avpea.media import log_mel, vggish_log_mel
 from avpea.media import read as read_media
 
 AUDIO = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
@@ -213,6 +213,7 @@ def test_progress_goes_to_stderr(videos, tmp_path, capfd):
         {"audio": AudioConfig(mel_bins=20, frame_shift_ms=20.0)},
         {"audio": AudioConfig(mel_bins=16, frame_shift_ms=10.0)},
         {"missing_video": "black"},
+        {"audio": AudioConfig(features="vggish", mel_bins=64)},
     ],
 )
 def test_other_settings_make_other_entries(videos, tmp_path, change):
@@ -220,6 +221,24 @@ def test_other_settings_make_other_entries(videos, tmp_path, change):
     assert make_cache(tmp_path).fill([first], progress=False).decoded == 1
     assert make_cache(tmp_path, **change).fill([first], progress=False).decoded == 1
     assert make_cache(tmp_path).fill([first], progress=False).decoded == 0
+
+
+def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path):
+    settings = make_cache(tmp_path).settings
+    assert settings.keys() == {
+        "format", "decoder", "frame_size", "mel_bins", "frame_shift_ms", "missing_audio", "missing_video",
+    }  # fmt: skip
+    folder = make_cache(tmp_path, audio=AudioConfig(), side=224).folder.name
+    if settings["decoder"] == "av 18":  # its major version is in the name
+        assert folder == "158e579367b32e23"
+
+
+def test_vggish_features_of_the_sound_as_it_is(videos):
+    clip = read_media(videos / "v0.mp4", segments=2, frame_size=(SIDE, SIDE))
+    clip = dataclasses.replace(clip, waveform=clip.waveform + 0.1)  # Kaldi's lose their mean, these keep it
+    _, mel = sample_from_clip(clip, AudioConfig(features="vggish", mel_bins=64))
+    assert torch.equal(mel, torch.stack([vggish_log_mel(second) for second in clip.waveform.reshape(2, -1)]))
+    assert mel.shape == (2, 96, 64)
 
 
 def test_normalisation_does_not_touch_the_cache(tmp_path):

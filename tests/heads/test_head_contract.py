@@ -48,6 +48,18 @@ def test_any_number_of_videos_segments_and_patches(name: str, batch: int, segmen
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_streams_of_unequal_width(name: str) -> None:
+    head = registry.load("head", name)(DIM, CLASSES, 10)
+    visual, visual_cls, _ = tokens()
+    output = head(visual, visual_cls, torch.randn(2, 5, 10))
+    assert head.probabilities(output).shape == (2, 5, CLASSES + 1)
+    equal = registry.load("head", name)(DIM, CLASSES, DIM)
+    assert {key: p.shape for key, p in equal.named_parameters()} == {
+        key: p.shape for key, p in make(name).named_parameters()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_weight_gets_a_gradient(name: str) -> None:
     head = make(name).double()
     terms = head.loss(head(*tokens(dtype=torch.float64)), labels_for())

@@ -1,0 +1,118 @@
+"""VGGish, frozen: the audio network of AudioSet's released features, 128 numbers for 0.96 s of sound.
+
+Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017, as AudioSet's public code
+has it: six 3x3 convolutions in four stages with max pooling after each, then three linear layers, ReLU after every
+one of them; 72,141,184 parameters. Names of the weights are those of the public port to PyTorch
+(github.com/harritaylor/torchvggish). The network was made for channels last, so the map is flattened in the order
+rows, columns, channels.
+
+What AudioSet did to the embeddings that it released (PCA, clipping to [-2, 2], 8 bits) is left out: these are the
+network's own numbers.
+"""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.backbones._base import fingerprint
+from avpea.backbones.weights import fill, read_table
+from avpea.errors import WeightsError
+
+__all__ = ["VGGish", "build_vggish", "vggish_file"]
+
+ROWS, COLUMNS = 96, 64  # of the log-mel that it reads
+DIM = 128
+CHANNELS = (64, 128, 256, 512)  # of the four stages
+CONVOLUTIONS = (1, 1, 2, 2)
+HIDDEN = 4096
+
+
+class VGGish(nn.Module):
+    """Log-mels of VGGish's own kind to embeddings.
+
+    The weights must not change after they are filled in: `freeze` takes their fingerprint once.
+
+    Attributes:
+        dim: Width of an embedding.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = 1
+        for channels, convolutions in zip(CHANNELS, CONVOLUTIONS, strict=True):
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
+                width = channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.embeddings = nn.Sequential(
+            nn.Linear(width * (ROWS // 16) * (COLUMNS // 16), HIDDEN), nn.ReLU(),
+            nn.Linear(HIDDEN, HIDDEN), nn.ReLU(),
+            nn.Linear(HIDDEN, DIM), nn.ReLU(),
+        )  # fmt: skip
+        self.dim = DIM
+        self._fingerprint = ""
+
+    def freeze(self) -> "VGGish":
+        """No gradients, evaluation mode, and the fingerprint of the weights as they are now."""
+        self.requires_grad_(False).train(False)
+        self._fingerprint = "" if next(self.parameters()).is_meta else fingerprint(self)
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
+        if not self._fingerprint:
+            raise ValueError("VGGish was built for its shapes only and has no weights to fingerprint")
+        return self._fingerprint
+
+    def forward(self, log_mel: Float[Tensor, "images 1 96 64"]) -> Float[Tensor, "images 128"]:
+        """Rows are windows of 10 ms, columns mel bands; cast to the type of the weights."""
+        feature_map = self.features(log_mel.to(next(self.parameters()).dtype))
+        embedding: Tensor = self.embeddings(feature_map.permute(0, 2, 3, 1).flatten(1))
+        return embedding
+
+
+def build_vggish(weights: str) -> VGGish:
+    """VGGish with its weights, frozen.
+
+    Args:
+        weights: The path of a .safetensors or .pth file, `random` (a fixed seed; tests and counting only), or
+            `pretrained`, which is answered with what to give instead.
+
+    Raises:
+        WeightsError: The weights cannot be had, or do not fit.
+    """
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same weights, and so the same fingerprint, in every run
+            return VGGish().freeze()
+    path = vggish_file(weights)
+    with torch.device("meta"):
+        model = VGGish()
+    remedy = "name a file with the keys of torchvggish ('features.0.weight' to 'embeddings.4.bias')"
+    fill(model, model.state_dict(), read_table(path, "torchvggish's VGGish"), f"{path}", "VGGish", remedy)
+    return model.freeze()
+
+
+def vggish_file(weights: str) -> Path:
+    """The file that `encoder.audio_weights` names.
+
+    Raises:
+        WeightsError: It names none, or there is none.
+    """
+    if weights == "pretrained":
+        raise WeightsError(
+            "encoder.audio_weights is 'pretrained', and no hub name is built in for VGGish's weights: download "
+            "vggish-10086976.pth from the releases of github.com/harritaylor/torchvggish and give it with "
+            "--encoder.audio_weights FILE."
+        )
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"encoder.audio_weights is '{weights}', and there is no such file; expected 'random', or the path of a "
+            ".safetensors or .pth file with the keys of torchvggish."
+        )
+    return path

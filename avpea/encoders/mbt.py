@@ -1,0 +1,155 @@
+"""MBT (Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021): two transformers, all trained.
+
+Each stream has its own transformer; both start from the backbone's weights. Up to layer L_f a stream runs alone:
+
+    z_m = Layer_m(z_m)                                  m in {visual, audio}
+
+and from there on the streams exchange a few bottleneck tokens z_b, which both read before either writes:
+
+    [z_m | z_b,m] = Layer_m([z_m | z_b])
+    z_b = mean over m of z_b,m
+
+as in the paper's bottleneck fusion and its public code (google-research/scenic, `projects/mbt`). What differs:
+that code normalises the tokens of both streams by one last LayerNorm, here each transformer keeps its own (1,536
+parameters more with D = 768); its dropout, stochastic depth and mixup are left out; and an audio transformer that
+was trained on AudioSet (AST, as in the AV-PEA paper's Table 1) is not at hand.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avpea.adapters._base import Trained
+from avpea.adapters.full import Full
+from avpea.backbones import CNN, Backbone, Transformer
+from avpea.encoders._base import Encoder, Streams, as_transformer
+from avpea.encoders._parts import lend
+from avpea.errors import ExperimentError
+from avpea.experiment import Experiment
+
+__all__ = ["MBT"]
+
+Run = Callable[..., Tensor]
+
+
+class Bottleneck(Trained):
+    """The tokens that the streams exchange, drawn from N(0, 0.02^2) as in the public code.
+
+    Args:
+        tokens: How many, B.
+        dim: Their width.
+    """
+
+    def __init__(self, tokens: int, dim: int) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(0.02 * torch.randn(1, tokens, dim))
+
+    def forward(self, images: int, dtype: torch.dtype) -> Float[Tensor, "images tokens dim"]:
+        """The same tokens for every image."""
+        return self.tokens.to(dtype).expand(images, -1, -1)
+
+
+class MBT(Encoder):
+    """Two trained copies of the backbone, which exchange bottleneck tokens in their last layers.
+
+    The backbone itself stays as it was loaded and only lends its shape: with ViT-B/16 and 4 tokens
+    2 x 85,798,656 + 3,072 parameters train and none is frozen.
+
+    Args:
+        backbone: A transformer without rotary positions, which bottleneck tokens have no place in.
+        bottleneck_tokens: B, the tokens that are exchanged (4 in the paper).
+        fusion_from: Index L_f of the first layer with bottleneck tokens (8 of 12 in the paper). With the
+            backbone's depth there is none: late fusion.
+        positions: How position embeddings are resampled for audio images of another grid.
+
+    Raises:
+        ExperimentError: `fusion_from` is beyond the depth, or the positions are rotary.
+    """
+
+    options = ("bottleneck_tokens", "fusion_from")
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        bottleneck_tokens: int = 4,
+        fusion_from: int = 8,
+        positions: Literal["grid", "sequence"] = "grid",
+    ) -> None:
+        super().__init__()
+        if fusion_from > backbone.depth:
+            raise ExperimentError(
+                f"encoder.fusion_from is {fusion_from}, but '{backbone.name}' is used with {backbone.depth} blocks; "
+                f"expected 0 to {backbone.depth}."
+            )
+        if backbone.rope is not None:
+            raise ExperimentError(
+                f"backbone.name '{backbone.name}' has rotary positions, in which bottleneck tokens have no place; "
+                "name a ViT with learned positions, for example 'vit_base_patch16_224.augreg_in21k'."
+            )
+        self.backbone = backbone
+        self.visual_dim = self.audio_dim = backbone.dim
+        self.fusion_from = fusion_from
+        self.positions: Literal["grid", "sequence"] = positions
+        weights = dict(backbone.named_parameters())
+        self.visual, self.audio = Full(weights), Full(weights)
+        fuses = fusion_from < backbone.depth
+        self.bottleneck = Bottleneck(bottleneck_tokens, backbone.dim) if fuses else None
+
+    @classmethod
+    def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "MBT":
+        """The encoder of an experiment, both copies as the backbone was loaded."""
+        options = experiment.encoder
+        vit = as_transformer(backbone, experiment)
+        if not isinstance(vit, Backbone):
+            raise ExperimentError(
+                f"backbone.name '{vit.name}' attends within windows, in which bottleneck tokens have no place; "
+                "name a ViT with learned positions, for example 'vit_base_patch16_224.augreg_in21k'."
+            )
+        return cls(vit, options.bottleneck_tokens, options.fusion_from, experiment.audio.positions)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Parameters that stay frozen, and that train; the backbone is not counted beside its copies."""
+        frozen, trained = super().parameter_counts()
+        return frozen - sum(p.numel() for p in self.backbone.parameters()), trained
+
+    def forward(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> Streams:
+        """Normalised pixels of frames and of log-mel images to each stream's own tokens after its last norm."""
+        see, hear = self._with(self.visual), self._with(self.audio)
+        x = Streams(see(self._alone, frames), hear(self._alone, sounds, self.positions))
+        if self.bottleneck is not None:
+            shared = self.bottleneck(len(frames), x.visual.dtype)
+            for index in range(self.fusion_from, self.backbone.depth):
+                seen = see(self._layer, index, torch.cat((x.visual, shared), dim=1))
+                heard = hear(self._layer, index, torch.cat((x.audio, shared), dim=1))
+                own = Streams(seen[:, : x.visual.shape[1]], heard[:, : x.audio.shape[1]])
+                shared = (seen[:, x.visual.shape[1] :] + heard[:, x.audio.shape[1] :]) / 2
+                x = own
+        return Streams(see(self.backbone.norm, x.visual), hear(self.backbone.norm, x.audio))
+
+    def _with(self, copy: Full) -> Run:
+        """What runs a part of the backbone with a stream's own weights."""
+        dtype = next(self.backbone.parameters()).dtype
+        weights = {name: weight.to(dtype) for name, weight in copy.by_name().items()}  # cast once, lent often
+
+        def run(part: Run, *arguments: Any) -> Tensor:
+            tokens: Tensor = lend(weights, self.backbone, part, *arguments)
+            return tokens
+
+        return run
+
+    def _alone(self, pixels: Tensor, positions: Literal["grid", "sequence"] = "grid") -> Tensor:
+        x = self.backbone.embed(pixels, positions)
+        for index in range(self.fusion_from):
+            x = self._layer(index, x)
+        return x
+
+    def _layer(self, index: int, x: Tensor) -> Tensor:
+        block = self.backbone.blocks[index]
+        x = x + block.attend(x)
+        return x + block.feed(x)

@@ -1,0 +1,74 @@
+"""Separate frozen encoders: an image network for the frames, VGGish for the sound, and nothing between them.
+
+CMBS as published (Xia & Zhao, CVPR 2022; row "CMBS" of the AV-PEA paper's Table 1) on ResNet-152's or VGG-19's last
+feature map and VGGish's embedding of each second. Only the head trains.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avpea.backbones import CNN, Transformer, VGGish, build_vggish
+from avpea.encoders._base import Encoder, Streams
+from avpea.experiment import Experiment
+
+__all__ = ["SeparateEncoders"]
+
+
+class SeparateEncoders(Encoder):
+    """A frozen image network beside frozen VGGish.
+
+    Args:
+        backbone: A CNN, whose map's locations are the visual tokens; or a transformer, whose tokens after the last norm
+            are, which is beyond the paper and shows what an audio network adds to the same frozen images.
+        vggish: Frozen; its embedding is the one audio token of a second.
+    """
+
+    options = ("audio_weights",)
+    features = "vggish"
+
+    def __init__(self, backbone: Transformer | CNN, vggish: VGGish) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.vggish = vggish
+        self.visual_dim = backbone.dim
+        self.audio_dim = vggish.dim
+
+    @classmethod
+    def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "SeparateEncoders":
+        """The encoders of an experiment; beside a backbone without weights, VGGish without weights.
+
+        Raises:
+            WeightsError: VGGish's weights cannot be had, or do not fit.
+        """
+        if not next(backbone.parameters()).is_meta:
+            return cls(backbone, build_vggish(experiment.encoder.audio_weights))
+        with torch.device("meta"):
+            return cls(backbone, VGGish().freeze())
+
+    def other_fingerprints(self) -> dict[str, str]:
+        """VGGish's."""
+        return {"encoder.audio_weights": self.vggish.fingerprint()}
+
+    def half_precision(self) -> "SeparateEncoders":
+        """Keep both networks in bfloat16."""
+        self.vggish.to(torch.bfloat16)
+        super().half_precision()
+        return self
+
+    def forward(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 96 64"]
+    ) -> Streams:
+        """Normalised pixels and VGGish's log-mels (three equal channels) to locations of the map and one token."""
+        return Streams(self._see(frames), self.vggish(sounds[:, :1])[:, None])
+
+    def _see(self, frames: Tensor) -> Tensor:
+        if isinstance(self.backbone, CNN):
+            tokens: Tensor = self.backbone(frames)
+            return tokens
+        x = self.backbone.embed(frames)
+        for block in self.backbone.blocks_for(*frames.shape[-2:]):
+            x = block.merge(x) if block.merge else x
+            x = x + block.attend(x)
+            x = x + block.feed(x)
+        return self.backbone.norm(x)
