@@ -135,6 +135,6 @@ def paper(rows: Sequence[Any]) -> None:
     comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
     print(
         "As in the paper, trained counts the CMBS head as its code registers it, and frozen counts the backbone's "
-        "classifier. Why the row CMBS differs is in docs/paper.md."
+        "classifier. Why the rows CMBS and LAVISH with ViT-B/16 differ is in docs/paper.md."
     )
     print("`avpea params RECIPE` gives every part, used and registered.")

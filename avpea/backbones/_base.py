@@ -1,6 +1,5 @@
 """What every frozen transformer is: `embed`, blocks of two residual branches, and `norm`."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,14 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avpea.backbones._frozen import Frozen
 from avpea.backbones.families import FrozenBlock
+from avpea.errors import ExperimentError
 
-__all__ = ["Positions", "Transformer", "fingerprint"]
+__all__ = ["Positions", "Transformer"]
 
 Positions = Literal["grid", "sequence"]
 
 
-class Transformer(nn.Module, ABC):
+class Transformer(Frozen, ABC):
     """A timm transformer, frozen: no weight gets a gradient, and it stays in evaluation mode.
 
     Gradients do pass through it to the tokens, and so to adapters of earlier blocks. The weights must not change
@@ -52,20 +53,22 @@ class Transformer(nn.Module, ABC):
 
     def freeze(self) -> None:
         """Let no weight learn, and take the fingerprint."""
-        self.requires_grad_(False).train(False)
+        super().freeze()
         self._kept: dict[tuple[Any, ...], Any] = {}
-        # Before any cast: runs in bfloat16 and in float32 agree on the backbone that they adapted.
-        self._fingerprint = "" if self.patch_embed.proj.weight.is_meta else fingerprint(self)
 
-    def train(self, mode: bool = True) -> "Transformer":
-        """Stay in evaluation mode, whatever the surrounding model does."""
-        return super().train(False)
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches in an image; pixels left over at its right and bottom are cropped.
 
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
-        if not self._fingerprint:
-            raise ValueError(f"'{self.name}' was built for its shapes only and has no weights to fingerprint")
-        return self._fingerprint
+        Raises:
+            ExperimentError: The image is smaller than one patch.
+        """
+        rows, columns = height // self.patch_size, width // self.patch_size
+        if not rows or not columns:
+            raise ExperimentError(
+                f"An image of {height}x{width} pixels is smaller than a patch of '{self.name}' "
+                f"({self.patch_size}x{self.patch_size}); use a larger backbone.image_size or audio image."
+            )
+        return rows, columns
 
     @abstractmethod
     def embed(
@@ -117,13 +120,3 @@ class Transformer(nn.Module, ABC):
             with torch.inference_mode(False), torch.no_grad():
                 self._kept[key] = make()
         return self._kept[key]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of names, shapes and float32 values of all tensors of a module."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        values = tensor.detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name} {tuple(values.shape)}\n".encode())
-        digest.update(memoryview(values.numpy()).cast("B"))
-    return digest.hexdigest()

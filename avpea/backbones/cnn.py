@@ -15,7 +15,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from avpea.backbones._base import fingerprint
+from avpea.backbones._frozen import Frozen
 from avpea.errors import ExperimentError
 
 __all__ = ["CNN", "is_cnn", "map_state"]
@@ -24,7 +24,7 @@ __all__ = ["CNN", "is_cnn", "map_state"]
 _AFTER_THE_MAP = ("fc.", "classifier.", "head.", "pre_logits.")
 
 
-class CNN(nn.Module):
+class CNN(Frozen):
     """A timm CNN, frozen: no weight gets a gradient, and BatchNorm stays in evaluation mode.
 
     Pooling, classifier and whatever else comes after the map are left behind. The weights must not change
@@ -60,7 +60,7 @@ class CNN(nn.Module):
         self.mean: tuple[float, float, float] = tuple(about.get("mean", IMAGENET_DEFAULT_MEAN))
         self.std: tuple[float, float, float] = tuple(about.get("std", IMAGENET_DEFAULT_STD))
         self.model = model
-        self.requires_grad_(False).train(False)
+        self.train(False)
         feature_map, unused = _probe(model, self.image_size)
         if not feature_map.shape[2] * feature_map.shape[3]:
             raise ExperimentError(
@@ -69,18 +69,7 @@ class CNN(nn.Module):
         self.dim = int(feature_map.shape[1])
         for child in unused:
             setattr(model, child, nn.Identity())
-        # Before any cast: runs in bfloat16 and in float32 agree on the network that they were trained with.
-        self._fingerprint = "" if feature_map.is_meta else fingerprint(self)
-
-    def train(self, mode: bool = True) -> "CNN":
-        """Stay in evaluation mode, whatever the surrounding model does."""
-        return super().train(False)
-
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
-        if not self._fingerprint:
-            raise ValueError(f"'{self.name}' was built for its shapes only and has no weights to fingerprint")
-        return self._fingerprint
+        self.freeze()
 
     def forward(self, pixels: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens dim"]:
         """Normalised pixels, cast to the type of the weights, to the locations of the last map, row by row."""

@@ -147,12 +147,7 @@ class Swin(Transformer):
         Raises:
             ExperimentError: The image is smaller than one patch.
         """
-        rows, columns = height // self.patch_size, width // self.patch_size
-        if not rows or not columns:
-            raise ExperimentError(
-                f"An image of {height}x{width} pixels is smaller than a patch of '{self.name}' "
-                f"({self.patch_size}x{self.patch_size}); use a larger backbone.image_size or audio image."
-            )
+        rows, columns = self.grid(height, width)
         return tuple((-(-rows // 2**stage), -(-columns // 2**stage)) for stage in self._stage_of)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.backbones._base import fingerprint
+from avpea.backbones._frozen import Frozen
 from avpea.backbones.weights import fill, read_table
 from avpea.errors import WeightsError
 
@@ -29,7 +29,7 @@ CONVOLUTIONS = (1, 1, 2, 2)
 HIDDEN = 4096
 
 
-class VGGish(nn.Module):
+class VGGish(Frozen):
     """Log-mels of VGGish's own kind to embeddings.
 
     The weights must not change after they are filled in: `freeze` takes their fingerprint once.
@@ -54,19 +54,7 @@ class VGGish(nn.Module):
             nn.Linear(HIDDEN, DIM), nn.ReLU(),
         )  # fmt: skip
         self.dim = DIM
-        self._fingerprint = ""
-
-    def freeze(self) -> "VGGish":
-        """No gradients, evaluation mode, and the fingerprint of the weights as they are now."""
-        self.requires_grad_(False).train(False)
-        self._fingerprint = "" if next(self.parameters()).is_meta else fingerprint(self)
-        return self
-
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
-        if not self._fingerprint:
-            raise ValueError("VGGish was built for its shapes only and has no weights to fingerprint")
-        return self._fingerprint
+        self.name = "VGGish"
 
     def forward(self, log_mel: Float[Tensor, "images 1 96 64"]) -> Float[Tensor, "images 128"]:
         """Rows are windows of 10 ms, columns mel bands; cast to the type of the weights."""
@@ -88,13 +76,16 @@ def build_vggish(weights: str) -> VGGish:
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same weights, and so the same fingerprint, in every run
-            return VGGish().freeze()
+            model = VGGish()
+        model.freeze()
+        return model
     path = vggish_file(weights)
     with torch.device("meta"):
         model = VGGish()
     remedy = "name a file with the keys of torchvggish ('features.0.weight' to 'embeddings.4.bias')"
     fill(model, model.state_dict(), read_table(path, "torchvggish's VGGish"), f"{path}", "VGGish", remedy)
-    return model.freeze()
+    model.freeze()
+    return model
 
 
 def vggish_file(weights: str) -> Path:

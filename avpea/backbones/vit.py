@@ -95,20 +95,6 @@ class Backbone(Transformer):
             layer.attn.fused_attn = use_fused_attn() and not slow
         return self
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches in an image; pixels left over at its right and bottom are cropped.
-
-        Raises:
-            ExperimentError: The image is smaller than one patch.
-        """
-        rows, columns = height // self.patch_size, width // self.patch_size
-        if not rows or not columns:
-            raise ExperimentError(
-                f"An image of {height}x{width} pixels is smaller than a patch of '{self.name}' "
-                f"({self.patch_size}x{self.patch_size}); use a larger backbone.image_size or audio image."
-            )
-        return rows, columns
-
     def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """Rows and columns of patches, the same in each block."""
         return (self.grid(height, width),) * self.depth

@@ -44,7 +44,9 @@ class SeparateEncoders(Encoder):
         if not next(backbone.parameters()).is_meta:
             return cls(backbone, build_vggish(experiment.encoder.audio_weights))
         with torch.device("meta"):
-            return cls(backbone, VGGish().freeze())
+            vggish = VGGish()
+        vggish.freeze()
+        return cls(backbone, vggish)
 
     def other_fingerprints(self) -> dict[str, str]:
         """VGGish's."""

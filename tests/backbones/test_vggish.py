@@ -21,7 +21,8 @@ def test_names_and_shapes_are_those_of_the_public_checkpoint() -> None:
     for number, (after, before) in LINEARS.items():
         expected |= {f"embeddings.{number}.weight": (after, before), f"embeddings.{number}.bias": (after,)}
     with torch.device("meta"):
-        model = VGGish().freeze()
+        model = VGGish()
+        model.freeze()
     assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == expected
     assert sum(p.numel() for p in model.parameters()) == 72_141_184
     with pytest.raises(ValueError, match="no weights to fingerprint"):
