@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from avpea import backbones, registry
+from avpea.configs import BackboneConfig
 from avpea.encoders._base import build_encoder
-from avpea.experiment import BackboneConfig, Experiment, load_recipe, recipe_names
+from avpea.experiment import Experiment, load_recipe, recipe_names
 from avpea.heads._base import Head
 
 __all__ = ["AVE_CLASSES", "PaperRow", "ParameterCount", "count", "paper_rows"]

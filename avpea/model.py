@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from avpea import backbones, registry
 from avpea.backbones import CNN, Transformer
+from avpea.configs import AudioConfig
 from avpea.encoders._base import Encoder, Streams, build_encoder
-from avpea.experiment import AudioConfig, Experiment
+from avpea.experiment import Experiment
 from avpea.tasks._base import Task
 
 __all__ = ["AVModel", "build"]

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from avpea import checkpoint, data
+from avpea.configs import TrainConfig
 from avpea.data import Sample
 from avpea.device import choose_precision
 from avpea.errors import TrainingError
 from avpea.evaluate import infer, prepare
-from avpea.experiment import Experiment, TrainConfig
+from avpea.experiment import Experiment
 from avpea.model import AVModel, build
 from avpea.progress import progress_bar
 from avpea.run import RunFolder, StopRequest

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from avpea import backbones, measure
+from avpea.configs import AdapterConfig, BackboneConfig
 from avpea.encoders.dual_stream import DualStreamEncoder
-from avpea.experiment import AdapterConfig, BackboneConfig
 
 MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
 LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}

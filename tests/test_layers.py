@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1] / "avpea"
 LAYERS = [
     ("errors",),
     ("registry", "progress", "measure"),
+    ("configs",),
     ("experiment",),
     ("media", "device", "metrics", "adapters", "backbones"),
     ("heads", "data"),
@@ -99,4 +100,4 @@ def test_what_would_be_upwards_is_seen(part: str, source: str) -> None:
 def test_the_command_line_imports_nothing_heavy(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text("utf-8"))
     tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert set(imported_parts(tree)) <= {"commands", "errors", "experiment", "registry"}
+    assert set(imported_parts(tree)) <= {"commands", "configs", "errors", "experiment", "registry"}

@@ -7,7 +7,8 @@ import torch
 
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
-from avpea.experiment import AudioConfig, Experiment
+from avpea.configs import AudioConfig
+from avpea.experiment import Experiment
 from avpea.model import AVModel, build, log_mel_image
 
 Make = Callable[..., Experiment]

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from avpea import backbones
 from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
+from avpea.configs import TrainConfig
 from avpea.data.cache import SampleCache
 from avpea.data.dataset import Sample
 from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
-from avpea.experiment import Experiment, TrainConfig
+from avpea.experiment import Experiment
 from avpea.model import AVModel, build
 from avpea.train import epoch_batches, rate_factor, train
 from tests.tiny import (

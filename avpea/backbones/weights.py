@@ -21,8 +21,8 @@ from avpea.backbones.hub import from_hub
 from avpea.backbones.starter import STARTER_TIMM_NAME, starter_state
 from avpea.backbones.swin import Swin, is_swin
 from avpea.backbones.vit import Backbone
+from avpea.configs import BackboneConfig
 from avpea.errors import ExperimentError, WeightsError
-from avpea.experiment import BackboneConfig
 
 __all__ = ["build", "classifier_parameters", "fill", "read_table", "shape_only"]
 

@@ -25,8 +25,9 @@ from typing import Any
 
 import yaml
 
+from avpea.configs import DataConfig
 from avpea.errors import AvpeaError, ExperimentError, WeightsError
-from avpea.experiment import DataConfig, Experiment, load_recipe
+from avpea.experiment import Experiment, load_recipe
 from avpea.registry import did_you_mean
 
 __all__ = ["Cell", "Row", "Sweep", "complaints", "load_sweep", "parse_sweep", "refusal", "sweep_names"]

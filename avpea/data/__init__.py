@@ -1,9 +1,9 @@
 """Data sets: reading annotations, checking the videos, and the cache of decoded samples."""
 
 from avpea import registry
+from avpea.configs import DataConfig
 from avpea.data.dataset import Annotations, Sample
 from avpea.errors import DataError
-from avpea.experiment import DataConfig
 
 __all__ = ["Annotations", "Sample", "read"]
 

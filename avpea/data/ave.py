@@ -14,9 +14,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from avpea.configs import DataConfig
 from avpea.data.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, Sample, shortened
 from avpea.errors import DataError
-from avpea.experiment import DataConfig
 
 __all__ = ["AVE_CLASSES", "EXTENSION", "Row", "parse", "read"]
 

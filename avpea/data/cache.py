@@ -26,11 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from avpea.configs import AudioConfig, DataConfig
 from avpea.data._batch import Batch, collate
 from avpea.data._work import run
 from avpea.data.dataset import Sample
 from avpea.errors import AvpeaError, DataError, MediaError
-from avpea.experiment import AudioConfig, DataConfig
 from avpea.media import Clip, log_mel, segments_in, vggish_log_mel
 from avpea.media import read as read_media
 

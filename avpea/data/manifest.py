@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avpea.configs import DataConfig
 from avpea.data._table import Row, read_rows
 from avpea.data.dataset import SPLITS, Annotations, Sample, shortened
 from avpea.errors import DataError, MediaError
-from avpea.experiment import DataConfig
 
 __all__ = ["EXTENSION", "Event", "default_split", "read", "second_labels", "window_starts"]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from avpea import registry
 from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
 from avpea.backbones import FrozenBlock, Transformer, attention_linears
+from avpea.configs import AdapterConfig
 from avpea.encoders._base import Streams
 from avpea.errors import ExperimentError
-from avpea.experiment import AdapterConfig
 
 __all__ = ["BlockAdapters", "block_adapters", "lend", "tuning"]
 

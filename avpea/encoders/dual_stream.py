@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.backbones import CNN, FrozenBlock, Transformer
+from avpea.configs import AdapterConfig
 from avpea.encoders._base import Encoder, Streams, as_transformer
 from avpea.encoders._parts import BlockAdapters, block_adapters, lend, tuning
-from avpea.experiment import AdapterConfig, Experiment
+from avpea.experiment import Experiment
 
 __all__ = ["DualStreamEncoder"]
 

@@ -14,9 +14,9 @@ from avpea import registry
 from avpea.adapters._base import Adapter, Trained
 from avpea.backbones import Backbone
 from avpea.checkpoint import load_model, save_model
+from avpea.configs import AdapterConfig
 from avpea.encoders._base import Streams
 from avpea.encoders.dual_stream import DualStreamEncoder
-from avpea.experiment import AdapterConfig
 from avpea.model import build
 
 NAMES = registry.names("adapter")

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from avpea.adapters.lavish import LAVISH
+from avpea.configs import AdapterConfig
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError
-from avpea.experiment import AdapterConfig
 from tests.adapters.test_av_pea import layer_norm, plain_batch_norm, randomised
 from tests.encoders.test_dual_stream import images, plain_ffn, plain_msa, small_backbone
 from tests.encoders.test_dual_stream import layer_norm as norm_of_tokens

@@ -14,9 +14,9 @@ from avpea.adapters.full import Full
 from avpea.adapters.layer_norm import LayerNormTuning
 from avpea.adapters.lora import LoRA
 from avpea.backbones import Backbone, shape_only
+from avpea.configs import AdapterConfig, BackboneConfig
 from avpea.encoders._parts import block_adapters
 from avpea.encoders.dual_stream import DualStreamEncoder
-from avpea.experiment import AdapterConfig, BackboneConfig
 from tests.adapters.test_av_pea import randomised
 from tests.encoders.test_dual_stream import images, plain_ffn, plain_msa, small_backbone
 from tests.encoders.test_dual_stream import layer_norm as norm_of_tokens

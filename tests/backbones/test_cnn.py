@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from avpea.backbones import CNN, Backbone, build, classifier_parameters, shape_only
+from avpea.configs import BackboneConfig
 from avpea.errors import ExperimentError, WeightsError
-from avpea.experiment import BackboneConfig
 
 
 def count(module: nn.Module) -> int:

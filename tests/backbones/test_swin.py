@@ -14,10 +14,11 @@ from avpea.accounting import count
 from avpea.adapters._base import Trained
 from avpea.backbones import Swin, build, shape_only
 from avpea.checkpoint import load_model
+from avpea.configs import AdapterConfig, BackboneConfig
 from avpea.encoders._parts import block_adapters
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError, WeightsError
-from avpea.experiment import AdapterConfig, BackboneConfig, Experiment, load_recipe
+from avpea.experiment import Experiment, load_recipe
 from tests.adapters.test_av_pea import plain_adapter, randomised
 from tests.adapters.test_lavish import plain_lavish
 

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avpea.backbones import Backbone, build, classifier_parameters, hub, shape_only, starter
+from avpea.configs import BackboneConfig
 from avpea.errors import ExperimentError, WeightsError
-from avpea.experiment import BackboneConfig
 
 TINY = "vit_tiny_patch16_224.augreg_in21k"
 VIT_B = "vit_base_patch16_224.augreg_in21k"

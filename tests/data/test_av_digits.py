@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from avpea.configs import DataConfig
 from avpea.data import ave, samples
 from avpea.data.samples import _encode, av_digits
 from avpea.data.samples._layout import write_layout
@@ -20,7 +21,6 @@ from avpea.data.samples._plan import DIGIT_NAMES, FORM_STARTS, OTHER_WORDS, VOIC
 from avpea.data.samples._sound import SOUND_RATE_HZ, Noise, choose_noise, compose
 from avpea.data.samples._speech import SPEECH_RATE_HZ, speak
 from avpea.errors import DataError
-from avpea.experiment import DataConfig
 
 pytest.importorskip("sklearn")
 pytest.importorskip("espeakng_loader")

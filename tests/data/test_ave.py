@@ -7,9 +7,9 @@ import pytest
 from data_factory import HEADER, ROWS, write_ave
 
 from avpea import data
+from avpea.configs import DataConfig
 from avpea.data import ave
 from avpea.errors import DataError, ExperimentError
-from avpea.experiment import DataConfig
 
 OFFICIAL_ROWS_PER_CLASS = (
     *(188, 176, 171, 184, 188, 175, 178, 187, 172, 163, 182, 138, 102, 99),

@@ -12,12 +12,12 @@ import torch
 from crash_factory import die_on_three
 from media_factory import make_video, numbered
 
+from avpea.configs import AudioConfig, DataConfig
 from avpea.data import _work
 from avpea.data import cache as cache_module
 from avpea.data.cache import SampleCache, sample_from_clip
 from avpea.data.dataset import Sample
 from avpea.errors import DataError, MediaError
-from avpea.experiment import AudioConfig, DataConfig
 from avpea.media import log_mel, vggish_log_mel
 from avpea.media import read as read_media
 
@@ -284,7 +284,7 @@ FILL = """
     from pathlib import Path
     from avpea.data.cache import SampleCache
     from avpea.data.dataset import Sample
-    from avpea.experiment import AudioConfig, DataConfig
+    from avpea.configs import AudioConfig, DataConfig
 
     videos, cache, slow = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, (0, 1), "train") for n in range(10)]

@@ -7,10 +7,10 @@ import pytest
 from media_factory import make_video
 
 from avpea import data
+from avpea.configs import DataConfig
 from avpea.data.manifest import Event, default_split, second_labels, window_starts
 from avpea.data.verify import verify
 from avpea.errors import DataError
-from avpea.experiment import DataConfig
 
 COLUMNS = "video,start_seconds,end_seconds,label,split\n"
 

@@ -7,8 +7,8 @@ from data_factory import write_ave
 from media_factory import make_video
 
 from avpea import data
+from avpea.configs import DataConfig
 from avpea.data.verify import verify
-from avpea.experiment import DataConfig
 
 SMALL = {"fps": 5, "size": (32, 32), "audio_hz": 16_000}
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from avpea.adapters._base import Adapter
 from avpea.backbones import Backbone
+from avpea.configs import AdapterConfig
 from avpea.encoders._parts import block_adapters, tuning
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError
-from avpea.experiment import AdapterConfig
 from tests.adapters.test_av_pea import plain_adapter, randomised
 
 

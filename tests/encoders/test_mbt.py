@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from avpea.backbones import Backbone
+from avpea.configs import EncoderConfig
 from avpea.encoders.mbt import MBT
 from avpea.errors import ExperimentError
-from avpea.experiment import EncoderConfig, Experiment
+from avpea.experiment import Experiment
 from avpea.model import build
 from tests.encoders.test_dual_stream import images, layer_norm, plain_ffn, plain_msa, small_backbone
 
