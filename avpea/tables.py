@@ -90,7 +90,7 @@ def sweep(summary: Any) -> None:
     for remark in summary.remarks:
         print(remark)
     if summary.published_where and any("accuracy" in row.published for row in summary.rows):
-        print(f"Published: {summary.published_where}; other data or weights than here, unless you ran those.")
+        print(f"Published: {summary.published_where}; to be compared only as far as data and weights are the same.")
 
 
 def parameters(name: str, counts: Any) -> None:

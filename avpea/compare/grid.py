@@ -9,10 +9,11 @@ from filelock import FileLock, Timeout
 
 from avpea.checkpoint import read_info
 from avpea.compare import results
+from avpea.compare.check import complaints
 from avpea.compare.cost import measure_costs
 from avpea.compare.report import write_report
 from avpea.compare.summary import Summary, summarise
-from avpea.compare.sweep import Cell, Sweep, complaints, parse_sweep, refusal
+from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
 from avpea.errors import AvpeaError
 from avpea.evaluate import evaluate
 from avpea.measure import write_json

@@ -83,7 +83,10 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
         "rows, and of each row's seeds). One that holds 0 shows no difference at this size."
     )
     if published and summary.published_where:
-        yield Text(f"Published figures are of other data or weights than this table's own: {summary.published_where}.")
+        yield Text(
+            f"Published: {summary.published_where}. To be compared with these figures only as far as data, weights and "
+            "protocol are the same."
+        )
     for label, figures in summary.quoted.items():
         if "why" in figures:
             yield Text(f"{label} is only quoted: {figures['why']}.")

@@ -16,21 +16,19 @@ quoted:                           # rows that are only quoted
   DPNet: {accuracy: 79.68, why: "no official code"}
 """
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from avpea.configs import DataConfig
-from avpea.errors import AvpeaError, ExperimentError, WeightsError
+from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment, load_recipe
 from avpea.registry import did_you_mean
 
-__all__ = ["Cell", "Row", "Sweep", "complaints", "load_sweep", "parse_sweep", "refusal", "sweep_names"]
+__all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names"]
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 _KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", "quoted")
@@ -178,51 +176,6 @@ def refusal(name: str, wrong: Sequence[str]) -> ExperimentError:
     """All that is wrong with a sweep, each in a sentence."""
     what = "an entry that cannot" if len(wrong) == 1 else f"{len(wrong)} entries that cannot"
     return ExperimentError(f"{name} has {what} run; nothing was started:\n" + "\n".join(f"  {line}" for line in wrong))
-
-
-def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
-    """Why runs could not run, each reason in a sentence: their models are built, for the shapes only.
-
-    Args:
-        cells: What is to run.
-        runs: Folder of the runs.
-    """
-    from avpea import accounting
-    from avpea.run import RunFolder
-
-    wrong: list[str] = []
-    for row in dict.fromkeys(cell.row for cell in cells):
-        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
-        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(_weights, row.experiment)]
-    # A folder that all rows share is complained about once.
-    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
-    wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
-    return wrong
-
-
-def _weights(experiment: Experiment) -> None:
-    from avpea import backbones
-
-    weights = experiment.backbone.weights
-    if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
-        raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
-    if experiment.encoder.name == "separate" and experiment.encoder.audio_weights != "random":
-        backbones.vggish_file(experiment.encoder.audio_weights)
-
-
-@functools.cache
-def _annotations(config: DataConfig) -> None:
-    from avpea import data
-
-    data.read(config)
-
-
-def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:
-    try:
-        action(*arguments)
-    except AvpeaError as error:
-        return [str(error)]
-    return []
 
 
 def _read(name: str) -> dict[str, Any]:

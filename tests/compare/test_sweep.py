@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from avpea.compare import compare, load_sweep, sweep_names
-from avpea.compare.sweep import complaints
+from avpea.compare.check import complaints
 from avpea.errors import ExperimentError
 
 ROWS = "rows: {a: mini/avel, b: {recipe: mini/avel, adapter: {name: lavish}}}\n"
@@ -140,7 +140,8 @@ def test_what_is_no_sweep_is_refused(text: str, message: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["mini/tabel4", "nowhere.yaml"])
 def test_unknown_sweeps(name: str) -> None:
     with pytest.raises(
-        ExperimentError, match=r"(No sweep is called|There is no sweep file) .*Known: mini/cross-modal, mini/others, mini/table1"
+        ExperimentError,
+        match=r"(No sweep is called|There is no sweep file) .*Known: mini/cross-modal, mini/others, mini/table1",
     ):
         load_sweep(name)
 

@@ -1,0 +1,53 @@
+"""Whether the runs of a grid could run, found out before any does."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from avpea import accounting, backbones, data
+from avpea.compare.sweep import Cell
+from avpea.configs import DataConfig
+from avpea.errors import AvpeaError, WeightsError
+from avpea.experiment import Experiment
+from avpea.run import RunFolder
+
+__all__ = ["complaints"]
+
+
+def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
+    """Why runs could not run, each reason in a sentence: their models are built, for the shapes only.
+
+    Args:
+        cells: What is to run.
+        runs: Folder of the runs.
+    """
+    wrong: list[str] = []
+    for row in dict.fromkeys(cell.row for cell in cells):
+        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
+        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(_weights, row.experiment)]
+    # A folder that all rows share is complained about once.
+    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
+    wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
+    return wrong
+
+
+def _weights(experiment: Experiment) -> None:
+    weights = experiment.backbone.weights
+    if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
+        raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
+    if experiment.encoder.name == "separate" and experiment.encoder.audio_weights != "random":
+        backbones.vggish_file(experiment.encoder.audio_weights)
+
+
+@functools.cache
+def _annotations(config: DataConfig) -> None:
+    data.read(config)
+
+
+def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:
+    try:
+        action(*arguments)
+    except AvpeaError as error:
+        return [str(error)]
+    return []
