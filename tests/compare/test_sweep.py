@@ -141,7 +141,7 @@ def test_what_is_no_sweep_is_refused(text: str, message: str, tmp_path: Path) ->
 def test_unknown_sweeps(name: str) -> None:
     with pytest.raises(
         ExperimentError,
-        match=r"(No sweep is called|There is no sweep file) .*Known: mini/cross-modal, mini/others, mini/table1",
+        match=r"(No sweep is called|There is no sweep file) .*Known: mini/cross-modal, mini/oth",
     ):
         load_sweep(name)
 
