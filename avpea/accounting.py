@@ -23,7 +23,9 @@ from avpea import backbones, registry
 from avpea.configs import BackboneConfig
 from avpea.encoders._base import build_encoder
 from avpea.experiment import Experiment, load_recipe, recipe_names
-from avpea.heads._base import Head
+from avpea.heads._question import QuestionHead
+from avpea.questions import QuestionVocabulary
+from avpea.tasks._base import Task
 
 __all__ = ["AVE_CLASSES", "PaperRow", "ParameterCount", "count", "paper_rows"]
 
@@ -40,7 +42,7 @@ class ParameterCount:
         adapters: Of all adapters; where weights of the backbone itself train, those.
         head: Of the task's head, as it is used.
         head_registered: Of the head as its public code registers it, unused layers included.
-        num_classes: Event categories that the head was counted for.
+        num_classes: Event categories, or answers, that the head was counted for.
     """
 
     frozen: int
@@ -149,13 +151,16 @@ class PaperRow:
         }
 
 
-def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCount:
+def count(
+    experiment: Experiment, num_classes: int | None = None, questions: QuestionVocabulary | None = None
+) -> ParameterCount:
     """Count an experiment's parameters.
 
     Args:
         experiment: Names backbone, adapter and head.
         num_classes: Event categories, background not counted; AVE's 28 by default. Only the
             head's last layers depend on it.
+        questions: What is read and answered; MUSIC-AVQA's 93 words and 42 answers by default.
 
     Raises:
         ExperimentError: No such backbone, adapter or head, or they do not fit.
@@ -163,7 +168,10 @@ def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCo
     backbone, classifier = _frozen(experiment.backbone)
     with torch.device("meta"):
         encoder = build_encoder(backbone, experiment)
-        head: Head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes, encoder.audio_dim)
+        task: type[Task] = registry.load("task", experiment.task)
+        questions = questions or QuestionVocabulary.of_size(words=93, answers=42)
+        classes = num_classes or AVE_CLASSES
+        head: Any = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, classes, questions).head
     frozen, trained = encoder.parameter_counts()
     return ParameterCount(
         frozen=frozen,
@@ -171,7 +179,7 @@ def count(experiment: Experiment, num_classes: int = AVE_CLASSES) -> ParameterCo
         adapters=trained,
         head=_size(head),
         head_registered=_size(head) + sum(head.registered_but_unused().values()),
-        num_classes=num_classes,
+        num_classes=len(questions.answers) if isinstance(head, QuestionHead) else classes,
     )
 
 

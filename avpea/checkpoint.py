@@ -22,6 +22,7 @@ from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
+from avpea.questions import QuestionVocabulary
 
 __all__ = [
     "MODEL_FILE",
@@ -33,6 +34,7 @@ __all__ = [
     "read_info",
     "save_model",
     "save_state",
+    "take_over",
     "write_atomically",
 ]
 
@@ -47,9 +49,11 @@ class CheckpointInfo:
 
     Attributes:
         experiment: The whole configuration it was trained with.
-        class_names: Event categories in the order of the head's outputs, without background.
+        class_names: What the head answers with, in the order of its outputs: event categories without background, or
+            answers to questions.
         backbone: Name of the frozen model.
         fingerprint: SHA-256 of the backbone's weights.
+        questions: What the model reads and answers; None for a model of events.
         other_fingerprints: Likewise of other frozen weights, by the option that names their file.
         results: Metrics at the time of saving, among them `epoch` and `selected_on`.
         version: Version of avpea that wrote it.
@@ -59,6 +63,7 @@ class CheckpointInfo:
     class_names: tuple[str, ...]
     backbone: str
     fingerprint: str
+    questions: QuestionVocabulary | None = None
     other_fingerprints: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     version: str = ""
@@ -70,6 +75,7 @@ def save_model(
     experiment: Experiment,
     class_names: tuple[str, ...],
     results: Mapping[str, Any],
+    questions: QuestionVocabulary | None = None,
 ) -> None:
     """Write adapters and head (buffers included) to `path`, atomically."""
     from avpea import __version__
@@ -80,6 +86,7 @@ def save_model(
         "version": __version__,
         "experiment": json.dumps(experiment.to_dict()),
         "class_names": json.dumps(class_names),
+        "questions": json.dumps(None if questions is None else questions.to_dict()),
         "backbone": frozen.name,
         "fingerprint": frozen.fingerprint(),
         "other_fingerprints": json.dumps(model.encoder.other_fingerprints()),
@@ -117,11 +124,13 @@ def read_info(path: str | Path) -> CheckpointInfo:
     metadata, _ = _open(file, tensors=False)
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT}).")
+    questions = json.loads(metadata.get("questions", "null"))  # older files are of events
     return CheckpointInfo(
         experiment=Experiment.from_dict(json.loads(metadata["experiment"]), str(file)),
         class_names=tuple(json.loads(metadata["class_names"])),
         backbone=metadata["backbone"],
         fingerprint=metadata["fingerprint"],
+        questions=None if questions is None else QuestionVocabulary.from_dict(questions),
         other_fingerprints=json.loads(metadata.get("other_fingerprints", "{}")),  # older files have no others
         results=json.loads(metadata["results"]),
         version=metadata["version"],
@@ -159,7 +168,7 @@ def load_model(
             f"{frozen.name} with fingerprint {frozen.fingerprint()[:16]}; give the weights it was trained on with "
             f"--backbone.weights FILE."
         )
-    model = build(experiment, len(info.class_names), frozen)
+    model = build(experiment, len(info.class_names), frozen, info.questions)
     for option, found in model.encoder.other_fingerprints().items():
         if (wanted := info.other_fingerprints.get(option, "none")) != found:
             raise CheckpointError(
@@ -171,6 +180,25 @@ def load_model(
     if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
         model.half_precision()
     return model.eval(), info
+
+
+def take_over(run: str | Path, model: AVModel) -> list[str]:
+    """Start a model's training from another run's: tensors of the same name and shape are copied.
+
+    Returns:
+        Their names.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or nothing in it fits.
+    """
+    _, tensors = _open(find(run))
+    own = model.trained_state()
+    taken = [key for key, value in own.items() if key in tensors and tensors[key].shape == value.shape]
+    if not taken:
+        raise CheckpointError(f"{run} (train.start_from) has no weights whose name and shape this model has.")
+    for key in taken:
+        own[key].copy_(tensors[key])
+    return taken
 
 
 def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:

@@ -122,10 +122,12 @@ def train(options: argparse.Namespace) -> None:
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
     result = training.train(experiment, run, progress=not options.quiet)
     best = result.best
+    metric = next(name for name in best if name not in ("epoch", "selected_on"))
+    use = {"segment_accuracy": f"avpea predict {run} VIDEO", "overall_accuracy": f'avpea ask {run} VIDEO "QUESTION"'}
     print(
-        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, segment accuracy "
-        f"{100 * best['segment_accuracy']:.2f} % on {best['selected_on']}.\n"
-        f"Next: avpea evaluate {run} --split test;  avpea predict {run} VIDEO"
+        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {metric.replace('_', ' ')} "
+        f"{100 * best[metric]:.2f} % on {best['selected_on']}.\n"
+        + ";  ".join([f"Next: avpea evaluate {run} --split test", *filter(None, [use.get(metric)])])
     )
 
 

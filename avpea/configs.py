@@ -32,6 +32,12 @@ class DataConfig:
         root: Folder of the data set, or the manifest file.
         cache: Folder of the sample cache; empty means the user's cache folder.
         segments: One-second segments in a sample (AVE: 10).
+        seconds: Which seconds of a video they are. `consecutive`: one after the other (AVE). For questions about a
+            whole video, `every`: each (length // segments)-th second from the first on, MUSIC-AVQA's public code
+            (0, 6, ..., 54 of 60); `linspace`: evenly from the first second to the last, LAVISH's choice of frames.
+        annotations: Folder of the annotation files, below `root` or anywhere, where there are several; for MUSIC-AVQA
+            `json` is the original and `json_update` the corrected release.
+        version: Which of the files there: MUSIC-AVQA v2.0's `balance` or `bias`; `real` or `fake` videos alone.
         missing_audio: What a video without an audio track gets: an error, or digital silence.
         missing_video: What a file without a video track gets: an error, or black frames.
         strict: Refuse to run when any annotated video is missing or broken, instead of skipping it.
@@ -42,6 +48,9 @@ class DataConfig:
     root: str = ""
     cache: str = ""
     segments: int = 10
+    seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
+    annotations: str = ""
+    version: str = ""
     missing_audio: Literal["error", "silence"] = "error"
     missing_video: Literal["error", "black"] = "error"
     strict: bool = False
@@ -197,10 +206,15 @@ class HeadConfig:
     """The trained head of the task.
 
     Attributes:
-        name: Head: a file name in `avpea/heads/` (`cmbs`, `linear`).
+        name: Head: a file name in `avpea/heads/` (`cmbs` and `linear` for events; `avst`, `question_only` and
+            `grounding` for questions).
+        negatives: Where heads for questions take frames that do not belong to a sound from, in training: `batch`:
+            other videos of the batch, as the encoder sees them; `frozen`: any other videos of the split, as the
+            frozen backbone sees them without adapters (LAVISH, and AVST, which has no adapters).
     """
 
     name: str = "cmbs"
+    negatives: Literal["batch", "frozen"] = "batch"
 
 
 @dataclass(frozen=True)
@@ -226,6 +240,8 @@ class TrainConfig:
         threads: CPU threads; 0 means torch's own choice.
         checkpoint_minutes: Minutes after which the state is saved within an epoch as well.
         device: `auto`, `cpu`, `cuda`, `mps`.
+        start_from: Run folder or checkpoint whose trained weights are taken over where name and shape are the
+            same, such as the grounding stage's for AVST; empty means none.
     """
 
     epochs: int = 10
@@ -244,6 +260,7 @@ class TrainConfig:
     threads: int = 0
     checkpoint_minutes: float = 5.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    start_from: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "step_epochs"):

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from avpea import backbones, data
-from avpea.checkpoint import find, load_model
+from avpea.checkpoint import CheckpointInfo, find, load_model
 from avpea.data import Sample
 from avpea.data.cache import FillReport, SampleCache
 from avpea.errors import DataError
@@ -29,16 +27,14 @@ class SplitResult:
 
     Attributes:
         samples: The videos, in order.
-        probabilities: Of each category for each second; the last column is background.
-        decisions: The answered category for each second.
-        labels: The annotated category for each second.
+        answers: What the task answered for each.
+        right: How much of what each sample asks for was answered rightly, and how much that is.
         metrics: By name, as the task computes them.
     """
 
     samples: tuple[Sample, ...]
-    probabilities: Float[Tensor, "videos segments categories"]
-    decisions: Int[Tensor, "videos segments"]
-    labels: Int[Tensor, "videos segments"]
+    answers: tuple[Any, ...]
+    right: tuple[tuple[int, int], ...]
     metrics: dict[str, Any]
 
 
@@ -77,22 +73,19 @@ def infer(
     progress: bool = False,
 ) -> SplitResult:
     """Run a model over samples that are in the cache."""
-    training = model.training
+    training, task = model.training, model.task
     model.eval()
-    device = next(model.task.parameters()).device
-    probabilities, decisions, labels = [], [], []
+    device = next(task.parameters()).device
+    answers: list[Any] = []
     with progress_bar("Evaluating", len(samples), shown=progress) as advance:
         for some in _chunks(samples, batch_size):
-            batch = cache.batch(some)
-            output = model(batch.frames.to(device), batch.log_mel.to(device))
-            probabilities.append(model.task.probabilities(output).cpu())
-            decisions.append(model.task.decide(output).cpu())
-            labels.append(batch.labels)
+            batch = cache.batch(some).to(device)
+            targets = task.targets(some).to(device)
+            answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
             advance(len(some))
     model.train(training)
-    answered, truth = torch.cat(decisions), torch.cat(labels)
-    metrics = model.task.evaluate(answered, truth, tuple(class_names))
-    return SplitResult(tuple(samples), torch.cat(probabilities), answered, truth, metrics)
+    right = tuple((task.right(one, answer), one.weight) for one, answer in zip(samples, answers, strict=True))
+    return SplitResult(tuple(samples), tuple(answers), right, task.evaluate(samples, answers, tuple(class_names)))
 
 
 def evaluate(
@@ -125,43 +118,42 @@ def evaluate(
     changes = {"data.root": root, "data.cache": cache}
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations = data.read(experiment.data)
-    if annotations.class_names != info.class_names:
-        raise DataError(
-            f"{experiment.data.root} has the classes {list(annotations.class_names)}, but {run} was trained on "
-            f"{list(info.class_names)}."
-        )
+    _require_known(annotations, info, str(run))
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     result = infer(model, samples_cache, usable[split], info.class_names, batch_size, progress)
     folder = find(run).parent
     record = {
         "split": split,
+        "source": annotations.sources.get(split, ""),
         "videos": len(result.samples),
         "skipped": report.broken,
         "epoch": info.results.get("epoch"),
         "selected_on": info.results.get("selected_on"),
         **result.metrics,
+        "references": model.task.references(annotations.splits["train"], result.samples),
     }
     result = dataclasses.replace(result, metrics=record)
     (folder / f"evaluation-{split}.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     with (folder / f"predictions-{split}.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in prediction_rows(result, info.class_names))
+        for sample, answer in zip(result.samples, result.answers, strict=True):
+            file.write(json.dumps(model.task.row(sample, answer, info.class_names)) + "\n")
     return result
 
 
-def prediction_rows(result: SplitResult, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One record for each video: what was annotated, answered and how sure."""
-    names = [*class_names, "background"]
-    for sample, answer, truth, chances in zip(
-        result.samples, result.decisions.tolist(), result.labels.tolist(), result.probabilities, strict=True
-    ):
-        yield {
-            "key": sample.key,
-            "video": sample.video_id,
-            "start_seconds": sample.start_seconds,
-            "target": [names[i] for i in truth],
-            "prediction": [names[i] for i in answer],
-            "confidence": [round(float(row[i]), 4) for row, i in zip(chances, answer, strict=True)],
-        }
+def _require_known(annotations: data.Annotations, info: CheckpointInfo, run: str) -> None:
+    """Refuse annotations that the model was not made for.
+
+    Raises:
+        DataError: They are of another task, or have other classes.
+    """
+    if (annotations.questions is None) != (info.questions is None):
+        asked, made = ("events" if one.questions is None else "questions" for one in (annotations, info))
+        raise DataError(f"{annotations.root} is annotated with {asked}, but {run} was trained on {made}.")
+    if annotations.questions is None and annotations.class_names != info.class_names:
+        raise DataError(
+            f"{annotations.root} has the classes {list(annotations.class_names)}, but {run} was trained on "
+            f"{list(info.class_names)}."
+        )
 
 
 def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

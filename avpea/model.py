@@ -13,6 +13,7 @@ from avpea.backbones import CNN, Transformer
 from avpea.configs import AudioConfig
 from avpea.encoders._base import Encoder, Streams, build_encoder
 from avpea.experiment import Experiment
+from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task
 
 __all__ = ["AVModel", "build"]
@@ -37,13 +38,28 @@ class AVModel(nn.Module):
         self,
         frames: UInt8[Tensor, "batch segments height width 3"],
         log_mel: Float[Tensor, "batch segments rows mel_bins"],
+        targets: Any = None,
+        negatives: UInt8[Tensor, "batch segments height width 3"] | None = None,
     ) -> Any:
-        """The task's output for a batch of videos, as the sample cache holds them."""
-        tokens = self.encode(frames, log_mel)
-        backbone = self.encoder.backbone
+        """The task's output for a batch of videos, as the sample cache holds them.
+
+        Args:
+            frames: Of each second, RGB.
+            log_mel: Of each second.
+            targets: As `Task.targets` makes them, for tasks whose answer depends on what is asked.
+            negatives: Frames of other videos, where the task's training wants them; seen without adapters.
+        """
+        backbone, tokens, others = self.encoder.backbone, None, None
+        if self.task.reads_video:
+            tokens = self.encode(frames, log_mel)
+        if negatives is not None:
+            with torch.no_grad():
+                others = self.encoder.see(self.images(negatives)).to(frames.device, torch.float32)
         return self.task(
-            tokens.visual,
-            tokens.audio,
+            None if tokens is None else tokens.visual,
+            None if tokens is None else tokens.audio,
+            targets,
+            others,
             segments=frames.shape[1],
             num_prefix_tokens=backbone.num_prefix_tokens,
             has_cls=backbone.has_cls,
@@ -65,12 +81,16 @@ class AVModel(nn.Module):
         log_mel: Float[Tensor, "batch segments rows mel_bins"],
     ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images 3 mel_rows mel_columns"]]:
         """Normalised images of both streams (batch and segments flattened), in the backbone's type."""
+        images = self.images(frames)
+        sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
+        return images, sounds.to(images.dtype)
+
+    def images(self, frames: UInt8[Tensor, "batch segments height width 3"]) -> Float[Tensor, "images 3 height width"]:
+        """Normalised frames (batch and segments flattened), in the backbone's type."""
         backbone = self.encoder.backbone
-        dtype = next(backbone.parameters()).dtype
         mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
-        return ((images - mean) / std).to(dtype), sounds.to(dtype)
+        return ((images - mean) / std).to(next(backbone.parameters()).dtype)
 
     def trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Adapters (found by their type) and the task's head, with stable names: what a checkpoint holds."""
@@ -127,18 +147,27 @@ def log_mel_image(
     return image.expand(-1, 3, -1, -1)
 
 
-def build(experiment: Experiment, num_classes: int, backbone: Transformer | CNN | None = None) -> AVModel:
+def build(
+    experiment: Experiment,
+    num_classes: int,
+    backbone: Transformer | CNN | None = None,
+    questions: QuestionVocabulary | None = None,
+) -> AVModel:
     """The model of an experiment, with new adapters and a new head, initialised from the global generator.
 
     Args:
         experiment: Names backbone, encoder, adapter, head and task.
         num_classes: Event categories, background not counted.
         backbone: One that is already built, to share it; otherwise built from the experiment.
+        questions: What the model is to read and answer, for tasks with questions.
 
     Raises:
         ExperimentError, WeightsError: A name is unknown, options do not fit, or the weights cannot be had.
     """
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     encoder = build_encoder(frozen, experiment)
-    head = registry.load("head", experiment.head.name)(encoder.visual_dim, num_classes, encoder.audio_dim)
-    return AVModel(encoder, registry.load("task", experiment.task)(head), experiment.audio)
+    task: type[Task] = registry.load("task", experiment.task)
+    made = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, num_classes, questions)
+    if made.frozen_negatives:
+        encoder.require_see()
+    return AVModel(encoder, made, experiment.audio)

@@ -20,7 +20,7 @@ from avpea.errors import AvpeaError
 from avpea.media import Clip, read
 from avpea.model import AVModel
 from avpea.sharing import resolve
-from avpea.tasks.avel import Event, timeline
+from avpea.tasks.avel import AVEL, Event, timeline
 
 __all__ = ["AttentionMaps", "Prediction", "Predictor", "load"]
 
@@ -173,11 +173,16 @@ class Predictor:
         clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
         frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         task = self.model.task
+        if not isinstance(task, AVEL):
+            raise AvpeaError(
+                f"This run's task is '{self.info.experiment.task}', which finds no events; `avpea ask` asks it a "
+                "question."
+            )
         probabilities, decisions = [], []
         for start, stop, first_new in windows(len(frames), self.info.experiment.data.segments):
-            output = self.model(frames[None, start:stop], log_mel[None, start:stop])
-            probabilities.append(task.probabilities(output)[0, first_new - start :])
-            decisions.append(task.decide(output)[0, first_new - start :])
+            found = task.answers(self.model(frames[None, start:stop], log_mel[None, start:stop]))[0]
+            probabilities.append(found.probabilities[first_new - start :])
+            decisions.append(found.decisions[first_new - start :])
         chances, answers = torch.cat(probabilities).float(), torch.cat(decisions)
         names = self.info.class_names
         events = tuple(timeline(chances, answers, names))

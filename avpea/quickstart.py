@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from avpea import tables
+from avpea.dataset import EventSample
 from avpea.errors import AvpeaError
 from avpea.experiment import load_recipe
 
@@ -54,7 +56,7 @@ def run(folder: Path) -> None:
         result = evaluate(run_folder, "test", progress=False)
         accuracies = trained.best["segment_accuracy"], result.metrics["segment_accuracy"]
         rows.append([title, *(f"{100 * a:.1f} %" for a in accuracies), f"{minutes:.1f}"])
-        background = float((result.labels == len(trained_classes(run_folder))).double().mean())
+        background = result.metrics["references"]["always background"]
 
     _say("4. The comparison: segment accuracy (a digit counts where it is seen and spoken in the same second)")
     rows.insert(0, ["always 'background'", "", f"{100 * background:.1f} %", ""])
@@ -62,7 +64,7 @@ def run(folder: Path) -> None:
 
     _say("5. What it found in a test video")
     predictor = load(run_folder)
-    best = max(result.samples, key=lambda s: len(set(s.labels)) * 100 - result.samples.index(s))
+    best = max(cast("tuple[EventSample, ...]", result.samples), key=lambda sample: len(set(sample.labels)))
     prediction = predictor.predict(best.video)
     tables.prediction(prediction)
     prediction.plot(folder / "timeline.png")
@@ -77,13 +79,6 @@ def run(folder: Path) -> None:
         "  avpea data verify manifest --data.root videos.csv     your own labelled videos (docs/data.md)\n"
         "  avpea train mini/avel --data.name manifest --data.root videos.csv"
     )
-
-
-def trained_classes(run: Path) -> tuple[str, ...]:
-    """The categories of a run."""
-    from avpea.checkpoint import read_info
-
-    return read_info(run).class_names
 
 
 def _say(line: str) -> None:

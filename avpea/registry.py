@@ -18,7 +18,7 @@ __all__ = ["did_you_mean", "load", "names"]
 
 _FOLDERS = {"adapter": "adapters", "encoder": "encoders", "head": "heads", "task": "tasks", "data": "data"}
 # Files of a room that serve its extensions and are none themselves.
-_NOT_EXTENSIONS = {"cache", "verify", "dataset"}
+_NOT_EXTENSIONS = {"cache", "verify"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

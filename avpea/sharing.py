@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from avpea import registry
 from avpea.backbones.hub import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
+from avpea.tasks._base import Task
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 
@@ -86,12 +88,18 @@ def resolve(run: str | Path) -> Path:
 def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     """The card in Markdown: what it is, how to use it, what it reached and on what."""
     experiment = info.experiment
-    rows = [f"| {split} | {100 * e['segment_accuracy']:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
+    task: type[Task] = registry.load("task", experiment.task)
+    metric = task.metric
+    rows = [f"| {split} | {100 * e[metric]:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
-        accuracy = info.results.get("segment_accuracy")
+        accuracy = info.results.get(metric)
         rows = [f"| {selected} (selection) | {100 * accuracy:.2f} % | |"] if accuracy is not None else []
-    results = ["| split | segment accuracy | videos |", "| --- | --- | --- |", *rows] if rows else ["Not evaluated."]
+    results = (
+        [f"| split | {metric.replace('_', ' ')} | videos |", "| --- | --- | --- |", *rows]
+        if rows
+        else ["Not evaluated."]
+    )
     starter = experiment.backbone.name == "starter"
     encoder, adapter = experiment.encoder.name, f"{experiment.adapter.name}, streams: {experiment.adapter.streams}"
     trained = f"Adapters ({adapter})" if encoder == "dual_stream" else f"What the encoder `{encoder}` trains, if any,"

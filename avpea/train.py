@@ -41,7 +41,7 @@ class Position:
     batch: int = 0  # finished batches of the epoch that runs
     step: int = 0  # optimiser steps
     seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)  # of the running epoch's losses, over videos
+    sums: dict[str, float] = field(default_factory=dict)  # of the running epoch's losses, over answers
     best: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ class _Training:
         # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
         self.annotations = data.read(experiment.data)
         torch.manual_seed(config.seed)
-        model = build(experiment, len(self.annotations.class_names))
+        model = build(experiment, len(self.annotations.class_names), None, self.annotations.questions)
         from lightning.fabric import Fabric  # takes two seconds, and weights that cannot be had are said at once
 
         self.fabric = Fabric(accelerator=config.device, devices=1)
@@ -84,6 +84,8 @@ class _Training:
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
         folder.open(report.broken)
+        if config.start_from:
+            checkpoint.take_over(Path(config.start_from), self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()
         if folder.state.is_file():
@@ -108,16 +110,13 @@ class _Training:
                 )
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
                 position.seconds += time.perf_counter() - started
-                accuracy = result.metrics["segment_accuracy"]
-                if accuracy > position.best.get("segment_accuracy", -1.0):
-                    position.best = {
-                        "epoch": position.epoch,
-                        "selected_on": chosen,
-                        "segment_accuracy": accuracy,
-                    }
+                metric = self.model.task.metric
+                accuracy = result.metrics[metric]
+                if accuracy > position.best.get(metric, -1.0):
+                    position.best = {"epoch": position.epoch, "selected_on": chosen, metric: accuracy}
                     self.save_model(position.best)
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
-                self.folder.log({**record, f"{chosen}/segment_accuracy": accuracy, "gates": self.model.gates()})
+                self.folder.log({**record, f"{chosen}/{metric}": accuracy, "gates": self.model.gates()})
                 self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
 
@@ -139,21 +138,26 @@ class _Training:
                     self.save_state()
                     saved = time.monotonic()
                     stop.obey()
-        return {f"train/{name}": value / len(samples) for name, value in position.sums.items()}
+        answers = sum(sample.weight for sample in samples)
+        return {f"train/{name}": value / answers for name, value in position.sums.items()}
 
     def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
         """One optimiser step over one batch or, with accumulation, several; answers the mean loss."""
-        position, videos, mean = self.position, sum(map(len, together)), 0.0
-        for some in together:
-            batch = self.cache.batch(some).to(self.fabric.device)
-            loss, terms = self.model.task.loss(self.model(batch.frames, batch.log_mel), batch.labels)
-            share = len(some) / videos  # by videos, so that a smaller last batch weighs what it holds
+        position, device, task, mean = self.position, self.fabric.device, self.model.task, 0.0
+        weights = [sum(sample.weight for sample in some) for some in together]
+        for some, weight in zip(together, weights, strict=True):
+            batch, targets = self.cache.batch(some).to(device), task.targets(some).to(device)
+            negatives = None
+            if task.frozen_negatives:
+                negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
+            loss, terms = task.loss(self.model(batch.frames, batch.log_mel, targets, negatives), targets)
+            share = weight / sum(weights)  # by answers, so that a smaller last batch weighs what it holds
             mean += loss.item() * share
             if not math.isfinite(mean):
                 raise TrainingError(self._not_finite(f"The loss became {mean}"))
             self.fabric.backward(loss * share)
             for name, value in {"loss": loss, **terms}.items():
-                position.sums[name] = position.sums.get(name, 0.0) + value.item() * len(some)
+                position.sums[name] = position.sums.get(name, 0.0) + value.item() * weight
         factor = rate_factor(self.config, position.step, math.ceil(batches_in_epoch / self.config.accumulate))
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -166,7 +170,8 @@ class _Training:
         return mean
 
     def save_model(self, results: dict[str, Any]) -> None:
-        checkpoint.save_model(self.folder.model, self.model, self.experiment, self.annotations.class_names, results)
+        data = self.annotations
+        checkpoint.save_model(self.folder.model, self.model, self.experiment, data.class_names, results, data.questions)
 
     def save_state(self) -> None:
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1] / "avpea"
 LAYERS = [
     ("errors",),
     ("registry", "progress", "measure"),
-    ("configs",),
+    ("configs", "questions"),
+    ("dataset",),
     ("experiment",),
     ("media", "device", "metrics", "adapters", "backbones"),
     ("heads", "data"),

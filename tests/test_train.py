@@ -20,7 +20,7 @@ from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
 from avpea.configs import TrainConfig
 from avpea.data.cache import SampleCache
-from avpea.data.dataset import Sample
+from avpea.dataset import Sample
 from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
@@ -256,7 +256,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(
 def poison(experiment: Experiment) -> Path:
     """Put NaN into the cached sound of one training video."""
     root = Path(experiment.data.root)
-    sample = Sample("train-0002-g1", "g1", root / "AVE" / "g1.mp4", 0.0, 3, (2, 0, 2), "train")
+    sample = Sample("train-0002-g1", "g1", root / "AVE" / "g1.mp4", 0.0, 3, "train")
     cache = SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size)
     path = cache.path(sample)
     assert path.is_file()

@@ -17,7 +17,8 @@ from avpea.data.cache import Batch, features
 from avpea.device import choose_precision
 from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ
-from avpea.model import build
+from avpea.model import AVModel, build
+from avpea.questions import QuestionVocabulary
 from avpea.train import make_optimizer
 
 __all__ = ["measure_costs", "training_step"]
@@ -63,16 +64,19 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     config = experiment.train
     device = _device(config.device)
     torch.manual_seed(0)
-    model = build(experiment, _CLASSES).to(device)
+    model = build(experiment, _CLASSES, questions=QuestionVocabulary.of_size(words=93, answers=42)).to(device)
     if choose_precision(config.precision, device) == "bf16":
         model.half_precision()
     model.train()
     optimizer = make_optimizer(model, config)
-    batch = random_batch(experiment, model.encoder.backbone.image_size).to(device)
+    task = model.task
+    batch = random_batch(experiment, model).to(device)
+    targets = task.targets(batch.samples).to(device)
+    negatives = batch.frames.flip(0) if task.frozen_negatives else None
 
     def step() -> None:
         for _ in range(config.accumulate):
-            loss, _terms = model.task.loss(model(batch.frames, batch.log_mel), batch.labels)
+            loss, _terms = task.loss(model(batch.frames, batch.log_mel, targets, negatives), targets)
             (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -80,16 +84,16 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     return step
 
 
-def random_batch(experiment: Experiment, image_size: int) -> Batch:
+def random_batch(experiment: Experiment, model: AVModel) -> Batch:
     """A batch of noise, shaped as the experiment's."""
     videos, segments, audio = experiment.train.batch_size, experiment.data.segments, experiment.audio
+    side = model.encoder.backbone.image_size
     waveform = 0.1 * torch.randn(videos * segments, SAMPLE_RATE_HZ)
     sounds = features(waveform, audio)
     return Batch(
-        frames=torch.randint(0, 256, (videos, segments, image_size, image_size, 3), dtype=torch.uint8),
+        frames=torch.randint(0, 256, (videos, segments, side, side, 3), dtype=torch.uint8),
         log_mel=sounds.reshape(videos, segments, *sounds.shape[1:]),
-        labels=torch.randint(0, _CLASSES + 1, (videos, segments)),
-        keys=tuple(map(str, range(videos))),
+        samples=tuple(model.task.examples(videos, segments)),
     )
 
 

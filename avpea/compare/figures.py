@@ -68,7 +68,7 @@ def _parameters(summary: Summary) -> Any:
     axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # 0 is where no adapter is
     axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _ in points.values())))  # room for the last label
     quiet(axes)
-    write(axes, 0, above(axes, 0.12), "test segment accuracy, %", size=8.5)
+    write(axes, 0, above(axes, 0.12), f"test {summary.metric.replace('_', ' ')}, %", size=8.5)
     write(axes, 1, -0.15, "parameters of the adapters, millions", size=8.5, ha="right")
     return figure
 
@@ -82,7 +82,7 @@ def _curves(summary: Summary) -> Any:
     colours = _colours(summary)
     chosen = summary.selected_on.partition(",")[0]
     panels = (
-        (f"{chosen}/segment_accuracy", f"{chosen} segment accuracy, %", 100.0),
+        (f"{chosen}/{summary.metric}", f"{chosen} {summary.metric.replace('_', ' ')}, %", 100.0),
         ("train/loss", "training loss", 1.0),
     )
     for column, (key, title, factor) in enumerate(panels):
@@ -166,7 +166,7 @@ def _classes(summary: Summary) -> Any:
     left = 0.3 + max(label_width(row.label) for row in others)
     below = 0.3 + max(label_width(plain(name, 24)) for name in names)
     width, height = left + 0.42 * len(names) + 0.3, below + 0.32 * len(others) + 0.7
-    figure = new_figure(width, height, f"Classes: percentage points over {summary.reference}")
+    figure = new_figure(width, height, f"Percentage points over {summary.reference}")
     axes = figure.add_axes((left / width, below / height, 1 - (left + 0.2) / width, 1 - (below + 0.6) / height))
     reach = max(1.0, float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0)
     axes.imshow(table, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")

@@ -7,7 +7,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from avpea.checkpoint import read_info
 from avpea.compare import results
 from avpea.compare.check import complaints
 from avpea.compare.cost import measure_costs
@@ -135,7 +134,6 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 audio_weights=experiment.encoder.audio_weights,
                 progress=progress,
             )
-            fingerprint = read_info(trained.run).fingerprint
-            results.save(out, cell, results.record(cell, trained, tested, fingerprint))
+            results.save(out, cell, results.record(cell, trained, tested))
     except Timeout:
         return

@@ -67,7 +67,8 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     seeds = sorted({seed for row in summary.rows for seed in row.seeds})
     yield Text(
         f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; the epoch was "
-        f"chosen on {summary.selected_on}. Segment accuracy in percent, mean ± sample standard deviation over seeds."
+        f"chosen on {summary.selected_on}. {summary.metric.replace('_', ' ').capitalize()} in percent, mean ± sample "
+        "standard deviation over seeds."
     )
     for remark in summary.remarks:
         yield Text(f"Note: {remark}")
@@ -97,11 +98,12 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     if "gates" in pictures:
         yield Heading("Gates over training")
         yield from _picture(pictures, "gates")
-    yield Heading("Classes")
+    kind = "class" if summary.metric == "segment_accuracy" else "type of question"
+    yield Heading("Classes" if kind == "class" else "Types of questions")
     yield from _picture(pictures, "classes")
     names = list(summary.rows[0].per_class)
     yield Table(
-        ["class", *(row.label for row in summary.rows)],
+        [kind, *(row.label for row in summary.rows)],
         [[name, *(_percent(row.per_class.get(name), 1) for row in summary.rows)] for name in names],
     )
     yield Heading("Where it ran")
@@ -122,7 +124,7 @@ def _cost_parts(summary: Summary) -> Iterator[Part]:
     yield Heading("Cost")
     columns = ["", "adapters", "trained with head", "minutes of training"]
     if summary.cost_machine is not None:
-        columns += ["step, s", f"step over {summary.reference}", "peak memory of a step, MB"]
+        columns += ["step, s", f"step over {summary.reference}", "peak MB"]
     rows = []
     for row in summary.rows:
         cells = [row.label, f"{row.adapters:,}", f"{row.trained:,}", f"{row.train_minutes:.1f}"]

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from avpea import registry
 from avpea.accounting import count
+from avpea.checkpoint import read_info
 from avpea.compare.sweep import Cell, Sweep
 from avpea.errors import AvpeaError
 from avpea.evaluate import SplitResult
 from avpea.experiment import Experiment
 from avpea.measure import write_json
 from avpea.run import FREE, RunFolder, differences
+from avpea.tasks._base import Task
 from avpea.train import TrainResult
 
 __all__ = ["described", "load", "read", "read_costs", "record", "save"]
@@ -21,24 +24,29 @@ _FORMAT = "avpea-result-1"
 _FREE = {*FREE, "train.threads", "train.device"}
 
 
-def record(cell: Cell, trained: TrainResult, tested: SplitResult, fingerprint: str) -> dict[str, Any]:
+def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, Any]:
     """The result of a finished run, as it is stored."""
-    classes = len(tested.metrics["per_class_accuracy"]) - 1  # without background
-    right = (tested.decisions == tested.labels).double().mean(dim=1).tolist()
     experiment = cell.experiment
+    info = read_info(trained.run)
+    task: type[Task] = registry.load("task", experiment.task)
     return {
         "format": _FORMAT,
         "row": cell.row.label,
         "seed": cell.seed,
         "selected_on": trained.best["selected_on"],
         "best_epoch": trained.best["epoch"],
-        "selection": {"segment_accuracy": trained.best["segment_accuracy"]},
+        "metric": task.metric,
+        "breakdown": task.breakdown,
+        "selection": {task.metric: trained.best[task.metric]},
         "test": {k: v for k, v in tested.metrics.items() if k not in ("split", "epoch", "selected_on", "skipped")},
-        "test_videos": {s.key: round(share, 6) for s, share in zip(tested.samples, right, strict=True)},
+        "test_videos": {
+            sample.key: round(right / of, 6) for sample, (right, of) in zip(tested.samples, tested.right, strict=True)
+        },
+        "test_weights": {sample.key: of for sample, (_, of) in zip(tested.samples, tested.right, strict=True)},
         "skipped": tested.metrics["skipped"],
         "epochs": trained.epochs,
-        "parameters": count(experiment, classes).to_dict(),
-        "backbone_fingerprint": fingerprint,
+        "parameters": count(experiment, len(info.class_names), info.questions).to_dict(),
+        "backbone_fingerprint": info.fingerprint,
         "environment": RunFolder(trained.run, experiment).environments(),
         "experiment": described(experiment),
     }

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 __all__ = ["mean_and_std", "paired_bootstrap"]
 
@@ -18,6 +18,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
 def paired_bootstrap(
     ours: Float[np.ndarray, "our_seeds videos"],
     theirs: Float[np.ndarray, "their_seeds videos"],
+    asked: Shaped[np.ndarray, " videos"] | None = None,
     *,
     draws: int = 10_000,
     confidence: float = 0.95,
@@ -30,18 +31,21 @@ def paired_bootstrap(
     only roughly. With one seed on each side it is the plain paired bootstrap over videos.
 
     Args:
-        ours: Share of right segments of each test video, a row for each seed.
+        ours: Share of right answers of each test video, a row for each seed.
         theirs: The same of what we compare with; columns are the same videos.
+        asked: Answers of each video, which its share counts for (questions); None: all videos alike.
         draws: Bootstrap samples.
         confidence: Share of the draws inside the interval.
         seed: Of the draws.
     """
     generator = np.random.default_rng(seed)
     videos = ours.shape[1]
+    counts = np.ones(videos) if asked is None else asked
     differences = np.empty(draws)
     for start in range(0, draws, 1000):
         some = min(1000, draws - start)
-        weights = generator.multinomial(videos, np.full(videos, 1 / videos), size=some) / videos
+        weights = generator.multinomial(videos, np.full(videos, 1 / videos), size=some) * counts
+        weights = weights / weights.sum(axis=1, keepdims=True)
         sides = []
         for side in (ours, theirs):
             seeds = len(side)

@@ -13,6 +13,9 @@ from avpea.compare.sweep import Cell, Row, Sweep
 
 __all__ = ["RowSummary", "Summary", "summarise"]
 
+# What results hold that were stored before there was a choice.
+_OLDER = {"metric": "segment_accuracy", "breakdown": "per_class_accuracy"}
+
 
 @dataclass(frozen=True)
 class RowSummary:
@@ -21,7 +24,7 @@ class RowSummary:
     Attributes:
         label: As in the sweep.
         seeds: That have a result.
-        test: Test segment accuracy of each seed.
+        test: Test accuracy of each seed.
         test_mean: Over seeds.
         test_std: Sample standard deviation over seeds; None with a single one.
         selection_mean: On the split that chose the epoch, mean over seeds.
@@ -32,7 +35,7 @@ class RowSummary:
         train_minutes: Wall time of training, mean over seeds.
         step: Seconds, ratio to the reference and peak memory of a training step, where measured.
         published: The paper's figures for this row.
-        per_class: Test accuracy of each class, mean over the seeds; None where a class has no segments.
+        per_class: Test accuracy of each class or type of question, mean over the seeds; None where there is none of it.
         epochs: The epochs' records of each seed.
     """
 
@@ -62,6 +65,7 @@ class Summary:
         title: In a line.
         reference: Label of the row that differences are taken against.
         selected_on: Split or splits that chose the epochs.
+        metric: Name of the accuracy, such as `segment_accuracy`.
         videos: Test videos that every run answered.
         rows: In the sweep's order; a row without results is left out.
         quoted: Published rows that were not run.
@@ -75,6 +79,7 @@ class Summary:
     title: str
     reference: str
     selected_on: str
+    metric: str
     videos: int
     rows: tuple[RowSummary, ...]
     quoted: Mapping[str, Mapping[str, Any]]
@@ -99,12 +104,15 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
     common = sorted(set.intersection(*answered))
     reference = next((row for row in by_row if row.label == sweep.reference), None)
     shares = {row: _shares(found, common) for row, found in by_row.items()}
+    first = next(iter(results.values()))
+    asked = np.array([first.get("test_weights", {}).get(video, 1) for video in common])  # older files: all alike
     rows = []
     for row, found in by_row.items():
         difference, interval = None, None
         if reference is not None and row is not reference and common:
-            difference = float(shares[row].mean() - shares[reference].mean())
-            interval = paired_bootstrap(shares[row], shares[reference])
+            gap = np.average(shares[row] - shares[reference].mean(axis=0), axis=1, weights=asked)
+            difference = float(gap.mean())
+            interval = paired_bootstrap(shares[row], shares[reference], asked)
         rows.append(_row(row, found, difference, interval, (costs or {}).get("rows", {}).get(row.label)))
     environments = {repr(e): e for result in results.values() for e in result["environment"]}
     return Summary(
@@ -112,6 +120,7 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
         title=sweep.title,
         reference=sweep.reference,
         selected_on=", ".join(sorted({str(result["selected_on"]) for result in results.values()})),
+        metric=first.get("metric", _OLDER["metric"]),
         videos=len(common),
         rows=tuple(rows),
         quoted=sweep.quoted,
@@ -131,7 +140,8 @@ def _row(
     interval: tuple[float, float] | None, step: Mapping[str, Any] | None,
 ) -> RowSummary:  # fmt: skip
     results = list(found.values())
-    test = [result["test"]["segment_accuracy"] for result in results]
+    metric, breakdown = (results[0].get(key, older) for key, older in _OLDER.items())
+    test = [result["test"][metric] for result in results]
     mean, std = mean_and_std(test)
     counts = results[0]["parameters"]
     return RowSummary(
@@ -140,7 +150,7 @@ def _row(
         test=tuple(test),
         test_mean=mean,
         test_std=None if math.isnan(std) else std,
-        selection_mean=mean_and_std([result["selection"]["segment_accuracy"] for result in results])[0],
+        selection_mean=mean_and_std([result["selection"][metric] for result in results])[0],
         difference=difference,
         interval=interval,
         adapters=counts["adapters"],
@@ -148,7 +158,7 @@ def _row(
         train_minutes=mean_and_std([result["epochs"][-1]["seconds"] / 60 for result in results])[0],
         step=step,
         published=row.published,
-        per_class=_per_class([result["test"]["per_class_accuracy"] for result in results]),
+        per_class=_per_class([result["test"][breakdown] for result in results]),
         epochs=tuple(result["epochs"] for result in results),
     )
 

@@ -2,7 +2,7 @@
 
 from avpea import registry
 from avpea.configs import DataConfig
-from avpea.data.dataset import Annotations, Sample
+from avpea.dataset import Annotations, Sample
 from avpea.errors import DataError
 
 __all__ = ["Annotations", "Sample", "read"]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avpea.data.dataset import Sample
+from avpea.dataset import Sample
 
 __all__ = ["Batch", "collate"]
 
@@ -19,26 +19,19 @@ class Batch:
     Attributes:
         frames: RGB, 0 to 255.
         log_mel: Natural log of mel energies; rows are time, not normalised.
-        labels: Class index of each segment; the number of classes is background.
-        keys: `Sample.key` of each row.
+        samples: What each row is.
     """
 
     frames: UInt8[Tensor, "batch segments height width 3"]
     log_mel: Float[Tensor, "batch segments frames mel"]
-    labels: Int[Tensor, "batch segments"]
-    keys: tuple[str, ...]
+    samples: tuple[Sample, ...]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.samples)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move to a device; the batch itself stays as it is."""
-        return replace(
-            self,
-            frames=self.frames.to(device),
-            log_mel=self.log_mel.to(device),
-            labels=self.labels.to(device),
-        )
+        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device))
 
 
 def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) -> Batch:
@@ -46,6 +39,5 @@ def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) 
     return Batch(
         frames=torch.stack([entry["frames"] for entry in tensors]),
         log_mel=torch.stack([entry["log_mel"] for entry in tensors]),
-        labels=torch.tensor([sample.labels for sample in samples], dtype=torch.int64),
-        keys=tuple(sample.key for sample in samples),
+        samples=tuple(samples),
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from avpea.data.dataset import SPLITS
+from avpea.dataset import SPLITS
 from avpea.errors import DataError
 from avpea.registry import did_you_mean
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.configs import DataConfig
-from avpea.data.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, Sample, shortened
+from avpea.data._videos import by_stem
+from avpea.dataset import SPLITS, Annotations, EventSample, shortened
 from avpea.errors import DataError
 
 __all__ = ["AVE_CLASSES", "EXTENSION", "Row", "parse", "read"]
@@ -154,14 +155,7 @@ def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
 
 def _videos(root: Path) -> dict[str, Path]:
     """Files by stem; AVE/ before videos/ before the root, then by the order of `MEDIA_SUFFIXES`."""
-    found: dict[str, Path] = {}
-    for folder in (root / "AVE", root / "videos", root):
-        if not folder.is_dir():
-            continue
-        files = [path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES]
-        for path in sorted(files, key=lambda path: (MEDIA_SUFFIXES.index(path.suffix.lower()), path.name)):
-            found.setdefault(path.stem, path)
-    return found
+    return by_stem((root / "AVE", root / "videos", root))
 
 
 def _sample(
@@ -172,9 +166,9 @@ def _sample(
     videos: dict[str, Path],
     root: Path,
     segments: int,
-) -> Sample:
+) -> EventSample:
     label, background = class_names.index(row.category), len(class_names)
-    return Sample(
+    return EventSample(
         key=f"{split}-{index:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', row.video_id)[:60]}",
         video_id=row.video_id,
         # Where the official archive would have it, so that a report on missing files names the right place.

@@ -16,11 +16,12 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -29,9 +30,9 @@ from torch import Tensor
 from avpea.configs import AudioConfig, DataConfig
 from avpea.data._batch import Batch, collate
 from avpea.data._work import run
-from avpea.data.dataset import Sample
+from avpea.dataset import Sample
 from avpea.errors import AvpeaError, DataError, MediaError
-from avpea.media import Clip, log_mel, segments_in, vggish_log_mel
+from avpea.media import Clip, log_mel, read_spread, segments_in, vggish_log_mel
 from avpea.media import read as read_media
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
@@ -115,11 +116,12 @@ class SampleCache:
         Raises:
             MediaError: The video is not there.
         """
-        try:
-            status = sample.video.stat()
-        except OSError as error:
-            raise MediaError(sample.video, f"the video cannot be read: {error.strerror}") from None
-        window = [sample.start_seconds, sample.segments]
+        status = _status(sample.video)
+        window: list[Any] = [sample.start_seconds, sample.segments]
+        if sample.seconds != "consecutive":
+            window.append(sample.seconds)
+        if sample.sound is not None:
+            window.append([str(sample.sound.resolve()), _status(sample.sound).st_mtime_ns])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 
@@ -175,6 +177,36 @@ class SampleCache:
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Read the samples and stack them."""
         return collate(samples, [self.read(sample) for sample in samples])
+
+    def frames_of_others(
+        self, samples: Sequence[Sample], pool: Sequence[Sample]
+    ) -> UInt8[Tensor, "batch segments height width 3"]:
+        """For each segment of each sample a random frame of a random other video, drawn from torch's generator.
+
+        Args:
+            samples: That the frames are to differ from.
+            pool: Samples to draw from, of at least two videos.
+
+        Raises:
+            DataError: All samples of the pool are of one video.
+        """
+        if len({sample.video for sample in pool}) < 2:
+            raise DataError("Frames of other videos were asked for, but there is only one video.")
+        return torch.stack(
+            [torch.stack([self._other(sample, pool) for _ in range(sample.segments)]) for sample in samples]
+        )
+
+    def _other(self, sample: Sample, pool: Sequence[Sample]) -> UInt8[Tensor, "height width 3"]:
+        other = sample
+        while other.video == sample.video:
+            other = pool[int(torch.randint(len(pool), ()))]
+        path = self.path(other)
+        if not self._is_whole(path, other):
+            self._make(path, other)
+        with safe_open(path, framework="pt") as entry:
+            index = int(torch.randint(other.segments, ()))
+            frame: Tensor = entry.get_slice("frames")[index]
+        return frame
 
     def log_mel_statistics(self, samples: Sequence[Sample]) -> tuple[float, float]:
         """Mean and standard deviation of all log-mel values of the samples, for `AudioConfig`.
@@ -260,14 +292,9 @@ class SampleCache:
         return ""
 
     def _make(self, path: Path, sample: Sample) -> None:
-        clip = read_media(
-            sample.video,
-            start_seconds=sample.start_seconds,
-            segments=sample.segments,
-            frame_size=(self.frame_size, self.frame_size),
-            missing_audio=self.config.missing_audio,
-            missing_video=self.config.missing_video,
-        )
+        clip = self._read_clip(sample, sample.video)
+        if sample.sound is not None:
+            clip = replace(clip, waveform=self._read_clip(sample, sample.sound).waveform)
         frames, mel = sample_from_clip(clip, self.audio)
         aside = path.parent / f".{uuid.uuid4().hex}.tmp"
         try:
@@ -279,11 +306,28 @@ class SampleCache:
             aside.unlink(missing_ok=True)
             raise self._write_error(error) from None
 
+    def _read_clip(self, sample: Sample, path: Path) -> Clip:
+        options: dict[str, Any] = {
+            "frame_size": (self.frame_size, self.frame_size),
+            "missing_audio": self.config.missing_audio,
+            "missing_video": self.config.missing_video,
+        }
+        if sample.seconds == "consecutive":
+            return read_media(path, start_seconds=sample.start_seconds, segments=sample.segments, **options)
+        return read_spread(path, sample.segments, sample.seconds, **options)
+
     def _write_error(self, error: Exception) -> AvpeaError:
         return DataError(
             f"The sample cache at {self.folder} cannot be written ({error}); "
             "make room there, or choose another folder with --data.cache."
         )
+
+
+def _status(video: Path) -> os.stat_result:
+    try:
+        return video.stat()
+    except OSError as error:
+        raise MediaError(video, f"the video cannot be read: {error.strerror}") from None
 
 
 def _hashed(value: object) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from avpea.configs import DataConfig
 from avpea.data._table import Row, read_rows
-from avpea.data.dataset import SPLITS, Annotations, Sample, shortened
+from avpea.dataset import SPLITS, Annotations, EventSample, shortened
 from avpea.errors import DataError, MediaError
 
 __all__ = ["EXTENSION", "Event", "default_split", "read", "second_labels", "window_starts"]
@@ -64,7 +64,7 @@ def read(config: DataConfig) -> Annotations:
         raise DataError(f"{path} has no row with a label; expected at least one event.")
     notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
     notes += _measure(videos)
-    samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    samples: dict[str, list[EventSample]] = {split: [] for split in SPLITS}
     contested: list[str] = []
     for number, video in enumerate(videos):
         samples[video.split] += _windows(video, number, class_names, config.segments, contested)
@@ -151,7 +151,7 @@ def _measure(videos: list[_Video]) -> list[str]:
 
 def _windows(
     video: _Video, number: int, class_names: tuple[str, ...], segments: int, contested: list[str]
-) -> list[Sample]:
+) -> list[EventSample]:
     from avpea.media import segments_in
 
     background = len(class_names)
@@ -164,7 +164,7 @@ def _windows(
     labels += [background] * segments
     name = re.sub(r"[^A-Za-z0-9_-]", "_", Path(video.name).stem)[:60]
     return [
-        Sample(
+        EventSample(
             key=f"{video.split}-{number:04d}-{name}-{start:05d}",
             video_id=video.name,
             video=video.path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.data._work import run
-from avpea.data.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, Sample, shortened
+from avpea.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, EventSample, QuestionSample, Sample, shortened
 from avpea.errors import MediaError
 from avpea.media import MediaInfo, probe, segments_in
 from avpea.media import read as read_media
@@ -41,6 +41,38 @@ class SplitCounts:
     rows: dict[str, int]
     event_seconds: dict[str, int]
 
+    def line(self) -> str:
+        """In a sentence."""
+        share = self.background_seconds / self.seconds if self.seconds else 0.0
+        return (
+            f"{self.samples} samples ({self.available} with a video that opens), {self.seconds} seconds, "
+            f"{share:.1%} of them background."
+        )
+
+
+@dataclass(frozen=True)
+class QuestionCounts:
+    """What a split of a data set of questions holds.
+
+    Attributes:
+        samples: Videos.
+        available: Those that can be opened.
+        questions: About all of them.
+        types: Questions of each type.
+    """
+
+    samples: int
+    available: int
+    questions: int
+    types: dict[str, int]
+
+    def line(self) -> str:
+        """In a sentence."""
+        return (
+            f"{self.questions} questions of {len(self.types)} types about {self.samples} videos ({self.available} that "
+            "open)."
+        )
+
 
 @dataclass(frozen=True)
 class VerifyReport:
@@ -50,6 +82,7 @@ class VerifyReport:
         name: The data set.
         root: Its folder.
         splits: Counts by split.
+        classes: Event classes, or answers.
         videos: Different video files that the annotations name.
         missing: Files that are not there.
         broken: Reason by file, for those that cannot be opened (or decoded, where that was asked for).
@@ -67,7 +100,8 @@ class VerifyReport:
 
     name: str
     root: str
-    splits: dict[str, SplitCounts]
+    splits: dict[str, SplitCounts | QuestionCounts]
+    classes: int
     videos: int
     missing: tuple[str, ...]
     broken: dict[str, str]
@@ -96,17 +130,10 @@ class VerifyReport:
         return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
 
     def _count_lines(self) -> list[str]:
-        lines = [f"{self.name} in {self.root}: {self.videos} videos, {self._class_count()} classes."]
-        for split, counts in self.splits.items():
-            share = counts.background_seconds / counts.seconds if counts.seconds else 0.0
-            lines.append(
-                f"{split}: {counts.samples} samples ({counts.available} with a video that opens), "
-                f"{counts.seconds} seconds, {share:.1%} of them background."
-            )
-        return lines
-
-    def _class_count(self) -> int:
-        return len(next(iter(self.splits.values())).rows)
+        asked = any(isinstance(counts, QuestionCounts) for counts in self.splits.values())
+        what = "answers" if asked else "classes"
+        lines = [f"{self.name} in {self.root}: {self.videos} videos, {self.classes} {what}."]
+        return lines + [f"{split}: {counts.line()}" for split, counts in self.splits.items()]
 
     def _fault_lines(self) -> list[str]:
         faults: list[tuple[str, tuple[str, ...]]] = [
@@ -127,7 +154,8 @@ class VerifyReport:
         if self.padded:
             lines.append(
                 f"Remark: {len(self.padded)} videos are shorter than their window; the rest is the last picture and "
-                f"silence, labelled background: {shortened(self.padded)}."
+                f"silence{', labelled background' * any(isinstance(c, SplitCounts) for c in self.splits.values())}: "
+                f"{shortened(self.padded)}."
             )
         if self.extra:
             lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
@@ -149,7 +177,9 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
     samples = annotations.samples
     by_video: dict[Path, list[Sample]] = {}
     for sample in samples:
-        by_video.setdefault(sample.video, []).append(sample)
+        for file in (sample.video, sample.sound):
+            if file is not None:
+                by_video.setdefault(file, []).append(sample)
     there = [video for video in by_video if video.is_file()]
     examine: Callable[[Path], MediaInfo | str] = functools.partial(_examine, decode=decode)
     results = run(
@@ -170,6 +200,7 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         name=annotations.name,
         root=str(annotations.root),
         splits=counts,
+        classes=len(annotations.class_names),
         videos=len(by_video),
         missing=tuple(str(video) for video in by_video if video not in infos),
         broken={str(video): reason for video, reason in infos.items() if isinstance(reason, str)},
@@ -178,11 +209,12 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         too_short=too_short,
         padded=padded,
         repeated=annotations.repeated_ids(),
-        overlaps=annotations.videos_in_two_splits(),
+        # Questions about one video are meant to be in several splits, and a note says so.
+        overlaps={} if annotations.questions is not None else annotations.videos_in_two_splits(),
         unlabelled={
             split: names
-            for split in SPLITS
-            if (names := tuple(name for name, rows in counts[split].rows.items() if not rows))
+            for split, found in counts.items()
+            if isinstance(found, SplitCounts) and (names := tuple(n for n, rows in found.rows.items() if not rows))
         },
         extra=_extra(by_video),
         decoded=decode,
@@ -230,22 +262,33 @@ def _lengths(
 
 
 def _event_end(sample: Sample, background: int) -> float:
+    if not isinstance(sample, EventSample):
+        return 0.0
     foreground = [second for second, label in enumerate(sample.labels) if label != background]
     return sample.start_seconds + foreground[-1] + 1 if foreground else 0.0
 
 
-def _counts(annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]) -> SplitCounts:
-    samples = annotations.splits[split]
+def _counts(annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]) -> SplitCounts | QuestionCounts:
+    available = sum(sample.video in opened for sample in annotations.splits[split])
+    if annotations.questions is not None:
+        return _question_counts(annotations, split, available)
+    samples = [sample for sample in annotations.splits[split] if isinstance(sample, EventSample)]
     seconds = Counter(label for sample in samples for label in sample.labels)
     rows = Counter(label for sample in samples for label in set(sample.labels))
     return SplitCounts(
         samples=len(samples),
-        available=sum(sample.video in opened for sample in samples),
+        available=available,
         seconds=seconds.total(),
         background_seconds=seconds[annotations.background],
         rows={name: rows[label] for label, name in enumerate(annotations.class_names)},
         event_seconds={name: seconds[label] for label, name in enumerate(annotations.class_names)},
     )
+
+
+def _question_counts(annotations: Annotations, split: str, available: int) -> QuestionCounts:
+    samples = [sample for sample in annotations.splits[split] if isinstance(sample, QuestionSample)]
+    types = Counter(question.type for sample in samples for question in sample.questions)
+    return QuestionCounts(len(samples), available, types.total(), dict(sorted(types.items())))
 
 
 def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[str, ...]:

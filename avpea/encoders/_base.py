@@ -80,6 +80,26 @@ class Encoder(nn.Module, ABC):
     ) -> Streams:
         """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
 
+    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
+        """Tokens of frames as the frozen image network alone sees them: no sound, no adapters.
+
+        Raises:
+            ExperimentError: The encoder has no frozen image network.
+        """
+        raise ExperimentError(
+            f"The encoder {type(self).__name__} trains its image network, so there are no frozen features of other "
+            "videos' frames; set head.negatives to batch."
+        )
+
+    def require_see(self) -> None:
+        """Refuse, before any work, an encoder that cannot `see`.
+
+        Raises:
+            ExperimentError: It has no frozen image network.
+        """
+        if type(self).see is Encoder.see:
+            Encoder.see(self, torch.empty(0))
+
     def trained_parts(self) -> list[tuple[str, Trained]]:
         """Modules that train, with their names: they and the head are what a checkpoint holds."""
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Trained)]

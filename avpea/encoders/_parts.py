@@ -15,7 +15,7 @@ from avpea.configs import AdapterConfig
 from avpea.encoders._base import Streams
 from avpea.errors import ExperimentError
 
-__all__ = ["BlockAdapters", "block_adapters", "lend", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "frozen_tokens", "lend", "tuning"]
 
 Stream = Literal["visual", "audio"]
 
@@ -170,3 +170,13 @@ def adapter_options(kind: type[Trained], config: AdapterConfig, *, has_cls: bool
             )
     options = {name: value for name, (value, _) in given.items() if name in known}
     return options | ({"has_cls": has_cls} if "has_cls" in known else {})
+
+
+def frozen_tokens(backbone: Transformer, images: Tensor) -> Tensor:
+    """Normalised pixels to the tokens of the frozen transformer by itself."""
+    x = backbone.embed(images)
+    for block in backbone.blocks_for(*images.shape[-2:]):
+        x = block.merge(x) if block.merge else x
+        x = x + block.attend(x)
+        x = x + block.feed(x)
+    return backbone.norm(x)

@@ -8,7 +8,7 @@ from torch import Tensor
 from avpea.backbones import CNN, FrozenBlock, Transformer
 from avpea.configs import AdapterConfig
 from avpea.encoders._base import Encoder, Streams, as_transformer
-from avpea.encoders._parts import BlockAdapters, block_adapters, lend, tuning
+from avpea.encoders._parts import BlockAdapters, block_adapters, frozen_tokens, lend, tuning
 from avpea.experiment import Experiment
 
 __all__ = ["DualStreamEncoder"]
@@ -65,6 +65,10 @@ class DualStreamEncoder(Encoder):
             branch = x.each(see.feed, hear.feed)
             x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
         return x.each(self.backbone.norm, self.backbone.norm)
+
+    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
+        """Tokens of frames as the frozen transformer alone sees them."""
+        return frozen_tokens(self.backbone, frames)
 
     def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish
 from avpea.encoders._base import Encoder, Streams
+from avpea.encoders._parts import frozen_tokens
 from avpea.experiment import Experiment
 
 __all__ = ["SeparateEncoders"]
@@ -62,15 +63,11 @@ class SeparateEncoders(Encoder):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 96 64"]
     ) -> Streams:
         """Normalised pixels and VGGish's log-mels (three equal channels) to locations of the map and one token."""
-        return Streams(self._see(frames), self.vggish(sounds[:, :1])[:, None])
+        return Streams(self.see(frames), self.vggish(sounds[:, :1])[:, None])
 
-    def _see(self, frames: Tensor) -> Tensor:
+    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
+        """Tokens of frames."""
         if isinstance(self.backbone, CNN):
             tokens: Tensor = self.backbone(frames)
             return tokens
-        x = self.backbone.embed(frames)
-        for block in self.backbone.blocks_for(*frames.shape[-2:]):
-            x = block.merge(x) if block.merge else x
-            x = x + block.attend(x)
-            x = x + block.feed(x)
-        return self.backbone.norm(x)
+        return frozen_tokens(self.backbone, frames)

@@ -3,15 +3,19 @@
 from avpea.media.clip import SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
 from avpea.media.decode import probe, read
 from avpea.media.fbank import log_mel
+from avpea.media.spread import SpreadRule, chosen_seconds, read_spread
 from avpea.media.vggish import vggish_log_mel
 
 __all__ = [
     "SAMPLE_RATE_HZ",
     "Clip",
     "MediaInfo",
+    "SpreadRule",
+    "chosen_seconds",
     "log_mel",
     "probe",
     "read",
+    "read_spread",
     "segments_in",
     "vggish_log_mel",
 ]

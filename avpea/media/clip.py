@@ -28,6 +28,7 @@ class Clip:
         declared_seconds: Length that the file declares; it is more where the file was cut off.
         start_seconds: Where the first segment starts.
         path: The file.
+        segment_starts: Where each segment starts, where they do not follow each other; empty where they do.
     """
 
     frames: UInt8[Tensor, "segments height width 3"]
@@ -38,6 +39,12 @@ class Clip:
     declared_seconds: float
     start_seconds: float
     path: Path
+    segment_starts: tuple[float, ...] = ()
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Where each segment starts, in seconds."""
+        return self.segment_starts or tuple(self.start_seconds + i for i in range(len(self.frames)))
 
     @property
     def cut_off(self) -> bool:

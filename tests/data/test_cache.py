@@ -16,7 +16,7 @@ from avpea.configs import AudioConfig, DataConfig
 from avpea.data import _work
 from avpea.data import cache as cache_module
 from avpea.data.cache import SampleCache, sample_from_clip
-from avpea.data.dataset import Sample
+from avpea.dataset import Sample
 from avpea.errors import DataError, MediaError
 from avpea.media import log_mel, vggish_log_mel
 from avpea.media import read as read_media
@@ -42,7 +42,7 @@ def videos(tmp_path_factory):
 
 
 def sample(video, key=None, **changes):
-    values = {"start_seconds": 0.0, "segments": 2, "labels": (0, 1), "split": "train", **changes}
+    values = {"start_seconds": 0.0, "segments": 2, "split": "train", **changes}
     return Sample(key=key or video.stem, video_id=video.stem, video=video, **values)
 
 
@@ -86,7 +86,7 @@ def test_a_constant_offset_of_the_waveform_changes_nothing(videos):
 
 
 def test_a_window_later_in_the_file(videos, tmp_path):
-    cache, late = make_cache(tmp_path), sample(videos / "v0.mp4", start_seconds=1.0, segments=1, labels=(0,))
+    cache, late = make_cache(tmp_path), sample(videos / "v0.mp4", start_seconds=1.0, segments=1)
     whole, part = cache.read(samples(videos)[0]), cache.read(late)
     assert torch.equal(part["frames"][0], whole["frames"][1])
     assert len(entries(cache)) == 2
@@ -96,15 +96,13 @@ def test_batch(videos, tmp_path):
     cache = make_cache(tmp_path)
     batch = cache.batch(samples(videos)[:3])
     assert len(batch) == 3
-    assert batch.keys == ("v0", "v1", "v2")
+    assert [sample.key for sample in batch.samples] == ["v0", "v1", "v2"]
     assert batch.frames.shape == (3, 2, SIDE, SIDE, 3)
     assert batch.log_mel.shape == (3, 2, 49, 16)
-    assert batch.labels.tolist() == [[0, 1]] * 3
     moved = batch.to("meta")
     assert moved.frames.is_meta
     assert moved.log_mel.is_meta
-    assert moved.labels.is_meta
-    assert moved.keys == batch.keys
+    assert moved.samples == batch.samples
 
 
 def test_log_mel_statistics(videos, tmp_path):
@@ -134,7 +132,7 @@ def test_fill_decodes_once_and_resumes(videos, tmp_path):
 
 def test_rows_of_one_video_share_an_entry(videos, tmp_path):
     cache = make_cache(tmp_path)
-    two = [sample(videos / "v0.mp4", "a"), sample(videos / "v0.mp4", "b", labels=(2, 2))]
+    two = [sample(videos / "v0.mp4", "a"), sample(videos / "v0.mp4", "b")]
     report = cache.fill(two, progress=False)
     assert (report.decoded, len(report.ready)) == (1, 2)
 
@@ -187,7 +185,7 @@ def test_missing_sound_is_an_error_or_silence(videos, tmp_path):
 
 def test_a_file_that_ends_early_is_padded_and_reported(videos, tmp_path):
     cache, first = make_cache(tmp_path), samples(videos)[0]
-    longer = sample(videos / "v1.mp4", segments=5, labels=(0,) * 5)
+    longer = sample(videos / "v1.mp4", segments=5)
     for _ in range(2):
         report = cache.fill([first, longer], progress=False)
         assert list(report.padded) == ["v1"]
@@ -283,11 +281,11 @@ FILL = """
     import sys, time
     from pathlib import Path
     from avpea.data.cache import SampleCache
-    from avpea.data.dataset import Sample
+    from avpea.dataset import Sample
     from avpea.configs import AudioConfig, DataConfig
 
     videos, cache, slow = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, (0, 1), "train") for n in range(10)]
+    asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, "train") for n in range(10)]
     audio = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
     store = SampleCache(DataConfig(cache=cache, segments=2, workers=0), audio, 24)
     make = store._make

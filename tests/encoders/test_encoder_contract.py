@@ -148,5 +148,6 @@ def test_counts_on_the_meta_device_are_those_of_the_model(experiment: Experiment
 def test_trains_and_evaluates(experiment: Experiment, tmp_path: Path) -> None:
     run = train(experiment.override({"train.epochs": 1}), tmp_path / "run", progress=False).run
     result = evaluate(run, "test", progress=False)
-    assert result.probabilities.shape == (3, 3, 3)
-    assert torch.isfinite(result.probabilities).all()
+    chances = torch.stack([answer.probabilities for answer in result.answers])
+    assert chances.shape == (3, 3, 3)
+    assert torch.isfinite(chances).all()

@@ -124,6 +124,6 @@ def test_trains_evaluates_and_predicts(precision: str, tiny_experiment: Make, tm
     video = Path(experiment.data.root) / "AVE" / "g4.mp4"
     prediction = predictor.predict(video)
     row = [sample.video_id for sample in result.samples].index("g4")
-    torch.testing.assert_close(prediction.probabilities, result.probabilities[row], rtol=0, atol=1e-3)
+    torch.testing.assert_close(prediction.probabilities, result.answers[row].probabilities, rtol=0, atol=1e-3)
     with pytest.raises(AvpeaError, match=r"encoder is 'separate', which has no AV-PEA adapters"):
         predictor.attention(prediction.clip, 0)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from avpea.data.dataset import SPLITS
 from avpea.data.samples._pictures import FPS, FRAME_SIZE, MARKS, choose_background
 from avpea.data.samples._plan import DIGIT_NAMES, ClipPlan, Utterance
 from avpea.data.samples._sound import SOUND_RATE_HZ, choose_noise
+from avpea.dataset import SPLITS
 
 __all__ = ["write_layout"]
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from avpea.data.dataset import SPLITS
 from avpea.data.samples._layout import write_layout
 from avpea.data.samples._plan import ClipPlan, clip_plans
+from avpea.dataset import SPLITS
 from avpea.errors import DataError
 from avpea.progress import progress_bar
 

@@ -1,10 +1,23 @@
-"""What a data set is once its annotations are read: windows of videos with a label for each second."""
+"""What a data set is once its annotations are read: windows of videos with labels, or with questions."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["MEDIA_SUFFIXES", "SPLITS", "Annotations", "Sample", "shortened"]
+from avpea.questions import QuestionVocabulary
+
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "SPLITS",
+    "Annotations",
+    "EventSample",
+    "Question",
+    "QuestionSample",
+    "Sample",
+    "shortened",
+]
 
 SPLITS = ("train", "val", "test")
 
@@ -17,16 +30,17 @@ MEDIA_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a data set: a window of a video with a label for each of its seconds.
+    """One window of a video, with what a task is to find out about it: an `EventSample` or a `QuestionSample`.
 
     Attributes:
         key: Unique in its data set and safe as a file name, for example `test-0012-VWi2ENBuTbw`.
         video_id: The data set's own name of the video; several samples may share it.
         video: The file, which need not exist: `SampleCache.fill` and `verify` say which are missing.
         start_seconds: Start of the window in the file.
-        segments: One-second segments in the window; segment s is [start_seconds + s, start_seconds + s + 1).
-        labels: Class index of each segment; `len(class_names)` is background.
+        segments: One-second segments in the window.
         split: `train`, `val` or `test`.
+        seconds: Which seconds of the file the segments are, as `DataConfig.seconds`.
+        sound: The file whose sound is heard instead of the video's own; None means its own.
     """
 
     key: str
@@ -34,12 +48,61 @@ class Sample:
     video: Path
     start_seconds: float
     segments: int
-    labels: tuple[int, ...]
     split: str
+    seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
+    sound: Path | None = None
+
+    @property
+    def weight(self) -> int:
+        """How many answers it asks for, of equal weight in a loss."""
+        return 1
+
+
+@dataclass(frozen=True)
+class EventSample(Sample):
+    """A window with a label for each of its seconds.
+
+    Attributes:
+        labels: Class index of each segment; `len(class_names)` is background. Segment s is
+            [start_seconds + s, start_seconds + s + 1).
+    """
+
+    labels: tuple[int, ...] = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.segments:
             raise ValueError(f"{self.key} has {len(self.labels)} labels for {self.segments} segments")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a video, with its answer.
+
+    Attributes:
+        question_id: The data set's own; not always unique (MUSIC-AVQA's first test file repeats 55).
+        type: For example `Audio-Visual Counting`: modality, then kind.
+        template: The wording with its slots, for example `Is the <Object> in the video always playing?`.
+        words: The tokens after the slots were filled, as `avpea.questions.tokenise` makes them.
+        answer: As annotated.
+    """
+
+    question_id: str
+    type: str
+    template: str
+    words: tuple[str, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class QuestionSample(Sample):
+    """A video with all questions about it that are in the sample's split."""
+
+    questions: tuple[Question, ...] = field(kw_only=True)
+
+    @property
+    def weight(self) -> int:
+        """How many questions there are."""
+        return len(self.questions)
 
 
 @dataclass(frozen=True)
@@ -49,16 +112,20 @@ class Annotations:
     Attributes:
         name: Name of the data set for people and result files.
         root: Folder of the data set, or the manifest's.
-        class_names: Names in index order, without background.
+        class_names: Names in index order: event classes without background, or answers.
         splits: Samples of `train`, `val` and `test`, each in the order of its file.
         notes: Sentences that a reader of results should know: videos in two splits, empty rows ...
+        questions: Words and answers of a data set of questions; None for one of events.
+        sources: By split the annotation file and what identifies its version, where there are several.
     """
 
     name: str
     root: Path
     class_names: tuple[str, ...]
-    splits: dict[str, tuple[Sample, ...]]
+    splits: Mapping[str, tuple[Sample, ...]]
     notes: tuple[str, ...] = ()
+    questions: QuestionVocabulary | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def background(self) -> int:
@@ -76,7 +143,8 @@ class Annotations:
         Returns:
             0 to 1; 0 for a split without samples.
         """
-        labels = [label for sample in self.splits[split] for label in sample.labels]
+        events = [sample for sample in self.splits[split] if isinstance(sample, EventSample)]
+        labels = [label for sample in events for label in sample.labels]
         return labels.count(self.background) / len(labels) if labels else 0.0
 
     def videos_in_two_splits(self) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,47 @@
+"""How right answers to questions are: by type, by modality, by wording, overall. Pure functions on plain values.
+
+MUSIC-AVQA (Li et al., CVPR 2022) has nine types of questions in three modalities. Its public code's "overall" is over
+all questions; the AV-PEA paper's Table 2 prints the mean of the three modalities. They differ by up to two points, as
+the modalities have different numbers of questions, so both are always given.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+__all__ = ["MODALITIES", "accuracy_by", "majority", "mean_of_three", "modality_of"]
+
+MODALITIES = ("Audio", "Visual", "Audio-Visual")
+
+
+def modality_of(type_of_question: str) -> str:
+    """The modality of a type: its first word.
+
+    >>> modality_of("Audio-Visual Counting")
+    'Audio-Visual'
+    """
+    return type_of_question.partition(" ")[0]
+
+
+def accuracy_by(groups: Sequence[str], right: Sequence[bool]) -> dict[str, float]:
+    """Share of right answers in each group, in order of first appearance.
+
+    >>> accuracy_by(["a", "b", "a"], [True, False, False])
+    {'a': 0.5, 'b': 0.0}
+    """
+    asked, hits = Counter(groups), Counter(group for group, hit in zip(groups, right, strict=True) if hit)
+    return {group: hits[group] / count for group, count in asked.items()}
+
+
+def mean_of_three(by_modality: Mapping[str, float]) -> float | None:
+    """The unweighted mean of the three modalities, the AV-PEA paper's "Avg"; None where one has no question."""
+    if not all(name in by_modality for name in MODALITIES):
+        return None
+    return sum(by_modality[name] for name in MODALITIES) / len(MODALITIES)
+
+
+def majority(groups: Sequence[str], answers: Sequence[str]) -> dict[str, str]:
+    """The most frequent answer of each group; of several, the one that comes first."""
+    counts: dict[str, Counter[str]] = {}
+    for group, answer in zip(groups, answers, strict=True):
+        counts.setdefault(group, Counter())[answer] += 1
+    return {group: count.most_common(1)[0][0] for group, count in counts.items()}
