@@ -118,8 +118,18 @@ def make_parser() -> argparse.ArgumentParser:
     c.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
     c.add_argument("--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other")
     c.add_argument("--second", type=int, metavar="S", help="second for --attention (default: the surest event's)")
-    c.add_argument("--missing-audio", choices=("error", "silence"), default="error", help="(default: error)")
-    c.add_argument("--missing-video", choices=("error", "black"), default="error", help="(default: error)")
+    _add_missing(c)
+
+    c = command(
+        "ask", commands.ask, "Ask a question about a video.",
+        'avpea ask runs/NAME video.mp4 "How many instruments are sounding?" --plot where.png',
+    )  # fmt: skip
+    _add_run(c)
+    c.add_argument("video", type=Path, help="video file of any length")
+    c.add_argument("question", help="in your own words; what the model cannot read is said")
+    c.add_argument("--json", action="store_true", help="print JSON")
+    c.add_argument("--plot", type=Path, metavar="PNG", help="draw where and when it looked and listened")
+    _add_missing(c)
 
     c = command(
         "compare", commands.compare, "Run or resume a grid of recipes and seeds, and report on it.",
@@ -135,6 +145,11 @@ def make_parser() -> argparse.ArgumentParser:
     c.add_argument("--json", action="store_true", help="print JSON")
     c.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
+
+
+def _add_missing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--missing-audio", choices=("error", "silence"), default="error", help="(default: error)")
+    parser.add_argument("--missing-video", choices=("error", "black"), default="error", help="(default: error)")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +192,7 @@ def _add_data_commands(subparsers: Any, command: Callable[..., argparse.Argument
         "verify", commands.data_verify, "Say what is there, missing or broken, before a night of training.",
         "avpea data verify ave --data.root AVE_Dataset", overrides=True, parent=parts,
     )  # fmt: skip
-    c.add_argument("name", help="data set reader: ave or manifest")
+    c.add_argument("name", help="data set reader: ave, manifest or music_avqa")
     c.add_argument("--decode", action="store_true", help="decode every video instead of reading its headers")
     c.add_argument("--json", action="store_true", help="print JSON")
     c = command(

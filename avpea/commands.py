@@ -12,6 +12,7 @@ from avpea.experiment import Experiment, load_recipe, recipe_names
 
 __all__ = [
     "as_options",
+    "ask",
     "compare",
     "data_make",
     "data_stats",
@@ -184,6 +185,26 @@ def predict(options: argparse.Namespace) -> None:
             print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
     if failed:
         raise AvpeaError(f"{len(failed)} of {len(options.video)} videos could not be read.")
+
+
+def ask(options: argparse.Namespace) -> None:
+    """`avpea ask`."""
+    from avpea import plot, tables
+    from avpea.predict import load
+
+    if options.plot:
+        plot.check(options.plot)
+    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
+    reply = predictor.ask(
+        options.video,
+        options.question,
+        missing_audio=options.missing_audio,
+        missing_video=options.missing_video,
+    )
+    _print_json(reply.to_dict()) if options.json else tables.reply(reply)
+    if options.plot:
+        reply.plot(options.plot)
+        print(f"Where and when: {options.plot}", file=sys.stderr)
 
 
 def compare(options: argparse.Namespace) -> int:

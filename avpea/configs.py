@@ -119,12 +119,15 @@ class BackboneConfig:
             or the path of a local file with timm's keys (.safetensors, or .pth read with weights_only).
         depth: Use only the first so many blocks; 0 means all (a CNN has no such blocks).
         image_size: Side of the square frame in pixels; 0 means the weights' own.
+        output_stride: Pixels that a location of a CNN's last map stands for, 8 or 16, reached by timm's dilation of
+            later stages instead of their strides (AVST: 14x14 of 224); 0 means the network's own.
     """
 
     name: str = "vit_base_patch16_224.augreg_in21k"
     weights: str = "pretrained"
     depth: int = 0
     image_size: int = 224
+    output_stride: Literal[0, 8, 16] = 0
 
     def __post_init__(self) -> None:
         _require(bool(self.name), "backbone.name is empty; expected a timm model name or 'starter'.")

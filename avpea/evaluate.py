@@ -84,7 +84,7 @@ def infer(
             answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
             advance(len(some))
     model.train(training)
-    right = tuple((task.right(one, answer), one.weight) for one, answer in zip(samples, answers, strict=True))
+    right = tuple((task.right(one, answer), task.asked(one)) for one, answer in zip(samples, answers, strict=True))
     return SplitResult(tuple(samples), tuple(answers), right, task.evaluate(samples, answers, tuple(class_names)))
 
 

@@ -138,6 +138,18 @@ class QuestionVocabulary:
             found.setdefault(_plain(word), word)
         return found
 
+    def has_wording(self, words: Sequence[str]) -> bool:
+        """Whether a training question has this wording, whatever is in its slots."""
+        return any(
+            len(words) == len(template)
+            and all("<" in slot or slot == word for slot, word in zip(template, words, strict=True))
+            for template in self._wordings
+        )
+
+    @cached_property
+    def _wordings(self) -> list[tuple[str, ...]]:
+        return [tokenise(t, [w for w in t.split(" ") if "<" in w]) for t in self.templates]
+
     def nearest(self, question: str) -> str | None:
         """The training wording that is most like a question; None where none is like it."""
         close = difflib.get_close_matches(_plain(question), {_plain(t): t for t in self.templates}, n=1, cutoff=0.4)

@@ -19,7 +19,7 @@ __all__ = ["FREE", "RunFolder", "StopRequest", "differences"]
 # Options that may change between the two halves of an interrupted run without changing its result.
 FREE = {
     "data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "encoder.audio_weights",
-    "title", "published",
+    "title", "published", "train.start_from",
 }  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """What a person reads on the terminal: tables of parameters, of an evaluation, of a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["comparison", "evaluation", "paper", "parameters", "prediction", "sweep"]
+__all__ = ["comparison", "evaluation", "paper", "parameters", "prediction", "reply", "sweep"]
 
 
 def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
@@ -24,16 +24,26 @@ def _show(table: Table) -> None:
 
 
 def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
-    """Segment accuracy, accuracy of each class and, if wanted, the confusion matrix."""
+    """The metric, what it is measured against, and its parts: classes, or types of questions."""
     metrics = result.metrics
-    print(
-        f"{run} on {metrics['split']}: segment accuracy {100 * metrics['segment_accuracy']:.2f} % "
-        f"({metrics['videos']} videos)"
-    )
+    name = next(key for key in ("segment_accuracy", "overall_accuracy", "match_accuracy") if key in metrics)
+    reached = f"{name.replace('_', ' ')} {100 * metrics[name]:.2f} %"
+    print(f"{run} on {metrics['split']}: {reached} ({metrics['videos']} videos)")
+    if metrics["source"]:
+        print(f"Annotations: {metrics['source']}.")
     print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
     if metrics["skipped"]:
         print(f"{len(metrics['skipped'])} videos were skipped:")
         print("\n".join(f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10]))
+    for reference, share in metrics["references"].items():
+        print(f"For comparison, {reference}: {100 * share:.2f} %.")
+    if name == "segment_accuracy":
+        _by_class(metrics, confusion)
+    elif name == "overall_accuracy":
+        _by_type(metrics)
+
+
+def _by_class(metrics: Mapping[str, Any], confusion: bool) -> None:
     table = _table("", ["class", "segment accuracy", "segments"])
     names = list(metrics["per_class_accuracy"])
     for name, row in zip(names, metrics["confusion_matrix"], strict=True):
@@ -45,6 +55,25 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
         for name, row in zip(names, metrics["confusion_matrix"], strict=True):
             table.add_row(name, *("·" if count == 0 else str(count) for count in row))
         Console(width=40 + 12 * len(names)).print(table)
+
+
+def _by_type(metrics: Mapping[str, Any]) -> None:
+    """Nine types, three modalities, and both averages; then each wording."""
+    table = _table("", ["questions", "accuracy"])
+    for part in ("per_type_accuracy", "per_modality_accuracy"):
+        for name, share in metrics[part].items():
+            table.add_row(name, f"{100 * share:.2f} %")
+        table.add_section()
+    mean = metrics["mean_of_three"]
+    table.add_row(f"all {metrics['questions']} questions (overall)", f"{100 * metrics['overall_accuracy']:.2f} %")
+    table.add_row("mean of the three modalities (the paper's)", "-" if mean is None else f"{100 * mean:.2f} %")
+    _show(table)
+    table = _table("Wordings", ["wording", "accuracy", "questions"])
+    for name, figures in metrics["per_template"].items():
+        table.add_row(name, f"{100 * figures['accuracy']:.1f} %", str(figures["questions"]))
+    _show(table)
+    if metrics["unanswerable"]:
+        print(f"{metrics['unanswerable']} questions have answers that no training question has, and count as wrong.")
 
 
 def prediction(found: Any) -> None:
@@ -64,6 +93,21 @@ def prediction(found: Any) -> None:
             f"{event.confidence:.2f}",
         )
     _show(table)
+
+
+def reply(found: Any) -> None:
+    """The answers to a question, and the second that was looked at and listened to most."""
+    print(f"{found.video}: {found.question.text}")
+    for remark in found.question.remarks():
+        print(remark)
+    table = _table("", ["answer", "probability"])
+    for answer, chance in found.answers[:5]:
+        table.add_row(answer, f"{chance:.2f}")
+    _show(table)
+    if found.seen is not None and found.heard is not None:
+        starts = found.clip.starts
+        seen, heard = (starts[int(shares.argmax())] for shares in (found.seen, found.heard))
+        print(f"It looked most at second {seen:.0f} and listened most to second {heard:.0f}.")
 
 
 def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -134,7 +178,7 @@ def paper(rows: Sequence[Any]) -> None:
     ]
     comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
     print(
-        "As in the paper, trained counts the CMBS head as its code registers it, and frozen counts the backbone's "
-        "classifier. Why the rows CMBS and LAVISH with ViT-B/16 differ is in docs/paper.md."
+        "As in the paper, trained counts the head as its code registers it, and frozen counts the backbone's "
+        "classifier. Table 2's accuracy is the mean of the three modalities. Why some rows differ is in docs/paper.md."
     )
     print("`avpea params RECIPE` gives every part, used and registered.")

@@ -84,7 +84,7 @@ class _Training:
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
         folder.open(report.broken)
-        if config.start_from:
+        if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()

@@ -131,13 +131,28 @@ def _create(config: BackboneConfig, device: str = "cpu") -> nn.Module:
         check_family(shape, name)
     with torch.device(device):
         if convolutional:
-            return create(num_classes=0)
+            return _with_stride(create, config)
+        if config.output_stride:
+            raise ExperimentError(
+                f"backbone.output_stride is {config.output_stride}, but '{name}' is no CNN, and has its patches; "
+                "leave it at 0."
+            )
         if swin:
             # Windows are cut to the grid of this size; other sizes pad theirs.
             size = {"img_size": config.image_size} if config.image_size else {}
             return create(num_classes=0, dynamic_img_size=True, **size)
         # With `dynamic_img_size`, rotary positions are computed for whatever grid is asked for.
         return create(num_classes=0, dynamic_img_size=True)
+
+
+def _with_stride(create: Callable[..., nn.Module], config: BackboneConfig) -> nn.Module:
+    stride = {"output_stride": config.output_stride} if config.output_stride else {}
+    try:
+        return create(num_classes=0, **stride)
+    except (TypeError, AssertionError, ValueError, RuntimeError):
+        raise ExperimentError(
+            f"backbone.output_stride is {config.output_stride}, which '{config.name}' cannot have; leave it at 0."
+        ) from None
 
 
 def _read(config: BackboneConfig, model: nn.Module) -> tuple[dict[str, Tensor], str]:

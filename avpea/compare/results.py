@@ -58,6 +58,8 @@ def described(experiment: Experiment) -> dict[str, Any]:
     values["data"] |= {"root": Path(experiment.data.root).name, "cache": ""}
     if experiment.backbone.weights not in ("pretrained", "random"):
         values["backbone"]["weights"] = Path(experiment.backbone.weights).name
+    if experiment.train.start_from:
+        values["train"]["start_from"] = Path(experiment.train.start_from).name
     return values
 
 

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters._base import Trained
+from avpea.adapters._base import Trained, Tuning
 from avpea.backbones import CNN, Transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["Encoder", "Streams", "as_transformer", "build_encoder"]
+__all__ = ["Encoder", "Streams", "as_transformer", "build_encoder", "changed_option"]
 
 
 class Streams(NamedTuple):
@@ -105,9 +105,11 @@ class Encoder(nn.Module, ABC):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Trained)]
 
     def parameter_counts(self) -> tuple[int, int]:
-        """Parameters that stay frozen, and parameters that train."""
+        """Parameters that stay frozen, and that train; of weights with a trained copy, the copy counts."""
         trained = sum(p.numel() for _, part in self.trained_parts() for p in part.parameters())
-        return sum(p.numel() for p in self.parameters()) - trained, trained
+        tuning: Tuning | None = getattr(self, "tuning", None)
+        copied = 0 if tuning is None else sum(p.numel() for p in tuning.parameters())
+        return sum(p.numel() for p in self.parameters()) - trained - copied, trained
 
     def other_fingerprints(self) -> dict[str, str]:
         """SHA-256 of frozen weights beside the backbone's, by the option that names their file."""
@@ -137,10 +139,10 @@ def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encode
     name = experiment.encoder.name
     kind: type[Encoder] = registry.load("encoder", name)
     # Where weights are is no matter to an encoder that does not read them: a sweep gives it for all of its rows.
-    if changed := _changed(experiment.encoder, {"name", "audio_weights", *kind.options}):
+    if changed := changed_option(experiment.encoder, {"name", "audio_weights", *kind.options}):
         takes = ", ".join(kind.options) or "no options of its own"
         raise ExperimentError(f"encoder.{changed}, but the encoder '{name}' does not have it (it takes {takes}).")
-    if not kind.adapted and (changed := _changed(experiment.adapter, set())):
+    if not kind.adapted and (changed := changed_option(experiment.adapter, set())):
         raise ExperimentError(f"adapter.{changed}, but the encoder '{name}' has no adapters; leave it at its default.")
     if experiment.audio.features != kind.features:
         bins = " and audio.mel_bins to 64" if kind.features == "vggish" else ""
@@ -165,7 +167,7 @@ def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Trans
     )
 
 
-def _changed(config: object, known: set[str]) -> str:
+def changed_option(config: object, known: set[str]) -> str:
     """The first option that is not known and not at its default, as `name is value`."""
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)

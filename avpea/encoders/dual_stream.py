@@ -41,12 +41,6 @@ class DualStreamEncoder(Encoder):
         """The encoder of an experiment, with new adapters."""
         return cls(as_transformer(backbone, experiment), experiment.adapter, experiment.audio.positions)
 
-    def parameter_counts(self) -> tuple[int, int]:
-        """Parameters that stay frozen, and that train; of weights with a trained copy, the copy counts."""
-        frozen, trained = super().parameter_counts()
-        copied = 0 if self.tuning is None else sum(p.numel() for p in self.tuning.parameters())
-        return frozen - copied, trained
-
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:

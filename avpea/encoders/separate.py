@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avpea import registry
+from avpea.adapters._base import Tuning
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish
-from avpea.encoders._base import Encoder, Streams
-from avpea.encoders._parts import frozen_tokens
+from avpea.encoders._base import Encoder, Streams, as_transformer, changed_option
+from avpea.encoders._parts import frozen_tokens, lend, tuning
+from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
 __all__ = ["SeparateEncoders"]
@@ -23,13 +26,16 @@ class SeparateEncoders(Encoder):
         backbone: A CNN, whose map's locations are the visual tokens; or a transformer, whose tokens after the last norm
             are, which is beyond the paper and shows what an audio network adds to the same frozen images.
         vggish: Frozen; its embedding is the one audio token of a second.
+        tuned: Trained copies of a transformer's weights, for Table 2's row with a trained Swin-V2-L; None trains none.
     """
 
     options = ("audio_weights",)
     features = "vggish"
+    adapted = True
 
-    def __init__(self, backbone: Transformer | CNN, vggish: VGGish) -> None:
+    def __init__(self, backbone: Transformer | CNN, vggish: VGGish, tuned: Tuning | None = None) -> None:
         super().__init__()
+        self.tuning = tuned
         self.backbone = backbone
         self.vggish = vggish
         self.visual_dim = backbone.dim
@@ -40,14 +46,16 @@ class SeparateEncoders(Encoder):
         """The encoders of an experiment; beside a backbone without weights, VGGish without weights.
 
         Raises:
+            ExperimentError: An adapter that needs both streams in one transformer.
             WeightsError: VGGish's weights cannot be had, or do not fit.
         """
+        tuned = _tuned(backbone, experiment)
         if not next(backbone.parameters()).is_meta:
-            return cls(backbone, build_vggish(experiment.encoder.audio_weights))
+            return cls(backbone, build_vggish(experiment.encoder.audio_weights), tuned)
         with torch.device("meta"):
             vggish = VGGish()
         vggish.freeze()
-        return cls(backbone, vggish)
+        return cls(backbone, vggish, tuned)
 
     def other_fingerprints(self) -> dict[str, str]:
         """VGGish's."""
@@ -63,11 +71,30 @@ class SeparateEncoders(Encoder):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 96 64"]
     ) -> Streams:
         """Normalised pixels and VGGish's log-mels (three equal channels) to locations of the map and one token."""
-        return Streams(self.see(frames), self.vggish(sounds[:, :1])[:, None])
+        tuned = {} if self.tuning is None else self.tuning.by_name()
+        seen = lend(tuned, self.backbone, self.see, frames) if tuned else self.see(frames)
+        return Streams(seen, self.vggish(sounds[:, :1])[:, None])
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames."""
+        """Tokens of frames, of the frozen weights."""
         if isinstance(self.backbone, CNN):
             tokens: Tensor = self.backbone(frames)
             return tokens
         return frozen_tokens(self.backbone, frames)
+
+
+def _tuned(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | None:
+    """Trained copies of a transformer's weights, if the recipe names an adapter of that kind.
+
+    Raises:
+        ExperimentError: It names another adapter: there are none between separate encoders.
+    """
+    changed = changed_option(experiment.adapter, set())
+    if not changed:
+        return None
+    if not issubclass(registry.load("adapter", experiment.adapter.name), Tuning):
+        raise ExperimentError(
+            f"adapter.{changed}, but the encoder 'separate' has no adapters; leave it at its default, or train the "
+            "image transformer's own weights with adapter.name 'full', 'bitfit' or 'layer_norm'."
+        )
+    return tuning(experiment.adapter, as_transformer(backbone, experiment))

@@ -1,4 +1,4 @@
-"""Pictures for people: what was found in a video along time, and where sound and image looked in each other.
+"""Pictures for people: what was found in a video, where sound and image looked, how a question was answered.
 
 matplotlib is imported when something is drawn, never before, and its global state (pyplot) is left alone.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError
 from avpea.plot._event import EventLike
 
-__all__ = ["EventLike", "attention", "check", "timeline"]
+__all__ = ["EventLike", "attention", "check", "grounding", "timeline"]
 
 # What each format is told, so that equal inputs give equal files: no dates.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -111,6 +111,56 @@ def attention(
         second=second,
         frame_aspect=frame_aspect,
         blocks=blocks,
+    )
+    _save(figure, path)
+
+
+def grounding(
+    path: Path,
+    *,
+    title: str,
+    question: str,
+    answers: Sequence[tuple[str, float]],
+    frames: UInt8[Tensor, "segments height width 3"],
+    frame_seconds: Sequence[float],
+    frame_aspect: float,
+    waveform: Float[Tensor, " samples"],
+    spatial: Float[Tensor, "segments rows columns"] | None,
+    seen: Float[Tensor, " segments"] | None,
+    heard: Float[Tensor, " segments"] | None,
+) -> None:
+    """Draw the answer to a question: its probabilities, where sounds were found, and which seconds mattered.
+
+    Args:
+        path: The picture to write: .png, .pdf or .svg.
+        title: Shown above, such as the file's name.
+        question: As it was asked.
+        answers: With their probabilities, the most probable first; the first five are shown.
+        frames: One for each segment, RGB.
+        frame_seconds: Where each segment begins in the video.
+        frame_aspect: Width / height of a frame as people should see it.
+        waveform: Mono sound at 16 kHz, a second for each segment, one after the other.
+        spatial: Shares of a grid of patches in where each segment's sound was found; None for a model without.
+        seen: Share of each segment's picture in the answer, likewise.
+        heard: Share of each segment's sound in the answer, likewise.
+
+    Raises:
+        AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
+    """
+    check(path)
+    from avpea.plot._grounding import grounding_figure
+
+    figure = grounding_figure(
+        title=title,
+        question=question,
+        answers=answers,
+        frames=frames,
+        frame_seconds=frame_seconds,
+        frame_aspect=frame_aspect,
+        waveform=waveform,
+        spatial=spatial,
+        seen=seen,
+        heard=heard,
     )
     _save(figure, path)
 

@@ -107,6 +107,10 @@ class Task(nn.Module, ABC):
     def right(self, sample: Any, answer: Any) -> int:
         """How many of what a sample asks for are answered rightly."""
 
+    def asked(self, sample: Any) -> int:
+        """How many answers a sample asks for, of which `right` counts the right ones."""
+        return int(sample.weight)
+
     @abstractmethod
     def row(self, sample: Any, answer: Any, class_names: Sequence[str]) -> dict[str, Any]:
         """What was annotated, answered and how sure, as plain values for a line of a file."""

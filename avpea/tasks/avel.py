@@ -140,6 +140,10 @@ class AVEL(Task):
         """Segments that are answered rightly."""
         return sum(one == other for one, other in zip(answer.decisions.tolist(), sample.labels, strict=True))
 
+    def asked(self, sample: EventSample) -> int:
+        """Its segments."""
+        return sample.segments
+
     def references(self, train: Sequence[EventSample], samples: Sequence[EventSample]) -> dict[str, float]:
         """The score of answering background for every second."""
         background = self.head.num_classes

@@ -1,0 +1,173 @@
+"""A question about a video, answered: which answers, how probable, and where and when the model looked and listened."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avpea.data.cache import sample_from_clip
+from avpea.dataset import Question, QuestionSample
+from avpea.errors import AvpeaError
+from avpea.experiment import Experiment
+from avpea.media import Clip
+from avpea.model import AVModel
+from avpea.questions import QuestionVocabulary
+from avpea.tasks.avqa import AVQA, Answers
+
+__all__ = ["AskedQuestion", "Reply", "read_question", "reply"]
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question as a person typed it, and as the model reads it.
+
+    Attributes:
+        text: As typed.
+        words: Those that the model knows, in order.
+        unknown: Those that it does not, which are left out.
+        too_long: Words beyond the longest training question, which are left out as well.
+        nearest: The training wording most like it, where it is none of them; else empty.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    unknown: tuple[str, ...]
+    too_long: tuple[str, ...]
+    nearest: str
+
+    def remarks(self) -> list[str]:
+        """What a person should know of how the question was read, in sentences."""
+        lines = []
+        if self.unknown:
+            lines.append(f"Left out, as no training question has them: {', '.join(self.unknown)}.")
+        if self.too_long:
+            lines.append(f"Left out, as no training question is so long: {' '.join(self.too_long)}.")
+        if self.nearest:
+            lines.append(f"No training question is worded like this; the nearest is: {self.nearest}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a question about a video.
+
+    Attributes:
+        video: The file.
+        question: As typed and as read.
+        answers: Every answer that the model knows with its probability, the most probable first.
+        clip: Frames and sound that the answer was drawn from.
+        spatial: Where in each frame its second's sound was found: shares of a grid of patches; None for a model that
+            reads no video.
+        seen: Share of each second's picture in the answer, likewise.
+        heard: Share of each second's sound in the answer, likewise.
+    """
+
+    video: Path
+    question: AskedQuestion
+    answers: tuple[tuple[str, float], ...]
+    clip: Clip
+    spatial: Float[Tensor, "segments rows columns"] | None
+    seen: Float[Tensor, " segments"] | None
+    heard: Float[Tensor, " segments"] | None
+
+    @property
+    def answer(self) -> str:
+        """The most probable answer."""
+        return self.answers[0][0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `avpea ask --json` prints them; places are centres of patches, in shares of the frame."""
+        return {
+            "video": str(self.video),
+            "question": self.question.text,
+            "read_as": " ".join(self.question.words),
+            "left_out": [*self.question.unknown, *self.question.too_long],
+            "nearest_training_question": self.question.nearest or None,
+            "answer": self.answer,
+            "probability": round(self.answers[0][1], 4),
+            "answers": {answer: round(chance, 4) for answer, chance in self.answers[:SHOWN]},
+            "seconds": [self._second(index) for index in range(len(self.clip.frames))],
+        }
+
+    def _second(self, index: int) -> dict[str, Any]:
+        values: dict[str, Any] = {"start_seconds": self.clip.starts[index]}
+        if self.seen is not None and self.heard is not None:
+            values |= {"seen": round(float(self.seen[index]), 4), "heard": round(float(self.heard[index]), 4)}
+        if self.spatial is not None:
+            rows, columns = self.spatial.shape[1:]
+            peak = int(self.spatial[index].argmax())
+            values["sound_found_at"] = {
+                "x": round((peak % columns + 0.5) / columns, 3),
+                "y": round((peak // columns + 0.5) / rows, 3),
+                "share": round(float(self.spatial[index].max()), 4),
+            }
+        return values
+
+    def plot(self, path: str | Path) -> None:
+        """Draw where the sound was found, and which seconds mattered."""
+        from avpea import plot
+
+        plot.grounding(
+            Path(path),
+            title=self.video.name,
+            question=self.question.text,
+            answers=self.answers[:SHOWN],
+            frames=self.clip.frames,
+            frame_seconds=self.clip.starts,
+            frame_aspect=self.clip.frame_aspect,
+            waveform=self.clip.waveform,
+            spatial=self.spatial,
+            seen=self.seen,
+            heard=self.heard,
+        )
+
+
+def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
+    """Read a question that a person typed.
+
+    Raises:
+        AvpeaError: It is empty, or the model knows none of its words.
+    """
+    if not text.strip():
+        raise AvpeaError("The question is empty; ask for example: " + (vocabulary.templates or ("How many?",))[0])
+    words, unknown = vocabulary.read(text)
+    nearest = "" if vocabulary.has_wording(words) else vocabulary.nearest(text) or ""
+    if not words:
+        hint = nearest or next(iter(vocabulary.templates), "")
+        raise AvpeaError(
+            f"No word of the question '{text}' is known to this model; it was trained on questions such as: {hint}"
+        )
+    return AskedQuestion(text.strip(), words[: vocabulary.length], unknown, words[vocabulary.length :], nearest)
+
+
+def reply(model: AVModel, experiment: Experiment, clip: Clip, question: AskedQuestion) -> Reply:
+    """Answer a question about the seconds of a clip."""
+    task = cast("AVQA", model.task)
+    frames, log_mel = sample_from_clip(clip, experiment.audio)
+    asked = Question("", "", question.text, question.words, "")
+    sample = QuestionSample("asked", "asked", clip.path, 0.0, len(frames), "test", questions=(asked,))
+    targets = task.targets([sample])
+    found: Answers = task.answers(model(frames[None], log_mel[None], targets), targets)[0]
+    chances = found.probabilities[0]
+    order = torch.argsort(chances, descending=True).tolist()
+    return Reply(
+        video=clip.path,
+        question=question,
+        answers=tuple((task.questions.answers[i], float(chances[i])) for i in order),
+        clip=clip,
+        spatial=None if found.spatial is None else _on_grid(found.spatial),
+        seen=None if found.seen is None else found.seen[0],
+        heard=None if found.heard is None else found.heard[0],
+    )
+
+
+def _on_grid(spatial: Float[Tensor, "segments patches"]) -> Float[Tensor, "segments rows columns"]:
+    """Shares of patches on their grid, which is square as the frames are."""
+    side = math.isqrt(spatial.shape[1])
+    return spatial.reshape(len(spatial), side, side)
