@@ -173,7 +173,10 @@ def count(
         task: type[Task] = registry.load("task", experiment.task)
         questions = questions or QuestionVocabulary.of_size(words=93, answers=42)
         classes = num_classes or AVE_CLASSES
-        head: Any = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, classes, questions).head
+        made = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, classes, questions)
+        if made.frozen_negatives:
+            encoder.require_see()
+        head: Any = made.head
     frozen, trained = encoder.parameter_counts()
     return ParameterCount(
         frozen=frozen,

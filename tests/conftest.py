@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import small_vggish, tiny_data, tiny_experiment, tiny_run, tiny_values  # noqa: F401 (fixtures)
+from tests.tiny import (  # noqa: F401 (fixtures)
+    small_vggish,
+    tiny_asked_run,
+    tiny_asking,
+    tiny_data,
+    tiny_experiment,
+    tiny_questions,
+    tiny_run,
+    tiny_values,
+)
 
 
 @pytest.fixture(scope="session")

@@ -214,3 +214,60 @@ def _send_at(moment: str, count: int, number: int) -> None:
         return original(*args, **options)
 
     setattr(owner, name, counted)
+
+
+def write_questions(root: Path, tiny_data: Path, rows: dict[str, list[str]] = ROWS) -> Path:
+    """Questions in MUSIC-AVQA's form about the tiny videos: which colour is there, and is it the red one."""
+    (root / "avqa").mkdir(parents=True)
+    (root / "AVE").symlink_to(tiny_data / "AVE", target_is_directory=True)
+    number = 0
+    for split, lines in rows.items():
+        questions = []
+        for colour, video in (line.split("&")[:2] for line in lines):
+            for kind, content, values, answer in (
+                (["Audio-Visual", "Temporal"], "Which colour sounds first?", [], colour),
+                (["Visual", "Existential"], "Is the <Object> ever seen?", ["red"], "yes" if colour == "red" else "no"),
+                (["Audio", "Existential"], "Is the <Object> heard?", ["green"], "yes" if colour == "green" else "no"),
+            ):
+                number += 1
+                questions.append(
+                    {
+                        "video_id": video,
+                        "question_id": number,
+                        "type": json.dumps(kind),
+                        "question_content": content,
+                        "templ_values": json.dumps(values),
+                        "question_deleted": 0,
+                        "anser": answer,
+                    }
+                )
+        (root / "avqa" / f"avqa-{split}.json").write_text(json.dumps(questions), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_questions(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three questions about each of the tiny videos."""
+    return write_questions(tmp_path_factory.mktemp("tiny_questions") / "data", tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_asking(tiny_values: dict[str, Any], tiny_questions: Path) -> Callable[..., Any]:
+    """As `tiny_experiment`, of questions."""
+    from avpea.experiment import Experiment
+
+    values = {**tiny_values, "task": "avqa", "head": {"name": "avst"}}
+    values["data"] = {**tiny_values["data"], "name": "music_avqa", "root": str(tiny_questions)}
+
+    def make(**changes: Any) -> Any:
+        return Experiment.from_dict(values).override(changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_asked_run(tiny_asking: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny questions. Read only."""
+    from avpea.train import train
+
+    return train(tiny_asking(), tmp_path_factory.mktemp("runs") / "asked", progress=False).run

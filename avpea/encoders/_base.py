@@ -53,6 +53,7 @@ class Encoder(nn.Module, ABC):
         options: The options of `EncoderConfig` that it takes; another one that a recipe changes is refused.
         features: The log-mel that it reads, `audio.features`.
         adapted: Whether it has the recipe's adapters; without them, a recipe that changes one is refused.
+        sees_alone: Whether it has a frozen image network to `see` frames with.
         backbone: The frozen image network; says how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
@@ -61,6 +62,7 @@ class Encoder(nn.Module, ABC):
     options: ClassVar[tuple[str, ...]] = ()
     features: ClassVar[Literal["kaldi", "vggish"]] = "kaldi"
     adapted: ClassVar[bool] = False
+    sees_alone: ClassVar[bool] = False
     backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
@@ -81,15 +83,8 @@ class Encoder(nn.Module, ABC):
         """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames as the frozen image network alone sees them: no sound, no adapters.
-
-        Raises:
-            ExperimentError: The encoder has no frozen image network.
-        """
-        raise ExperimentError(
-            f"The encoder {type(self).__name__} trains its image network, so there are no frozen features of other "
-            "videos' frames; set head.negatives to batch."
-        )
+        """Tokens of frames as the frozen image network alone sees them, without sound, where `sees_alone`."""
+        raise NotImplementedError
 
     def require_see(self) -> None:
         """Refuse, before any work, an encoder that cannot `see`.
@@ -97,8 +92,11 @@ class Encoder(nn.Module, ABC):
         Raises:
             ExperimentError: It has no frozen image network.
         """
-        if type(self).see is Encoder.see:
-            Encoder.see(self, torch.empty(0))
+        if not self.sees_alone:
+            raise ExperimentError(
+                f"The encoder {type(self).__name__} trains its image network, so there are no frozen features of other "
+                "videos' frames; set head.negatives to batch."
+            )
 
     def trained_parts(self) -> list[tuple[str, Trained]]:
         """Modules that train, with their names: they and the head are what a checkpoint holds."""

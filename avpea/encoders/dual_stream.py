@@ -24,6 +24,7 @@ class DualStreamEncoder(Encoder):
     """
 
     adapted = True
+    sees_alone = True
     backbone: Transformer
 
     def __init__(

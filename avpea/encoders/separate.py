@@ -32,6 +32,7 @@ class SeparateEncoders(Encoder):
     options = ("audio_weights",)
     features = "vggish"
     adapted = True
+    sees_alone = True
 
     def __init__(self, backbone: Transformer | CNN, vggish: VGGish, tuned: Tuning | None = None) -> None:
         super().__init__()
