@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit codes, and that no user error shows a traceback."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -113,3 +114,27 @@ def test_every_command_has_help_with_an_example() -> None:
             assert parser.description
             assert parser.epilog
             assert "Example:" in parser.epilog
+
+
+def test_ask(tiny_asked_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, picture = str(tiny_data / "AVE" / "g0.mp4"), tmp_path / "where.png"
+    assert run("ask", str(tiny_asked_run), video, "Which bright colour sounds first?", "--plot", str(picture)) == 0
+    printed = capsys.readouterr()
+    assert "Left out, as no training question has them: bright." in printed.out
+    assert "It looked most at second" in printed.out
+    assert f"Where and when: {picture}" in printed.err
+    assert picture.is_file()
+    assert run("ask", str(tiny_asked_run), video, "Is the red ever seen", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["answer"] in ("green", "no", "yes", "red")
+
+
+def test_evaluate_prints_types_of_questions(
+    tiny_asked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = shutil.copytree(tiny_asked_run, tmp_path / "run")
+    assert run("evaluate", str(copied), "--quiet") == 0
+    printed = capsys.readouterr().out
+    assert "overall accuracy" in printed
+    assert "Annotations: avqa/avqa-test.json, 9 questions about 3 videos" in printed
+    assert "mean of the three modalities (the paper's)" in printed
+    assert "For comparison, most frequent answer of the wording" in printed

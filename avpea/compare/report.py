@@ -74,11 +74,19 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
         yield Text(f"Note: {remark}")
     yield Heading("Accuracy")
     columns = ["", "test", f"less {summary.reference}, 95 % interval", summary.selected_on, "seeds"]
+    three = any(row.mean_of_three is not None for row in summary.rows)
+    columns += ["mean of three"] * three
     published = any("accuracy" in row.published for row in summary.rows) or bool(summary.quoted)
     columns += ["published"] * published
-    rows = [[*_accuracy_cells(row), *([_published(row.published)] * published)] for row in summary.rows]
-    rows += [[f"{label} (quoted)", "", "", "", "", _published(figures)] for label, figures in summary.quoted.items()]
+    rows = [
+        [*_accuracy_cells(row), *([_percent(row.mean_of_three)] * three), *([_published(row.published)] * published)]
+        for row in summary.rows
+    ]
+    for label, figures in summary.quoted.items():
+        rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), _published(figures)])
     yield Table(columns, rows, _index(summary))
+    for name, share in summary.references.items():
+        yield Text(f"For comparison, {name}: {_percent(share)}.")
     yield Text(
         "The interval is a paired bootstrap of the difference (10,000 draws of the test videos, the same for both "
         "rows, and of each row's seeds). One that holds 0 shows no difference at this size."

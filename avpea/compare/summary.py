@@ -35,6 +35,8 @@ class RowSummary:
         train_minutes: Wall time of training, mean over seeds.
         step: Seconds, ratio to the reference and peak memory of a training step, where measured.
         published: The paper's figures for this row.
+        mean_of_three: Over the modalities of questions, mean over seeds (the AV-PEA paper's Table 2); None without
+            questions.
         per_class: Test accuracy of each class or type of question, mean over the seeds; None where there is none of it.
         epochs: The epochs' records of each seed.
     """
@@ -52,6 +54,7 @@ class RowSummary:
     train_minutes: float
     step: Mapping[str, Any] | None
     published: Mapping[str, float]
+    mean_of_three: float | None
     per_class: Mapping[str, float | None]
     epochs: tuple[Sequence[Mapping[str, Any]], ...]
 
@@ -67,6 +70,7 @@ class Summary:
         selected_on: Split or splits that chose the epochs.
         metric: Name of the accuracy, such as `segment_accuracy`.
         videos: Test videos that every run answered.
+        references: What answers without seeing or hearing score on test, by name.
         rows: In the sweep's order; a row without results is left out.
         quoted: Published rows that were not run.
         published_where: What published figures were measured on.
@@ -81,6 +85,7 @@ class Summary:
     selected_on: str
     metric: str
     videos: int
+    references: Mapping[str, float]
     rows: tuple[RowSummary, ...]
     quoted: Mapping[str, Mapping[str, Any]]
     published_where: str
@@ -122,6 +127,7 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
         selected_on=", ".join(sorted({str(result["selected_on"]) for result in results.values()})),
         metric=first.get("metric", _OLDER["metric"]),
         videos=len(common),
+        references=first["test"].get("references", {}),
         rows=tuple(rows),
         quoted=sweep.quoted,
         published_where=sweep.published_where,
@@ -158,9 +164,15 @@ def _row(
         train_minutes=mean_and_std([result["epochs"][-1]["seconds"] / 60 for result in results])[0],
         step=step,
         published=row.published,
+        mean_of_three=_mean_of_three(results),
         per_class=_per_class([result["test"][breakdown] for result in results]),
         epochs=tuple(result["epochs"] for result in results),
     )
+
+
+def _mean_of_three(results: Sequence[Mapping[str, Any]]) -> float | None:
+    means = [result["test"].get("mean_of_three") for result in results]
+    return None if None in means else mean_and_std(means)[0]
 
 
 def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -290,3 +290,26 @@ def test_on_the_command_line(
     assert "holds no result" in capsys.readouterr().err
     assert main([*words, "--adapter.reduction", "7"]) == 1
     assert "nothing was started" in capsys.readouterr().err
+
+
+def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_path: Path) -> None:
+    recipe = tmp_path / "asking.yaml"
+    recipe.write_text(tiny_asking(**{"train.epochs": 1}).to_yaml(), encoding="utf-8")
+    rows = {"blind": {"recipe": str(recipe), "head": {"name": "question_only"}}, "AVST": {"recipe": str(recipe)}}
+    file = tmp_path / "asked.yaml"
+    file.write_text(
+        yaml.safe_dump({"rows": rows, "seeds": [0], "reference": "AVST"}, sort_keys=False), encoding="utf-8"
+    )
+    done = compare(file, runs=tmp_path / "runs", out=tmp_path / "out", progress=False)
+    assert not done.failed
+    assert done.summary is not None
+    assert done.summary.metric == "overall_accuracy"
+    found = stored(tmp_path / "out")
+    for row, result in zip(done.summary.rows, sorted(found.values(), key=lambda r: r["row"] == "AVST"), strict=True):
+        assert row.test_mean == result["test"]["overall_accuracy"]
+        assert set(result["test_weights"].values()) == {3}
+        assert set(row.per_class) == {"Audio Existential", "Audio-Visual Temporal", "Visual Existential"}
+    report = (tmp_path / "out" / "asked" / "report.md").read_text(encoding="utf-8")
+    assert "Overall accuracy in percent" in report
+    assert "## Types of questions" in report
+    assert done.summary.rows[0].step is not None

@@ -61,3 +61,14 @@ def test_coverage_is_about_what_it_says() -> None:
         low, high = paired_bootstrap(ours, theirs, draws=600)
         hits += low <= 0.1 <= high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_videos_count_for_what_is_asked_of_them() -> None:
+    # Two questions about the first video, none gained; one about the second, gained: 1/3, not 1/2.
+    ours, theirs, asked = np.array([[0.0, 1.0]] * 2), np.array([[0.0, 0.0]] * 2), np.array([2, 1])
+    low, high = paired_bootstrap(ours, theirs, asked)
+    assert (low, high) == (0.0, 1.0)
+    many = np.tile(ours, 200), np.tile(theirs, 200), np.tile(asked, 200)
+    low, high = paired_bootstrap(*many)
+    assert low < 1 / 3 < high
+    assert high < 0.45
