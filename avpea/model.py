@@ -12,11 +12,12 @@ from avpea import backbones, registry
 from avpea.backbones import CNN, Transformer
 from avpea.configs import AudioConfig
 from avpea.encoders._base import Encoder, Streams, build_encoder
+from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task
 
-__all__ = ["AVModel", "build"]
+__all__ = ["AVModel", "build", "task_class"]
 
 
 class AVModel(nn.Module):
@@ -164,10 +165,34 @@ def build(
     Raises:
         ExperimentError, WeightsError: A name is unknown, options do not fit, or the weights cannot be had.
     """
+    task = task_class(experiment, questions)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     encoder = build_encoder(frozen, experiment)
-    task: type[Task] = registry.load("task", experiment.task)
     made = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, num_classes, questions)
     if made.frozen_negatives:
         encoder.require_see()
     return AVModel(encoder, made, experiment.audio)
+
+
+def task_class(experiment: Experiment, questions: QuestionVocabulary | None) -> type[Task]:
+    """The task of an experiment, if it is one for the data set.
+
+    Args:
+        experiment: Names the task.
+        questions: Of the data set; None for one of events.
+
+    Raises:
+        ExperimentError: No such task, or the data set has events where it needs questions, or the other way round.
+    """
+    task: type[Task] = registry.load("task", experiment.task)
+    if task.asks and questions is None:
+        raise ExperimentError(
+            f"The task '{experiment.task}' needs questions, but the data set has none; name one with questions, such "
+            "as --data.name music_avqa."
+        )
+    if not task.asks and questions is not None:
+        raise ExperimentError(
+            f"The task '{experiment.task}' needs events, but the data set has questions; name one with events, such as "
+            "--data.name ave."
+        )
+    return task

@@ -79,8 +79,7 @@ def _by_type(metrics: Mapping[str, Any]) -> None:
 def prediction(found: Any) -> None:
     """The timeline of a video: label, from, to, confidence."""
     print(f"{found.video}: {found.duration_seconds:.1f} s, {len(found.events)} event{'s' * (len(found.events) != 1)}")
-    if found.clip.cut_off:
-        print(f"The file declares {found.clip.declared_seconds:.1f} s, but the rest of it cannot be decoded.")
+    _tell_cut_off(found.clip)
     if not found.events:
         print("Nothing that the model knows was seen and heard together.")
         return
@@ -95,9 +94,18 @@ def prediction(found: Any) -> None:
     _show(table)
 
 
+def _tell_cut_off(clip: Any) -> None:
+    if clip.cut_off:
+        print(
+            f"The file declares {clip.declared_seconds:.1f} s, of which {clip.duration_seconds:.1f} s decode; the rest "
+            "of it cannot be decoded."
+        )
+
+
 def reply(found: Any) -> None:
     """The answers to a question, and the second that was looked at and listened to most."""
     print(f"{found.video}: {found.question.text}")
+    _tell_cut_off(found.clip)
     for remark in found.question.remarks():
         print(remark)
     table = _table("", ["answer", "probability"])

@@ -189,6 +189,8 @@ def test_questions_and_events_are_told_apart(tiny_asked_run: Path, tiny_run: Pat
                                              tiny_questions: Path, tmp_path: Path) -> None:  # fmt: skip
     with pytest.raises(ExperimentError, match="The task 'avqa' needs questions"):
         train(tiny_asking(**{"data.name": "ave", "data.root": str(tiny_data)}), tmp_path / "run", progress=False)
+    with pytest.raises(ExperimentError, match="The task 'avel' needs events, but the data set has questions"):
+        train(tiny_asking(**{"task": "avel", "head.name": "linear"}), tmp_path / "run", progress=False)
     with pytest.raises(AvpeaError, match="answers no questions; `avpea predict` says what"):
         load(tiny_run).ask(tiny_data / "AVE" / "g0.mp4", "Which colour?")
     with pytest.raises(AvpeaError, match="finds no events; `avpea ask` asks it a question"):

@@ -10,6 +10,7 @@ from avpea.compare.sweep import Cell
 from avpea.configs import DataConfig
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
+from avpea.model import task_class
 from avpea.run import RunFolder
 
 __all__ = ["complaints"]
@@ -27,7 +28,7 @@ def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
         wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
         wrong += [f"row '{row.label}': {reason}" for reason in _reasons(_weights, row.experiment)]
     # A folder that all rows share is complained about once.
-    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
+    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_fitting, cell.experiment))
     wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
     return wrong
 
@@ -40,9 +41,13 @@ def _weights(experiment: Experiment) -> None:
         backbones.vggish_file(experiment.encoder.audio_weights)
 
 
+def _fitting(experiment: Experiment) -> None:
+    task_class(experiment, _annotations(experiment.data).questions)
+
+
 @functools.cache
-def _annotations(config: DataConfig) -> None:
-    data.read(config)
+def _annotations(config: DataConfig) -> data.Annotations:
+    return data.read(config)
 
 
 def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from avpea import measure
+from avpea import measure, registry
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch, features
 from avpea.device import choose_precision
@@ -19,6 +19,7 @@ from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
 from avpea.questions import QuestionVocabulary
+from avpea.tasks._base import Task
 from avpea.train import make_optimizer
 
 __all__ = ["measure_costs", "training_step"]
@@ -64,7 +65,9 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     config = experiment.train
     device = _device(config.device)
     torch.manual_seed(0)
-    model = build(experiment, _CLASSES, questions=QuestionVocabulary.of_size(words=93, answers=42)).to(device)
+    task_kind: type[Task] = registry.load("task", experiment.task)
+    questions = QuestionVocabulary.of_size(words=93, answers=42) if task_kind.asks else None
+    model = build(experiment, _CLASSES, None, questions).to(device)
     if choose_precision(config.precision, device) == "bf16":
         model.half_precision()
     model.train()

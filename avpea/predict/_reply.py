@@ -85,6 +85,8 @@ class Reply:
         """Plain values, as `avpea ask --json` prints them; places are centres of patches, in shares of the frame."""
         return {
             "video": str(self.video),
+            "duration_seconds": round(self.clip.duration_seconds, 3),
+            "declared_seconds": round(self.clip.declared_seconds, 3),
             "question": self.question.text,
             "read_as": " ".join(self.question.words),
             "left_out": [*self.question.unknown, *self.question.too_long],

@@ -22,6 +22,7 @@ class Task(nn.Module, ABC):
 
     Attributes:
         metric: The figure of `evaluate`, in [0, 1], that selects an epoch and that runs are compared by.
+        asks: Whether its samples are questions, not events.
         breakdown: The figure of `evaluate` that gives the metric by class, or by type of question.
         reads_video: Whether the head sees and hears anything at all.
         frozen_negatives: Whether a training step wants frames of other videos, as the frozen backbone sees them.
@@ -32,6 +33,7 @@ class Task(nn.Module, ABC):
 
     metric: ClassVar[str]
     breakdown: ClassVar[str]
+    asks: ClassVar[bool] = False
     reads_video: bool = True
     frozen_negatives: bool = False
 

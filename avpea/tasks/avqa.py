@@ -14,7 +14,6 @@ from torch import Tensor
 
 from avpea.configs import HeadConfig
 from avpea.dataset import Question, QuestionSample
-from avpea.errors import ExperimentError
 from avpea.heads._question import QuestionHead, QuestionOutput, shuffled_frames
 from avpea.metrics.answers import MODALITIES, accuracy_by, majority, mean_of_three, modality_of
 from avpea.questions import QuestionVocabulary
@@ -72,6 +71,7 @@ class AVQA(Task):
 
     metric = "overall_accuracy"
     breakdown = "per_type_accuracy"
+    asks = True
 
     def __init__(self, head: QuestionHead, questions: QuestionVocabulary, frozen_negatives: bool = False) -> None:
         super().__init__(head)
@@ -89,11 +89,7 @@ class AVQA(Task):
         questions: QuestionVocabulary | None = None,
     ) -> "AVQA":
         """The task with a new head; the answers are the vocabulary's."""
-        if questions is None:
-            raise ExperimentError(
-                "The task 'avqa' needs questions, but the data set has none; name one with questions, such as "
-                "--data.name music_avqa."
-            )
+        assert questions is not None
         head = head_class(config, QuestionHead, "avqa")
         made = head(visual_dim, audio_dim, len(questions.words), len(questions.answers))
         return cls(made, questions, config.negatives == "frozen" and made.reads_video)
