@@ -12,6 +12,7 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "SPLITS",
     "Annotations",
+    "CaptionSample",
     "EventSample",
     "Question",
     "QuestionSample",
@@ -30,7 +31,7 @@ MEDIA_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One window of a video, with what a task is to find out about it: an `EventSample` or a `QuestionSample`.
+    """One window of a video and what is known of it: an `EventSample`, `QuestionSample` or `CaptionSample`.
 
     Attributes:
         key: Unique in its data set and safe as a file name, for example `test-0012-VWi2ENBuTbw`.
@@ -103,6 +104,13 @@ class QuestionSample(Sample):
     def weight(self) -> int:
         """How many questions there are."""
         return len(self.questions)
+
+
+@dataclass(frozen=True)
+class CaptionSample(Sample):
+    """A video with what people wrote about it."""
+
+    captions: tuple[str, ...] = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""BLEU-4, METEOR, ROUGE-L and CIDEr of captions, as pycocoevalcap computes them.
+
+Its tokenizer and METEOR are Java programs inside the package. Where there is no Java, a tokenizer of our own stands
+in, which the result names, and METEOR is None.
+"""
+
+import contextlib
+import io
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from avpea.errors import AvpeaError
+
+__all__ = ["caption_metrics", "has_java", "tokenise"]
+
+# In lower case, and so not among what pycocoevalcap drops: they stay in its tokens.
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+# What pycocoevalcap drops after tokenising, as far as it can occur; a quotation mark is one of its pairs of strokes.
+_DROPPED = {"'", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", '"'}
+_CLITICS = re.compile(r"(?i)(?<=\w)('s|'re|'ve|'ll|'d|'m)\b|(?<=\w)(n't)\b")
+_TOKENS = re.compile(
+    r"o'clock\b|n't\b|'(?:s|re|ve|ll|d|m)\b|\.\.\.|--|[A-Za-z](?:\.[A-Za-z])+\.?|\w+(?:[-.,/]\w+)*|[^\w\s]"
+)
+
+
+def has_java() -> bool:
+    """Whether there is a Java to run METEOR and the tokenizer."""
+    return shutil.which("java") is not None
+
+
+def tokenise(caption: str) -> str:
+    """Words in lower case without punctuation, close to the Penn Treebank's without Java.
+
+    Clitics are words (`dog 's`, `does n't`), hyphened words stay one.
+
+    >>> tokenise("A dog's bark, doesn't stop (well-known).")
+    "a dog 's bark does n't stop -lrb- well-known -rrb-"
+    """
+    split = _CLITICS.sub(lambda found: f" {found.group()}", caption.replace("’", "'").lower())
+    words = [_BRACKETS.get(word, word) for word in _TOKENS.findall(split)]
+    return " ".join(word for word in words if word not in _DROPPED)
+
+
+def caption_metrics(
+    references: Mapping[str, Sequence[str]], answers: Mapping[str, str], *, java: bool | None = None
+) -> dict[str, Any]:
+    """Score captions against what people wrote; figures in [0, 1] (CIDEr above it), as pycocoevalcap gives them.
+
+    Args:
+        references: Captions of each video, by its name.
+        answers: One caption of each.
+        java: Use Java for tokens and METEOR; None means where there is one.
+
+    Returns:
+        `bleu_1` to `bleu_4`, `meteor` (None without Java), `rouge_l`, `cider`, and `tokenizer`: `ptb` or `plain`.
+
+    Raises:
+        AvpeaError: pycocoevalcap is not installed, or names differ.
+    """
+    if references.keys() != answers.keys() or not answers:
+        raise AvpeaError(
+            f"There are {len(answers)} captions to score against those of {len(references)} videos; expected one of "
+            "each."
+        )
+    try:
+        from pycocoevalcap.bleu.bleu import Bleu
+        from pycocoevalcap.cider.cider import Cider
+        from pycocoevalcap.rouge.rouge import Rouge
+    except ImportError:
+        raise AvpeaError("Caption metrics need pycocoevalcap: pip install 'avpea[caption-eval]'") from None
+    java = has_java() if java is None else java
+    given = {name: list(captions) for name, captions in references.items()}
+    made = {name: [caption] for name, caption in answers.items()}
+    given, made = (_ptb(one) if java else _plain(one) for one in (given, made))
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it compares
+        bleu, _ = Bleu(4).compute_score(given, made, verbose=0)
+        rouge, _ = Rouge().compute_score(given, made)
+        cider, _ = Cider().compute_score(given, made)
+    return {
+        **{f"bleu_{n}": float(value) for n, value in enumerate(bleu, start=1)},
+        "meteor": _meteor(given, made) if java else None,
+        "rouge_l": float(rouge),
+        "cider": float(cider),
+        "tokenizer": "ptb" if java else "plain",
+    }
+
+
+def _plain(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {name: [tokenise(caption) for caption in some] for name, some in captions.items()}
+
+
+def _ptb(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    rows = {name: [{"caption": caption} for caption in some] for name, some in captions.items()}
+    with contextlib.redirect_stderr(io.StringIO()):
+        found: dict[str, list[str]] = PTBTokenizer().tokenize(rows)
+    return found
+
+
+def _meteor(given: Mapping[str, list[str]], made: Mapping[str, list[str]]) -> float:
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    meteor = Meteor()
+    try:
+        score, _ = meteor.compute_score(dict(given), dict(made))
+    finally:
+        meteor.meteor_p.kill()
+        meteor.meteor_p.wait()
+        for pipe in (meteor.meteor_p.stdin, meteor.meteor_p.stdout, meteor.meteor_p.stderr):
+            pipe.close()
+    return float(score)

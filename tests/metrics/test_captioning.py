@@ -1,0 +1,75 @@
+"""Caption metrics against pycocoevalcap's own call, and the tokenizer against Penn Treebank's program."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avpea.errors import AvpeaError
+from avpea.metrics.captioning import _ptb, caption_metrics, has_java, tokenise
+
+pytest.importorskip("pycocoevalcap")
+
+REFERENCES = {
+    "a": ["A dog's barking, loudly (very)!", "The dog barks while a train passes."],
+    "b": ["Somebody doesn't play the well-known guitar."],
+    "c": ["At 3.5 seconds, birds sing; it's 5 o'clock..."],
+}
+ANSWERS = {"a": "a dog barks loudly", "b": "somebody plays a guitar", "c": "it's about birds that sing"}
+java = pytest.mark.skipif(not has_java(), reason="there is no Java on this machine")
+
+
+def test_figures_without_java() -> None:
+    found = caption_metrics(REFERENCES, ANSWERS, java=False)
+    assert found["meteor"] is None
+    assert found["tokenizer"] == "plain"
+    assert 0 < found["bleu_1"] < 1
+    assert found["cider"] > 0
+
+
+def test_a_caption_that_is_the_reference() -> None:
+    same = {name: captions[0] for name, captions in REFERENCES.items()}
+    found = caption_metrics({name: [caption] for name, caption in same.items()}, same, java=False)
+    assert found["bleu_4"] == pytest.approx(1, abs=1e-6)
+    assert found["rouge_l"] == pytest.approx(1)
+
+
+@java
+def test_equal_to_pycocoevalcaps_own_evaluation() -> None:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.meteor.meteor import Meteor
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    tokens = PTBTokenizer()
+    given = tokens.tokenize({k: [{"caption": c} for c in v] for k, v in REFERENCES.items()})
+    made = tokens.tokenize({k: [{"caption": v}] for k, v in ANSWERS.items()})
+    found = caption_metrics(REFERENCES, ANSWERS)
+    assert [found[f"bleu_{n}"] for n in (1, 2, 3, 4)] == Bleu(4).compute_score(given, made, verbose=0)[0]
+    assert found["rouge_l"] == Rouge().compute_score(given, made)[0]
+    assert found["cider"] == Cider().compute_score(given, made)[0]
+    meteor = Meteor()
+    assert found["meteor"] == meteor.compute_score(given, made)[0]
+    meteor.meteor_p.kill()
+    meteor.meteor_p.communicate()
+
+
+@java
+def test_our_tokens_are_penn_treebanks() -> None:
+    assert {name: [tokenise(c) for c in some] for name, some in REFERENCES.items()} == _ptb(REFERENCES)
+
+
+@java
+def test_our_tokens_are_penn_treebanks_on_every_test_caption_of_valor32k(shared_data: Path) -> None:
+    path = shared_data / "annotations" / "VALOR-32K" / "descs_cap_test.json"
+    captions = {row["video_id"]: [row["desc"]] for row in json.loads(path.read_text(encoding="utf-8"))}
+    assert len(captions) == 3491
+    assert {name: [tokenise(some[0])] for name, some in captions.items()} == _ptb(captions)
+
+
+def test_names_must_agree() -> None:
+    with pytest.raises(AvpeaError, match="1 captions to score against those of 3 videos; expected one of each"):
+        caption_metrics(REFERENCES, {"a": "x"})
+    with pytest.raises(AvpeaError, match="0 captions"):
+        caption_metrics({}, {})

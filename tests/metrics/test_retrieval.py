@@ -1,0 +1,46 @@
+"""Recalls and ranks, counted by eye and against sorting."""
+
+import pytest
+import torch
+
+from avpea.metrics.retrieval import dual_softmax, ranks, recalls, retrieval_metrics
+
+
+def test_ranks_by_eye() -> None:
+    similarity = torch.tensor([[0.9, 0.1, 0.3], [0.5, 0.2, 0.4], [0.1, 0.2, 0.3]])
+    assert ranks(similarity, torch.tensor([0, 1, 2])).tolist() == [1, 3, 1]
+
+
+def test_a_model_that_likes_everything_alike_gains_nothing() -> None:
+    places = ranks(torch.zeros(4, 4), torch.arange(4))
+    assert places.tolist() == [4, 4, 4, 4]
+
+
+def test_ranks_equal_sorting_where_nothing_ties() -> None:
+    similarity = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    own = torch.arange(40) % 30
+    order = similarity.argsort(dim=1, descending=True)
+    expected = [int((order[i] == own[i]).nonzero()) + 1 for i in range(40)]
+    assert ranks(similarity, own).tolist() == expected
+
+
+def test_recalls_of_a_permutation() -> None:
+    places = torch.arange(1, 21)
+    found = recalls(places)
+    assert (found["r1"], found["r5"], found["r10"], found["median_rank"]) == (0.05, 0.25, 0.5, 10.5)
+    assert found["mean_recall"] == pytest.approx((0.05 + 0.25 + 0.5) / 3)
+
+
+def test_both_directions_with_several_texts_of_a_video() -> None:
+    # Texts 0 and 1 are of video 0. Video 0 likes text 1 best of all.
+    similarity = torch.tensor([[0.1, 0.4], [0.9, 0.2], [0.3, 0.5]])
+    found = retrieval_metrics(similarity, torch.tensor([0, 0, 1]))
+    assert found["text_to_video"]["r1"] == pytest.approx(2 / 3)
+    assert found["video_to_text"]["r1"] == 1.0
+
+
+def test_dual_softmax_prefers_what_prefers_back() -> None:
+    # A hub: video 0 is liked by both texts, but prefers text 0.
+    similarity = torch.tensor([[0.9, 0.1], [0.8, 0.7]])
+    assert ranks(similarity, torch.arange(2)).tolist() == [1, 2]
+    assert ranks(dual_softmax(similarity, 0.1), torch.arange(2)).tolist() == [1, 1]
