@@ -86,7 +86,7 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
         rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), _published(figures)])
     yield Table(columns, rows, _index(summary))
     for name, share in summary.references.items():
-        yield Text(f"For comparison, {name}: {_percent(share)}.")
+        yield Text(f"For comparison, {name}: {_percent(share)} %.")
     yield Text(
         "The interval is a paired bootstrap of the difference (10,000 draws of the test videos, the same for both "
         "rows, and of each row's seeds). One that holds 0 shows no difference at this size."

@@ -121,12 +121,15 @@ class AVQA(Task):
         if visual is None or audio is None:
             return cast("QuestionOutput", self.head(None, None, targets.words, targets.video))
         seen, heard = by_video(visual[:, num_prefix_tokens:], segments), by_video(audio, segments)
-        others = None
-        if negatives is not None:
-            others = by_video(negatives[:, num_prefix_tokens:], segments)
-        elif self.training:
-            others = shuffled_frames(seen)
+        given = None if negatives is None else by_video(negatives[:, num_prefix_tokens:], segments)
+        others = self.others(seen) if given is None else given
         return cast("QuestionOutput", self.head(seen, heard, targets.words, targets.video, others))
+
+    def others(
+        self, seen: Float[Tensor, "videos segments patches dim"]
+    ) -> Float[Tensor, "videos segments patches dim"] | None:
+        """Frames that do not belong to the sounds, from the batch itself: drawn in training, none in evaluation."""
+        return shuffled_frames(seen) if self.training else None
 
     def loss(self, output: QuestionOutput, targets: Asked) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """The loss, and the named terms that it is the sum of."""

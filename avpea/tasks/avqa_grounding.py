@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from avpea.dataset import QuestionSample
 from avpea.heads._question import QuestionOutput
-from avpea.tasks._base import by_video
 from avpea.tasks.avqa import AVQA, Asked
 
 __all__ = ["AVQAGrounding", "Matches"]
@@ -34,28 +33,13 @@ class AVQAGrounding(AVQA):
     metric = "match_accuracy"
     breakdown = "per_class_accuracy"
 
-    def forward(
-        self,
-        visual: Float[Tensor, "images visual_tokens dim"] | None,
-        audio: Float[Tensor, "images audio_tokens audio_dim"] | None,
-        targets: Any = None,
-        negatives: Float[Tensor, "images visual_tokens dim"] | None = None,
-        *,
-        segments: int,
-        num_prefix_tokens: int,
-        has_cls: bool,
-    ) -> QuestionOutput:
-        """The head's output with its matches, in evaluation too."""
+    def others(
+        self, seen: Float[Tensor, "videos segments patches dim"]
+    ) -> Float[Tensor, "videos segments patches dim"] | None:
+        """In evaluation the frames of the video before it in the batch; None for one alone."""
         if self.training:
-            return super().forward(
-                visual, audio, targets, negatives,
-                segments=segments, num_prefix_tokens=num_prefix_tokens, has_cls=has_cls,
-            )  # fmt: skip
-        assert visual is not None
-        assert audio is not None
-        seen = by_video(visual[:, num_prefix_tokens:], segments)
-        others = seen.roll(1, dims=0) if len(seen) > 1 else None
-        return cast("QuestionOutput", self.head(seen, by_video(audio, segments), targets.words, targets.video, others))
+            return super().others(seen)
+        return seen.roll(1, dims=0) if len(seen) > 1 else None
 
     def answers(self, output: QuestionOutput, targets: Asked) -> list[Any]:
         """Which pairs were told rightly; none for a video alone in its batch."""
