@@ -1,4 +1,4 @@
-"""The rows of a manifest, from CSV or JSON Lines, each checked with its line number."""
+"""Tables in CSV or JSON Lines, each row checked with its line number; and the rows of a manifest of events."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from avpea.dataset import SPLITS
 from avpea.errors import DataError
 from avpea.registry import did_you_mean
 
-__all__ = ["Row", "read_rows"]
+__all__ = ["Columns", "Row", "read_rows", "read_table", "text_of"]
 
 _REQUIRED = ("video", "start_seconds", "end_seconds", "label")
 _COLUMNS = (*_REQUIRED, "split")
@@ -36,14 +36,44 @@ class Row:
     split: str
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What a table may hold.
+
+    Attributes:
+        known: All columns.
+        required: Those that a CSV file must have.
+        required_in_json: Those that each object of a JSON Lines file must have.
+    """
+
+    known: tuple[str, ...]
+    required: tuple[str, ...]
+    required_in_json: tuple[str, ...]
+
+
+# In JSON an event that is not there may be left out altogether.
+_EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",))
+
+
 def read_rows(path: Path) -> tuple[list[Row], bool]:
-    """Read and check all rows.
+    """Read and check all rows of a manifest of events.
 
     Returns:
         The rows, and whether the manifest has a column `split`.
 
     Raises:
         DataError: The file is missing, of another kind, empty, or a row is malformed.
+    """
+    found = read_table(path, _EVENTS)
+    has_split = "split" in found[0][1]
+    return [_row(where, values, has_split) for where, values in found], has_split
+
+
+def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, object]]]:
+    """Read a table; answers each row's place (file and line) and its values by column.
+
+    Raises:
+        DataError: The file is missing, of another kind, empty, or its columns are wrong.
     """
     if not path.is_file():
         raise DataError(f"There is no manifest {path} (--data.root); expected a .csv or .jsonl file.")
@@ -55,18 +85,17 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}); save the manifest as UTF-8.") from None
-    found = list(reader(path, text))
+    found = list(reader(path, text, columns))
     if not found:
-        raise DataError(f"{path} has no rows; expected one a line, with {', '.join(_COLUMNS)}.")
-    has_split = "split" in found[0][1]
-    return [_row(where, values, has_split) for where, values in found], has_split
+        raise DataError(f"{path} has no rows; expected one a line, with {', '.join(columns.known)}.")
+    return found
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+def _csv(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
     reader = csv.reader(io.StringIO(text), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        _check_columns(f"{path}, line 1", header)
+        _check_columns(f"{path}, line 1", header, columns, columns.required)
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
@@ -81,7 +110,7 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}).") from None
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         where = f"{path}, line {number}"
         if not line.strip():
@@ -91,26 +120,28 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, objec
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: not JSON ({error}); expected one object a line.") from None
         if not isinstance(values, dict):
-            raise DataError(f"{where}: found {type(values).__name__}; expected an object with {', '.join(_COLUMNS)}.")
-        # In JSON an event that is not there may be left out altogether.
-        _check_columns(where, list(values), required=("video",))
+            raise DataError(
+                f"{where}: found {type(values).__name__}; expected an object with {', '.join(columns.known)}."
+            )
+        _check_columns(where, list(values), columns, columns.required_in_json)
         yield where, values
 
 
-def _check_columns(where: str, names: list[str], required: tuple[str, ...] = _REQUIRED) -> None:
-    unknown = [name for name in names if name not in _COLUMNS]
+def _check_columns(where: str, names: list[str], columns: Columns, required: tuple[str, ...]) -> None:
+    known = columns.known
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise DataError(f"{where}: no column is called '{unknown[0]}'.{did_you_mean(unknown[0], _COLUMNS)}")
+        raise DataError(f"{where}: no column is called '{unknown[0]}'.{did_you_mean(unknown[0], known)}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(f"{where}: the column '{twice[0]}' is there twice; expected {', '.join(_COLUMNS)}.")
+        raise DataError(f"{where}: the column '{twice[0]}' is there twice; expected {', '.join(known)}.")
     missing = [name for name in required if name not in names]
     if missing:
-        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(_COLUMNS)} ('split' may be left out).")
+        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(known)} ('split' may be left out).")
 
 
 def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
-    video, label, split = (_text(where, values, name) for name in ("video", "label", "split"))
+    video, label, split = (text_of(where, values, name) for name in ("video", "label", "split"))
     if not video:
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
     if ("split" in values) != has_split or (has_split and split not in SPLITS):
@@ -132,7 +163,7 @@ def _shown(seconds: float | None) -> str:
     return "''" if seconds is None else f"{seconds:g}"
 
 
-def _text(where: str, values: Mapping[str, object], name: str) -> str:
+def text_of(where: str, values: Mapping[str, object], name: str) -> str:
     value = values.get(name)
     if value is None:
         return ""
