@@ -90,6 +90,8 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task)
     metric = task.metric
+    kind = "question-answering" if task.asks else "event-localization"
+    use = 'ask("video.mp4", "How many instruments are sounding?")' if task.asks else 'predict("video.mp4")'
     rows = [f"| {split} | {100 * e[metric]:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
@@ -108,7 +110,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
         [
             "---",
             "library_name: avpea",
-            "tags: [audio-visual, event-localization, adapter, av-pea]",
+            f"tags: [audio-visual, {kind}, adapter, av-pea]",
             "---",
             "",
             f"# {experiment.title or 'AV-PEA adapter'}",
@@ -119,7 +121,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
             *note,
             "```python",
             "import avpea",
-            'avpea.load("THIS_FOLDER_OR_REPOSITORY").predict("video.mp4")',
+            f'avpea.load("THIS_FOLDER_OR_REPOSITORY").{use}',
             "```",
             "",
             "## Results",
@@ -130,7 +132,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
             f"{experiment.train.seed}; data set `{Path(experiment.data.root).name}` ({experiment.data.name}); "
             f"avpea {info.version}.",
             "",
-            "## Classes",
+            "## Answers" if task.asks else "## Classes",
             "",
             ", ".join(f"`{name}`" for name in info.class_names),
             "",

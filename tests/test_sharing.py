@@ -87,3 +87,11 @@ def test_a_repository_out_of_reach_is_answered_at_once(monkeypatch: pytest.Monke
 def test_a_mistyped_run_is_not_taken_for_a_repository() -> None:
     with pytest.raises(CheckpointError, match="runs/typo"):
         avpea.load("runs/typo")
+
+
+def test_the_card_of_a_model_that_answers_questions(tiny_asked_run: Path, tmp_path: Path) -> None:
+    card = (save_pretrained(tiny_asked_run, tmp_path / "shared") / "README.md").read_text(encoding="utf-8")
+    assert '.ask("video.mp4", "How many instruments are sounding?")' in card
+    assert "question-answering" in card
+    assert "overall accuracy" in card
+    assert "## Answers" in card
