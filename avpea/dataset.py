@@ -141,6 +141,13 @@ class Annotations:
         return len(self.class_names)
 
     @property
+    def kind(self) -> Literal["events", "questions", "captions"]:
+        """What its videos are annotated with."""
+        if self.questions is not None:
+            return "questions"
+        return "captions" if any(isinstance(sample, CaptionSample) for sample in self.samples) else "events"
+
+    @property
     def samples(self) -> tuple[Sample, ...]:
         """All samples: train, then val, then test."""
         return tuple(sample for split in SPLITS for sample in self.splits[split])

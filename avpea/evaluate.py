@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from avpea import backbones, data
+from avpea import backbones, data, registry
 from avpea.checkpoint import CheckpointInfo, find, load_model
 from avpea.data import Sample
 from avpea.data.cache import FillReport, SampleCache
@@ -34,7 +34,7 @@ class SplitResult:
 
     samples: tuple[Sample, ...]
     answers: tuple[Any, ...]
-    right: tuple[tuple[int, int], ...]
+    right: tuple[tuple[float, int], ...]
     metrics: dict[str, Any]
 
 
@@ -84,6 +84,7 @@ def infer(
             answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
             advance(len(some))
     model.train(training)
+    answers = task.settle(samples, answers)
     right = tuple((task.right(one, answer), task.asked(one)) for one, answer in zip(samples, answers, strict=True))
     return SplitResult(tuple(samples), tuple(answers), right, task.evaluate(samples, answers, tuple(class_names)))
 
@@ -119,6 +120,7 @@ def evaluate(
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations = data.read(experiment.data)
     _require_known(annotations, info, str(run))
+    model.task.require_metrics()
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     result = infer(model, samples_cache, usable[split], info.class_names, batch_size, progress)
     folder = find(run).parent
@@ -146,9 +148,9 @@ def _require_known(annotations: data.Annotations, info: CheckpointInfo, run: str
     Raises:
         DataError: They are of another task, or have other classes.
     """
-    if (annotations.questions is None) != (info.questions is None):
-        asked, made = ("events" if one.questions is None else "questions" for one in (annotations, info))
-        raise DataError(f"{annotations.root} is annotated with {asked}, but {run} was trained on {made}.")
+    needs = registry.load("task", info.experiment.task).needs
+    if annotations.kind != needs:
+        raise DataError(f"{annotations.root} is annotated with {annotations.kind}, but {run} was trained on {needs}.")
     if annotations.questions is None and annotations.class_names != info.class_names:
         raise DataError(
             f"{annotations.root} has the classes {list(annotations.class_names)}, but {run} was trained on "

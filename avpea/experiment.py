@@ -21,6 +21,7 @@ from avpea.configs import (
     DataConfig,
     EncoderConfig,
     HeadConfig,
+    TextConfig,
     TrainConfig,
 )
 from avpea.errors import ExperimentError
@@ -56,6 +57,7 @@ class Experiment:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod

@@ -5,15 +5,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
 from avpea.backbones import CNN, Transformer
 from avpea.configs import AudioConfig
-from avpea.encoders._base import Encoder, Streams, build_encoder
+from avpea.encoders._base import Encoder, Streams, build_encoder, changed_option
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
+from avpea.heads._caption import CaptionHead
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task
 
@@ -41,6 +42,7 @@ class AVModel(nn.Module):
         log_mel: Float[Tensor, "batch segments rows mel_bins"],
         targets: Any = None,
         negatives: UInt8[Tensor, "batch segments height width 3"] | None = None,
+        places: Int[Tensor, "batch segments"] | None = None,
     ) -> Any:
         """The task's output for a batch of videos, as the sample cache holds them.
 
@@ -49,6 +51,7 @@ class AVModel(nn.Module):
             log_mel: Of each second.
             targets: As `Task.targets` makes them, for tasks whose answer depends on what is asked.
             negatives: Frames of other videos, where the task's training wants them; seen without adapters.
+            places: Which of its video's segments each one is, where they are not all there.
         """
         backbone, tokens, others = self.encoder.backbone, None, None
         if self.task.reads_video:
@@ -64,6 +67,7 @@ class AVModel(nn.Module):
             segments=frames.shape[1],
             num_prefix_tokens=backbone.num_prefix_tokens,
             has_cls=backbone.has_cls,
+            places=places,
         )
 
     def encode(
@@ -126,6 +130,8 @@ class AVModel(nn.Module):
     def half_precision(self) -> "AVModel":
         """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' type."""
         self.encoder.half_precision()
+        if isinstance(self.task.head, CaptionHead):
+            self.task.head.text.bf16 = True
         return self
 
 
@@ -165,34 +171,42 @@ def build(
     Raises:
         ExperimentError, WeightsError: A name is unknown, options do not fit, or the weights cannot be had.
     """
-    task = task_class(experiment, questions)
+    task: type[Task] = registry.load("task", experiment.task)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     encoder = build_encoder(frozen, experiment)
-    made = task.build(experiment.head, encoder.visual_dim, encoder.audio_dim, num_classes, questions)
+    made = task.build(experiment, encoder.visual_dim, encoder.audio_dim, num_classes, questions)
     if made.frozen_negatives:
         encoder.require_see()
+    if not isinstance(made.head, CaptionHead) and (changed := changed_option(experiment.text, set())):
+        raise ExperimentError(f"text.{changed}, but the task '{experiment.task}' has no text model; leave it out.")
     return AVModel(encoder, made, experiment.audio)
 
 
-def task_class(experiment: Experiment, questions: QuestionVocabulary | None) -> type[Task]:
-    """The task of an experiment, if it is one for the data set.
+def task_class(experiment: Experiment, kind: str) -> type[Task]:
+    """The task of an experiment, if it is one for the data set and for the other options.
 
     Args:
         experiment: Names the task.
-        questions: Of the data set; None for one of events.
+        kind: What the data set is annotated with: `events`, `questions` or `captions`.
 
     Raises:
-        ExperimentError: No such task, or the data set has events where it needs questions, or the other way round.
+        ExperimentError: No such task, or it needs another kind of data set, or all segments where some are asked for.
     """
     task: type[Task] = registry.load("task", experiment.task)
-    if task.asks and questions is None:
+    if task.needs != kind:
+        reader = {"events": "ave", "questions": "music_avqa", "captions": "valor32k"}[task.needs]
         raise ExperimentError(
-            f"The task '{experiment.task}' needs questions, but the data set has none; name one with questions, such "
-            "as --data.name music_avqa."
+            f"The task '{experiment.task}' needs {task.needs}, but the data set has {kind}; name one with "
+            f"{task.needs}, such as --data.name {reader}."
         )
-    if not task.asks and questions is not None:
+    if experiment.train.segments and not task.whole_videos:
         raise ExperimentError(
-            f"The task '{experiment.task}' needs events, but the data set has questions; name one with events, such as "
-            "--data.name ave."
+            f"train.segments is {experiment.train.segments}, but the task '{experiment.task}' asks about each segment; "
+            "leave it at 0."
+        )
+    if experiment.train.segments > experiment.data.segments:
+        raise ExperimentError(
+            f"train.segments is {experiment.train.segments}, but there are only {experiment.data.segments} "
+            "(data.segments)."
         )
     return task

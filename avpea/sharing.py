@@ -90,8 +90,12 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task)
     metric = task.metric
-    kind = "question-answering" if task.asks else "event-localization"
-    use = 'ask("video.mp4", "How many instruments are sounding?")' if task.asks else 'predict("video.mp4")'
+    kind = "question-answering" if task.needs == "questions" else "event-localization"
+    use = (
+        'ask("video.mp4", "How many instruments are sounding?")'
+        if task.needs == "questions"
+        else 'predict("video.mp4")'
+    )
     rows = [f"| {split} | {100 * e[metric]:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
@@ -132,7 +136,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
             f"{experiment.train.seed}; data set `{Path(experiment.data.root).name}` ({experiment.data.name}); "
             f"avpea {info.version}.",
             "",
-            "## Answers" if task.asks else "## Classes",
+            "## Answers" if task.needs == "questions" else "## Classes",
             "",
             ", ".join(f"`{name}`" for name in info.class_names),
             "",

@@ -23,12 +23,25 @@ def _show(table: Table) -> None:
     Console(width=None if console.is_terminal else 160).print(table)
 
 
+METRICS = {
+    "segment_accuracy": "segment accuracy",
+    "overall_accuracy": "overall accuracy",
+    "match_accuracy": "match accuracy",
+    "mean_recall": "mean recall",
+    "cider": "CIDEr",
+}
+
+
+def reached(metric: str, value: float) -> str:
+    """A figure with its name: shares in percent; CIDEr, which can be above 1, times 100."""
+    return f"{METRICS.get(metric, metric)} {100 * value:.2f}" + (" (times 100)" if metric == "cider" else " %")
+
+
 def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
     """The metric, what it is measured against, and its parts: classes, or types of questions."""
     metrics = result.metrics
-    name = next(key for key in ("segment_accuracy", "overall_accuracy", "match_accuracy") if key in metrics)
-    reached = f"{name.replace('_', ' ')} {100 * metrics[name]:.2f} %"
-    print(f"{run} on {metrics['split']}: {reached} ({metrics['videos']} videos)")
+    name = next(key for key in METRICS if key in metrics)
+    print(f"{run} on {metrics['split']}: {reached(name, metrics[name])} ({metrics['videos']} videos)")
     if metrics["source"]:
         print(f"Annotations: {metrics['source']}.")
     print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
@@ -36,11 +49,15 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
         print(f"{len(metrics['skipped'])} videos were skipped:")
         print("\n".join(f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10]))
     for reference, share in metrics["references"].items():
-        print(f"For comparison, {reference}: {100 * share:.2f} %.")
+        print(f"For comparison, {reference}: {reached(name, share)}.")
     if name == "segment_accuracy":
         _by_class(metrics, confusion)
     elif name == "overall_accuracy":
         _by_type(metrics)
+    elif name == "mean_recall":
+        _recalls(metrics)
+    elif name == "cider":
+        _scores(metrics)
 
 
 def _by_class(metrics: Mapping[str, Any], confusion: bool) -> None:
@@ -72,8 +89,34 @@ def _by_type(metrics: Mapping[str, Any]) -> None:
     for name, figures in metrics["per_template"].items():
         table.add_row(name, f"{100 * figures['accuracy']:.1f} %", str(figures["questions"]))
     _show(table)
-    if metrics["unanswerable"]:
+    if metrics.get("unanswerable"):
         print(f"{metrics['unanswerable']} questions have answers that no training question has, and count as wrong.")
+    if metrics.get("written_but_no_answer"):
+        print(f"{metrics['written_but_no_answer']} written answers are none of the training questions'.")
+
+
+def _recalls(metrics: Mapping[str, Any]) -> None:
+    """Recall at 1, 5 and 10, their mean, and the median place, in each direction and for each group."""
+    table = _table(
+        f"By {metrics['looks_at']}, where nothing else is said", ["", "R@1", "R@5", "R@10", "mean", "median"]
+    )
+    for name, found in metrics.items():
+        if isinstance(found, Mapping) and "median_rank" in found:
+            shares = [f"{100 * found[key]:.2f} %" for key in ("r1", "r5", "r10", "mean_recall")]
+            table.add_row(name.replace("_", " "), *shares, f"{found['median_rank']:g}")
+    _show(table)
+    if len(metrics["references"]):
+        print("With dual softmax all captions are looked at together, which a search for one cannot do.")
+
+
+def _scores(metrics: Mapping[str, Any]) -> None:
+    """BLEU, METEOR, ROUGE-L and CIDEr, times 100."""
+    table = _table(f"Times 100; {metrics['different_captions']} different captions", ["score", ""])
+    for name, value in metrics["scores"].items():
+        table.add_row(name, f"{100 * value:.2f}")
+    for name, why in metrics["not_available"].items():
+        table.add_row(name, f"not available: {why}")
+    _show(table)
 
 
 def prediction(found: Any) -> None:
@@ -127,22 +170,28 @@ def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def sweep(summary: Any) -> None:
-    """A comparison: accuracy with its deviation, difference with its interval, parameters, time of a step."""
-    columns = ["", "test %", f"less {summary.reference} [95 %]", "adapters, M", "step s", "published %"]
+    """A comparison: the metric with its deviation, difference with its interval, parameters, time of a step."""
+    unit = "CIDEr x 100" if summary.metric == "cider" else "%"
+    columns = ["", f"test {unit}", f"less {summary.reference} [95 %]", "adapters, M", "step s", "published %"]
     rows = []
     for row in summary.rows:
         deviation = "" if row.test_std is None else f" ± {100 * row.test_std:.2f}"
         low, high = row.interval or (0.0, 0.0)
         difference = f"{100 * row.difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]" if row.interval else ""
         step = "" if row.step is None else f"{row.step['step_seconds']:.2f}"
-        published = f"{row.published['accuracy']:.2f}" if "accuracy" in row.published else ""
+        published = _first(row.published)
         cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step, published)
         rows.append([row.label, *cells])
     comparison(summary.title, columns, rows)
     for remark in summary.remarks:
         print(remark)
-    if summary.published_where and any("accuracy" in row.published for row in summary.rows):
+    if summary.published_where and any(row.published for row in summary.rows):
         print(f"Published: {summary.published_where}; to be compared only as far as data and weights are the same.")
+
+
+def _first(published: Mapping[str, float]) -> str:
+    """The first figure that a row of the paper has: its headline."""
+    return next((f"{value:.2f}" for value in published.values()), "")
 
 
 def parameters(name: str, counts: Any) -> None:
@@ -169,22 +218,22 @@ def parameters(name: str, counts: Any) -> None:
 
 
 def paper(rows: Sequence[Any]) -> None:
-    """The paper's rows: its parameter columns beside ours, and its accuracy."""
+    """The paper's rows: its parameter columns beside ours, and its result."""
 
     def pair(row: Any, key: str) -> str:
         printed = row.published.get(key)
         return f"{'-' if printed is None else printed} / {row.in_paper_form[key]}"
 
-    columns = ["row", "adapters", "trained", "frozen", "accuracy"]
+    columns = ["row", "adapters", "trained", "frozen", "result"]
     cells = [
         [
             f"{row.title}\n{row.recipe}",
             *(pair(row, f"{part}_millions") for part in ("adapter", "trainable", "frozen")),
-            f"{row.published['accuracy']:.2f}",
+            _first(row.published),
         ]
         for row in rows
     ]
-    comparison("Paper / avpea, in millions of parameters; accuracy is the paper's", columns, cells)
+    comparison("Paper / avpea, in millions of parameters; the result is the paper's", columns, cells)
     print(
         "As in the paper, trained counts the head as its code registers it, and frozen counts the backbone's "
         "classifier. Table 2's accuracy is the mean of the three modalities. Why some rows differ is in docs/paper.md."

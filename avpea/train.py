@@ -17,7 +17,8 @@ from avpea.device import choose_precision
 from avpea.errors import TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
-from avpea.model import AVModel, build
+from avpea.heads._caption import CaptionHead
+from avpea.model import AVModel, build, task_class
 from avpea.progress import progress_bar
 from avpea.run import RunFolder, StopRequest
 
@@ -73,8 +74,10 @@ class _Training:
             torch.set_num_threads(config.threads)
         # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
         self.annotations = data.read(experiment.data)
+        task_class(experiment, self.annotations.kind)
         torch.manual_seed(config.seed)
         model = build(experiment, len(self.annotations.class_names), None, self.annotations.questions)
+        model.task.require_metrics()
         from lightning.fabric import Fabric  # takes two seconds, and weights that cannot be had are said at once
 
         self.fabric = Fabric(accelerator=config.device, devices=1)
@@ -146,11 +149,13 @@ class _Training:
         position, device, task, mean = self.position, self.fabric.device, self.model.task, 0.0
         weights = [sum(sample.weight for sample in some) for some in together]
         for some, weight in zip(together, weights, strict=True):
-            batch, targets = self.cache.batch(some).to(device), task.targets(some).to(device)
+            batch = self.cache.batch(some)
+            batch = batch.drawn(self.config.segments) if self.config.segments else batch
+            batch, targets = batch.to(device), task.targets(some).to(device)
             negatives = None
             if task.frozen_negatives:
                 negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
-            loss, terms = task.loss(self.model(batch.frames, batch.log_mel, targets, negatives), targets)
+            loss, terms = task.loss(self.model(batch.frames, batch.log_mel, targets, negatives, batch.places), targets)
             share = weight / sum(weights)  # by answers, so that a smaller last batch weighs what it holds
             mean += loss.item() * share
             if not math.isfinite(mean):
@@ -188,23 +193,29 @@ class _Training:
         )
 
 
-def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over adapters and head only; BatchNorm statistics move once for each optimiser step.
+def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over adapters and head only; BatchNorm statistics move once for each optimiser step.
 
-    With accumulation a step sees `accumulate` batches: each then moves the running statistics by
-    1 - (1 - momentum)^(1 / accumulate), so that together they move them as far as one batch would.
+    Without weight decay, AdamW is Adam. With accumulation a step sees `accumulate` batches: each then moves the running
+    statistics by 1 - (1 - momentum)^(1 / accumulate), so that together they move them as far as one batch would.
     """
     rates = {"adapters": config.learning_rate, "head": config.head_learning_rate or config.learning_rate}
-    groups = [
-        {"params": parameters, "lr": rates[name], "base_lr": rates[name]}
-        for name, parameters in model.trained_parameters().items()
-        if parameters
-    ]
+    groups: list[dict[str, Any]] = []
+    for name, parameters in model.trained_parameters().items():
+        rate = {"lr": rates[name], "base_lr": rates[name]}
+        if config.weight_decay:
+            matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+            groups.append({"params": matrices, "weight_decay": config.weight_decay, **rate})
+            parameters = [parameter for parameter in parameters if parameter.ndim <= 1]
+        groups.append({"params": parameters, "weight_decay": 0.0, **rate})
     for _, trained in model.trained_modules():
         for module in trained.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
                 module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
-    return torch.optim.Adam(groups)
+    groups = [group for group in groups if group["params"]]
+    # A text model's table of words makes the plain loop dear: a step of MiniLM's takes 0.14 s, fused 0.02 s.
+    fused = isinstance(model.task.head, CaptionHead)
+    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=fused or None)
 
 
 def epoch_batches(videos: int, config: TrainConfig, epoch: int) -> list[list[int]]:
@@ -222,5 +233,7 @@ def rate_factor(config: TrainConfig, step: int, steps_in_epoch: int) -> float:
             return warmup
         case "cosine":
             return warmup * 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_in_epoch)))
+        case "linear":
+            return warmup * max(0.0, 1 - step / (config.epochs * steps_in_epoch))
         case "step":
             return warmup * float(config.gamma ** (step // steps_in_epoch // config.step_epochs))

@@ -14,7 +14,7 @@ LAYERS = [
     ("registry", "progress", "measure"),
     ("configs", "questions"),
     ("dataset",),
-    ("experiment",),
+    ("experiment", "text"),
     ("media", "device", "metrics", "adapters", "backbones"),
     ("heads", "data"),
     ("tasks", "encoders"),

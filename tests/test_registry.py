@@ -8,11 +8,14 @@ from avpea import registry
 from avpea.adapters._base import Trained
 from avpea.errors import ExperimentError
 from avpea.heads._base import Head
+from avpea.heads._caption import CaptionHead
 from avpea.heads._question import QuestionHead
 from avpea.tasks._base import Task
 
 
-@pytest.mark.parametrize(("kind", "base"), [("adapter", Trained), ("head", (Head, QuestionHead)), ("task", Task)])
+@pytest.mark.parametrize(
+    ("kind", "base"), [("adapter", Trained), ("head", (Head, QuestionHead, CaptionHead)), ("task", Task)]
+)
 def test_every_file_is_an_extension_of_its_kind(kind: str, base: type | tuple[type, ...]) -> None:
     names = registry.names(kind)
     assert names

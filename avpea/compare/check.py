@@ -42,7 +42,7 @@ def _weights(experiment: Experiment) -> None:
 
 
 def _fitting(experiment: Experiment) -> None:
-    task_class(experiment, _annotations(experiment.data).questions)
+    task_class(experiment, _annotations(experiment.data).kind)
 
 
 @functools.cache

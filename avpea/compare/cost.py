@@ -66,7 +66,7 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     device = _device(config.device)
     torch.manual_seed(0)
     task_kind: type[Task] = registry.load("task", experiment.task)
-    questions = QuestionVocabulary.of_size(words=93, answers=42) if task_kind.asks else None
+    questions = QuestionVocabulary.of_size(words=93, answers=42) if task_kind.needs == "questions" else None
     model = build(experiment, _CLASSES, None, questions).to(device)
     if choose_precision(config.precision, device) == "bf16":
         model.half_precision()
@@ -89,7 +89,8 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
 
 def random_batch(experiment: Experiment, model: AVModel) -> Batch:
     """A batch of noise, shaped as the experiment's."""
-    videos, segments, audio = experiment.train.batch_size, experiment.data.segments, experiment.audio
+    videos, audio = experiment.train.batch_size, experiment.audio
+    segments = experiment.train.segments or experiment.data.segments
     side = model.encoder.backbone.image_size
     waveform = 0.1 * torch.randn(videos * segments, SAMPLE_RATE_HZ)
     sounds = features(waveform, audio)

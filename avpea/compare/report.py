@@ -5,6 +5,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.measure import write_json
@@ -63,20 +64,28 @@ def write_report(summary: Summary, folder: Path) -> Path:
     return page
 
 
+# What the metric is divided into, one and many.
+_PARTS = {
+    "segment_accuracy": ("class", "Classes"),
+    "mean_recall": ("recall", "Recalls"),
+    "cider": ("score", "Scores"),
+}
+
+
 def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterator[Part]:
     seeds = sorted({seed for row in summary.rows for seed in row.seeds})
     yield Text(
         f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; the epoch was "
-        f"chosen on {summary.selected_on}. {summary.metric.replace('_', ' ').capitalize()} in percent, mean ± sample "
+        f"chosen on {summary.selected_on}. {_name(summary)}, mean ± sample "
         "standard deviation over seeds."
     )
     for remark in summary.remarks:
         yield Text(f"Note: {remark}")
-    yield Heading("Accuracy")
+    yield Heading("Result")
     columns = ["", "test", f"less {summary.reference}, 95 % interval", summary.selected_on, "seeds"]
     three = any(row.mean_of_three is not None for row in summary.rows)
     columns += ["mean of three"] * three
-    published = any("accuracy" in row.published for row in summary.rows) or bool(summary.quoted)
+    published = any(row.published for row in summary.rows) or bool(summary.quoted)
     columns += ["published"] * published
     rows = [
         [*_accuracy_cells(row), *([_percent(row.mean_of_three)] * three), *([_published(row.published)] * published)]
@@ -86,7 +95,7 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
         rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), _published(figures)])
     yield Table(columns, rows, _index(summary))
     for name, share in summary.references.items():
-        yield Text(f"For comparison, {name}: {_percent(share)} %.")
+        yield Text(f"For comparison, {name}: {_percent(share)}.")
     yield Text(
         "The interval is a paired bootstrap of the difference (10,000 draws of the test videos, the same for both "
         "rows, and of each row's seeds). One that holds 0 shows no difference at this size."
@@ -106,8 +115,8 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     if "gates" in pictures:
         yield Heading("Gates over training")
         yield from _picture(pictures, "gates")
-    kind = "class" if summary.metric == "segment_accuracy" else "type of question"
-    yield Heading("Classes" if kind == "class" else "Types of questions")
+    kind, heading = _PARTS.get(summary.metric, ("type of question", "Types of questions"))
+    yield Heading(heading)
     yield from _picture(pictures, "classes")
     names = list(summary.rows[0].per_class)
     yield Table(
@@ -160,8 +169,14 @@ def _percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}"
 
 
-def _published(figures: Mapping[str, float]) -> str:
-    return f"{figures['accuracy']:.2f}" if "accuracy" in figures else ""
+def _published(figures: Mapping[str, Any]) -> str:
+    """The first figure, which is the row's headline."""
+    return next((f"{value:.2f}" for value in figures.values() if isinstance(value, float | int)), "")
+
+
+def _name(summary: Summary) -> str:
+    unit = "times 100" if summary.metric == "cider" else "in percent"
+    return f"{summary.metric.replace('_', ' ').capitalize()} {unit}"
 
 
 def _picture(pictures: Mapping[str, tuple[Path, str]], name: str) -> Iterator[Part]:

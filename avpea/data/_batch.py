@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from avpea.dataset import Sample
@@ -20,18 +20,30 @@ class Batch:
         frames: RGB, 0 to 255.
         log_mel: Natural log of mel energies; rows are time, not normalised.
         samples: What each row is.
+        places: Which of its video's segments each one is, where only some were drawn.
     """
 
     frames: UInt8[Tensor, "batch segments height width 3"]
     log_mel: Float[Tensor, "batch segments frames mel"]
     samples: tuple[Sample, ...]
+    places: Int[Tensor, "batch segments"] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    def drawn(self, count: int) -> "Batch":
+        """Some segments of each video: one drawn from each of `count` equal parts, by torch's generator on the CPU."""
+        videos, segments = self.frames.shape[:2]
+        bounds = torch.linspace(0, segments, count + 1).round().long()
+        within = (torch.rand(videos, count) * (bounds[1:] - bounds[:-1])).long()
+        chosen = bounds[:-1] + within
+        row = torch.arange(videos)[:, None]
+        return replace(self, frames=self.frames[row, chosen], log_mel=self.log_mel[row, chosen], places=chosen)
+
     def to(self, device: torch.device | str) -> "Batch":
         """Move to a device; the batch itself stays as it is."""
-        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device))
+        places = None if self.places is None else self.places.to(device)
+        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), places=places)
 
 
 def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) -> Batch:

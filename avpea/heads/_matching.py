@@ -12,7 +12,7 @@ __all__ = ["TokenWeights", "contrastive_loss", "fine_similarity", "gathered"]
 
 
 class TokenWeights(nn.Module):
-    """How much each token counts: two linear layers with a ReLU, and a softmax over the tokens that are there.
+    """How much each token counts, before the softmax over a row's tokens: two linear layers with a ReLU.
 
     Args:
         dim: Width of the projected tokens (512 in VALOR).
@@ -22,14 +22,10 @@ class TokenWeights(nn.Module):
         super().__init__()
         self.score = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
 
-    def forward(
-        self, tokens: Float[Tensor, "rows tokens dim"], there: Bool[Tensor, "rows tokens"] | None = None
-    ) -> Float[Tensor, "rows tokens"]:
-        """Weights that sum to 1 in each row; 0 for padding."""
+    def forward(self, tokens: Float[Tensor, "rows tokens dim"]) -> Float[Tensor, "rows tokens"]:
+        """One score for each token."""
         scores: Tensor = self.score(tokens).squeeze(-1)
-        if there is not None:
-            scores = scores.masked_fill(~there, -torch.inf)
-        return scores.softmax(dim=-1)
+        return scores
 
 
 def fine_similarity(
@@ -67,7 +63,7 @@ def contrastive_loss(similarity: Float[Tensor, "pairs pairs"], temperature: Floa
 def gathered(rows: Float[Tensor, "rows ..."]) -> Float[Tensor, "all_rows ..."]:
     """The rows of all processes, each with as many; gradients flow back to the process that a row is from.
 
-    Without several processes, the rows themselves.
+    What differs in length (words) is padded with zeros to the longest. Without several processes, the rows themselves.
     """
     import torch.distributed as dist
 
@@ -75,4 +71,8 @@ def gathered(rows: Float[Tensor, "rows ..."]) -> Float[Tensor, "all_rows ..."]:
         return rows
     from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
+    longest = torch.tensor(rows.shape[1], device=rows.device)
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    missing = int(longest) - rows.shape[1]
+    rows = torch.cat((rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])), dim=1) if missing else rows
+    return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]

@@ -7,8 +7,9 @@ the modalities have different numbers of questions, so both are always given.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["MODALITIES", "accuracy_by", "majority", "mean_of_three", "modality_of"]
+__all__ = ["MODALITIES", "accuracy_by", "majority", "mean_of_three", "modality_of", "question_metrics"]
 
 MODALITIES = ("Audio", "Visual", "Audio-Visual")
 
@@ -45,3 +46,26 @@ def majority(groups: Sequence[str], answers: Sequence[str]) -> dict[str, str]:
     for group, answer in zip(groups, answers, strict=True):
         counts.setdefault(group, Counter())[answer] += 1
     return {group: count.most_common(1)[0][0] for group, count in counts.items()}
+
+
+def question_metrics(types: Sequence[str], templates: Sequence[str], right: Sequence[bool]) -> dict[str, Any]:
+    """All shares in [0, 1]: overall, the mean of three, by modality, by type, by wording.
+
+    Args:
+        types: Of each question.
+        templates: Its wording, slots not filled.
+        right: Whether it was answered rightly.
+    """
+    modality = accuracy_by([modality_of(one) for one in types], right)
+    wordings = [f"{one}: {template}" for one, template in zip(types, templates, strict=True)]
+    by_wording, counts = accuracy_by(wordings, right), Counter(wordings)
+    return {
+        "overall_accuracy": sum(right) / len(right),
+        "mean_of_three": mean_of_three(modality),
+        "per_modality_accuracy": {name: modality[name] for name in MODALITIES if name in modality},
+        "per_type_accuracy": dict(sorted(accuracy_by(types, right).items())),
+        "per_template": {
+            name: {"accuracy": share, "questions": counts[name]} for name, share in sorted(by_wording.items())
+        },
+        "questions": len(right),
+    }

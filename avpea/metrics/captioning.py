@@ -5,15 +5,18 @@ in, which the result names, and METEOR is None.
 """
 
 import contextlib
+import importlib.util
 import io
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from avpea.errors import AvpeaError
 
-__all__ = ["caption_metrics", "has_java", "tokenise"]
+__all__ = ["caption_metrics", "has_java", "require_scorers", "tokenise"]
 
 # In lower case, and so not among what pycocoevalcap drops: they stay in its tokens.
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
@@ -28,6 +31,16 @@ _TOKENS = re.compile(
 def has_java() -> bool:
     """Whether there is a Java to run METEOR and the tokenizer."""
     return shutil.which("java") is not None
+
+
+def require_scorers() -> None:
+    """Refuse to go without pycocoevalcap.
+
+    Raises:
+        AvpeaError: It is not installed.
+    """
+    if importlib.util.find_spec("pycocoevalcap") is None:
+        raise AvpeaError("Caption metrics need pycocoevalcap: pip install 'avpea[text]'")
 
 
 def tokenise(caption: str) -> str:
@@ -54,7 +67,8 @@ def caption_metrics(
         java: Use Java for tokens and METEOR; None means where there is one.
 
     Returns:
-        `bleu_1` to `bleu_4`, `meteor` (None without Java), `rouge_l`, `cider`, and `tokenizer`: `ptb` or `plain`.
+        `bleu_1` to `bleu_4`, `meteor` (None without Java), `rouge_l`, `cider`, `tokenizer`: `ptb` or `plain`, and
+        `cider_of_each` by name.
 
     Raises:
         AvpeaError: pycocoevalcap is not installed, or names differ.
@@ -64,12 +78,11 @@ def caption_metrics(
             f"There are {len(answers)} captions to score against those of {len(references)} videos; expected one of "
             "each."
         )
-    try:
-        from pycocoevalcap.bleu.bleu import Bleu
-        from pycocoevalcap.cider.cider import Cider
-        from pycocoevalcap.rouge.rouge import Rouge
-    except ImportError:
-        raise AvpeaError("Caption metrics need pycocoevalcap: pip install 'avpea[caption-eval]'") from None
+    require_scorers()
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
     java = has_java() if java is None else java
     given = {name: list(captions) for name, captions in references.items()}
     made = {name: [caption] for name, caption in answers.items()}
@@ -77,13 +90,14 @@ def caption_metrics(
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it compares
         bleu, _ = Bleu(4).compute_score(given, made, verbose=0)
         rouge, _ = Rouge().compute_score(given, made)
-        cider, _ = Cider().compute_score(given, made)
+        cider, each = Cider().compute_score(given, made)
     return {
         **{f"bleu_{n}": float(value) for n, value in enumerate(bleu, start=1)},
         "meteor": _meteor(given, made) if java else None,
         "rouge_l": float(rouge),
         "cider": float(cider),
         "tokenizer": "ptb" if java else "plain",
+        "cider_of_each": dict(zip(given, map(float, each), strict=True)),
     }
 
 
@@ -95,9 +109,23 @@ def _ptb(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     rows = {name: [{"caption": caption} for caption in some] for name, some in captions.items()}
-    with contextlib.redirect_stderr(io.StringIO()):
+    with _quiet():
         found: dict[str, list[str]] = PTBTokenizer().tokenize(rows)
     return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the Java program's timings from the terminal: it writes to the process's own stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _meteor(given: Mapping[str, list[str]], made: Mapping[str, list[str]]) -> float:

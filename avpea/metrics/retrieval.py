@@ -1,12 +1,10 @@
 """How well a text finds its video, and a video its text: recall at K and ranks. Pure functions."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["dual_softmax", "ranks", "recalls", "retrieval_metrics"]
+__all__ = ["CUTS", "both_ranks", "dual_softmax", "ranks", "recalls"]
 
 CUTS = (1, 5, 10)
 
@@ -44,17 +42,15 @@ def dual_softmax(similarity: Float[Tensor, "texts videos"], temperature: float =
     return similarity * (similarity / temperature).softmax(dim=0)
 
 
-def retrieval_metrics(
+def both_ranks(
     similarity: Float[Tensor, "texts videos"], video: Int[Tensor, " texts"]
-) -> dict[str, dict[str, Any]]:
-    """Recalls in both directions; a video with several texts has found one when the first of them is found.
+) -> tuple[Int[Tensor, " texts"], Int[Tensor, " videos"]]:
+    """At which place each text finds its video, and each video the first of its texts, from 1.
 
     Args:
         similarity: Of each text and video.
         video: Column of each text's video; every video has a text.
     """
-    forth = recalls(ranks(similarity, video))
     every = ranks(similarity.T[video], torch.arange(len(video)))
     best = torch.full((similarity.shape[1],), len(video), dtype=every.dtype)
-    best = best.scatter_reduce(0, video, every, "amin")
-    return {"text_to_video": forth, "video_to_text": recalls(best)}
+    return ranks(similarity, video), best.scatter_reduce(0, video, every, "amin")

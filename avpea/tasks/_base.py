@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from avpea import registry
 from avpea.configs import HeadConfig
 from avpea.errors import ExperimentError
+from avpea.experiment import Experiment
 from avpea.questions import QuestionVocabulary
 
 __all__ = ["Task", "by_video", "head_class"]
@@ -22,7 +23,8 @@ class Task(nn.Module, ABC):
 
     Attributes:
         metric: The figure of `evaluate`, in [0, 1], that selects an epoch and that runs are compared by.
-        asks: Whether its samples are questions, not events.
+        needs: What its data set is annotated with.
+        whole_videos: Whether what it asks for holds for a video's segments together, so that some of them will do.
         breakdown: The figure of `evaluate` that gives the metric by class, or by type of question.
         reads_video: Whether the head sees and hears anything at all.
         frozen_negatives: Whether a training step wants frames of other videos, as the frozen backbone sees them.
@@ -33,7 +35,8 @@ class Task(nn.Module, ABC):
 
     metric: ClassVar[str]
     breakdown: ClassVar[str]
-    asks: ClassVar[bool] = False
+    needs: ClassVar[Literal["events", "questions", "captions"]] = "events"
+    whole_videos: ClassVar[bool] = False
     reads_video: bool = True
     frozen_negatives: bool = False
 
@@ -46,7 +49,7 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def build(
         cls,
-        config: HeadConfig,
+        experiment: Experiment,
         visual_dim: int,
         audio_dim: int,
         num_classes: int,
@@ -55,7 +58,7 @@ class Task(nn.Module, ABC):
         """The task with a new head.
 
         Args:
-            config: Names the head.
+            experiment: Names the head, and a text model where there is one.
             visual_dim: Width of the visual tokens.
             audio_dim: Width of the audio tokens.
             num_classes: Categories that the head answers with, background not counted.
@@ -63,6 +66,14 @@ class Task(nn.Module, ABC):
 
         Raises:
             ExperimentError: No such head, or one of another task.
+            WeightsError: The text model cannot be had.
+        """
+
+    def require_metrics(self) -> None:
+        """Refuse, before any work, to go without what `evaluate` needs.
+
+        Raises:
+            AvpeaError: A library is not installed.
         """
 
     @abstractmethod
@@ -80,6 +91,7 @@ class Task(nn.Module, ABC):
         segments: int,
         num_prefix_tokens: int,
         has_cls: bool,
+        places: Tensor | None = None,
     ) -> Any:
         """Tokens (images, tokens, dim) of both streams to an output; images are videos' seconds in turn.
 
@@ -91,6 +103,7 @@ class Task(nn.Module, ABC):
             segments: Segments of a video.
             num_prefix_tokens: Tokens before the patches, in the visual stream.
             has_cls: Whether token 0 is a CLS token.
+            places: Which of its video's segments each one is, (videos, segments); None where they are all there.
         """
 
     @abstractmethod
@@ -101,13 +114,17 @@ class Task(nn.Module, ABC):
     def answers(self, output: Any, targets: Any) -> list[Any]:
         """What is answered for each sample of the batch, on the CPU."""
 
+    def settle(self, samples: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
+        """The answers once those of a whole split are known, for tasks that compare its samples with each other."""
+        return list(answers)
+
     @abstractmethod
     def evaluate(self, samples: Sequence[Any], answers: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
         """Metrics by name, as plain values."""
 
     @abstractmethod
-    def right(self, sample: Any, answer: Any) -> int:
-        """How many of what a sample asks for are answered rightly."""
+    def right(self, sample: Any, answer: Any) -> float:
+        """How many of what a sample asks for are answered rightly, or how well, as `metric` has it."""
 
     def asked(self, sample: Any) -> int:
         """How many answers a sample asks for, of which `right` counts the right ones."""

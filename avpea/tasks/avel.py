@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avpea.configs import HeadConfig
 from avpea.dataset import EventSample
+from avpea.experiment import Experiment
 from avpea.heads._base import Head
 from avpea.metrics import accuracy
 from avpea.questions import QuestionVocabulary
@@ -70,14 +70,14 @@ class AVEL(Task):
     @classmethod
     def build(
         cls,
-        config: HeadConfig,
+        experiment: Experiment,
         visual_dim: int,
         audio_dim: int,
         num_classes: int,
         questions: QuestionVocabulary | None = None,
     ) -> "AVEL":
         """The task with a new head."""
-        return cls(head_class(config, Head, "avel")(visual_dim, num_classes, audio_dim))
+        return cls(head_class(experiment.head, Head, "avel")(visual_dim, num_classes, audio_dim))
 
     def targets(self, samples: Sequence[EventSample]) -> Int[Tensor, "batch segments"]:
         """The label of each segment."""
@@ -93,6 +93,7 @@ class AVEL(Task):
         segments: int,
         num_prefix_tokens: int,
         has_cls: bool,
+        places: Tensor | None = None,
     ) -> Any:
         """The head's output for a batch of videos; the arguments are the base class's.
 

@@ -3,7 +3,7 @@
 AV-PEA paper, Section 4.2 and Table 2; MUSIC-AVQA (Li et al., CVPR 2022).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avpea.configs import HeadConfig
 from avpea.dataset import Question, QuestionSample
+from avpea.experiment import Experiment
 from avpea.heads._question import QuestionHead, QuestionOutput, shuffled_frames
-from avpea.metrics.answers import MODALITIES, accuracy_by, majority, mean_of_three, modality_of
+from avpea.metrics.answers import majority, question_metrics
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task, by_video, head_class
 
-__all__ = ["AVQA", "Answers", "Asked"]
+__all__ = ["AVQA", "Answers", "Asked", "made_up_questions", "most_frequent"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class AVQA(Task):
 
     metric = "overall_accuracy"
     breakdown = "per_type_accuracy"
-    asks = True
+    needs = "questions"
 
     def __init__(self, head: QuestionHead, questions: QuestionVocabulary, frozen_negatives: bool = False) -> None:
         super().__init__(head)
@@ -82,7 +82,7 @@ class AVQA(Task):
     @classmethod
     def build(
         cls,
-        config: HeadConfig,
+        experiment: Experiment,
         visual_dim: int,
         audio_dim: int,
         num_classes: int,
@@ -90,9 +90,9 @@ class AVQA(Task):
     ) -> "AVQA":
         """The task with a new head; the answers are the vocabulary's."""
         assert questions is not None
-        head = head_class(config, QuestionHead, "avqa")
+        head = head_class(experiment.head, QuestionHead, "avqa")
         made = head(visual_dim, audio_dim, len(questions.words), len(questions.answers))
-        return cls(made, questions, config.negatives == "frozen" and made.reads_video)
+        return cls(made, questions, experiment.head.negatives == "frozen" and made.reads_video)
 
     def targets(self, samples: Sequence[QuestionSample]) -> Asked:
         """The questions of a batch; words that the vocabulary does not have are left out."""
@@ -116,6 +116,7 @@ class AVQA(Task):
         segments: int,
         num_prefix_tokens: int,
         has_cls: bool,
+        places: Tensor | None = None,
     ) -> QuestionOutput:
         """The head's output; in training with negatives, by default frames of the batch's other videos."""
         if visual is None or audio is None:
@@ -162,18 +163,8 @@ class AVQA(Task):
         """
         asked = [question for sample in samples for question in sample.questions]
         right = [hit for sample, answer in zip(samples, answers, strict=True) for hit in self._hits(sample, answer)]
-        modality = accuracy_by([modality_of(q.type) for q in asked], right)
-        templates = accuracy_by([_template(q) for q in asked], right)
-        counts = {name: sum(_template(q) == name for q in asked) for name in templates}
         return {
-            "overall_accuracy": sum(right) / len(right),
-            "mean_of_three": mean_of_three(modality),
-            "per_modality_accuracy": {name: modality[name] for name in MODALITIES if name in modality},
-            "per_type_accuracy": dict(sorted(accuracy_by([q.type for q in asked], right).items())),
-            "per_template": {
-                name: {"accuracy": share, "questions": counts[name]} for name, share in sorted(templates.items())
-            },
-            "questions": len(asked),
+            **question_metrics([q.type for q in asked], [q.template for q in asked], right),
             "unanswerable": sum(self.questions.answer_index(q.answer) < 0 for q in asked),
         }
 
@@ -190,34 +181,11 @@ class AVQA(Task):
 
     def references(self, train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
         """What the most frequent training answer scores: of all questions, of the type, of the wording."""
-        known = [question for sample in train for question in sample.questions]
-        asked = [question for sample in samples for question in sample.questions]
-        if not known:
-            return {}
-        groups = {
-            "most frequent answer": lambda _: "",
-            "most frequent answer of the type": lambda q: q.type,
-            "most frequent answer of the wording": _template,
-        }
-        scores = {}
-        for name, group in groups.items():
-            best = majority([group(q) for q in known], [q.answer for q in known])
-            scores[name] = sum(best.get(group(q)) == q.answer for q in asked) / len(asked)
-        return scores
+        return most_frequent(train, samples)
 
     def examples(self, count: int, segments: int) -> list[QuestionSample]:
         """Samples with five questions each, of random words and answers."""
-        words, answers = self.questions.words, self.questions.answers
-
-        def question(number: int) -> Question:
-            chosen = torch.randint(1, len(words), (self.questions.length,)).tolist()
-            answer = answers[int(torch.randint(len(answers), ()))]
-            return Question(f"{number}", "Audio Counting", "", tuple(words[i] for i in chosen), answer)
-
-        return [
-            QuestionSample(f"{i}", f"{i}", Path(), 0.0, segments, "train", questions=tuple(map(question, range(5))))
-            for i in range(count)
-        ]
+        return made_up_questions(self.questions, count, segments)
 
     def row(self, sample: QuestionSample, answer: Answers, class_names: Sequence[str]) -> dict[str, Any]:
         """Each question with its target, prediction and confidence."""
@@ -241,8 +209,37 @@ class AVQA(Task):
         }
 
 
-def _template(question: Question) -> str:
-    return f"{question.type}: {question.template}"
+def most_frequent(train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
+    """What the most frequent training answer scores: of all questions, of the type, of the wording."""
+    known = [question for sample in train for question in sample.questions]
+    asked = [question for sample in samples for question in sample.questions]
+    if not known:
+        return {}
+    groups: dict[str, Callable[[Question], str]] = {
+        "most frequent answer": lambda _: "",
+        "most frequent answer of the type": lambda q: q.type,
+        "most frequent answer of the wording": lambda q: f"{q.type}: {q.template}",
+    }
+    scores = {}
+    for name, group in groups.items():
+        best = majority([group(q) for q in known], [q.answer for q in known])
+        scores[name] = sum(best.get(group(q)) == q.answer for q in asked) / len(asked)
+    return scores
+
+
+def made_up_questions(questions: QuestionVocabulary, count: int, segments: int) -> list[QuestionSample]:
+    """Samples with five questions each, of random words and answers."""
+    words, answers = questions.words, questions.answers
+
+    def question(number: int) -> Question:
+        chosen = torch.randint(1, len(words), (questions.length,)).tolist()
+        answer = answers[int(torch.randint(len(answers), ()))]
+        return Question(f"{number}", "Audio Counting", "", tuple(words[i] for i in chosen), answer)
+
+    return [
+        QuestionSample(f"{i}", f"{i}", Path(), 0.0, segments, "train", questions=tuple(map(question, range(5))))
+        for i in range(count)
+    ]
 
 
 # Of the public classes here, this one is the task.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avpea.heads._matching import TokenWeights, contrastive_loss, fine_similarity, gathered
+from avpea.heads.matcher import Side
 
 TEXTS, WORDS, VIDEOS, TOKENS, DIM = 3, 5, 4, 6, 8
 LENGTHS = (5, 2, 4)
@@ -53,10 +54,10 @@ def test_padding_does_not_matter() -> None:
     )
 
 
-def test_token_weights_sum_to_one_over_what_is_there() -> None:
+def test_a_sides_weights_sum_to_one_over_what_is_there() -> None:
     torch.manual_seed(0)
     text, _, there, _, _ = given()
-    weights = TokenWeights(DIM).double()(text, there)
+    weights = Side(text, TokenWeights(DIM).double()(text), there).weights
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(TEXTS, dtype=torch.float64))
     assert not weights[~there].any()
 
@@ -76,6 +77,9 @@ def _process(rank: int, file: str, queue: "multiprocessing.Queue[list[float]]") 
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     rows = torch.arange(4.0).reshape(2, 2) + 10 * rank
     rows.requires_grad_()
+    longer = gathered(torch.ones(2, 2 + rank))
+    assert longer.shape == (4, 3)
+    assert longer[:2, 2].tolist() == [0, 0]  # the shorter ones are padded
     everything = gathered(rows)
     (everything * torch.arange(8.0).reshape(4, 2)).sum().backward()
     assert rows.grad is not None
