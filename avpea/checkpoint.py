@@ -4,6 +4,7 @@ A checkpoint names its backbone and carries the fingerprints of all frozen weigh
 The training state (optimiser, random numbers, position) is a second file beside it. Nothing is pickled.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "STATE_FILE",
     "CheckpointInfo",
     "find",
+    "fingerprint_of",
     "load_model",
     "load_state",
     "read_info",
@@ -112,6 +114,16 @@ def find(run: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"There is no run folder or checkpoint '{run}'.")
     return path
+
+
+def fingerprint_of(run: str | Path) -> str:
+    """SHA-256 of a checkpoint file: what was trained, and the fingerprints of what was not.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    with find(run).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_info(path: str | Path) -> CheckpointInfo:

@@ -132,6 +132,40 @@ def make_parser() -> argparse.ArgumentParser:
     _add_missing(c)
 
     c = command(
+        "caption", commands.caption, "Describe videos, a sentence for each window.",
+        "avpea caption runs/NAME video.mp4",
+    )  # fmt: skip
+    _add_run(c)
+    c.add_argument("video", nargs="+", type=Path, help="video file of any length; several are described in turn")
+    c.add_argument("--beams", type=int, default=0, metavar="N", help="sentences kept in sight (default: the recipe's)")
+    c.add_argument("--json", action="store_true", help="print JSON, one line a video")
+    _add_missing(c)
+
+    c = command(
+        "index", commands.index, "Index the videos of a folder, so that they can be searched.",
+        "avpea index runs/NAME FOLDER --library LIBRARY",
+    )  # fmt: skip
+    _add_run(c)
+    c.add_argument("folder", type=Path, help="where the videos are; folders below it count")
+    c.add_argument("--library", required=True, metavar="PLACE", help="folder, or URL of an object store (s3://...)")
+    c.add_argument("--ray", type=int, default=0, metavar="N", help="read files in N workers of Ray (default: here)")
+    c.add_argument("--json", action="store_true", help="print JSON")
+    c.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    c = command(
+        "search", commands.search, "Find videos by a sentence, or by an example clip.",
+        'avpea search LIBRARY "a dog barks while a train passes" --by sound',
+    )  # fmt: skip
+    c.add_argument("library", help="folder or URL")
+    c.add_argument("text", nargs="?", help="what is to be seen and heard")
+    c.add_argument("--video", type=Path, metavar="FILE", help="an example clip instead of a sentence")
+    c.add_argument("--by", choices=("both", "picture", "sound"), default="both", help="(default: both)")
+    c.add_argument("--top", type=int, default=10, metavar="N", help="how many (default: 10)")
+    c.add_argument("--run", type=Path, help="the run that made the library, if not where it was")
+    c.add_argument("--json", action="store_true", help="print JSON")
+    _add_weights(c)
+
+    c = command(
         "compare", commands.compare, "Run or resume a grid of recipes and seeds, and report on it.",
         "avpea compare mini/table4 --data.root DIR", overrides=True,
     )  # fmt: skip
@@ -154,6 +188,10 @@ def _add_missing(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder or checkpoint file")
+    _add_weights(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone.weights",
         dest="weights",

@@ -13,14 +13,17 @@ from avpea.experiment import Experiment, load_recipe, recipe_names
 __all__ = [
     "as_options",
     "ask",
+    "caption",
     "compare",
     "data_make",
     "data_stats",
     "data_verify",
     "evaluate",
+    "index",
     "params",
     "predict",
     "recipes",
+    "search",
     "train",
 ]
 
@@ -211,6 +214,68 @@ def ask(options: argparse.Namespace) -> None:
     if options.plot:
         reply.plot(options.plot)
         print(f"Where and when: {options.plot}", file=sys.stderr)
+
+
+def caption(options: argparse.Namespace) -> None:
+    """`avpea caption`."""
+    from avpea import tables
+    from avpea.predict import load
+
+    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
+    failed: list[AvpeaError] = []
+    for video in options.video:
+        try:
+            found = predictor.caption(
+                video,
+                beams=options.beams,
+                missing_audio=options.missing_audio,
+                missing_video=options.missing_video,
+            )
+        except AvpeaError as error:
+            if len(options.video) == 1:
+                raise
+            failed.append(error)
+            print(f"avpea: {as_options(error)}", file=sys.stderr)
+            continue
+        _print_json(found.to_dict()) if options.json else tables.captions(found)
+    if failed:
+        raise AvpeaError(f"{len(failed)} of {len(options.video)} videos could not be read.")
+
+
+def index(options: argparse.Namespace) -> int:
+    """`avpea index`."""
+    from avpea import search as searching
+    from avpea import tables
+
+    report = searching.index(
+        options.run,
+        options.folder,
+        options.library,
+        weights=options.weights,
+        audio_weights=options.audio_weights,
+        workers=options.ray,
+        progress=not options.quiet,
+    )
+    _print_json(report.to_dict()) if options.json else tables.indexed(report)
+    return 1 if report.broken else 0
+
+
+def search(options: argparse.Namespace) -> None:
+    """`avpea search`."""
+    from avpea import search as searching
+    from avpea import tables
+
+    found = searching.search(
+        options.library,
+        options.text or "",
+        example=options.video,
+        by=options.by,
+        top=options.top,
+        run=options.run,
+        weights=options.weights,
+        audio_weights=options.audio_weights,
+    )
+    _print_json([one.to_dict() for one in found]) if options.json else tables.found(found)
 
 
 def compare(options: argparse.Namespace) -> int:

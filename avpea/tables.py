@@ -161,6 +161,38 @@ def reply(found: Any) -> None:
         print(f"It looked most at second {seen:.0f} and listened most to second {heard:.0f}.")
 
 
+def captions(described: Any) -> None:
+    """A video's sentences, each with its stretch."""
+    print(f"{described.video}: {described.duration_seconds:.1f} s")
+    _tell_cut_off(described.clip)
+    for one in described.captions:
+        print(f"{one.start_seconds:7.1f} - {one.end_seconds:.1f} s  {one.text}")
+        for text, _ in one.others:
+            print(f"{'':19}or: {text}")
+
+
+def indexed(report: Any) -> None:
+    """What indexing did, and which files could not be read."""
+    for reason in report.broken.values():
+        print(f"Left out: {reason}")
+    parts = [f"{report.indexed} indexed", f"{report.unchanged} unchanged", f"{report.removed} removed"]
+    parts += [f"{len(report.broken)} left out"] * bool(report.broken)
+    rate = f", {60 * report.indexed / report.seconds:.0f} videos a minute" if report.indexed else ""
+    print(f"{report.library}: {', '.join(parts)}; {report.windows} windows in all ({report.seconds:.0f} s{rate}).")
+
+
+def found(windows: Sequence[Any]) -> None:
+    """Windows that were found, the most alike first."""
+    if not windows:
+        print("Nothing found: the library has no window to compare.")
+        return
+    table = _table("", ["file", "seconds", "score", "thumbnail"])
+    for one in windows:
+        seconds = f"{one.start_seconds:.0f} - {one.end_seconds:.0f}"
+        table.add_row(one.file, seconds, f"{one.score:.3f}", one.thumbnail or "-")
+    _show(table)
+
+
 def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table of text cells."""
     table = _table(title, columns)

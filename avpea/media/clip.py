@@ -1,7 +1,7 @@
 """A clip: one frame and one second of sound for each one-second segment of a video."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtyping import Float, UInt8
@@ -50,6 +50,17 @@ class Clip:
     def cut_off(self) -> bool:
         """Whether the file's end is missing."""
         return self.duration_seconds < self.declared_seconds
+
+    def part(self, start: int, stop: int) -> "Clip":
+        """Some of the segments, from `start` up to `stop`, which follow each other."""
+        return replace(
+            self,
+            frames=self.frames[start:stop],
+            frame_seconds=self.frame_seconds[start:stop],
+            waveform=self.segment_waveforms()[start:stop].flatten(),
+            start_seconds=self.starts[start],
+            segment_starts=self.segment_starts[start:stop],
+        )
 
     def segment_waveforms(self) -> Float[Tensor, "segments 16000"]:
         """Cut `waveform` into the sound of each segment, without copying."""

@@ -11,14 +11,16 @@ from avpea.errors import AvpeaError
 from avpea.media import Clip, read, read_spread
 from avpea.model import AVModel
 from avpea.predict._attention import AttentionMaps, attention_maps, on_one_grid
+from avpea.predict._captions import Caption, Captions
 from avpea.predict._events import Prediction, windows
 from avpea.predict._reply import Reply, read_question, reply
 from avpea.sharing import resolve
+from avpea.tasks.avc import AVC
 from avpea.tasks.avel import AVEL, timeline
 from avpea.tasks.avqa import AVQA
 from avpea.tasks.avqa_grounding import AVQAGrounding
 
-__all__ = ["AttentionMaps", "Prediction", "Predictor", "Reply", "load", "on_one_grid", "windows"]
+__all__ = ["AttentionMaps", "Caption", "Captions", "Prediction", "Predictor", "Reply", "load", "on_one_grid", "windows"]
 
 
 class Predictor:
@@ -95,6 +97,46 @@ class Predictor:
             AvpeaError: The second is outside the clip, or no block has an AV-PEA adapter.
         """
         return attention_maps(self.model, self.info.experiment, clip, second)
+
+    @torch.inference_mode()
+    def caption(
+        self,
+        video: str | Path,
+        *,
+        beams: int = 0,
+        missing_audio: Literal["error", "silence"] = "error",
+        missing_video: Literal["error", "black"] = "error",
+    ) -> Captions:
+        """Describe a video of any length, in windows of as many seconds as the model was trained on.
+
+        The last window ends with the video and may overlap the one before.
+
+        Args:
+            video: Any file that FFmpeg reads.
+            beams: How many sentences are kept in sight; 0 means as many as the run's recipe says.
+            missing_audio: What a video without sound means: an error, or silence.
+            missing_video: What a file without a picture means: an error, or black frames.
+
+        Raises:
+            AvpeaError: The run writes no captions.
+            MediaError: As for `predict`.
+        """
+        task = self.model.task
+        if not isinstance(task, AVC):
+            raise AvpeaError(
+                f"This run's task is '{self.info.experiment.task}', which writes no captions; train one for the task "
+                "'avc', such as mini/avc."
+            )
+        clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
+        audio, found = self.info.experiment.audio, []
+        for start, stop, _ in windows(len(clip.frames), self.info.experiment.data.segments):
+            frames, log_mel = sample_from_clip(clip.part(start, stop), audio)
+            memories = self.model(frames[None], log_mel[None])
+            ((best, *others),) = task.head.write(memories, torch.zeros(1, dtype=torch.int64), beams=beams)
+            end = min(float(stop), max(clip.duration_seconds, start))
+            rest = tuple((one.text, one.log_probability) for one in others)
+            found.append(Caption(float(start), end, best.text, best.log_probability, rest))
+        return Captions(clip.path, clip.duration_seconds, tuple(found), clip)
 
     @torch.inference_mode()
     def ask(

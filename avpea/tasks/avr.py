@@ -101,6 +101,19 @@ class AVR(Task):
         videos = self.head(cls_tokens(seen, has_cls), cls_tokens(heard, has_cls))
         return videos, None if targets is None else self.head.read(targets.text)
 
+    def sides(
+        self,
+        visual: Float[Tensor, "images visual_tokens dim"],
+        audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"],
+        segments: int,
+        has_cls: bool,
+    ) -> tuple[Side, Side]:
+        """Frames and sounds of videos in the common space, whatever the groups are."""
+        seen, heard = images_of(visual, audio, segments)
+        assert seen is not None
+        assert heard is not None
+        return self.head.side("visual", cls_tokens(seen, has_cls)), self.head.side("audio", cls_tokens(heard, has_cls))
+
     def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """The mean of the groups' contrastive losses, over the batches of all processes together."""
         videos, texts = output

@@ -1,0 +1,218 @@
+"""A library of indexed videos: a LanceDB data base in a folder, or in an object store by its URL."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from avpea.errors import AvpeaError
+from avpea.heads.matcher import WIDTH
+from avpea.search._windows import FileState
+
+__all__ = ["Library"]
+
+FORMAT = "avpea-library-1"
+_WINDOWS, _ABOUT = "windows", "about"
+# From here on a search looks through a part of the vectors only (bench/results/search.md).
+INDEX_FROM = 200_000
+_VECTORS = ("vector", "seen", "heard")
+
+
+class Library:
+    """The windows of indexed videos, with what model they were made.
+
+    Several processes may write at once: a window's row has one name, whoever writes it, and each write is whole or not
+    at all.
+
+    Args:
+        place: Folder, or URL of an object store that LanceDB knows (`s3://bucket/videos`).
+        about: What made it: `model` (fingerprint), `run`, `segments`; None opens one that is there.
+
+    Raises:
+        AvpeaError: LanceDB is not installed; there is no library and none is to be made; or it was made by another
+            model.
+    """
+
+    def __init__(self, place: str, about: Mapping[str, Any] | None = None) -> None:
+        try:
+            import lancedb
+        except ImportError:
+            raise AvpeaError("A library needs LanceDB: pip install 'avpea[search]'") from None
+        self.place = place
+        if about is None and "://" not in place and not Path(place).is_dir():
+            raise AvpeaError(f"There is no library {place}; `avpea index RUN FOLDER --library {place}` makes one.")
+        try:
+            self._base: Any = lancedb.connect(place)
+            there = {_WINDOWS, _ABOUT} <= set(_names(self._base))
+        except Exception as error:  # the data base and its object stores have errors of their own
+            raise AvpeaError(f"The library {place} cannot be opened ({_first_line(error)}).") from None
+        if not there:
+            if about is None:
+                raise AvpeaError(f"{place} is no library; `avpea index RUN FOLDER --library {place}` makes one.")
+            self._make(about)
+        self._windows: Any = self._base.open_table(_WINDOWS)
+        found = self._base.open_table(_ABOUT).search().limit(1).to_list()
+        self.about: dict[str, Any] = json.loads(found[0]["json"])
+        if self.about.get("format") != FORMAT:
+            raise AvpeaError(
+                f"{place} has format {self.about.get('format')}, expected {FORMAT}; index the videos anew."
+            )
+        if about is not None:
+            self.require(str(about["model"]), str(about["run"]))
+
+    def require(self, model: str, run: str) -> None:
+        """Refuse a model that is not the library's.
+
+        Raises:
+            AvpeaError: It is another one.
+        """
+        if model != self.about["model"]:
+            raise AvpeaError(
+                f"The library {self.place} was made by {self.about['run']} (model {self.about['model'][:12]}), and "
+                f"{run} is another model ({model[:12]}); vectors of two models cannot be compared. Index into another "
+                "library."
+            )
+
+    def _make(self, about: Mapping[str, Any]) -> None:
+        import pyarrow as pa
+
+        vector = pa.list_(pa.float32(), WIDTH)
+        windows = pa.schema(
+            [
+                ("id", pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),
+                ("start", pa.float64()), ("end", pa.float64()), ("has_picture", pa.bool_()), ("has_sound", pa.bool_()),
+                *((name, vector) for name in _VECTORS),
+                ("tokens", pa.binary()), ("scores", pa.list_(pa.float32())), ("frames", pa.int32()),
+                ("thumbnail", pa.binary()),
+            ]
+        )  # fmt: skip
+        row = {"id": 0, "json": json.dumps({"format": FORMAT, **about})}
+        self._base.create_table(_WINDOWS, schema=windows, exist_ok=True)
+        # Two that begin at once write the same row.
+        table = self._base.create_table(
+            _ABOUT, schema=pa.schema([("id", pa.int64()), ("json", pa.string())]), exist_ok=True
+        )
+        _patiently(lambda: table.merge_insert("id").when_not_matched_insert_all().execute([row]))
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return int(self._windows.count_rows())
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each indexed file, by its path."""
+        self._windows.checkout_latest()
+        return {row["source"]: (row["size"], row["modified"]) for row in self._columns(["source", "size", "modified"])}
+
+    def has(self, state: FileState) -> bool:
+        """Whether a file is indexed as it is now."""
+        self._windows.checkout_latest()
+        return self._windows.count_rows(_same(state)) > 0  # type: ignore[no-any-return]
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the windows of some files, and drop what older versions of these files had."""
+        if not rows:
+            return
+        states = {FileState(row["source"], row["size"], row["modified"]) for row in rows}
+
+        def write() -> None:
+            self._windows.checkout_latest()
+            writing = self._windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            writing.execute(list(rows))
+
+        _patiently(write)
+        stale = " OR ".join(f"(source = {_quoted(s.source)} AND NOT ({_same(s)}))" for s in states)
+        if self._windows.count_rows(stale):
+            _patiently(lambda: self._delete(stale))
+
+    def remove(self, sources: Iterable[str]) -> None:
+        """Forget files."""
+        some = list(sources)
+        for start in range(0, len(some), 500):
+            names = ", ".join(_quoted(source) for source in some[start : start + 500])
+            condition = f"source IN ({names})"
+            _patiently(lambda condition=condition: self._delete(condition))  # type: ignore[misc]
+
+    def _delete(self, condition: str) -> None:
+        self._windows.checkout_latest()
+        self._windows.delete(condition)
+
+    def tidy(self) -> None:
+        """Put small pieces together and, in a big library, index the vectors; left to others that do it now."""
+        try:
+            self._windows.checkout_latest()
+            self._windows.optimize(cleanup_older_than=timedelta(days=1))
+            if len(self) >= INDEX_FROM:
+                self.index_vectors()
+        except Exception as error:
+            if not _is_conflict(error):
+                raise AvpeaError(f"The library {self.place} could not be tidied ({_first_line(error)}).") from None
+
+    def index_vectors(self) -> None:
+        """Sort the vectors into cells, so that a search looks through a part of them (inverted file, unshortened)."""
+        for name in _VECTORS:
+            self._windows.create_index(
+                metric="dot", vector_column_name=name, index_type="IVF_FLAT",
+                num_partitions=max(1, round(len(self) ** 0.5)),
+            )  # fmt: skip
+
+    def nearest(
+        self, vector: Sequence[float], column: str, count: int, *, exact: bool = False, condition: str = ""
+    ) -> list[dict[str, Any]]:
+        """The rows whose vector is most like one, the most alike first.
+
+        Args:
+            vector: Of unit length.
+            column: `vector`, `seen` or `heard`.
+            count: How many.
+            exact: Look through all, whether or not there is an index.
+            condition: In SQL, of the rows that may be found.
+        """
+        query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
+        query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
+        if condition:
+            query = query.where(condition, prefilter=True)
+        found: list[dict[str, Any]] = query.to_list()
+        return found
+
+    def _columns(self, names: list[str]) -> Iterator[dict[str, Any]]:
+        for batch in self._windows.search().select(names).limit(max(1, len(self))).to_batches():
+            yield from batch.to_pylist()
+
+
+NPROBES = 64
+
+
+def _names(base: Any) -> list[str]:
+    return list(base.table_names(limit=1000))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _same(state: FileState) -> str:
+    return f"source = {_quoted(state.source)} AND size = {state.size} AND modified = {state.modified}"
+
+
+def _patiently(write: Callable[[], Any]) -> None:
+    """Write, again where another process has written in between."""
+    for attempt in range(12):
+        try:
+            write()
+        except Exception as error:
+            if attempt == 11 or not _is_conflict(error):
+                raise
+            time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
+        else:
+            return
+
+
+def _is_conflict(error: Exception) -> bool:
+    return any(word in str(error).lower() for word in ("conflict", "retry", "concurrent", "preempted"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

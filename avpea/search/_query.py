@@ -1,0 +1,156 @@
+"""Find windows in a library: by a sentence, or by an example clip, by what is seen, what is heard, or both."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from avpea.errors import AvpeaError
+from avpea.heads.matcher import Side
+from avpea.media import MediaInfo, probe
+from avpea.predict import Predictor, load
+from avpea.search._index import about
+from avpea.search._library import Library
+from avpea.search._windows import BY, matched, require_matcher, side_from
+from avpea.tasks._text import clean
+from avpea.tasks.avr import stacked
+
+__all__ = ["Found", "Query", "search"]
+
+CANDIDATES = 200
+EXAMPLE_WINDOWS = 6
+
+
+@dataclass(frozen=True)
+class Found:
+    """A window that was found.
+
+    Attributes:
+        score: Fine-grained similarity, at most 1; higher is more alike.
+        file: The video.
+        start_seconds: Where the window starts.
+        end_seconds: Where it ends.
+        thumbnail: A picture of its middle; None where the file has none.
+    """
+
+    score: float
+    file: str
+    start_seconds: float
+    end_seconds: float
+    thumbnail: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+class Query:
+    """A library with its model, for many searches.
+
+    Args:
+        library: Folder or URL.
+        run: The run that made it, where it is not where it was; a run folder, checkpoint or hub repository.
+        weights: The backbone's weights, if not where they were in training.
+        audio_weights: VGGish's weights, likewise.
+
+    Raises:
+        AvpeaError: There is no library, it was made by another model, or the run cannot be loaded.
+    """
+
+    def __init__(
+        self, library: str, run: str | Path | None = None, *, weights: str | None = None,
+        audio_weights: str | None = None,
+    ) -> None:  # fmt: skip
+        self.library = Library(library)
+        source = run or self.library.about["run"]
+        if run is None and not Path(source).exists() and Path(source).is_absolute():
+            raise AvpeaError(f"The run {source} that made the library {library} is not there; say where with --run.")
+        self.predictor: Predictor = load(source, weights=weights, audio_weights=audio_weights)
+        self.task = require_matcher(self.predictor)
+        self.library.require(about(self.predictor, source)["model"], str(source))
+
+    @torch.inference_mode()
+    def text(self, sentence: str, *, by: str = "both", top: int = 10) -> list[Found]:
+        """The windows that a sentence is about.
+
+        Args:
+            sentence: In the language of the training captions.
+            by: `both`, `picture` or `sound`.
+            top: How many.
+
+        Raises:
+            AvpeaError: Nothing is left of the sentence without its punctuation, or `by` is not possible.
+        """
+        if not clean(sentence):
+            raise AvpeaError(f"The sentence {sentence!r} has no words.")
+        return self._find([self.task.head.read(self.task.head.text.sentences([clean(sentence)]))], by, top)
+
+    @torch.inference_mode()
+    def example(self, video: str | Path, *, by: str = "both", top: int = 10) -> list[Found]:
+        """The windows most like a clip (of a long one, like any of six windows spread over it).
+
+        Raises:
+            MediaError: The clip cannot be read.
+            AvpeaError: It lacks the track that `by` compares.
+        """
+        info: MediaInfo = probe(video)
+        lacking = {"picture": not info.has_video, "sound": not info.has_audio}
+        if lacking.get(by):
+            raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
+        sides = [side for window in matched(self.predictor, Path(video)) if (side := window.side(by)) is not None]
+        step = max(1, len(sides) // EXAMPLE_WINDOWS)
+        return self._find(sides[::step][:EXAMPLE_WINDOWS], by, top)
+
+    def _find(self, queries: list[Side], by: str, top: int) -> list[Found]:
+        """Nearest by one vector each, then in order of the fine-grained similarity that the model was trained with."""
+        if BY[by] not in self.task.head.groups and BY[by] != "tva":
+            raise AvpeaError(f"The model was not trained to search by {by} alone (head.groups has no {BY[by]}).")
+        column = {"both": "vector", "picture": "seen", "sound": "heard"}[by]
+        condition = {"both": "", "picture": "has_picture", "sound": "has_sound"}[by]
+        rows: dict[str, dict[str, Any]] = {}
+        for query in queries:
+            vector = query.pooled()[0].tolist()
+            near = self.library.nearest(vector, column, max(CANDIDATES, 2 * top), condition=condition)
+            rows |= {row["id"]: row for row in near}
+        if not rows:
+            return []
+        candidates = list(rows.values())
+        videos = stacked([side_from(row, by) for row in candidates])
+        scores = torch.stack([query.to("cpu").similarity(videos)[0] for query in queries]).amax(dim=0)
+        best = scores.topk(min(top, len(candidates)))
+        return [
+            Found(
+                round(score, 4), candidates[i]["source"], candidates[i]["start"], candidates[i]["end"],
+                self._thumbnail(candidates[i]),
+            )
+            for score, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]  # fmt: skip
+
+    def _thumbnail(self, row: dict[str, Any]) -> str | None:
+        """Where a window's picture is, written there where it is not yet."""
+        if not row["thumbnail"]:
+            return None
+        name = hashlib.sha256(row["thumbnail"]).hexdigest()[:24]
+        path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(row["thumbnail"])
+        return str(path)
+
+
+def search(
+    library: str, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
+    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None,
+) -> list[Found]:  # fmt: skip
+    """Search a library once, by a sentence or by an example clip; `Query` says what the options are.
+
+    Raises:
+        AvpeaError: Neither or both were given, or as `Query` says.
+    """
+    if bool(text) == (example is not None):
+        raise AvpeaError("Give a sentence, or an example clip with --video: one of the two.")
+    query = Query(library, run, weights=weights, audio_weights=audio_weights)
+    return query.text(text, by=by, top=top) if example is None else query.example(example, by=by, top=top)

@@ -1,0 +1,210 @@
+"""Videos of any length to windows as a retrieval model takes them, and those to rows of a library."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avpea.data.cache import sample_from_clip
+from avpea.errors import AvpeaError, MediaError
+from avpea.heads.matcher import WIDTH, Side
+from avpea.media import Clip, MediaInfo, probe, read, segments_in
+from avpea.predict import Predictor, windows
+from avpea.tasks.avr import AVR
+
+__all__ = ["BY", "FileState", "Window", "matched", "require_matcher", "rows_of", "side_from", "videos_below"]
+
+# What a search may look at, and the group of modalities that it is.
+BY = {"both": "tva", "picture": "tv", "sound": "ta"}
+THUMBNAIL = 320  # longer side in pixels
+AT_ONCE = 600  # segments that are decoded together
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was when it was looked at: another size or time of change makes it another one.
+
+    Attributes:
+        source: Absolute path.
+        size: In bytes.
+        modified: In nanoseconds.
+    """
+
+    source: str
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState":
+        """The state of a file that is there."""
+        about = path.stat()
+        return cls(path.absolute().as_posix(), about.st_size, about.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a video and its tokens.
+
+    Attributes:
+        start_seconds: In the file.
+        end_seconds: Likewise.
+        seen: Tokens of its frames; None where the file has no picture.
+        heard: Tokens of its sound; None where it has none.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    seen: Side | None
+    heard: Side | None
+
+    def side(self, by: str) -> Side | None:
+        """What a search by `both`, `picture` or `sound` compares; where one track is missing, both is the other."""
+        if by != "both":
+            return self.seen if by == "picture" else self.heard
+        parts = [side for side in (self.seen, self.heard) if side is not None]
+        return Side(
+            *(torch.cat([getattr(one, name) for one in parts], dim=1) for name in ("tokens", "scores", "there"))
+        )
+
+
+def require_matcher(predictor: Predictor) -> AVR:
+    """The retrieval task of a run.
+
+    Raises:
+        AvpeaError: It is a run of another task.
+    """
+    task = predictor.model.task
+    if not isinstance(task, AVR):
+        raise AvpeaError(
+            f"This run's task is '{predictor.info.experiment.task}', which compares no texts with videos; train one "
+            "for the task 'avr', such as mini/avr."
+        )
+    return task
+
+
+def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Video files in a folder and all folders below it, in order; hidden ones are passed over."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+@torch.inference_mode()
+def matched(predictor: Predictor, video: Path) -> Iterator[Window]:
+    """Windows of as many seconds as the model was trained on; the last one ends with the video.
+
+    Raises:
+        MediaError: The file is missing, unreadable, or has neither picture nor sound.
+    """
+    task = require_matcher(predictor)
+    info, length = probe(video), predictor.info.experiment.data.segments
+    for clip in _stretches(predictor, video, info, length):
+        for start, stop, _ in windows(len(clip.frames), length):
+            part = clip.part(start, stop)
+            frames, log_mel = sample_from_clip(part, predictor.info.experiment.audio)
+            tokens = predictor.model.encode(frames[None], log_mel[None])
+            seen, heard = task.sides(tokens.visual, tokens.audio, len(frames), predictor.model.encoder.backbone.has_cls)
+            end = min(part.start_seconds + len(frames), max(clip.duration_seconds, part.start_seconds))
+            yield Window(part.start_seconds, end, seen if info.has_video else None, heard if info.has_audio else None)
+
+
+def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) -> Iterator[Clip]:
+    """The video in stretches that fit the memory, each of whole windows; one that is cut off ends where it decodes."""
+    size = predictor.model.encoder.backbone.image_size
+    options: dict[str, Any] = {
+        "frame_size": (size, size),
+        "missing_audio": "error" if info.has_audio else "silence",
+        "missing_video": "error" if info.has_video else "black",
+    }
+    total, at_once = segments_in(info.duration_seconds), max(1, AT_ONCE // length) * length
+    if total <= at_once:
+        yield read(video, **options)
+        return
+    start = 0
+    while start < total:
+        # The last stretch takes the rest with it, so that its last window can end with the video and still be whole.
+        count = at_once if total - start >= 2 * at_once else total - start
+        try:
+            clip = read(video, start_seconds=float(start), segments=count, **options)
+        except MediaError:
+            if start == 0:
+                raise
+            return  # the file ends here, whatever it declares
+        usable = segments_in(clip.duration_seconds - start) if clip.cut_off else count
+        yield clip.part(0, min(usable, count))
+        if usable < count:
+            return
+        start += count
+
+
+def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
+    """A video's rows in a library.
+
+    Raises:
+        MediaError: As `matched` says.
+    """
+    state = FileState.of(video)
+    rows = []
+    for window in matched(predictor, video):
+        both = window.side("both")
+        assert both is not None
+        name = f"{state.source}\0{window.start_seconds:.3f}"
+        rows.append(
+            {
+                "id": hashlib.sha256(name.encode()).hexdigest()[:24],
+                "source": state.source,
+                "size": state.size,
+                "modified": state.modified,
+                "start": window.start_seconds,
+                "end": window.end_seconds,
+                "has_picture": window.seen is not None,
+                "has_sound": window.heard is not None,
+                **{
+                    name: _vector(window.side(by))
+                    for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
+                },
+                "tokens": both.tokens[0].to(torch.float16).cpu().numpy().tobytes(),
+                "scores": both.scores[0].float().cpu().tolist(),
+                "frames": 0 if window.seen is None else window.seen.scores.shape[1],
+                "thumbnail": _thumbnail(video, window) if window.seen is not None else b"",
+            }
+        )
+    return rows
+
+
+def side_from(row: dict[str, Any], by: str) -> Side:
+    """The tokens of a row that a search compares."""
+    tokens = torch.from_numpy(np.frombuffer(row["tokens"], np.float16).reshape(-1, WIDTH).copy()).float()
+    scores, frames = torch.tensor(row["scores"]), row["frames"]
+    chosen = {"both": slice(None), "picture": slice(0, frames), "sound": slice(frames, None)}[by]
+    return Side(tokens[chosen][None], scores[chosen][None], torch.ones_like(scores[chosen], dtype=torch.bool)[None])
+
+
+def _vector(side: Side | None) -> Tensor | list[float]:
+    return [0.0] * WIDTH if side is None else side.pooled()[0].float().cpu().tolist()
+
+
+def _thumbnail(video: Path, window: Window) -> bytes:
+    """The frame in the window's middle, as a player shows it, as JPEG; empty where it cannot be had."""
+    from PIL import Image
+
+    middle = (window.start_seconds + window.end_seconds) / 2
+    try:
+        clip = read(video, start_seconds=max(window.start_seconds, middle - 0.5), segments=1, missing_audio="silence")
+    except MediaError:
+        return b""
+    picture = Image.fromarray(clip.frames[0].numpy())
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return file.getvalue()
