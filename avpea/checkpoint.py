@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avpea import backbones
+from avpea import backbones, registry
 from avpea.backbones import CNN, Transformer
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
@@ -173,6 +173,7 @@ def load_model(
     info = read_info(path)
     places = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
     experiment = info.experiment.override({name: place for name, place in places.items() if place is not None})
+    experiment = registry.load("encoder", experiment.encoder.name).for_loading(experiment)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(

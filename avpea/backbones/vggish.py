@@ -20,7 +20,7 @@ from avpea.backbones._frozen import Frozen
 from avpea.backbones.weights import fill, read_table
 from avpea.errors import WeightsError
 
-__all__ = ["VGGish", "build_vggish", "vggish_file"]
+__all__ = ["VGGish", "build_vggish", "named_file", "vggish_file"]
 
 ROWS, COLUMNS = 96, 64  # of the log-mel that it reads
 DIM = 128
@@ -100,10 +100,19 @@ def vggish_file(weights: str) -> Path:
             "vggish-10086976.pth from the releases of github.com/harritaylor/torchvggish and give it with "
             "--encoder.audio_weights FILE."
         )
+    return named_file(weights, "torchvggish")
+
+
+def named_file(weights: str, keys: str) -> Path:
+    """The file that `encoder.audio_weights` names, which is to have some code's keys.
+
+    Raises:
+        WeightsError: There is none.
+    """
     path = Path(weights).expanduser()
     if not path.is_file():
         raise WeightsError(
             f"encoder.audio_weights is '{weights}', and there is no such file; expected 'random', or the path of a "
-            ".safetensors or .pth file with the keys of torchvggish."
+            f".safetensors or .pth file with the keys of {keys}."
         )
     return path

@@ -19,10 +19,10 @@ __all__ = ["Encoder", "Streams", "as_transformer", "build_encoder", "changed_opt
 
 
 class Streams(NamedTuple):
-    """Tokens of both streams; row i of one belongs to row i of the other."""
+    """Tokens of both streams; with one transformer for both, row i of one belongs to row i of the other."""
 
     visual: Float[Tensor, "images visual_tokens dim"]
-    audio: Float[Tensor, "images audio_tokens audio_dim"]
+    audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"]
 
     def each(self, see: Callable[[Tensor], Tensor], hear: Callable[[Tensor], Tensor]) -> "Streams":
         """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
@@ -81,6 +81,11 @@ class Encoder(nn.Module, ABC):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
         """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
+
+    @classmethod
+    def for_loading(cls, experiment: Experiment) -> Experiment:
+        """The experiment as a checkpoint is rebuilt by it: without files that only training starts from."""
+        return experiment
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
         """Tokens of frames as the frozen image network alone sees them, without sound, where `sees_alone`."""

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from avpea import registry
 from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
-from avpea.backbones import FrozenBlock, Transformer, attention_linears
+from avpea.backbones import CNN, FrozenBlock, Transformer, attention_linears
 from avpea.configs import AdapterConfig
-from avpea.encoders._base import Streams
+from avpea.encoders._base import Streams, as_transformer, changed_option
 from avpea.errors import ExperimentError
+from avpea.experiment import Experiment
 
-__all__ = ["BlockAdapters", "block_adapters", "frozen_tokens", "lend", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "frozen_tokens", "lend", "own_tuning", "tuning"]
 
 Stream = Literal["visual", "audio"]
 
@@ -152,6 +153,23 @@ def tuning(config: AdapterConfig, backbone: Transformer) -> Tuning | None:
     chosen = tuple(f"layers.{index}." for index in config.blocks)
     frozen = {name: weight for name, weight in backbone.named_parameters() if name.startswith(chosen or "")}
     return kind(frozen)
+
+
+def own_tuning(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | None:
+    """Trained copies of a transformer's weights, for encoders that have no other adapters.
+
+    Raises:
+        ExperimentError: The recipe names another adapter, or the backbone is a CNN.
+    """
+    changed = changed_option(experiment.adapter, set())
+    if not changed:
+        return None
+    if not issubclass(registry.load("adapter", experiment.adapter.name), Tuning):
+        raise ExperimentError(
+            f"adapter.{changed}, but the encoder '{experiment.encoder.name}' has no adapters; leave it at its default, "
+            "or train the image transformer's own weights with adapter.name 'full', 'bitfit' or 'layer_norm'."
+        )
+    return tuning(experiment.adapter, as_transformer(backbone, experiment))
 
 
 def adapter_options(kind: type[Trained], config: AdapterConfig, *, has_cls: bool) -> dict[str, Any]:

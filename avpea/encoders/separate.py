@@ -8,12 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea import registry
 from avpea.adapters._base import Tuning
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish
-from avpea.encoders._base import Encoder, Streams, as_transformer, changed_option
-from avpea.encoders._parts import frozen_tokens, lend, tuning
-from avpea.errors import ExperimentError
+from avpea.encoders._base import Encoder, Streams
+from avpea.encoders._parts import frozen_tokens, lend, own_tuning
 from avpea.experiment import Experiment
 
 __all__ = ["SeparateEncoders"]
@@ -50,7 +48,7 @@ class SeparateEncoders(Encoder):
             ExperimentError: An adapter that needs both streams in one transformer.
             WeightsError: VGGish's weights cannot be had, or do not fit.
         """
-        tuned = _tuned(backbone, experiment)
+        tuned = own_tuning(backbone, experiment)
         if not next(backbone.parameters()).is_meta:
             return cls(backbone, build_vggish(experiment.encoder.audio_weights), tuned)
         with torch.device("meta"):
@@ -82,20 +80,3 @@ class SeparateEncoders(Encoder):
             tokens: Tensor = self.backbone(frames)
             return tokens
         return frozen_tokens(self.backbone, frames)
-
-
-def _tuned(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | None:
-    """Trained copies of a transformer's weights, if the recipe names an adapter of that kind.
-
-    Raises:
-        ExperimentError: It names another adapter: there are none between separate encoders.
-    """
-    changed = changed_option(experiment.adapter, set())
-    if not changed:
-        return None
-    if not issubclass(registry.load("adapter", experiment.adapter.name), Tuning):
-        raise ExperimentError(
-            f"adapter.{changed}, but the encoder 'separate' has no adapters; leave it at its default, or train the "
-            "image transformer's own weights with adapter.name 'full', 'bitfit' or 'layer_norm'."
-        )
-    return tuning(experiment.adapter, as_transformer(backbone, experiment))

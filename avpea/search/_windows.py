@@ -99,7 +99,6 @@ def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-@torch.inference_mode()
 def matched(predictor: Predictor, video: Path) -> Iterator[Window]:
     """Windows of as many seconds as the model was trained on; the last one ends with the video.
 
@@ -108,12 +107,14 @@ def matched(predictor: Predictor, video: Path) -> Iterator[Window]:
     """
     task = require_matcher(predictor)
     info, length = probe(video), predictor.info.experiment.data.segments
+    has_cls = predictor.model.encoder.backbone.has_cls
     for clip in _stretches(predictor, video, info, length):
         for start, stop, _ in windows(len(clip.frames), length):
             part = clip.part(start, stop)
             frames, log_mel = sample_from_clip(part, predictor.info.experiment.audio)
-            tokens = predictor.model.encode(frames[None], log_mel[None])
-            seen, heard = task.sides(tokens.visual, tokens.audio, len(frames), predictor.model.encoder.backbone.has_cls)
+            with torch.inference_mode():
+                tokens = predictor.model.encode(frames[None], log_mel[None])
+                seen, heard = task.sides(tokens.visual, tokens.audio, len(frames), has_cls)
             end = min(part.start_seconds + len(frames), max(clip.duration_seconds, part.start_seconds))
             yield Window(part.start_seconds, end, seen if info.has_video else None, heard if info.has_audio else None)
 

@@ -242,7 +242,7 @@ def _trimmed(texts: Side, row: int) -> Side:
 
 
 def _gathered(side: Side) -> Side:
-    return Side(gathered(side.tokens), gathered(side.scores), gathered(side.there))
+    return Side(gathered(side.tokens), gathered(side.scores), gathered(side.there.float()) > 0)
 
 
 # Of the public classes here, this one is the task.

@@ -22,15 +22,17 @@ NAMES = registry.names("encoder")
 # For a backbone of two blocks; an encoder takes the options that it knows.
 SMALL = {"fusion_from": 0, "audio_weights": "random"}
 VGGISH = {"audio.features": "vggish", "audio.mel_bins": 64, "audio.mean": -4.1426, "audio.std": 3.2001}
+TOWER = {"audio.layout": "native", "audio.mel_bins": 32, "audio.native_frames": 96}
 
-pytestmark = [pytest.mark.usefixtures("small_vggish"), pytest.mark.parametrize("name", NAMES)]
+pytestmark = [pytest.mark.usefixtures("small_vggish", "small_tower"), pytest.mark.parametrize("name", NAMES)]
 Make = Callable[..., Experiment]
 
 
 def changes(name: str) -> dict[str, Any]:
     kind: type[Encoder] = registry.load("encoder", name)
     options = {f"encoder.{key}": value for key, value in SMALL.items() if key in kind.options}
-    return {"encoder.name": name} | options | (VGGISH if kind.features == "vggish" else {})
+    extra = TOWER if name == "audio_tower" else VGGISH if kind.features == "vggish" else {}
+    return {"encoder.name": name} | options | extra
 
 
 @pytest.fixture
@@ -142,7 +144,8 @@ def test_counts_on_the_meta_device_are_those_of_the_model(experiment: Experiment
     counts = count(experiment, 2)
     assert model.encoder.parameter_counts() == (counts.frozen, counts.adapters)
     assert counts.head == sum(p.numel() for p in model.task.parameters())
-    assert counts.adapters == sum(p.numel() for p in model.trained_parameters()["adapters"])
+    groups = model.trained_parameters()
+    assert counts.adapters == sum(p.numel() for part in ("adapters", "backbone") for p in groups[part])
 
 
 def test_trains_and_evaluates(experiment: Experiment, tmp_path: Path) -> None:
