@@ -174,6 +174,8 @@ def load_model(
     places = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
     experiment = info.experiment.override({name: place for name, place in places.items() if place is not None})
     experiment = registry.load("encoder", experiment.encoder.name).for_loading(experiment)
+    if experiment.text.weights == "pretrained":  # only where training starts: the checkpoint holds what it became
+        experiment = experiment.override({"text.weights": "random"})
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(

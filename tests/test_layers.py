@@ -20,7 +20,7 @@ LAYERS = [
     ("tasks", "encoders"),
     ("accounting", "model", "plot"),
     ("checkpoint",),
-    ("sharing",),
+    ("sharing", "official"),
     ("run", "evaluate", "predict"),
     ("train",),
     ("compare", "search", "serve"),
