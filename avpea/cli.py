@@ -239,7 +239,7 @@ def _add_data_commands(subparsers: Any, command: Callable[..., argparse.Argument
         "verify", commands.data_verify, "Say what is there, missing or broken, before a night of training.",
         "avpea data verify ave --data.root AVE_Dataset", overrides=True, parent=parts,
     )  # fmt: skip
-    c.add_argument("name", help="data set reader: ave, manifest or music_avqa")
+    c.add_argument("name", help="data set reader: ave, manifest, music_avqa, valor32k or captions")
     c.add_argument("--decode", action="store_true", help="decode every video instead of reading its headers")
     c.add_argument("--json", action="store_true", help="print JSON")
     c = command(

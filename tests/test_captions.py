@@ -95,6 +95,12 @@ def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: 
     assert found["questions"] == 9
     assert 0 <= found["overall_accuracy"] <= 1
     assert "most frequent answer of the wording" in found["references"]
+    reply = load(run).ask(tiny_asking().data.root + "/AVE/g4.mp4", "Which unheard-of colour sounds first?")
+    assert len(reply.answers) == 5
+    assert 0 <= reply.answers[1][1] <= reply.answers[0][1] <= 1
+    assert reply.question.unknown == ()
+    with pytest.raises(AvpeaError, match="question is empty"):
+        load(run).ask("video.mp4", " ")
 
 
 def test_answers_are_compared_after_cleaning_both() -> None:
@@ -150,3 +156,24 @@ def test_rates_and_decay_by_part(tiny_captioned: Make) -> None:
         assert all((parameter.ndim > 1) == bool(group["weight_decay"]) for parameter in group["params"])
         assert group["betas"] == (0.9, 0.98)
     assert {group["lr"] for group in optimizer.param_groups} == {3e-3, 1e-4}
+
+
+def test_a_set_of_captions_is_verified(tiny_captions: Path) -> None:
+    from avpea import data
+    from avpea.configs import DataConfig
+    from avpea.data.verify import verify
+
+    config = DataConfig(name="valor32k", root=str(tiny_captions), workers=0)
+    report = verify(data.read(config), workers=0)
+    assert report.ok
+    assert "5 captions of 14.0 words on average about 5 videos (5 that open)." in "\n".join(report.lines())
+
+
+def test_cards_say_what_a_model_is_for(tiny_matched_run: Path, tiny_written_run: Path) -> None:
+    from avpea.checkpoint import read_info
+    from avpea.sharing import model_card
+
+    assert "video-retrieval" in model_card(read_info(tiny_matched_run), {})
+    card = model_card(read_info(tiny_written_run), {})
+    assert 'caption("video.mp4")' in card
+    assert "## Classes" not in card

@@ -235,7 +235,7 @@ def test_a_whole_checkpoint_becomes_a_run(
     report = json.loads(capsys.readouterr().out)
     assert report["missing"] == []
     assert "clip_model.text_projection" in report["unknown"]
-    model, info = load_model(run)
+    model, info = load_model(run, precision="fp32")
     assert info.experiment.backbone.weights == str((run / "backbone.safetensors").absolute())
     head: Any = model.task.head
     words = table["module.multimodal_encoder.embeddings.word_embeddings.weight"]

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from avpea.data._work import run
-from avpea.dataset import MEDIA_SUFFIXES, SPLITS, Annotations, EventSample, QuestionSample, Sample, shortened
+from avpea.dataset import (
+    MEDIA_SUFFIXES,
+    SPLITS,
+    Annotations,
+    CaptionSample,
+    EventSample,
+    QuestionSample,
+    Sample,
+    shortened,
+)
 from avpea.errors import MediaError
 from avpea.media import MediaInfo, probe, segments_in
 from avpea.media import read as read_media
@@ -75,6 +84,31 @@ class QuestionCounts:
 
 
 @dataclass(frozen=True)
+class CaptionCounts:
+    """What a split of a data set of captions holds.
+
+    Attributes:
+        samples: Videos.
+        available: Those that can be opened.
+        captions: About all of them.
+        words: Of all captions together.
+    """
+
+    samples: int
+    available: int
+    captions: int
+    words: int
+
+    def line(self) -> str:
+        """In a sentence."""
+        mean = self.words / self.captions if self.captions else 0.0
+        return (
+            f"{self.captions} captions of {mean:.1f} words on average about {self.samples} videos ({self.available} "
+            "that open)."
+        )
+
+
+@dataclass(frozen=True)
 class VerifyReport:
     """What `verify` found; files are named by their paths.
 
@@ -100,7 +134,7 @@ class VerifyReport:
 
     name: str
     root: str
-    splits: dict[str, SplitCounts | QuestionCounts]
+    splits: dict[str, SplitCounts | QuestionCounts | CaptionCounts]
     classes: int
     videos: int
     missing: tuple[str, ...]
@@ -130,9 +164,10 @@ class VerifyReport:
         return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
 
     def _count_lines(self) -> list[str]:
-        asked = any(isinstance(counts, QuestionCounts) for counts in self.splits.values())
-        what = "answers" if asked else "classes"
-        lines = [f"{self.name} in {self.root}: {self.videos} videos, {self.classes} {what}."]
+        kinds = {type(counts) for counts in self.splits.values()}
+        what = "answers" if QuestionCounts in kinds else "classes"
+        named = "" if CaptionCounts in kinds else f", {self.classes} {what}"
+        lines = [f"{self.name} in {self.root}: {self.videos} videos{named}."]
         return lines + [f"{split}: {counts.line()}" for split, counts in self.splits.items()]
 
     def _fault_lines(self) -> list[str]:
@@ -268,10 +303,16 @@ def _event_end(sample: Sample, background: int) -> float:
     return sample.start_seconds + foreground[-1] + 1 if foreground else 0.0
 
 
-def _counts(annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]) -> SplitCounts | QuestionCounts:
+def _counts(
+    annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]
+) -> SplitCounts | QuestionCounts | CaptionCounts:
     available = sum(sample.video in opened for sample in annotations.splits[split])
     if annotations.questions is not None:
         return _question_counts(annotations, split, available)
+    if annotations.kind == "captions":
+        told = [s.captions for s in annotations.splits[split] if isinstance(s, CaptionSample)]
+        captions = [caption for some in told for caption in some]
+        return CaptionCounts(len(told), available, len(captions), sum(len(one.split()) for one in captions))
     samples = [sample for sample in annotations.splits[split] if isinstance(sample, EventSample)]
     seconds = Counter(label for sample in samples for label in sample.labels)
     rows = Counter(label for sample in samples for label in set(sample.labels))

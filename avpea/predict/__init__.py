@@ -13,11 +13,12 @@ from avpea.model import AVModel
 from avpea.predict._attention import AttentionMaps, attention_maps, on_one_grid
 from avpea.predict._captions import Caption, Captions
 from avpea.predict._events import Prediction, windows
-from avpea.predict._reply import Reply, read_question, reply
+from avpea.predict._reply import Reply, read_question, reply, typed, written_reply
 from avpea.sharing import resolve
 from avpea.tasks.avc import AVC
 from avpea.tasks.avel import AVEL, timeline
 from avpea.tasks.avqa import AVQA
+from avpea.tasks.avqa_generative import GenerativeAVQA
 from avpea.tasks.avqa_grounding import AVQAGrounding
 
 __all__ = ["AttentionMaps", "Caption", "Captions", "Prediction", "Predictor", "Reply", "load", "on_one_grid", "windows"]
@@ -163,18 +164,22 @@ class Predictor:
             MediaError: As for `predict`.
         """
         task, data = self.model.task, self.info.experiment.data
-        if not isinstance(task, AVQA) or isinstance(task, AVQAGrounding):
+        # The question before the video, which takes longer.
+        if isinstance(task, GenerativeAVQA):
+            asked, answer = typed(question), written_reply
+        elif isinstance(task, AVQA) and not isinstance(task, AVQAGrounding):
+            asked, answer = read_question(task.questions, question), reply
+        else:
             raise AvpeaError(
                 f"This run's task is '{self.info.experiment.task}', which answers no questions; `avpea predict` says "
                 "what happens in a video."
             )
-        asked = read_question(task.questions, question)  # before the video, which takes longer
         size = self.model.encoder.backbone.image_size
         clip = read_spread(
             video, data.segments, "every" if data.seconds == "consecutive" else data.seconds,
             frame_size=(size, size), missing_audio=missing_audio, missing_video=missing_video,
         )  # fmt: skip
-        return reply(self.model, self.info.experiment, clip, asked)
+        return answer(self.model, self.info.experiment, clip, asked)
 
 
 def load(

@@ -17,8 +17,9 @@ from avpea.media import Clip
 from avpea.model import AVModel
 from avpea.questions import QuestionVocabulary
 from avpea.tasks.avqa import AVQA, Answers
+from avpea.tasks.avqa_generative import GenerativeAVQA
 
-__all__ = ["AskedQuestion", "Reply", "read_question", "reply"]
+__all__ = ["AskedQuestion", "Reply", "read_question", "reply", "typed", "written_reply"]
 
 SHOWN = 5
 
@@ -146,6 +147,28 @@ def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
             f"No word of the question '{text}' is known to this model; it was trained on questions such as: {hint}"
         )
     return AskedQuestion(text.strip(), words[: vocabulary.length], unknown, words[vocabulary.length :], nearest)
+
+
+def typed(text: str) -> AskedQuestion:
+    """A question for a model that reads any words.
+
+    Raises:
+        AvpeaError: It is empty.
+    """
+    if not text.strip():
+        raise AvpeaError("The question is empty; ask for example: How many instruments are sounding?")
+    return AskedQuestion(text.strip(), tuple(text.split()), (), (), "")
+
+
+def written_reply(model: AVModel, experiment: Experiment, clip: Clip, question: AskedQuestion) -> Reply:
+    """Write answers to a question about the seconds of a clip: those in sight, by their probability."""
+    task = cast("GenerativeAVQA", model.task)
+    frames, log_mel = sample_from_clip(clip, experiment.audio)
+    asked = task.head.text.sentences([task.prompt(question.text)])
+    memories = model(frames[None], log_mel[None])
+    (written,) = task.head.write(memories, torch.zeros(1, dtype=torch.int64), asked, beams=SHOWN)
+    answers = tuple((one.text, math.exp(one.log_probability)) for one in written)
+    return Reply(clip.path, question, answers, clip, spatial=None, seen=None, heard=None)
 
 
 def reply(model: AVModel, experiment: Experiment, clip: Clip, question: AskedQuestion) -> Reply:

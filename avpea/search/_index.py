@@ -1,5 +1,7 @@
 """Index a folder: only what is new or changed, file by file, so that it may be stopped and gone on with."""
 
+import logging
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +80,8 @@ def index(
     started, folder = time.monotonic(), Path(folder)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
+    if workers:
+        _start_ray()  # before LanceDB is loaded, which does not like to be forked
     predictor = load(run, weights=weights, audio_weights=audio_weights)
     require_matcher(predictor)
     into = Library(library, about(predictor, run))
@@ -142,15 +146,10 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
 
     Each worker loads the model once and writes to the library itself; files must be readable where it runs.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise AvpeaError("Indexing with several workers needs Ray: pip install 'avpea[scale]'") from None
     if not new:
         return
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+    import ray.data
+
     ray.data.DataContext.get_current().enable_progress_bars = False
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
@@ -167,6 +166,19 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
             report.unchanged += 1
         else:
             report.broken[row["source"]] = row["outcome"]
+
+
+def _start_ray() -> None:
+    """Join the cluster that `RAY_ADDRESS` names, or start one here, without its messages."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+    except ImportError:
+        raise AvpeaError("Indexing with several workers needs Ray: pip install 'avpea[scale]'") from None
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
 
 
 class _Worker:
