@@ -1,16 +1,14 @@
 """How long a search takes and what it finds of what an exhaustive one would, for libraries of 10^3 to 10^6 windows.
 
-    python -m bench.search [SIZES...]
+    python -m bench search
 
 Vectors are made up: groups of windows around centres, as windows of like videos are; queries are other windows of the
 same groups. Rows up to 10^5 have tokens of real size (20 of 512, half precision, 20 KB); of 10^6 windows these would
 take 20 GB, so there each row has one token.
 """
 
-import json
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -75,7 +73,7 @@ def measured(library: Library, queries: np.ndarray, truth: np.ndarray, *, exact:
     }
 
 
-def run(rows: int, place: Path) -> dict[str, Any]:
+def one(rows: int, place: Path) -> dict[str, Any]:
     library = Library(str(place), {"model": "made up", "run": "bench", "segments": 10})
     table = library._windows
     every = vectors(rows, 2)
@@ -94,20 +92,12 @@ def run(rows: int, place: Path) -> dict[str, Any]:
     return report
 
 
-def main() -> None:
-    sizes = [int(float(word)) for word in sys.argv[1:]] or [1_000, 10_000, 100_000, 1_000_000]
+def run(quick: bool) -> dict[str, Any]:
     rows = []
-    for size in sizes:
+    for size in (1_000,) if quick else (1_000, 10_000, 100_000, 1_000_000):
         folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
         try:
-            rows.append(run(size, folder / "library"))
+            rows.append(one(size, folder / "library"))
         finally:
             shutil.rmtree(folder)
-        print(json.dumps(rows[-1]), flush=True)
-    result = {"command": f"python -m bench.search {' '.join(sys.argv[1:])}".strip(), "machine": machine(), "rows": rows}
-    place = Path(__file__).parent / "results" / "search.json"
-    place.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return {"what": __doc__, "command": "python -m bench search", "machine": machine(), "queries": QUERIES, "rows": rows}

@@ -1,7 +1,6 @@
 """Index a folder: only what is new or changed, file by file, so that it may be stopped and gone on with."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -150,6 +149,7 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
         return
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
@@ -170,13 +170,10 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
 
 def _start_ray() -> None:
     """Join the cluster that `RAY_ADDRESS` names, or start one here, without its messages."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
         raise AvpeaError("Indexing with several workers needs Ray: pip install 'avpea[scale]'") from None
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
 
