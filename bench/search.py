@@ -100,4 +100,10 @@ def run(quick: bool) -> dict[str, Any]:
             rows.append(one(size, folder / "library"))
         finally:
             shutil.rmtree(folder)
-    return {"what": __doc__, "command": "python -m bench search", "machine": machine(), "queries": QUERIES, "rows": rows}
+    return {
+        "what": __doc__,
+        "command": "python -m bench search",
+        "machine": machine(),
+        "queries": QUERIES,
+        "rows": rows,
+    }

@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea import accounting, backbones, data
+from avpea import accounting, backbones, data, registry
 from avpea.compare.sweep import Cell
 from avpea.configs import DataConfig
+from avpea.encoders.audio_tower import ast_file
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
+from avpea.heads._caption import CaptionHead
 from avpea.model import task_class
 from avpea.run import RunFolder
+from avpea.text import require_text
 
 __all__ = ["complaints"]
 
@@ -39,6 +42,11 @@ def _weights(experiment: Experiment) -> None:
         raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
     if experiment.encoder.name == "separate" and experiment.encoder.audio_weights != "random":
         backbones.vggish_file(experiment.encoder.audio_weights)
+    if experiment.encoder.name == "audio_tower":
+        ast_file(experiment.encoder.audio_weights)
+    known = experiment.head.name in registry.names("head")  # one that is not is complained about already
+    if known and issubclass(registry.load("head", experiment.head.name), CaptionHead):
+        require_text(experiment.text)
 
 
 def _fitting(experiment: Experiment) -> None:

@@ -5,6 +5,7 @@ AudioSet. As in VALOR's public code the sound of a video is one log-mel, cut int
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from avpea.encoders._parts import frozen_tokens, lend, own_tuning
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import Experiment
 
-__all__ = ["AudioTower", "AudioTowerEncoder"]
+__all__ = ["AudioTower", "AudioTowerEncoder", "ast_file"]
 
 DIM, BLOCKS, PATCH = 768, 12, 16
 # Grid of the patches of AST's own checkpoint: 128 mel bins and 1,024 windows, patches that overlap.
@@ -80,6 +81,22 @@ class AudioTower(Trained):
         self.vit.load_state_dict({key: found[key] for key in own})
 
 
+def ast_file(weights: str) -> Path | None:
+    """The file of AST's weights that `encoder.audio_weights` names; None for a tower that starts anew.
+
+    Raises:
+        WeightsError: It names none, or there is none.
+    """
+    if weights == "random":
+        return None
+    if weights == "pretrained":
+        raise WeightsError(
+            f"encoder.audio_weights is 'pretrained', and no hub name is built in for AST's weights: give {AST_FILE} "
+            "with --encoder.audio_weights FILE, or 'random' to train the audio tower from the start."
+        )
+    return named_file(weights, "AST")
+
+
 class AudioTowerEncoder(Encoder):
     """Frames through the backbone, sounds through an `AudioTower`, which is trained.
 
@@ -117,15 +134,8 @@ class AudioTowerEncoder(Encoder):
             )
         transformer = as_transformer(backbone, experiment)
         tower = AudioTower(audio.mel_bins, audio.native_frames)
-        place = experiment.encoder.audio_weights
-        if place == "pretrained":
-            if not next(backbone.parameters()).is_meta:
-                raise WeightsError(
-                    f"AST's weights have no hub name that is built in; give {AST_FILE} with "
-                    "--encoder.audio_weights FILE, or 'random' to train it from the start."
-                )
-        elif place != "random":
-            tower.take(read_table(named_file(place, "AST"), "AST"), place)
+        if not next(backbone.parameters()).is_meta and (file := ast_file(experiment.encoder.audio_weights)):
+            tower.take(read_table(file, "AST"), str(file))
         return cls(transformer, tower, own_tuning(transformer, experiment))
 
     @classmethod

@@ -4,19 +4,22 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.dataset import CaptionSample
 from avpea.experiment import Experiment
 from avpea.heads._caption import CaptionHead
-from avpea.tasks._base import head_class
+from avpea.heads.writer import Writer
+from avpea.tasks._base import Task, head_class
 from avpea.text import Sentences, build_text
 
-__all__ = ["Told", "build_head", "captions_of", "clean", "images_of", "made_up"]
+__all__ = ["Told", "WritingTask", "build_head", "captions_of", "clean", "images_of", "made_up"]
+
+H = TypeVar("H", bound=CaptionHead)
 
 _REMOVED = str.maketrans(dict.fromkeys("_-/", " ") | dict.fromkeys(set(string.punctuation) - set("_-/"), ""))
 
@@ -41,6 +44,41 @@ class Told:
         return replace(self, text=self.text.to(device), video=self.video.to(device), questions=asked)
 
 
+class WritingTask(Task):
+    """What captions and free answers share: what is looked at, and the loss of hidden words.
+
+    Args:
+        head: What writes.
+    """
+
+    whole_videos = True
+
+    def __init__(self, head: Writer) -> None:
+        super().__init__(head)
+        self.reads_video = head.reads_video
+
+    def forward(
+        self,
+        visual: Float[Tensor, "images visual_tokens dim"] | None,
+        audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"] | None,
+        targets: Any = None,
+        negatives: Tensor | None = None,
+        *,
+        segments: int,
+        num_prefix_tokens: int,
+        has_cls: bool,
+        places: Tensor | None = None,
+    ) -> dict[str, Tensor | None]:
+        """What the head may look at, for each group."""
+        memories: dict[str, Tensor | None] = self.head(*images_of(visual, audio, segments), places)
+        return memories
+
+    def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The mean of the groups' cross-entropies of hidden words."""
+        terms = self.head.loss(output, targets.text, targets.video, targets.questions)
+        return self.total(terms), terms
+
+
 def clean(text: str) -> str:
     """A text as VALOR's public code has the text model read it: lower case, without ASCII punctuation.
 
@@ -53,16 +91,14 @@ def clean(text: str) -> str:
     return " ".join(text.lower().translate(_REMOVED).split())
 
 
-def build_head(
-    experiment: Experiment, kind: type[CaptionHead], task: str, visual_dim: int, audio_dim: int
-) -> CaptionHead:
+def build_head(experiment: Experiment, kind: type[H], task: str, visual_dim: int, audio_dim: int) -> H:
     """The head of an experiment with its text model.
 
     Raises:
         ExperimentError: No such head, or one of another task.
         WeightsError: The text model cannot be had.
     """
-    head: type[CaptionHead] = head_class(experiment.head, kind, task)
+    head: type[H] = head_class(experiment.head, kind, task)
     text = build_text(experiment.text, writes=head.writes)
     return head(visual_dim, audio_dim, text, experiment.head, experiment.text)
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from avpea.dataset import CaptionSample
 from avpea.experiment import Experiment
@@ -15,8 +13,7 @@ from avpea.heads._search import Written
 from avpea.heads.writer import Writer
 from avpea.metrics.captioning import caption_metrics, require_scorers
 from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task
-from avpea.tasks._text import Told, build_head, captions_of, images_of, made_up
+from avpea.tasks._text import Told, WritingTask, build_head, captions_of, made_up
 
 __all__ = ["AVC", "Captioned"]
 
@@ -34,7 +31,7 @@ class Captioned:
     cider: float = 0.0
 
 
-class AVC(Task):
+class AVC(WritingTask):
     """Captioning, trained on every caption of each video of a batch.
 
     Args:
@@ -44,11 +41,6 @@ class AVC(Task):
     metric = "cider"
     breakdown = "scores"
     needs = "captions"
-    whole_videos = True
-
-    def __init__(self, head: Writer) -> None:
-        super().__init__(head)
-        self.reads_video = head.reads_video
 
     @classmethod
     def build(
@@ -60,9 +52,7 @@ class AVC(Task):
         questions: QuestionVocabulary | None = None,
     ) -> "AVC":
         """The task with a new head."""
-        head = build_head(experiment, Writer, "avc", visual_dim, audio_dim)
-        assert isinstance(head, Writer)
-        return cls(head)
+        return cls(build_head(experiment, Writer, "avc", visual_dim, audio_dim))
 
     def require_metrics(self) -> None:
         """Refuse to go without pycocoevalcap."""
@@ -71,27 +61,6 @@ class AVC(Task):
     def targets(self, samples: Sequence[CaptionSample]) -> Told:
         """All captions of a batch."""
         return captions_of(self.head, samples)
-
-    def forward(
-        self,
-        visual: Float[Tensor, "images visual_tokens dim"] | None,
-        audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"] | None,
-        targets: Any = None,
-        negatives: Tensor | None = None,
-        *,
-        segments: int,
-        num_prefix_tokens: int,
-        has_cls: bool,
-        places: Tensor | None = None,
-    ) -> dict[str, Tensor | None]:
-        """What the head may look at, for each group."""
-        memories: dict[str, Tensor | None] = self.head(*images_of(visual, audio, segments), places)
-        return memories
-
-    def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The mean of the groups' cross-entropies of hidden words."""
-        terms = self.head.loss(output, targets.text, targets.video)
-        return self.total(terms), terms
 
     def answers(self, output: Any, targets: Told) -> list[Captioned]:
         """A caption for each video."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from avpea.dataset import QuestionSample
 from avpea.experiment import Experiment
@@ -17,8 +15,7 @@ from avpea.heads._search import Written
 from avpea.heads.writer import Writer
 from avpea.metrics.answers import question_metrics
 from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task
-from avpea.tasks._text import Told, build_head, clean, images_of
+from avpea.tasks._text import Told, WritingTask, build_head, clean
 from avpea.tasks.avqa import made_up_questions, most_frequent
 
 __all__ = ["GenerativeAVQA", "WrittenAnswers"]
@@ -31,7 +28,7 @@ class WrittenAnswers:
     written: tuple[tuple[Written, ...], ...]
 
 
-class GenerativeAVQA(Task):
+class GenerativeAVQA(WritingTask):
     """Answers as short texts after the question, which is the prompt.
 
     Args:
@@ -42,12 +39,10 @@ class GenerativeAVQA(Task):
     metric = "overall_accuracy"
     breakdown = "per_type_accuracy"
     needs = "questions"
-    whole_videos = True
 
     def __init__(self, head: Writer, questions: QuestionVocabulary) -> None:
         super().__init__(head)
         self.questions = questions
-        self.reads_video = head.reads_video
 
     @classmethod
     def build(
@@ -60,9 +55,7 @@ class GenerativeAVQA(Task):
     ) -> "GenerativeAVQA":
         """The task with a new head."""
         assert questions is not None
-        head = build_head(experiment, Writer, "avqa_generative", visual_dim, audio_dim)
-        assert isinstance(head, Writer)
-        return cls(head, questions)
+        return cls(build_head(experiment, Writer, "avqa_generative", visual_dim, audio_dim), questions)
 
     def targets(self, samples: Sequence[QuestionSample]) -> Told:
         """Answers and questions of a batch, cleaned; a prompt of the recipe's goes before the question."""
@@ -76,27 +69,6 @@ class GenerativeAVQA(Task):
     def prompt(self, question: str) -> str:
         """A question as the text model reads it."""
         return clean(f"{self.head.prompt} {question}")
-
-    def forward(
-        self,
-        visual: Float[Tensor, "images visual_tokens dim"] | None,
-        audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"] | None,
-        targets: Any = None,
-        negatives: Tensor | None = None,
-        *,
-        segments: int,
-        num_prefix_tokens: int,
-        has_cls: bool,
-        places: Tensor | None = None,
-    ) -> dict[str, Tensor | None]:
-        """What the head may look at, for each group."""
-        memories: dict[str, Tensor | None] = self.head(*images_of(visual, audio, segments), places)
-        return memories
-
-    def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The mean of the groups' cross-entropies of hidden words."""
-        terms = self.head.loss(output, targets.text, targets.video, targets.questions)
-        return self.total(terms), terms
 
     def answers(self, output: Any, targets: Told) -> list[WrittenAnswers]:
         """What is written to each video's questions."""

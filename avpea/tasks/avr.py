@@ -69,9 +69,7 @@ class AVR(Task):
         questions: QuestionVocabulary | None = None,
     ) -> "AVR":
         """The task with a new head."""
-        head = build_head(experiment, Matcher, "avr", visual_dim, audio_dim)
-        assert isinstance(head, Matcher)
-        return cls(head)
+        return cls(build_head(experiment, Matcher, "avr", visual_dim, audio_dim))
 
     def targets(self, samples: Sequence[CaptionSample]) -> Told:
         """The captions of a batch: all of them, or in training one of each video, drawn."""
