@@ -118,7 +118,7 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     kind, heading = _PARTS.get(summary.metric, ("type of question", "Types of questions"))
     yield Heading(heading)
     yield from _picture(pictures, "classes")
-    names = list(summary.rows[0].per_class)
+    names = dict.fromkeys(name for row in summary.rows for name in row.per_class)  # a row may lack some
     yield Table(
         [kind, *(row.label for row in summary.rows)],
         [[name, *(_percent(row.per_class.get(name), 1) for row in summary.rows)] for name in names],
