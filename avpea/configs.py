@@ -235,7 +235,7 @@ class TextConfig:
         _require(bool(self.name), "text.name is empty; expected a BERT's name or 'minilm'.")
         _require(3 <= self.length <= 512, f"text.length is {self.length}; expected 3 to 512.")
         _require(0 < self.masked <= 1, f"text.masked is {self.masked}; expected a share above 0, up to 1.")
-        _require(self.beams >= 1, f"text.beams is {self.beams}; expected 1 or more.")
+        _require(1 <= self.beams <= 100, f"text.beams is {self.beams}; expected 1 to 100.")
         _require(1 <= self.longest <= 500, f"text.longest is {self.longest}; expected 1 to 500.")
 
 

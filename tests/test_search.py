@@ -145,6 +145,10 @@ def test_what_is_refused(
         search(library, "?!")
     with pytest.raises(AvpeaError, match="task is 'avc', which compares no texts with videos"):
         index(tiny_written_run, folder, str(tmp_path / "other"), progress=False)
+    with pytest.raises(AvpeaError, match="top is 0; expected 1 or more"):
+        search(library, "a light", top=0)
+    with pytest.raises(AvpeaError, match="workers is -1"):
+        index(tiny_matched_run, folder, library, workers=-1, progress=False)
     with pytest.raises(AvpeaError, match="There is no folder"):
         index(tiny_matched_run, tmp_path / "none", library, progress=False)
     from avpea.train import train

@@ -74,6 +74,9 @@ def test_other_runs_write_no_captions(tiny_matched_run: Path, tiny_written_run: 
     video = tiny_captions / "videos" / "g4.mp4"
     with pytest.raises(AvpeaError, match="task is 'avr', which writes no captions"):
         load(tiny_matched_run).caption(video)
+    for beams in (-1, 101):
+        with pytest.raises(AvpeaError, match=f"beams is {beams}; expected 1 to 100"):
+            load(tiny_written_run).caption(video, beams=beams)
     with pytest.raises(AvpeaError, match="task is 'avc', which finds no events"):
         load(tiny_written_run).predict(video)
 

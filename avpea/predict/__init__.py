@@ -119,10 +119,12 @@ class Predictor:
             missing_video: What a file without a picture means: an error, or black frames.
 
         Raises:
-            AvpeaError: The run writes no captions.
+            AvpeaError: The run writes no captions, or `beams` is no number of sentences.
             MediaError: As for `predict`.
         """
         task = self.model.task
+        if not 0 <= beams <= 100:
+            raise AvpeaError(f"beams is {beams}; expected 1 to 100, or 0 for the recipe's.")
         if not isinstance(task, AVC):
             raise AvpeaError(
                 f"This run's task is '{self.info.experiment.task}', which writes no captions; train one for the task "

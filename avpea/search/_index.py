@@ -79,6 +79,8 @@ def index(
     started, folder = time.monotonic(), Path(folder)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
+    if workers < 0:
+        raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
     if workers:
         _start_ray()  # before LanceDB is loaded, which does not like to be forked
     predictor = load(run, weights=weights, audio_weights=audio_weights)

@@ -106,6 +106,8 @@ class Query:
 
     def _find(self, queries: list[Side], by: str, top: int) -> list[Found]:
         """Nearest by one vector each, then in order of the fine-grained similarity that the model was trained with."""
+        if top < 1:
+            raise AvpeaError(f"top is {top}; expected 1 or more.")
         if BY[by] not in self.task.head.groups and BY[by] != "tva":
             raise AvpeaError(f"The model was not trained to search by {by} alone (head.groups has no {BY[by]}).")
         column = {"both": "vector", "picture": "seen", "sound": "heard"}[by]
