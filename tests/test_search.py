@@ -209,6 +209,29 @@ def test_an_index_of_vectors_finds_the_same(library: str, monkeypatch: pytest.Mo
     assert [(one.file, one.start_seconds) for one in after] == [(one.file, one.start_seconds) for one in before]
 
 
+def test_a_library_that_another_process_has_only_begun_is_made(tmp_path: Path) -> None:
+    place = str(tmp_path / "library")
+    about = {"model": "a" * 64, "run": "runs/a", "segments": 10}
+    Library(place, about)._base.open_table("about").delete("true")
+    with pytest.raises(AvpeaError, match="is no library; `avpea index"):
+        Library(place)
+    assert Library(place, about).about["run"] == "runs/a"
+    assert Library(place).about["model"] == "a" * 64
+
+
+def test_windows_that_two_write_at_the_same_moment_are_there_once(
+    folder: Path, tiny_matched_run: Path, tmp_path: Path
+) -> None:
+    about = {"model": "a" * 64, "run": "runs/a", "segments": 10}
+    first, second = (Library(str(tmp_path / "library"), about) for _ in range(2))
+    rows = rows_of(load(tiny_matched_run), folder / "g4.mp4")
+    # Neither sees what the other writes before it writes itself.
+    for library in (first, second):
+        library._windows.checkout_latest = lambda: None
+        library.add(rows)
+    assert len(Library(first.place)) == len(rows)
+
+
 def _index(run: Path, folder: Path, library: str, begin: Any) -> None:
     torch.set_num_threads(1)
     begin.wait(60)

@@ -18,6 +18,7 @@ FORMAT = "avpea-library-1"
 _WINDOWS, _ABOUT = "windows", "about"
 # From here on a search looks through a part of the vectors only (bench/results/search.json).
 INDEX_FROM = 100_000
+NPROBES = 64  # cells of those that a search looks through
 _VECTORS = ("vector", "seen", "heard")
 
 
@@ -46,16 +47,16 @@ class Library:
             raise AvpeaError(f"There is no library {place}; `avpea index RUN FOLDER --library {place}` makes one.")
         try:
             self._base: Any = lancedb.connect(place)
-            there = {_WINDOWS, _ABOUT} <= set(_names(self._base))
+            described = self._described()
         except Exception as error:  # the data base and its object stores have errors of their own
             raise AvpeaError(f"The library {place} cannot be opened ({_first_line(error)}).") from None
-        if not there:
+        if not described:
             if about is None:
                 raise AvpeaError(f"{place} is no library; `avpea index RUN FOLDER --library {place}` makes one.")
-            self._make(about)
+            _patiently(lambda: self._make(about))
+            described = self._described()
         self._windows: Any = self._base.open_table(_WINDOWS)
-        found = self._base.open_table(_ABOUT).search().limit(1).to_list()
-        self.about: dict[str, Any] = json.loads(found[0]["json"])
+        self.about: dict[str, Any] = json.loads(described[0]["json"])
         if self.about.get("format") != FORMAT:
             raise AvpeaError(
                 f"{place} has format {self.about.get('format')}, expected {FORMAT}; index the videos anew."
@@ -76,26 +77,41 @@ class Library:
                 "library."
             )
 
+    def _described(self) -> list[dict[str, Any]]:
+        """The row that says what the library is; none where there is no library, or another process just makes it."""
+        try:
+            table = self._base.open_table(_ABOUT)
+        except ValueError as error:
+            if "not found" in str(error):
+                return []
+            raise
+        rows: list[dict[str, Any]] = table.search().limit(1).to_list()
+        return rows
+
     def _make(self, about: Mapping[str, Any]) -> None:
         import pyarrow as pa
+
+        def key(kind: Any) -> Any:
+            """A column by which rows of two writers are one: without the mark, both rows would stay."""
+            mark = {"lance-schema:unenforced-primary-key": "true"}
+            return pa.field("id", kind, nullable=False, metadata=mark)
 
         vector = pa.list_(pa.float32(), WIDTH)
         windows = pa.schema(
             [
-                ("id", pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),
+                key(pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),
                 ("start", pa.float64()), ("end", pa.float64()), ("has_picture", pa.bool_()), ("has_sound", pa.bool_()),
                 *((name, vector) for name in _VECTORS),
                 ("tokens", pa.binary()), ("scores", pa.list_(pa.float32())), ("frames", pa.int32()),
                 ("thumbnail", pa.binary()),
             ]
         )  # fmt: skip
-        row = {"id": 0, "json": json.dumps({"format": FORMAT, **about})}
+        description = pa.schema([key(pa.int64()), ("json", pa.string())])
         self._base.create_table(_WINDOWS, schema=windows, exist_ok=True)
-        # Two that begin at once write the same row.
-        table = self._base.create_table(
-            _ABOUT, schema=pa.schema([("id", pa.int64()), ("json", pa.string())]), exist_ok=True
-        )
-        _patiently(lambda: table.merge_insert("id").when_not_matched_insert_all().execute([row]))
+        table = self._base.create_table(_ABOUT, schema=description, exist_ok=True)
+        # Of two that begin at once the second finds the first one's row.
+        row = pa.Table.from_pylist([{"id": 0, "json": json.dumps({"format": FORMAT, **about})}], schema=description)
+        table.merge_insert("id").when_not_matched_insert_all().execute(row)
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -115,12 +131,15 @@ class Library:
         """Write the windows of some files, and drop what older versions of these files had."""
         if not rows:
             return
+        import pyarrow as pa
+
         states = {FileState(row["source"], row["size"], row["modified"]) for row in rows}
+        table = pa.Table.from_pylist(list(rows), schema=self._windows.schema)
 
         def write() -> None:
             self._windows.checkout_latest()
             writing = self._windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            writing.execute(list(rows))
+            writing.execute(table)
 
         _patiently(write)
         stale = " OR ".join(f"(source = {_quoted(s.source)} AND NOT ({_same(s)}))" for s in states)
@@ -182,13 +201,6 @@ class Library:
             yield from batch.to_pylist()
 
 
-NPROBES = 64
-
-
-def _names(base: Any) -> list[str]:
-    return list(base.list_tables(limit=1000).tables)
-
-
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -211,7 +223,9 @@ def _patiently(write: Callable[[], Any]) -> None:
 
 
 def _is_conflict(error: Exception) -> bool:
-    return any(word in str(error).lower() for word in ("conflict", "retry", "concurrent", "preempted"))
+    # What another process makes just now is there and cannot be opened yet.
+    words = ("conflict", "retry", "concurrent", "preempted", "not found", "already exists")
+    return any(word in str(error).lower() for word in words)
 
 
 def _first_line(error: Exception) -> str:
