@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from avpea.configs import HeadConfig, TextConfig
-from avpea.text import TextModel
+from avpea.text import Sentences, TextModel
 
-__all__ = ["GROUPS", "CaptionHead", "cls_tokens"]
+__all__ = ["GROUPS", "CaptionHead"]
 
 GROUPS = {"tva": "picture and sound", "tv": "picture alone", "ta": "sound alone", "t": "neither"}
 
@@ -47,13 +47,13 @@ class CaptionHead(nn.Module, ABC):
         """Whether any group sees or hears anything."""
         return any(group != "t" for group in self.groups)
 
+    def prompts(self, number: int, device: torch.device) -> Sentences | None:
+        """The recipe's prompt, once for each text; None where it has none."""
+        if not self.prompt:
+            return None
+        one = self.text.sentences([self.prompt]).to(device)
+        return Sentences(one.words.expand(number, -1), one.there.expand(number, -1))
+
     def registered_but_unused(self) -> dict[str, int]:
         """Parameters that the public code registers but never uses, by what they are."""
         return {}
-
-
-def cls_tokens(
-    tokens: Float[Tensor, "videos segments tokens dim"], has_cls: bool
-) -> Float[Tensor, "videos segments dim"]:
-    """CLS of each image; the mean of its tokens where there is none."""
-    return tokens[:, :, 0] if has_cls else tokens.mean(dim=2)

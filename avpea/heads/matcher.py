@@ -1,6 +1,7 @@
 """VALOR's head for retrieval: how alike a text and a video are, token by token (multimodal grouping alignment)."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from avpea.heads._caption import CaptionHead
 from avpea.heads._matching import TokenWeights, fine_similarity
 from avpea.text import Sentences, TextModel
 
-__all__ = ["Matcher", "Side", "joined"]
+__all__ = ["Matcher", "Side", "joined", "stacked"]
 
 WIDTH = 512
 
@@ -45,13 +46,17 @@ class Side:
         """One vector of unit length for each row: its tokens by weight."""
         return F.normalize((self.weights[..., None] * self.tokens).sum(dim=1), dim=-1)
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Side":
+        """The same done to tokens, scores and what is there."""
+        return Side(change(self.tokens), change(self.scores), change(self.there))
+
     def to(self, device: torch.device | str) -> "Side":
         """Move to a device."""
-        return Side(self.tokens.to(device), self.scores.to(device), self.there.to(device))
+        return self.each(lambda part: part.to(device))
 
-    def __getitem__(self, rows: Tensor | slice) -> "Side":
+    def __getitem__(self, rows: slice) -> "Side":
         """Some of the rows."""
-        return Side(self.tokens[rows], self.scores[rows], self.there[rows])
+        return self.each(lambda part: part[rows])
 
     def similarity(self, videos: "Side") -> Float[Tensor, "rows videos"]:
         """Of each of these texts and those videos."""
@@ -93,19 +98,19 @@ class Matcher(CaptionHead):
 
     def forward(
         self, visual: Float[Tensor, "videos frames visual_dim"], audio: Float[Tensor, "videos clips audio_dim"]
-    ) -> dict[str, Side]:
-        """CLS tokens of frames and of sounds, projected, for each group."""
-        seen, heard = self.side("visual", visual), self.side("audio", audio)
+    ) -> tuple[Side, Side]:
+        """CLS tokens of frames and of sounds, projected."""
+        return self.side("visual", visual), self.side("audio", audio)
+
+    def grouped(self, seen: Side, heard: Side) -> dict[str, Side]:
+        """What a text is compared with in each group."""
         sides = {"tva": joined(seen, heard), "tv": seen, "ta": heard}
         return {group: sides[group] for group in self.groups}
 
     def read(self, text: Sentences) -> Side:
         """Texts to projected words."""
-        prompt = None
-        if self.prompt:
-            one = self.text.sentences([self.prompt]).to(text.words.device)
-            prompt = Sentences(one.words.expand(len(text), -1), one.there.expand(len(text), -1))
-        return self.side("text", self.text.read(text, prompt), text.there)
+        prompts = self.prompts(len(text), text.words.device)
+        return self.side("text", self.text.read(text, prompts), text.there)
 
     def side(
         self,
@@ -125,6 +130,21 @@ def joined(first: Side, second: Side) -> Side:
         torch.cat((first.tokens, second.tokens), dim=1),
         torch.cat((first.scores, second.scores), dim=1),
         torch.cat((first.there, second.there), dim=1),
+    )
+
+
+def stacked(sides: Sequence[Side]) -> Side:
+    """Single rows to one batch, padded on the right."""
+    longest = max(side.scores.shape[1] for side in sides)
+
+    def padded(rows: Tensor) -> Tensor:
+        return torch.cat((rows, rows.new_zeros(1, longest - rows.shape[1], *rows.shape[2:])), dim=1)
+
+    alike = [side.each(padded) for side in sides]
+    return Side(
+        torch.cat([side.tokens for side in alike]),
+        torch.cat([side.scores for side in alike]),
+        torch.cat([side.there for side in alike]),
     )
 
 

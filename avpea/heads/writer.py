@@ -91,11 +91,8 @@ class Writer(CaptionHead):
         return memory
 
     def asked(self, questions: Sentences | None, number: int, device: torch.device) -> Sentences | None:
-        """The prompt for each text: the recipe's, with the question where there is one."""
-        if questions is not None or not self.prompt:
-            return questions
-        one = self.text.sentences([self.prompt]).to(device)
-        return Sentences(one.words.expand(number, -1), one.there.expand(number, -1))
+        """What each text is written to: its question, which has the recipe's prompt in it, or that prompt alone."""
+        return self.prompts(number, device) if questions is None else questions
 
     def loss(
         self,

@@ -9,14 +9,13 @@ import platformdirs
 import torch
 
 from avpea.errors import AvpeaError
-from avpea.heads.matcher import Side
+from avpea.heads.matcher import Side, stacked
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
 from avpea.search._index import about
 from avpea.search._library import Library
 from avpea.search._windows import BY, matched, require_matcher, side_from
 from avpea.tasks._text import clean
-from avpea.tasks.avr import stacked
 
 __all__ = ["Found", "Query", "search"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avpea.data.cache import sample_from_clip
 from avpea.errors import AvpeaError, MediaError
-from avpea.heads.matcher import WIDTH, Side
+from avpea.heads.matcher import WIDTH, Side, joined
 from avpea.media import Clip, MediaInfo, probe, read, segments_in
 from avpea.predict import Predictor, windows
 from avpea.tasks.avr import AVR
@@ -67,10 +67,9 @@ class Window:
         """What a search by `both`, `picture` or `sound` compares; where one track is missing, both is the other."""
         if by != "both":
             return self.seen if by == "picture" else self.heard
-        parts = [side for side in (self.seen, self.heard) if side is not None]
-        return Side(
-            *(torch.cat([getattr(one, name) for one in parts], dim=1) for name in ("tokens", "scores", "there"))
-        )
+        if self.seen is None or self.heard is None:
+            return self.heard if self.seen is None else self.seen
+        return joined(self.seen, self.heard)
 
 
 def require_matcher(predictor: Predictor) -> AVR:

@@ -1,10 +1,11 @@
 """What every task is: it turns both token streams into an output, and knows its loss, metrics and answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from avpea import registry
@@ -13,7 +14,7 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.questions import QuestionVocabulary
 
-__all__ = ["Task", "by_video", "head_class"]
+__all__ = ["Task", "by_video", "cls_tokens", "head_class", "owners"]
 
 
 class Task(nn.Module, ABC):
@@ -166,3 +167,14 @@ def head_class(config: HeadConfig, kind: type[nn.Module], task: str) -> Any:
 def by_video(rows: Tensor, segments: int) -> Tensor:
     """Rows of images to (videos, segments, ...)."""
     return rows.reshape(-1, segments, *rows.shape[1:])
+
+
+def cls_tokens(tokens: Float[Tensor, "... tokens dim"], has_cls: bool) -> Float[Tensor, "... dim"]:
+    """CLS of each image; the mean of its tokens where there is none. Of an image of one token, either is that token."""
+    return tokens[..., 0, :] if has_cls else tokens.mean(dim=-2)
+
+
+def owners(counts: Iterable[int]) -> Int[Tensor, " rows"]:
+    """Which video each row belongs to, when each video has so many rows in turn."""
+    of_each = torch.tensor(list(counts), dtype=torch.int64)
+    return torch.arange(len(of_each)).repeat_interleave(of_each)

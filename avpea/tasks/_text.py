@@ -14,7 +14,7 @@ from avpea.dataset import CaptionSample
 from avpea.experiment import Experiment
 from avpea.heads._caption import CaptionHead
 from avpea.heads.writer import Writer
-from avpea.tasks._base import Task, head_class
+from avpea.tasks._base import Task, by_video, head_class, owners
 from avpea.text import Sentences, build_text
 
 __all__ = ["Told", "WritingTask", "build_head", "captions_of", "clean", "images_of", "made_up"]
@@ -70,7 +70,8 @@ class WritingTask(Task):
         places: Tensor | None = None,
     ) -> dict[str, Tensor | None]:
         """What the head may look at, for each group."""
-        memories: dict[str, Tensor | None] = self.head(*images_of(visual, audio, segments), places)
+        streams = (None, None) if visual is None or audio is None else images_of(visual, audio, segments)
+        memories: dict[str, Tensor | None] = self.head(*streams, places)
         return memories
 
     def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
@@ -107,19 +108,17 @@ def captions_of(head: CaptionHead, samples: Sequence[CaptionSample]) -> Told:
     """All captions of a batch."""
     return Told(
         head.text.sentences([clean(caption) for sample in samples for caption in sample.captions]),
-        torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions], dtype=torch.int64),
+        owners(len(sample.captions) for sample in samples),
     )
 
 
-def images_of(visual: Tensor | None, audio: Tensor | None, segments: int) -> tuple[Tensor | None, Tensor | None]:
+def images_of(visual: Tensor, audio: Tensor, segments: int) -> tuple[Tensor, Tensor]:
     """Tokens (images, tokens, dim) of both streams to (videos, images, tokens, dim).
 
     A video has as many frames as segments; how many images its sound has, the encoder decides.
     """
-    if visual is None or audio is None:
-        return None, None
     videos = len(visual) // segments
-    return tuple(rows.reshape(videos, -1, *rows.shape[1:]) for rows in (visual, audio))  # type: ignore[return-value]
+    return by_video(visual, segments), by_video(audio, len(audio) // videos)
 
 
 def made_up(count: int, segments: int) -> list[Any]:

@@ -19,7 +19,7 @@ from avpea.experiment import Experiment
 from avpea.heads._base import Head
 from avpea.metrics import accuracy
 from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task, by_video, head_class
+from avpea.tasks._base import Task, by_video, cls_tokens, head_class
 
 __all__ = ["AVEL", "Event", "Localization", "localization_metrics", "timeline"]
 
@@ -95,17 +95,12 @@ class AVEL(Task):
         has_cls: bool,
         places: Tensor | None = None,
     ) -> Any:
-        """The head's output for a batch of videos; the arguments are the base class's.
-
-        Without a CLS token, the mean of all tokens stands in for it. Of a stream of one token, either is that token.
-        """
+        """The head's output for a batch of videos; the arguments are the base class's."""
         assert visual is not None
         assert audio is not None
 
-        def cls(tokens: Tensor) -> Tensor:
-            return by_video(tokens[:, 0] if has_cls else tokens.mean(dim=1), segments)
-
-        return self.head(by_video(visual[:, num_prefix_tokens:], segments), cls(visual), cls(audio))
+        seen, heard = (by_video(cls_tokens(tokens, has_cls), segments) for tokens in (visual, audio))
+        return self.head(by_video(visual[:, num_prefix_tokens:], segments), seen, heard)
 
     def loss(
         self, output: Any, targets: Int[Tensor, "batch segments"]

@@ -17,7 +17,7 @@ from avpea.experiment import Experiment
 from avpea.heads._question import QuestionHead, QuestionOutput, shuffled_frames
 from avpea.metrics.answers import majority, question_metrics
 from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task, by_video, head_class
+from avpea.tasks._base import Task, by_video, head_class, owners
 
 __all__ = ["AVQA", "Answers", "Asked", "made_up_questions", "most_frequent"]
 
@@ -100,7 +100,7 @@ class AVQA(Task):
         longest = max(map(len, rows))
         return Asked(
             words=torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.int64),
-            video=torch.tensor([i for i, s in enumerate(samples) for _ in s.questions], dtype=torch.int64),
+            video=owners(len(sample.questions) for sample in samples),
             answers=torch.tensor(
                 [self.questions.answer_index(q.answer) for s in samples for q in s.questions], dtype=torch.int64
             ),

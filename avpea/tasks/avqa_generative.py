@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from avpea.dataset import QuestionSample
 from avpea.experiment import Experiment
 from avpea.heads._search import Written
 from avpea.heads.writer import Writer
 from avpea.metrics.answers import question_metrics
 from avpea.questions import QuestionVocabulary
+from avpea.tasks._base import owners
 from avpea.tasks._text import Told, WritingTask, build_head, clean
 from avpea.tasks.avqa import made_up_questions, most_frequent
 
@@ -62,7 +61,7 @@ class GenerativeAVQA(WritingTask):
         asked = [question for sample in samples for question in sample.questions]
         return Told(
             self.head.text.sentences([clean(question.answer) for question in asked]),
-            torch.tensor([i for i, sample in enumerate(samples) for _ in sample.questions], dtype=torch.int64),
+            owners(len(sample.questions) for sample in samples),
             self.head.text.sentences([self.prompt(" ".join(question.words)) for question in asked]),
         )
 

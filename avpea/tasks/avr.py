@@ -13,15 +13,15 @@ from torch import Tensor
 
 from avpea.dataset import CaptionSample
 from avpea.experiment import Experiment
-from avpea.heads._caption import GROUPS, cls_tokens
+from avpea.heads._caption import GROUPS
 from avpea.heads._matching import contrastive_loss, gathered
-from avpea.heads.matcher import Matcher, Side
+from avpea.heads.matcher import Matcher, Side, stacked
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
 from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task
+from avpea.tasks._base import Task, cls_tokens, owners
 from avpea.tasks._text import Told, build_head, captions_of, images_of, made_up
 
-__all__ = ["AVR", "Matched", "stacked"]
+__all__ = ["AVR", "Matched"]
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,9 @@ class AVR(Task):
         places: Tensor | None = None,
     ) -> tuple[dict[str, Side], Side | None]:
         """Videos for each group, and texts where there are any, in their common space."""
-        seen, heard = images_of(visual, audio, segments)
-        assert seen is not None
-        assert heard is not None
-        videos = self.head(cls_tokens(seen, has_cls), cls_tokens(heard, has_cls))
+        assert visual is not None
+        assert audio is not None
+        videos = self.head.grouped(*self.sides(visual, audio, segments, has_cls))
         return videos, None if targets is None else self.head.read(targets.text)
 
     def sides(
@@ -107,10 +106,9 @@ class AVR(Task):
         has_cls: bool,
     ) -> tuple[Side, Side]:
         """Frames and sounds of videos in the common space, whatever the groups are."""
-        seen, heard = images_of(visual, audio, segments)
-        assert seen is not None
-        assert heard is not None
-        return self.head.side("visual", cls_tokens(seen, has_cls)), self.head.side("audio", cls_tokens(heard, has_cls))
+        tokens = (cls_tokens(stream, has_cls) for stream in images_of(visual, audio, segments))
+        sides: tuple[Side, Side] = self.head(*tokens)
+        return sides
 
     def loss(self, output: Any, targets: Told) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """The mean of the groups' contrastive losses, over the batches of all processes together."""
@@ -139,7 +137,7 @@ class AVR(Task):
     def settle(self, samples: Sequence[CaptionSample], answers: Sequence[Matched]) -> list[Matched]:
         """Match every caption of the split with every video of it."""
         texts = stacked([text for answer in answers for text in answer.texts])
-        video = torch.tensor([i for i, answer in enumerate(answers) for _ in answer.texts])
+        video = owners(len(answer.texts) for answer in answers)
         places: dict[str, tuple[Tensor, Tensor]] = {}
         dual = torch.zeros(0, dtype=torch.int64)
         for group in self.head.groups:
@@ -217,26 +215,10 @@ def all_pairs(texts: Side, videos: Side) -> Float[Tensor, "texts videos"]:
     return torch.cat([texts[start : start + rows].similarity(videos) for start in range(0, len(texts), rows)])
 
 
-def stacked(sides: Sequence[Side]) -> Side:
-    """Single rows to one batch, padded on the right."""
-    longest = max(side.scores.shape[1] for side in sides)
-
-    def padded(rows: Tensor) -> Tensor:
-        filled = rows.new_zeros(1, longest, *rows.shape[2:])
-        filled[:, : rows.shape[1]] = rows
-        return filled
-
-    return Side(
-        torch.cat([padded(side.tokens) for side in sides]),
-        torch.cat([padded(side.scores) for side in sides]),
-        torch.cat([padded(side.there) for side in sides]),
-    )
-
-
 def _trimmed(texts: Side, row: int) -> Side:
     """One row without its padding, which is on its right."""
     length = int(texts.there[row].sum())
-    return Side(*(part[row : row + 1, :length] for part in (texts.tokens, texts.scores, texts.there)))
+    return texts.each(lambda part: part[row : row + 1, :length])
 
 
 def _gathered(side: Side) -> Side:
