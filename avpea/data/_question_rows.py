@@ -1,12 +1,12 @@
 """The rows of MUSIC-AVQA's JSON files, each checked with its position."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avpea.data._files import is_stem, read_json
 from avpea.dataset import Question
 from avpea.errors import DataError
 from avpea.questions import tokenise
@@ -37,14 +37,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: Not JSON, not a list, or a malformed row: its number from 1, what was found, what was expected.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); get the file anew.") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get the file anew."
-        ) from None
+    values = read_json(path)
     if not isinstance(values, list):
         raise DataError(f"{path} holds {_kind(values)}; expected a list of questions.")
     if not values:
@@ -85,7 +78,7 @@ def _text(where: str, value: Mapping[str, Any], *names: str) -> str:
 
 def _video_id(where: str, value: Mapping[str, Any], name: str) -> str:
     text = _text(where, value, name)
-    if not re.fullmatch(r"[^/\\\0]+", text) or text in {".", ".."}:
+    if not is_stem(text):
         raise DataError(f"{where}: found the {name} '{text}'; expected a file name without folder or ending.")
     return text
 

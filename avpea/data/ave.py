@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.configs import DataConfig
-from avpea.data._videos import by_stem
+from avpea.data._files import by_stem, is_stem, safe
 from avpea.dataset import SPLITS, Annotations, EventSample, shortened
 from avpea.errors import DataError
 
@@ -115,7 +115,7 @@ def _row(path: Path, number: int, line: str) -> Row:
     category, video_id, _, start, end = fields
     if not category or not video_id:
         raise DataError(f"{where}: found an empty category or video id in '{line}'; expected {_COLUMNS}.")
-    if not re.fullmatch(r"[^/\\\0]+", video_id) or video_id in {".", ".."}:
+    if not is_stem(video_id):
         raise DataError(f"{where}: found the video id '{video_id}'; expected a file name without folder or ending.")
     if not (re.fullmatch(r"[0-9]{1,6}", start) and re.fullmatch(r"[0-9]{1,6}", end)):
         raise DataError(f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more.")
@@ -169,7 +169,7 @@ def _sample(
 ) -> EventSample:
     label, background = class_names.index(row.category), len(class_names)
     return EventSample(
-        key=f"{split}-{index:04d}-{re.sub(r'[^A-Za-z0-9_-]', '_', row.video_id)[:60]}",
+        key=f"{split}-{index:04d}-{safe(row.video_id)}",
         video_id=row.video_id,
         # Where the official archive would have it, so that a report on missing files names the right place.
         video=videos.get(row.video_id, root / "AVE" / f"{row.video_id}.mp4"),

@@ -9,10 +9,10 @@ sends 80 % of the videos to train, 10 % to val and 10 % to test.
 """
 
 import os
-import re
 from pathlib import Path
 
 from avpea.configs import DataConfig
+from avpea.data._files import safe
 from avpea.data._table import Columns, read_table, text_of
 from avpea.data.manifest import default_split
 from avpea.dataset import SPLITS, Annotations, CaptionSample
@@ -61,7 +61,7 @@ EXTENSION = read
 
 def _sample(path: Path, number: int, name: str, split: str, captions: list[str], config: DataConfig) -> CaptionSample:
     return CaptionSample(
-        key=f"{split}-{number:05d}-{re.sub(r'[^A-Za-z0-9_-]', '_', Path(name).stem)[:60]}",
+        key=f"{split}-{number:05d}-{safe(Path(name).stem)}",
         video_id=name,
         video=path.parent / name,
         start_seconds=0.0,

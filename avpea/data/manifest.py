@@ -13,12 +13,12 @@ of each path sends 80 % of the videos to train, 10 % to val and 10 % to test.
 import hashlib
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.configs import DataConfig
+from avpea.data._files import safe
 from avpea.data._table import Row, read_rows
 from avpea.dataset import SPLITS, Annotations, EventSample, shortened
 from avpea.errors import DataError, MediaError
@@ -162,10 +162,9 @@ def _windows(
         if len(found) > 1:
             contested.append(f"{video.name} at {second} s")
     labels += [background] * segments
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", Path(video.name).stem)[:60]
     return [
         EventSample(
-            key=f"{video.split}-{number:04d}-{name}-{start:05d}",
+            key=f"{video.split}-{number:04d}-{safe(Path(video.name).stem)}-{start:05d}",
             video_id=video.name,
             video=video.path,
             start_seconds=float(start),

@@ -8,15 +8,13 @@ Splits are of questions, not of videos: one video can have questions in several.
 questions of a split.
 """
 
-import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avpea.configs import DataConfig
+from avpea.data._files import safe, source, videos_by_stem
 from avpea.data._question_rows import Row, read_rows
-from avpea.data._videos import by_stem
 from avpea.dataset import SPLITS, Annotations, Question, QuestionSample, shortened
 from avpea.errors import DataError
 from avpea.questions import QuestionVocabulary, build_vocabulary
@@ -49,10 +47,10 @@ def read(config: DataConfig) -> Annotations:
     kept = {split: [row for row in found if not row.deleted] for split, found in rows.items()}
     known = kept["train"] or [row for split in SPLITS for row in kept[split]]
     vocabulary = build_vocabulary((r.question.words, r.question.template, r.question.answer) for r in known)
-    videos = by_stem([root / "videos", root, *sorted(path for path in root.iterdir() if path.is_dir())])
+    videos = videos_by_stem(root)
     splits = {split: tuple(_samples(kept[split], split, videos, root, config)) for split in SPLITS}
-    sources = {split: _source(root, path, kept[split]) for split, path in files.items()}
-    notes = [f"{split}: {source}." for split, source in sources.items()]
+    sources = {split: source(root, path, _holds(kept[split])) for split, path in files.items()}
+    notes = [f"{split}: {found}." for split, found in sources.items()]
     notes += _file_notes(files, rows) + _notes(kept, vocabulary)
     name = folder.resolve().name if folder.resolve() != root.resolve() else root.resolve().name
     return Annotations(f"MUSIC-AVQA form, {name}", root, vocabulary.answers, splits, tuple(notes), vocabulary, sources)
@@ -111,7 +109,7 @@ def _samples(
 
     for number, ((video_id, sound_id), questions) in enumerate(by_video.items()):
         yield QuestionSample(
-            key=f"{split}-{number:05d}-{re.sub(r'[^A-Za-z0-9_-]', '_', video_id)[:60]}",
+            key=f"{split}-{number:05d}-{safe(video_id)}",
             video_id=video_id,
             video=file(video_id),
             start_seconds=0.0,
@@ -123,13 +121,8 @@ def _samples(
         )
 
 
-def _source(root: Path, path: Path, rows: Sequence[Row]) -> str:
-    try:
-        name = path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        name = "/".join(path.parts[-2:])
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return f"{name}, {len(rows)} questions about {len({row.video_id for row in rows})} videos, sha256 {digest}"
+def _holds(rows: Sequence[Row]) -> str:
+    return f"{len(rows)} questions about {len({row.video_id for row in rows})} videos"
 
 
 def _file_notes(files: Mapping[str, Path], rows: Mapping[str, Sequence[Row]]) -> list[str]:

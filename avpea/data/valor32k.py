@@ -12,16 +12,13 @@ or, as the public code of VALOR reads it, the ids apart from the captions:
 """
 
 import functools
-import hashlib
-import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avpea.configs import DataConfig
-from avpea.data._videos import by_stem
+from avpea.data._files import is_stem, read_json, safe, source, videos_by_stem
 from avpea.dataset import SPLITS, Annotations, CaptionSample
 from avpea.errors import DataError
 
@@ -49,11 +46,11 @@ def read(config: DataConfig) -> Annotations:
     if not root.is_dir():
         raise DataError(f"There is no folder {root} (--data.root); {_LAYOUT}, and videos below it.")
     folder, found = _find(root, config.annotations)
-    videos = by_stem([root / "videos", root, *sorted(path for path in root.iterdir() if path.is_dir())])
+    videos = videos_by_stem(root)
     captions = {split: reader(path) for split, (path, reader) in found.items()}
     splits = {split: tuple(_samples(captions.get(split, {}), split, videos, root, config)) for split in SPLITS}
-    sources = {split: _source(root, path, captions[split]) for split, (path, _) in found.items()}
-    notes = [f"{split}: {source}." for split, source in sources.items()]
+    sources = {split: source(root, path, _holds(captions[split])) for split, (path, _) in found.items()}
+    notes = [f"{split}: {one}." for split, one in sources.items()]
     lacking = [split for split in SPLITS if split not in found]
     if lacking:
         notes.append(f"There is no file of {' and none of '.join(lacking)} captions.")
@@ -90,7 +87,7 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _described(path: Path) -> Captions:
-    rows = _json(path)
+    rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: expected a list of captions, [{{'video_id': ..., 'desc': ...}}].")
     found: Captions = defaultdict(list)
@@ -104,7 +101,7 @@ def _described(path: Path) -> Captions:
 
 
 def _mapped(path: Path) -> Captions:
-    table = _json(path)
+    table = read_json(path)
     if not isinstance(table, Mapping):
         raise DataError(f"{path}: expected an object of video ids with their captions.")
     found: Captions = {}
@@ -115,7 +112,7 @@ def _mapped(path: Path) -> Captions:
 
 
 def _listed(path: Path, table: Captions, mapper: Path) -> Captions:
-    names = _json(path)
+    names = read_json(path)
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: expected a list of video ids.")
     ids = [_video_id(f"{path}, id {number}", name) for number, name in enumerate(names, start=1)]
@@ -127,19 +124,8 @@ def _listed(path: Path, table: Captions, mapper: Path) -> Captions:
     return {name: table[name] for name in ids}
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); get the file anew.") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get the file anew."
-        ) from None
-
-
 def _video_id(where: str, name: Any) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+", name) or name in {".", ".."}:
+    if not isinstance(name, str) or not is_stem(name):
         raise DataError(f"{where}: found the video_id {name!r}; expected a file name without folder or ending.")
     return name
 
@@ -155,7 +141,7 @@ def _samples(
 ) -> Iterator[CaptionSample]:
     for number, (video_id, some) in enumerate(captions.items()):
         yield CaptionSample(
-            key=f"{split}-{number:05d}-{re.sub(r'[^A-Za-z0-9_-]', '_', video_id)[:60]}",
+            key=f"{split}-{number:05d}-{safe(video_id)}",
             video_id=video_id,
             video=videos.get(video_id, root / "videos" / f"{video_id}.mp4"),
             start_seconds=0.0,
@@ -166,10 +152,5 @@ def _samples(
         )
 
 
-def _source(root: Path, path: Path, captions: Captions) -> str:
-    try:
-        name = path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        name = "/".join(path.parts[-2:])
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return f"{name}, {sum(map(len, captions.values()))} captions of {len(captions)} videos, sha256 {digest}"
+def _holds(captions: Captions) -> str:
+    return f"{sum(map(len, captions.values()))} captions of {len(captions)} videos"
