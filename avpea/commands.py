@@ -118,8 +118,8 @@ def data_stats(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`avpea train`."""
-    from avpea import tables
     from avpea import train as training
+    from avpea.metrics.figures import figure_of
 
     if options.strict:
         options.overrides["data.strict"] = True
@@ -136,7 +136,7 @@ def train(options: argparse.Namespace) -> None:
         "cider": f"avpea caption {run} VIDEO",
     }
     print(
-        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {tables.reached(metric, best[metric])} on "
+        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {figure_of(metric).reached(best[metric])} on "
         f"{best['selected_on']}.\n"
         + ";  ".join([f"Next: avpea evaluate {run} --split test", *filter(None, [use.get(metric)])])
     )

@@ -126,6 +126,7 @@ def evaluate(
     folder = find(run).parent
     record = {
         "split": split,
+        "metric": model.task.metric,
         "source": annotations.sources.get(split, ""),
         "videos": len(result.samples),
         "skipped": report.broken,

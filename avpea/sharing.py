@@ -9,6 +9,7 @@ from avpea import registry
 from avpea.backbones.hub import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
+from avpea.metrics.figures import figure_of
 from avpea.tasks._base import Task
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
@@ -98,18 +99,14 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     """The card in Markdown: what it is, how to use it, what it reached and on what."""
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task)
-    metric = task.metric
+    metric, figure = task.metric, figure_of(task.metric)
     kind, use = _USES.get(experiment.task, _USES["avqa"] if task.needs == "questions" else _USES["avel"])
-    rows = [f"| {split} | {100 * e[metric]:.2f} % | {e['videos']} |" for split, e in evaluations.items()]
+    rows = [f"| {split} | {figure.shown(e[metric])} | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")
         accuracy = info.results.get(metric)
-        rows = [f"| {selected} (selection) | {100 * accuracy:.2f} % | |"] if accuracy is not None else []
-    results = (
-        [f"| split | {metric.replace('_', ' ')} | videos |", "| --- | --- | --- |", *rows]
-        if rows
-        else ["Not evaluated."]
-    )
+        rows = [f"| {selected} (selection) | {figure.shown(accuracy)} | |"] if accuracy is not None else []
+    results = [f"| split | {figure.name} | videos |", "| --- | --- | --- |", *rows] if rows else ["Not evaluated."]
     names = ", ".join(f"`{name}`" for name in info.class_names)
     starter = experiment.backbone.name == "starter"
     encoder, adapter = experiment.encoder.name, f"{experiment.adapter.name}, streams: {experiment.adapter.streams}"

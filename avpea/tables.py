@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from avpea.metrics.figures import figure_of, headline
+
 __all__ = ["comparison", "evaluation", "paper", "parameters", "prediction", "reply", "sweep"]
 
 
@@ -23,25 +25,12 @@ def _show(table: Table) -> None:
     Console(width=None if console.is_terminal else 160).print(table)
 
 
-METRICS = {
-    "segment_accuracy": "segment accuracy",
-    "overall_accuracy": "overall accuracy",
-    "match_accuracy": "match accuracy",
-    "mean_recall": "mean recall",
-    "cider": "CIDEr",
-}
-
-
-def reached(metric: str, value: float) -> str:
-    """A figure with its name: shares in percent; CIDEr, which can be above 1, times 100."""
-    return f"{METRICS.get(metric, metric)} {100 * value:.2f}" + (" (times 100)" if metric == "cider" else " %")
-
-
 def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
     """The metric, what it is measured against, and its parts: classes, or types of questions."""
     metrics = result.metrics
-    name = next(key for key in METRICS if key in metrics)
-    print(f"{run} on {metrics['split']}: {reached(name, metrics[name])} ({metrics['videos']} videos)")
+    name = metrics["metric"]
+    reached = figure_of(name).reached
+    print(f"{run} on {metrics['split']}: {reached(metrics[name])} ({metrics['videos']} videos)")
     if metrics["source"]:
         print(f"Annotations: {metrics['source']}.")
     print(f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}.")
@@ -49,7 +38,7 @@ def evaluation(result: Any, run: Path, confusion: bool = False) -> None:
         print(f"{len(metrics['skipped'])} videos were skipped:")
         print("\n".join(f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10]))
     for reference, share in metrics["references"].items():
-        print(f"For comparison, {reference}: {reached(name, share)}.")
+        print(f"For comparison, {reference}: {reached(share)}.")
     if name == "segment_accuracy":
         _by_class(metrics, confusion)
     elif name == "overall_accuracy":
@@ -203,7 +192,8 @@ def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 def sweep(summary: Any) -> None:
     """A comparison: the metric with its deviation, difference with its interval, parameters, time of a step."""
-    unit = "CIDEr x 100" if summary.metric == "cider" else "%"
+    metric = figure_of(summary.metric)
+    unit = "%" if metric.unit == "%" else f"{metric.name} {metric.unit}"
     columns = ["", f"test {unit}", f"less {summary.reference} [95 %]", "adapters, M", "step s", "published %"]
     rows = []
     for row in summary.rows:
@@ -211,19 +201,14 @@ def sweep(summary: Any) -> None:
         low, high = row.interval or (0.0, 0.0)
         difference = f"{100 * row.difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]" if row.interval else ""
         step = "" if row.step is None else f"{row.step['step_seconds']:.2f}"
-        published = _first(row.published)
-        cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step, published)
+        reported = headline(row.published)
+        cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step, reported)
         rows.append([row.label, *cells])
     comparison(summary.title, columns, rows)
     for remark in summary.remarks:
         print(remark)
     if summary.published_where and any(row.published for row in summary.rows):
         print(f"Published: {summary.published_where}; to be compared only as far as data and weights are the same.")
-
-
-def _first(published: Mapping[str, float]) -> str:
-    """The first figure that a row of the paper has: its headline."""
-    return next((f"{value:.2f}" for value in published.values()), "")
 
 
 def parameters(name: str, counts: Any) -> None:
@@ -261,7 +246,7 @@ def paper(rows: Sequence[Any]) -> None:
         [
             f"{row.title}\n{row.recipe}",
             *(pair(row, f"{part}_millions") for part in ("adapter", "trainable", "frozen")),
-            _first(row.published),
+            headline(row.published),
         ]
         for row in rows
     ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.errors import AvpeaError
+from avpea.metrics.figures import figure_of
 
 __all__ = ["draw"]
 
@@ -22,14 +23,15 @@ def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
+    metric = figure_of(summary.metric)
     drawings: dict[str, tuple[Callable[[Summary], Any], str]] = {
-        "parameters": (_parameters, "Test accuracy over trained adapter parameters, with deviation over seeds"),
+        "parameters": (_parameters, f"Test {metric.name} over trained adapter parameters, with deviation over seeds"),
         "curves": (
             _curves,
-            "Accuracy on the selection split and training loss after each epoch, mean and range over seeds",
+            f"{metric.heading()} on {summary.selected_on}, and training loss, by epoch: mean and range over seeds",
         ),
         "gates": (_gates, "Mean size of the adapters' gates after each epoch"),
-        "classes": (_classes, "Difference in accuracy from the reference row for each class"),
+        "classes": (_classes, f"{metric.parts}: difference from the reference row, times 100"),
     }
     made = {}
     for name, (make, says) in drawings.items():
@@ -52,15 +54,20 @@ def _colours(summary: Summary) -> dict[str, str]:
 def _parameters(summary: Summary) -> Any:
     from avpea.plot._style import above, new_figure, quiet, write
 
-    figure = new_figure(7.4, 4.0, "Accuracy over parameters")
+    metric = figure_of(summary.metric)
+    figure = new_figure(7.4, 4.0, f"{metric.heading()} over parameters")
     axes = figure.add_axes((0.09, 0.14, 0.86, 0.66))
     colours = _colours(summary)
     points = {row.label: (row.adapters / 1e6, 100 * row.test_mean) for row in summary.rows}
     for row in summary.rows:
         x, y = points[row.label]
         axes.errorbar(x, y, yerr=100 * (row.test_std or 0.0), fmt="o", color=colours[row.label], capsize=3)
-        # To the left of the point where another one is close on its right.
-        near = any(x < a < 4 * x and abs(b - y) < 1.5 for label, (a, b) in points.items() if label != row.label)
+    low, high = axes.get_ylim()
+    for row in summary.rows:
+        x, y = points[row.label]
+        # To the left of the point where another one's label would be on it.
+        close = 0.06 * (high - low)
+        near = any(x < a < 4 * x and abs(b - y) < close for label, (a, b) in points.items() if label != row.label)
         axes.annotate(
             row.label, (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
             ha="right" if near else "left", color=colours[row.label], parse_math=False,
@@ -68,7 +75,7 @@ def _parameters(summary: Summary) -> Any:
     axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # 0 is where no adapter is
     axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _ in points.values())))  # room for the last label
     quiet(axes)
-    write(axes, 0, above(axes, 0.12), f"test {summary.metric.replace('_', ' ')}, %", size=8.5)
+    write(axes, 0, above(axes, 0.12), f"test {metric.name}, {metric.unit}", size=8.5)
     write(axes, 1, -0.15, "parameters of the adapters, millions", size=8.5, ha="right")
     return figure
 
@@ -79,10 +86,10 @@ def _curves(summary: Summary) -> Any:
     from avpea.plot._style import above, new_figure, quiet, write
 
     figure = new_figure(9.4, 3.9, "Learning curves")
-    colours = _colours(summary)
+    colours, metric = _colours(summary), figure_of(summary.metric)
     chosen = summary.selected_on.partition(",")[0]
     panels = (
-        (f"{chosen}/{summary.metric}", f"{chosen} {summary.metric.replace('_', ' ')}, %", 100.0),
+        (f"{chosen}/{summary.metric}", f"{chosen} {metric.name}, {metric.unit}", 100.0),
         ("train/loss", "training loss", 1.0),
     )
     for column, (key, title, factor) in enumerate(panels):
@@ -166,7 +173,7 @@ def _classes(summary: Summary) -> Any:
     left = 0.3 + max(label_width(row.label) for row in others)
     below = 0.3 + max(label_width(plain(name, 24)) for name in names)
     width, height = left + 0.42 * len(names) + 0.3, below + 0.32 * len(others) + 0.7
-    figure = new_figure(width, height, f"Percentage points over {summary.reference}")
+    figure = new_figure(width, height, f"{figure_of(summary.metric).parts}: points over {summary.reference}")
     axes = figure.add_axes((left / width, below / height, 1 - (left + 0.2) / width, 1 - (below + 0.6) / height))
     reach = max(1.0, float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0)
     axes.imshow(table, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")

@@ -5,10 +5,10 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.measure import write_json
+from avpea.metrics.figures import figure_of, headline
 
 __all__ = ["write_report"]
 
@@ -64,20 +64,11 @@ def write_report(summary: Summary, folder: Path) -> Path:
     return page
 
 
-# What the metric is divided into, one and many.
-_PARTS = {
-    "segment_accuracy": ("class", "Classes"),
-    "mean_recall": ("recall", "Recalls"),
-    "cider": ("score", "Scores"),
-}
-
-
 def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterator[Part]:
-    seeds = sorted({seed for row in summary.rows for seed in row.seeds})
+    metric, seeds = figure_of(summary.metric), sorted({seed for row in summary.rows for seed in row.seeds})
     yield Text(
         f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; the epoch was "
-        f"chosen on {summary.selected_on}. {_name(summary)}, mean ± sample "
-        "standard deviation over seeds."
+        f"chosen on {summary.selected_on}. {metric.heading()}, mean ± sample standard deviation over seeds."
     )
     for remark in summary.remarks:
         yield Text(f"Note: {remark}")
@@ -88,11 +79,11 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     published = any(row.published for row in summary.rows) or bool(summary.quoted)
     columns += ["published"] * published
     rows = [
-        [*_accuracy_cells(row), *([_percent(row.mean_of_three)] * three), *([_published(row.published)] * published)]
+        [*_accuracy_cells(row), *([_percent(row.mean_of_three)] * three), *([headline(row.published)] * published)]
         for row in summary.rows
     ]
     for label, figures in summary.quoted.items():
-        rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), _published(figures)])
+        rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), headline(figures)])
     yield Table(columns, rows, _index(summary))
     for name, share in summary.references.items():
         yield Text(f"For comparison, {name}: {_percent(share)}.")
@@ -115,12 +106,11 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     if "gates" in pictures:
         yield Heading("Gates over training")
         yield from _picture(pictures, "gates")
-    kind, heading = _PARTS.get(summary.metric, ("type of question", "Types of questions"))
-    yield Heading(heading)
+    yield Heading(metric.parts)
     yield from _picture(pictures, "classes")
     names = dict.fromkeys(name for row in summary.rows for name in row.per_class)  # a row may lack some
     yield Table(
-        [kind, *(row.label for row in summary.rows)],
+        [metric.part, *(row.label for row in summary.rows)],
         [[name, *(_percent(row.per_class.get(name), 1) for row in summary.rows)] for name in names],
     )
     yield Heading("Where it ran")
@@ -167,16 +157,6 @@ def _index(summary: Summary) -> int | None:
 
 def _percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}"
-
-
-def _published(figures: Mapping[str, Any]) -> str:
-    """The first figure, which is the row's headline."""
-    return next((f"{value:.2f}" for value in figures.values() if isinstance(value, float | int)), "")
-
-
-def _name(summary: Summary) -> str:
-    unit = "times 100" if summary.metric == "cider" else "in percent"
-    return f"{summary.metric.replace('_', ' ').capitalize()} {unit}"
 
 
 def _picture(pictures: Mapping[str, tuple[Path, str]], name: str) -> Iterator[Part]:

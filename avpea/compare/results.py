@@ -23,6 +23,9 @@ _FORMAT = "avpea-result-1"
 # How many threads computed it, and how many processes decoded, changes a result by rounding at most.
 _FREE = {*FREE, "train.threads", "train.device"}
 
+# What a result has in places of its own.
+_ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped")
+
 
 def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, Any]:
     """The result of a finished run, as it is stored."""
@@ -38,7 +41,7 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
         "metric": task.metric,
         "breakdown": task.breakdown,
         "selection": {task.metric: trained.best[task.metric]},
-        "test": {k: v for k, v in tested.metrics.items() if k not in ("split", "epoch", "selected_on", "skipped")},
+        "test": {k: v for k, v in tested.metrics.items() if k not in _ELSEWHERE},
         "test_videos": {
             sample.key: round(right / of, 6) for sample, (right, of) in zip(tested.samples, tested.right, strict=True)
         },
