@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avpea import backbones, registry
+from avpea import backbones
 from avpea.backbones import CNN, Transformer
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.model import AVModel, build
+from avpea.model import AVModel, build, without_starting_weights
 from avpea.questions import QuestionVocabulary
 
 __all__ = [
@@ -173,9 +173,7 @@ def load_model(
     info = read_info(path)
     places = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
     experiment = info.experiment.override({name: place for name, place in places.items() if place is not None})
-    experiment = registry.load("encoder", experiment.encoder.name).for_loading(experiment)
-    if experiment.text.weights == "pretrained":  # only where training starts: the checkpoint holds what it became
-        experiment = experiment.override({"text.weights": "random"})
+    experiment = without_starting_weights(experiment)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(

@@ -19,7 +19,7 @@ from avpea.heads._caption import CaptionHead
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task
 
-__all__ = ["AVModel", "build", "task_class"]
+__all__ = ["AVModel", "build", "task_class", "without_starting_weights"]
 
 
 class AVModel(nn.Module):
@@ -199,6 +199,15 @@ def build(
     if not isinstance(made.head, CaptionHead) and (changed := changed_option(experiment.text, {"weights"})):
         raise ExperimentError(f"text.{changed}, but the task '{experiment.task}' has no text model; leave it out.")
     return AVModel(encoder, made, experiment.audio)
+
+
+def without_starting_weights(experiment: Experiment) -> Experiment:
+    """The experiment as a checkpoint is rebuilt by it: without weights that only training starts from."""
+    kind: type[Encoder] = registry.load("encoder", experiment.encoder.name)
+    options = [f"encoder.{option}" for option in kind.starts_from]
+    # A folder stays: it says the shape of the text model, and what its words are.
+    options += ["text.weights"] * (experiment.text.weights == "pretrained")
+    return experiment.override(dict.fromkeys(options, "random"))
 
 
 def task_class(experiment: Experiment, kind: str) -> type[Task]:

@@ -19,13 +19,12 @@ from avpea.backbones import read_table
 from avpea.checkpoint import MODEL_FILE, save_model, write_atomically
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.model import AVModel, build
+from avpea.model import AVModel, build, without_starting_weights
 from avpea.questions import QuestionVocabulary
 
 __all__ = ["ImportReport", "import_valor"]
 
 BACKBONE_FILE = "backbone.safetensors"
-_QKV = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,8 @@ def import_valor(
         raise CheckpointError(f"{file} has no key of VALOR ('multimodal_encoder.', 'contra_head_', 'clip_model.').")
     folder.mkdir(parents=True, exist_ok=True)
     experiment = _with_backbone(table, experiment, folder)
-    # Text and tower are filled from the file: their own weights would be read for nothing.
-    shapes = experiment.override({"text.weights": "random", "encoder.audio_weights": "random"})
     torch.manual_seed(experiment.train.seed)
-    model = build(shapes, 0, None, questions)
+    model = build(without_starting_weights(experiment), 0, None, questions)
     taken, missing, unknown = fill(model, table, str(file))
     save_model(folder / MODEL_FILE, model, experiment, (), {"epoch": 0, "selected_on": None}, questions)
     (folder / "experiment.yaml").write_text(experiment.to_yaml(), encoding="utf-8")
@@ -198,7 +195,7 @@ def _joined(table: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> di
         if match is None:
             continue
         layer, kind = match.groups()
-        parts = [f"audio_encoder.layer.{layer}.attention.linears.{index}.{kind}" for index in range(len(_QKV))]
+        parts = [f"audio_encoder.layer.{layer}.attention.linears.{index}.{kind}" for index in range(3)]
         if all(part in table for part in parts):
             found[name] = parts
     return found

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea import accounting, backbones, data, registry
+from avpea import accounting, data, registry
 from avpea.compare.sweep import Cell
 from avpea.configs import DataConfig
-from avpea.encoders.audio_tower import ast_file
+from avpea.encoders._base import Encoder
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
 from avpea.heads._caption import CaptionHead
@@ -28,8 +28,8 @@ def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
     """
     wrong: list[str] = []
     for row in dict.fromkeys(cell.row for cell in cells):
-        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(accounting.count, row.experiment)]
-        wrong += [f"row '{row.label}': {reason}" for reason in _reasons(_weights, row.experiment)]
+        reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
+        wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
     # A folder that all rows share is complained about once.
     wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_fitting, cell.experiment))
     wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
@@ -40,12 +40,9 @@ def _weights(experiment: Experiment) -> None:
     weights = experiment.backbone.weights
     if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_file():
         raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
-    if experiment.encoder.name == "separate" and experiment.encoder.audio_weights != "random":
-        backbones.vggish_file(experiment.encoder.audio_weights)
-    if experiment.encoder.name == "audio_tower":
-        ast_file(experiment.encoder.audio_weights)
-    known = experiment.head.name in registry.names("head")  # one that is not is complained about already
-    if known and issubclass(registry.load("head", experiment.head.name), CaptionHead):
+    encoder: type[Encoder] = registry.load("encoder", experiment.encoder.name)
+    encoder.require_files(experiment)
+    if issubclass(registry.load("head", experiment.head.name), CaptionHead):
         require_text(experiment.text)
 
 

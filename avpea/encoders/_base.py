@@ -54,6 +54,7 @@ class Encoder(nn.Module, ABC):
         features: The log-mel that it reads, `audio.features`.
         adapted: Whether it has the recipe's adapters; without them, a recipe that changes one is refused.
         sees_alone: Whether it has a frozen image network to `see` frames with.
+        starts_from: Options that name files which only training starts from: a checkpoint holds what they became.
         backbone: The frozen image network; says how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
@@ -63,6 +64,7 @@ class Encoder(nn.Module, ABC):
     features: ClassVar[Literal["kaldi", "vggish"]] = "kaldi"
     adapted: ClassVar[bool] = False
     sees_alone: ClassVar[bool] = False
+    starts_from: ClassVar[tuple[str, ...]] = ()
     backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
@@ -83,9 +85,12 @@ class Encoder(nn.Module, ABC):
         """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
 
     @classmethod
-    def for_loading(cls, experiment: Experiment) -> Experiment:
-        """The experiment as a checkpoint is rebuilt by it: without files that only training starts from."""
-        return experiment
+    def require_files(cls, experiment: Experiment) -> None:
+        """Refuse, before any work, files of its own that are known not to be there.
+
+        Raises:
+            WeightsError: As `build`.
+        """
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
         """Tokens of frames as the frozen image network alone sees them, without sound, where `sees_alone`."""

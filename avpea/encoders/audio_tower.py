@@ -4,7 +4,6 @@ The row "VALOR" of the AV-PEA paper's Table 3, whose audio encoder is AST (Gong 
 AudioSet. As in VALOR's public code the sound of a video is one log-mel, cut into slices of 512 windows (5.12 s).
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +108,7 @@ class AudioTowerEncoder(Encoder):
     options = ("audio_weights",)
     adapted = True
     sees_alone = True
+    starts_from = ("audio_weights",)
     backbone: Transformer
 
     def __init__(self, backbone: Transformer, tower: AudioTower, tuned: Tuning | None = None) -> None:
@@ -139,9 +139,9 @@ class AudioTowerEncoder(Encoder):
         return cls(transformer, tower, own_tuning(transformer, experiment))
 
     @classmethod
-    def for_loading(cls, experiment: Experiment) -> Experiment:
-        """AST's own weights are where training starts; a checkpoint holds the tower itself."""
-        return dataclasses.replace(experiment, encoder=dataclasses.replace(experiment.encoder, audio_weights="random"))
+    def require_files(cls, experiment: Experiment) -> None:
+        """AST's weights, unless the tower starts anew."""
+        ast_file(experiment.encoder.audio_weights)
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "slices 3 rows columns"]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.adapters._base import Tuning
-from avpea.backbones import CNN, Transformer, VGGish, build_vggish
+from avpea.backbones import CNN, Transformer, VGGish, build_vggish, vggish_file
 from avpea.encoders._base import Encoder, Streams
 from avpea.encoders._parts import frozen_tokens, lend, own_tuning
 from avpea.experiment import Experiment
@@ -55,6 +55,12 @@ class SeparateEncoders(Encoder):
             vggish = VGGish()
         vggish.freeze()
         return cls(backbone, vggish, tuned)
+
+    @classmethod
+    def require_files(cls, experiment: Experiment) -> None:
+        """VGGish's weights, where they are asked for."""
+        if experiment.encoder.audio_weights != "random":
+            vggish_file(experiment.encoder.audio_weights)
 
     def other_fingerprints(self) -> dict[str, str]:
         """VGGish's."""
