@@ -131,10 +131,10 @@ class Predictor:
                 "'avc', such as mini/avc."
             )
         clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
-        audio, found = self.info.experiment.audio, []
-        for start, stop, _ in windows(len(clip.frames), self.info.experiment.data.segments):
-            frames, log_mel = sample_from_clip(clip.part(start, stop), audio)
-            memories = self.model(frames[None], log_mel[None])
+        frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
+        found = []
+        for start, stop, _ in windows(len(frames), self.info.experiment.data.segments):
+            memories = self.model(frames[None, start:stop], log_mel[None, start:stop])
             ((best, *others),) = task.head.write(memories, torch.zeros(1, dtype=torch.int64), beams=beams)
             end = min(float(stop), max(clip.duration_seconds, start))
             rest = tuple((one.text, one.log_probability) for one in others)

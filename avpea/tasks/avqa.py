@@ -3,7 +3,7 @@
 AV-PEA paper, Section 4.2 and Table 2; MUSIC-AVQA (Li et al., CVPR 2022).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from avpea.metrics.answers import majority, question_metrics
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import Task, by_video, head_class, owners
 
-__all__ = ["AVQA", "Answers", "Asked", "made_up_questions", "most_frequent"]
+__all__ = ["AVQA", "Answers", "Asked", "made_up_questions", "most_frequent", "question_rows"]
 
 
 @dataclass(frozen=True)
@@ -190,23 +190,25 @@ class AVQA(Task):
     def row(self, sample: QuestionSample, answer: Answers, class_names: Sequence[str]) -> dict[str, Any]:
         """Each question with its target, prediction and confidence."""
         best = answer.probabilities.max(dim=-1)
-        return {
-            "key": sample.key,
-            "video": sample.video_id,
-            "questions": [
-                {
-                    "question_id": question.question_id,
-                    "type": question.type,
-                    "question": " ".join(question.words),
-                    "target": question.answer,
-                    "prediction": self.questions.answers[index],
-                    "confidence": round(chance, 4),
-                }
-                for question, index, chance in zip(
-                    sample.questions, best.indices.tolist(), best.values.tolist(), strict=True
-                )
-            ],
+        found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return question_rows(
+            sample, [{"prediction": self.questions.answers[i], "confidence": round(chance, 4)} for i, chance in found]
+        )
+
+
+def question_rows(sample: QuestionSample, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A video's questions with what was annotated and what was answered, as plain values for a line of a file."""
+    questions = [
+        {
+            "question_id": question.question_id,
+            "type": question.type,
+            "question": " ".join(question.words),
+            "target": question.answer,
+            **answered,
         }
+        for question, answered in zip(sample.questions, found, strict=True)
+    ]
+    return {"key": sample.key, "video": sample.video_id, "questions": questions}
 
 
 def most_frequent(train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:

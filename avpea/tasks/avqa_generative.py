@@ -15,7 +15,7 @@ from avpea.metrics.answers import question_metrics
 from avpea.questions import QuestionVocabulary
 from avpea.tasks._base import owners
 from avpea.tasks._text import Told, WritingTask, build_head, clean
-from avpea.tasks.avqa import made_up_questions, most_frequent
+from avpea.tasks.avqa import made_up_questions, most_frequent, question_rows
 
 __all__ = ["GenerativeAVQA", "WrittenAnswers"]
 
@@ -100,21 +100,10 @@ class GenerativeAVQA(WritingTask):
 
     def row(self, sample: QuestionSample, answer: WrittenAnswers, class_names: Sequence[str]) -> dict[str, Any]:
         """Each question with its target, prediction and confidence."""
-        return {
-            "key": sample.key,
-            "video": sample.video_id,
-            "questions": [
-                {
-                    "question_id": question.question_id,
-                    "type": question.type,
-                    "question": " ".join(question.words),
-                    "target": question.answer,
-                    "prediction": some[0].text,
-                    "log_probability": round(some[0].log_probability, 4),
-                }
-                for question, some in zip(sample.questions, answer.written, strict=True)
-            ],
-        }
+        best = [some[0] for some in answer.written]
+        return question_rows(
+            sample, [{"prediction": one.text, "log_probability": round(one.log_probability, 4)} for one in best]
+        )
 
     def examples(self, count: int, segments: int) -> list[QuestionSample]:
         """Samples with five questions each, of random words and answers."""
