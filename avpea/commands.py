@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,21 +172,8 @@ def predict(options: argparse.Namespace) -> None:
     for picture in filter(None, (options.plot, options.attention)):
         plot.check(picture)
     predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
-    choices = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
-    failed: list[AvpeaError] = []
-    for video in options.video:
-        try:
-            prediction = predictor.predict(video, **choices)
-        except AvpeaError as error:
-            if len(options.video) == 1:
-                raise
-            failed.append(error)
-            print(f"avpea: {as_options(error)}", file=sys.stderr)
-            continue
-        if options.json:
-            _print_json(prediction.to_dict())
-        else:
-            tables.prediction(prediction)
+    for video, prediction in _in_turn(predictor.predict, options):
+        _print_json(prediction.to_dict()) if options.json else tables.prediction(prediction)
         if options.plot:
             prediction.plot(options.plot)
             print(f"Timeline: {options.plot}", file=sys.stderr)
@@ -193,8 +181,27 @@ def predict(options: argparse.Namespace) -> None:
             second = prediction.surest_second() if options.second is None else options.second
             predictor.attention(prediction.clip, second).plot(options.attention, video.name)
             print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
+
+
+def _in_turn(look: Callable[..., Any], options: argparse.Namespace, **more: Any) -> Iterator[tuple[Path, Any]]:
+    """What is found in each video; of several, those that cannot be read are said and passed over.
+
+    Raises:
+        AvpeaError: The only one cannot be read; or, after all others, some could not.
+    """
+    failed = 0
+    for video in options.video:
+        try:
+            found = look(video, missing_audio=options.missing_audio, missing_video=options.missing_video, **more)
+        except AvpeaError as error:
+            if len(options.video) == 1:
+                raise
+            failed += 1
+            print(f"avpea: {as_options(error)}", file=sys.stderr)
+        else:
+            yield video, found
     if failed:
-        raise AvpeaError(f"{len(failed)} of {len(options.video)} videos could not be read.")
+        raise AvpeaError(f"{failed} of {len(options.video)} videos could not be read.")
 
 
 def ask(options: argparse.Namespace) -> None:
@@ -241,24 +248,8 @@ def caption(options: argparse.Namespace) -> None:
     from avpea.predict import load
 
     predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
-    failed: list[AvpeaError] = []
-    for video in options.video:
-        try:
-            found = predictor.caption(
-                video,
-                beams=options.beams,
-                missing_audio=options.missing_audio,
-                missing_video=options.missing_video,
-            )
-        except AvpeaError as error:
-            if len(options.video) == 1:
-                raise
-            failed.append(error)
-            print(f"avpea: {as_options(error)}", file=sys.stderr)
-            continue
-        _print_json(found.to_dict()) if options.json else tables.captions(found)
-    if failed:
-        raise AvpeaError(f"{len(failed)} of {len(options.video)} videos could not be read.")
+    for _, described in _in_turn(predictor.caption, options, beams=options.beams):
+        _print_json(described.to_dict()) if options.json else tables.captions(described)
 
 
 def index(options: argparse.Namespace) -> int:

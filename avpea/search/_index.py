@@ -44,6 +44,15 @@ class IndexReport:
     windows: int = 0
     seconds: float = 0.0
 
+    def count(self, source: str, outcome: str) -> None:
+        """Count a file, by what `_look` says of it."""
+        if outcome == "indexed":
+            self.indexed += 1
+        elif outcome == "unchanged":
+            self.unchanged += 1
+        else:
+            self.broken[source] = outcome
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return dict(vars(self))
@@ -115,6 +124,18 @@ def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
     }
 
 
+def _look(into: Library, predictor: Predictor, state: FileState) -> tuple[str, list[dict[str, Any]]]:
+    """What becomes of a file (`indexed`, `unchanged`, or why it cannot be read), and its rows."""
+    if into.has(state):  # another process was faster
+        return "unchanged", []
+    try:
+        return "indexed", rows_of(predictor, Path(state.source))
+    except MediaError as error:
+        return str(error), []
+    except OSError as error:  # it was moved or deleted meanwhile
+        return f"{state.source}: {error.strerror or error}.", []
+
+
 def _here(
     into: Library, new: Sequence[FileState], report: IndexReport, predictor: Predictor, advance: Callable[[int], Any]
 ) -> None:
@@ -122,19 +143,10 @@ def _here(
     written = time.monotonic()
     try:
         for state in new:
+            outcome, rows = _look(into, predictor, state)
+            waiting += rows
+            report.count(state.source, outcome)
             advance(1)
-            if into.has(state):  # another process was faster
-                report.unchanged += 1
-                continue
-            try:
-                waiting += rows_of(predictor, Path(state.source))
-            except MediaError as error:
-                report.broken[state.source] = str(error)
-                continue
-            except OSError as error:  # it was moved or deleted meanwhile
-                report.broken[state.source] = f"{state.source}: {error.strerror or error}."
-                continue
-            report.indexed += 1
             if time.monotonic() - written > WRITE_EVERY_SECONDS:
                 into.add(waiting)
                 waiting, written = [], time.monotonic()
@@ -162,12 +174,7 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
         num_cpus=1,
     )
     for row in done.iter_rows():
-        if row["outcome"] == "indexed":
-            report.indexed += 1
-        elif row["outcome"] == "unchanged":
-            report.unchanged += 1
-        else:
-            report.broken[row["source"]] = row["outcome"]
+        report.count(row["source"], row["outcome"])
 
 
 def _start_ray() -> None:
@@ -195,12 +202,9 @@ class _Worker:
             FileState(str(source), int(size), int(modified))
             for source, size, modified in zip(batch["source"], batch["size"], batch["modified"], strict=True)
         ]
-        report = IndexReport(self.library.place)
         outcomes = []
         for state in states:
-            before = report.indexed, report.unchanged
-            _here(self.library, [state], report, self.predictor, lambda _: None)
-            after = report.indexed, report.unchanged
-            outcome = "indexed" if after[0] > before[0] else "unchanged" if after[1] > before[1] else ""
-            outcomes.append(outcome or report.broken[state.source])
+            outcome, rows = _look(self.library, self.predictor, state)
+            self.library.add(rows)
+            outcomes.append(outcome)
         return {"source": [state.source for state in states], "outcome": outcomes}
