@@ -119,6 +119,7 @@ def data_stats(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`avpea train`."""
+    from avpea import registry
     from avpea import train as training
     from avpea.metrics.figures import figure_of
 
@@ -130,16 +131,11 @@ def train(options: argparse.Namespace) -> None:
     result = training.train(experiment, run, progress=not options.quiet)
     best = result.best
     metric = next(name for name in best if name not in ("epoch", "selected_on"))
-    use = {
-        "segment_accuracy": f"avpea predict {run} VIDEO",
-        "overall_accuracy": f'avpea ask {run} VIDEO "QUESTION"',
-        "mean_recall": f"avpea index {run} FOLDER --library LIBRARY",
-        "cider": f"avpea caption {run} VIDEO",
-    }
+    use = registry.load("task", experiment.task).use
     print(
         f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {figure_of(metric).reached(best[metric])} on "
         f"{best['selected_on']}.\n"
-        + ";  ".join([f"Next: avpea evaluate {run} --split test", *filter(None, [use.get(metric)])])
+        f"Next: avpea evaluate {run} --split test;  {use.format(run=run)}"
     )
 
 

@@ -90,6 +90,8 @@ def resolve(run: str | Path) -> Path:
 _USES = {
     "avel": ("event-localization", 'predict("video.mp4")'),
     "avqa": ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")'),
+    "avqa_generative": ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")'),
+    "avqa_grounding": ("audio-visual-matching", "model  # what question answering starts from (train.start_from)"),
     "avr": ("video-retrieval", 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'),
     "avc": ("video-captioning", 'caption("video.mp4")'),
 }
@@ -100,7 +102,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task)
     metric, figure = task.metric, figure_of(task.metric)
-    kind, use = _USES.get(experiment.task, _USES["avqa"] if task.needs == "questions" else _USES["avel"])
+    kind, use = _USES.get(experiment.task, (experiment.task, "model"))
     rows = [f"| {split} | {figure.shown(e[metric])} | {e['videos']} |" for split, e in evaluations.items()]
     if not rows:
         selected = info.results.get("selected_on")

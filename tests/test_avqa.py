@@ -193,9 +193,9 @@ def test_questions_and_events_are_told_apart(tiny_asked_run: Path, tiny_run: Pat
     events = {"task": "avel", "data.name": "ave", "data.root": str(tiny_data)}
     with pytest.raises(ExperimentError, match="is 'avst', which is no head of the task 'avel'; it takes cmbs, linear"):
         train(tiny_asking(**events), tmp_path / "run", progress=False)
-    with pytest.raises(AvpeaError, match="answers no questions; `avpea predict` says what"):
+    with pytest.raises(AvpeaError, match="answers no questions; it is for `avpea predict RUN VIDEO"):
         load(tiny_run).ask(tiny_data / "AVE" / "g0.mp4", "Which colour?")
-    with pytest.raises(AvpeaError, match="finds no events; `avpea ask` asks it a question"):
+    with pytest.raises(AvpeaError, match="finds no events; it is for `avpea ask RUN VIDEO"):
         load(tiny_asked_run).predict(tiny_data / "AVE" / "g0.mp4")
 
 

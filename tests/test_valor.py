@@ -72,12 +72,12 @@ def test_a_video_is_described_in_windows(tiny_written_run: Path, tiny_captions: 
 
 def test_other_runs_write_no_captions(tiny_matched_run: Path, tiny_written_run: Path, tiny_captions: Path) -> None:
     video = tiny_captions / "videos" / "g4.mp4"
-    with pytest.raises(AvpeaError, match="task is 'avr', which writes no captions"):
+    with pytest.raises(AvpeaError, match="task is 'avr', which writes no captions; it is for `avpea index RUN FOLDER"):
         load(tiny_matched_run).caption(video)
     for beams in (-1, 101):
         with pytest.raises(AvpeaError, match=f"beams is {beams}; expected 1 to 100"):
             load(tiny_written_run).caption(video, beams=beams)
-    with pytest.raises(AvpeaError, match="task is 'avc', which finds no events"):
+    with pytest.raises(AvpeaError, match="task is 'avc', which finds no events; it is for `avpea caption RUN VIDEO"):
         load(tiny_written_run).predict(video)
 
 

@@ -70,16 +70,14 @@ class Predictor:
             missing_video: What a file without a picture means: an error, or black frames.
 
         Raises:
+            AvpeaError: The run finds no events.
             MediaError: The file is missing, unreadable, or lacks a track and no choice was made for that.
         """
-        clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
-        frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         task = self.model.task
         if not isinstance(task, AVEL):
-            raise AvpeaError(
-                f"This run's task is '{self.info.experiment.task}', which finds no events; `avpea ask` asks it a "
-                "question."
-            )
+            raise self._cannot("finds no events")
+        clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
+        frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         probabilities, decisions = [], []
         for start, stop, first_new in windows(len(frames), self.info.experiment.data.segments):
             found = task.answers(self.model(frames[None, start:stop], log_mel[None, start:stop]))[0]
@@ -126,10 +124,7 @@ class Predictor:
         if not 0 <= beams <= 100:
             raise AvpeaError(f"beams is {beams}; expected 1 to 100, or 0 for the recipe's.")
         if not isinstance(task, AVC):
-            raise AvpeaError(
-                f"This run's task is '{self.info.experiment.task}', which writes no captions; train one for the task "
-                "'avc', such as mini/avc."
-            )
+            raise self._cannot("writes no captions")
         clip = self.read(video, missing_audio=missing_audio, missing_video=missing_video)
         frames, log_mel = sample_from_clip(clip, self.info.experiment.audio)
         found = []
@@ -172,16 +167,17 @@ class Predictor:
         elif isinstance(task, AVQA) and not isinstance(task, AVQAGrounding):
             asked, answer = read_question(task.questions, question), reply
         else:
-            raise AvpeaError(
-                f"This run's task is '{self.info.experiment.task}', which answers no questions; `avpea predict` says "
-                "what happens in a video."
-            )
+            raise self._cannot("answers no questions")
         size = self.model.encoder.backbone.image_size
         clip = read_spread(
             video, data.segments, "every" if data.seconds == "consecutive" else data.seconds,
             frame_size=(size, size), missing_audio=missing_audio, missing_video=missing_video,
         )  # fmt: skip
         return answer(self.model, self.info.experiment, clip, asked)
+
+    def _cannot(self, lacks: str) -> AvpeaError:
+        use = self.model.task.use.format(run="RUN")
+        return AvpeaError(f"This run's task is '{self.info.experiment.task}', which {lacks}; it is for `{use}`.")
 
 
 def load(

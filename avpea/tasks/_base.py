@@ -26,6 +26,7 @@ class Task(nn.Module, ABC):
         metric: The figure of `evaluate`, in [0, 1], that selects an epoch and that runs are compared by.
         needs: What its data set is annotated with.
         whole_videos: Whether what it asks for holds for a video's segments together, so that some of them will do.
+        use: The command that a trained run is for, with `{run}` for its folder.
         breakdown: The figure of `evaluate` that gives the metric by class, or by type of question.
         reads_video: Whether the head sees and hears anything at all.
         frozen_negatives: Whether a training step wants frames of other videos, as the frozen backbone sees them.
@@ -36,6 +37,7 @@ class Task(nn.Module, ABC):
 
     metric: ClassVar[str]
     breakdown: ClassVar[str]
+    use: ClassVar[str]
     needs: ClassVar[Literal["events", "questions", "captions"]] = "events"
     whole_videos: ClassVar[bool] = False
     reads_video: bool = True

@@ -40,6 +40,7 @@ class AVC(WritingTask):
 
     metric = "cider"
     breakdown = "scores"
+    use = "avpea caption {run} VIDEO"
     needs = "captions"
 
     @classmethod

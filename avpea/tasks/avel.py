@@ -63,6 +63,7 @@ class AVEL(Task):
 
     metric = "segment_accuracy"
     breakdown = "per_class_accuracy"
+    use = "avpea predict {run} VIDEO"
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)

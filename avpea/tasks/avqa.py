@@ -71,6 +71,7 @@ class AVQA(Task):
 
     metric = "overall_accuracy"
     breakdown = "per_type_accuracy"
+    use = 'avpea ask {run} VIDEO "QUESTION"'
     needs = "questions"
 
     def __init__(self, head: QuestionHead, questions: QuestionVocabulary, frozen_negatives: bool = False) -> None:

@@ -37,6 +37,7 @@ class GenerativeAVQA(WritingTask):
 
     metric = "overall_accuracy"
     breakdown = "per_type_accuracy"
+    use = 'avpea ask {run} VIDEO "QUESTION"'
     needs = "questions"
 
     def __init__(self, head: Writer, questions: QuestionVocabulary) -> None:

@@ -32,6 +32,7 @@ class AVQAGrounding(AVQA):
 
     metric = "match_accuracy"
     breakdown = "per_class_accuracy"
+    use = "avpea train mini/avqa --train.start_from {run}"
 
     def others(
         self, seen: Float[Tensor, "videos segments patches dim"]

@@ -52,6 +52,7 @@ class AVR(Task):
 
     metric = "mean_recall"
     breakdown = "recalls"
+    use = "avpea index {run} FOLDER --library LIBRARY"
     needs = "captions"
     whole_videos = True
 
