@@ -130,12 +130,11 @@ def train(options: argparse.Namespace) -> None:
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
     result = training.train(experiment, run, progress=not options.quiet)
     best = result.best
-    metric = next(name for name in best if name not in ("epoch", "selected_on"))
-    use = registry.load("task", experiment.task).use
+    task = registry.load("task", experiment.task)
+    reached = figure_of(task.metric).reached(best[task.metric])
     print(
-        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {figure_of(metric).reached(best[metric])} on "
-        f"{best['selected_on']}.\n"
-        f"Next: avpea evaluate {run} --split test;  {use.format(run=run)}"
+        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.\n"
+        f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}"
     )
 
 

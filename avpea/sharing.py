@@ -87,10 +87,11 @@ def resolve(run: str | Path) -> Path:
 
 
 # What a task is called among models, and how one is used.
+_ANSWERS = ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")')
 _USES = {
     "avel": ("event-localization", 'predict("video.mp4")'),
-    "avqa": ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")'),
-    "avqa_generative": ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")'),
+    "avqa": _ANSWERS,
+    "avqa_generative": _ANSWERS,
     "avqa_grounding": ("audio-visual-matching", "model  # what question answering starts from (train.start_from)"),
     "avr": ("video-retrieval", 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'),
     "avc": ("video-captioning", 'caption("video.mp4")'),

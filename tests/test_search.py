@@ -243,18 +243,24 @@ def _index(run: Path, folder: Path, library: str, begin: Any) -> None:
     index(run, folder, library, progress=False)
 
 
-@pytest.mark.slow
-def test_two_indexers_at_once_lose_nothing(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
-    for number in range(12):
-        os.link(folder / "g4.mp4", folder / f"copy{number}.mp4")
-    context, place = multiprocessing.get_context("spawn"), str(tmp_path / "library")
+def _index_twice(run: Path, folder: Path, library: str) -> None:
+    """Two processes at the same time."""
+    context = multiprocessing.get_context("spawn")
     begin = context.Barrier(2)
-    processes = [context.Process(target=_index, args=(tiny_matched_run, folder, place, begin)) for _ in range(2)]
+    processes = [context.Process(target=_index, args=(run, folder, library, begin)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
+
+
+@pytest.mark.slow
+def test_two_indexers_at_once_lose_nothing(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        os.link(folder / "g4.mp4", folder / f"copy{number}.mp4")
+    place = str(tmp_path / "library")
+    _index_twice(tiny_matched_run, folder, place)
     files = Library(place).files()
     assert len(files) == 16
     assert len(Library(place)) == 18
@@ -312,12 +318,6 @@ def test_an_object_store_is_as_good_as_a_folder(folder: Path, tiny_matched_run: 
     report = index(tiny_matched_run, folder, place, progress=False)
     assert (report.indexed, report.unchanged, report.removed) == (0, 3, 1)
     assert len(Query(place).text("a green light")) == report.windows
-    context = multiprocessing.get_context("spawn")
-    begin, place = context.Barrier(2), f"{bucket}/another"
-    processes = [context.Process(target=_index, args=(tiny_matched_run, folder, place, begin)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    place = f"{bucket}/another"
+    _index_twice(tiny_matched_run, folder, place)
     assert len(Library(place)) == report.windows

@@ -10,7 +10,7 @@ from typing import Any
 from avpea.dataset import MEDIA_SUFFIXES
 from avpea.errors import DataError
 
-__all__ = ["by_stem", "is_stem", "read_json", "safe", "source", "videos_by_stem"]
+__all__ = ["by_stem", "read_json", "require_stem", "safe", "source", "videos_by_stem"]
 
 
 def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
@@ -30,9 +30,20 @@ def videos_by_stem(root: Path) -> dict[str, Path]:
     return by_stem([root / "videos", root, *sorted(path for path in root.iterdir() if path.is_dir())])
 
 
-def is_stem(name: str) -> bool:
-    """Whether a name can be that of a file without folder and ending."""
-    return bool(re.fullmatch(r"[^/\\\0]+", name)) and name not in {".", ".."}
+def require_stem(where: str, found: str, name: object) -> str:
+    """A name that can be that of a file without folder and ending.
+
+    Args:
+        where: File and row, for the message.
+        found: What it is called there, and the name itself.
+        name: The name.
+
+    Raises:
+        DataError: It cannot be one.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+", name) or name in {".", ".."}:
+        raise DataError(f"{where}: found the {found}; expected a file name without folder or ending.")
+    return name
 
 
 def safe(name: str) -> str:

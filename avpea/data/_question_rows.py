@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpea.data._files import is_stem, read_json
+from avpea.data._files import read_json, require_stem
 from avpea.dataset import Question
 from avpea.errors import DataError
 from avpea.questions import tokenise
@@ -78,9 +78,7 @@ def _text(where: str, value: Mapping[str, Any], *names: str) -> str:
 
 def _video_id(where: str, value: Mapping[str, Any], name: str) -> str:
     text = _text(where, value, name)
-    if not is_stem(text):
-        raise DataError(f"{where}: found the {name} '{text}'; expected a file name without folder or ending.")
-    return text
+    return require_stem(where, f"{name} '{text}'", text)
 
 
 def _listed(where: str, value: Mapping[str, Any], name: str, default: str) -> Sequence[str]:

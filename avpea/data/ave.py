@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.configs import DataConfig
-from avpea.data._files import by_stem, is_stem, safe
+from avpea.data._files import by_stem, require_stem, safe
 from avpea.dataset import SPLITS, Annotations, EventSample, shortened
 from avpea.errors import DataError
 
@@ -115,8 +115,7 @@ def _row(path: Path, number: int, line: str) -> Row:
     category, video_id, _, start, end = fields
     if not category or not video_id:
         raise DataError(f"{where}: found an empty category or video id in '{line}'; expected {_COLUMNS}.")
-    if not is_stem(video_id):
-        raise DataError(f"{where}: found the video id '{video_id}'; expected a file name without folder or ending.")
+    require_stem(where, f"video id '{video_id}'", video_id)
     if not (re.fullmatch(r"[0-9]{1,6}", start) and re.fullmatch(r"[0-9]{1,6}", end)):
         raise DataError(f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more.")
     if int(start) > int(end):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.configs import DataConfig
-from avpea.data._files import is_stem, read_json, safe, source, videos_by_stem
+from avpea.data._files import read_json, require_stem, safe, source, videos_by_stem
 from avpea.dataset import SPLITS, Annotations, CaptionSample
 from avpea.errors import DataError
 
@@ -125,9 +125,7 @@ def _listed(path: Path, table: Captions, mapper: Path) -> Captions:
 
 
 def _video_id(where: str, name: Any) -> str:
-    if not isinstance(name, str) or not is_stem(name):
-        raise DataError(f"{where}: found the video_id {name!r}; expected a file name without folder or ending.")
-    return name
+    return require_stem(where, f"video_id {name!r}", name)
 
 
 def _caption(where: str, caption: Any) -> str:

@@ -126,11 +126,7 @@ class Matcher(CaptionHead):
 
 def joined(first: Side, second: Side) -> Side:
     """The tokens of both, one after the other; they share one softmax."""
-    return Side(
-        torch.cat((first.tokens, second.tokens), dim=1),
-        torch.cat((first.scores, second.scores), dim=1),
-        torch.cat((first.there, second.there), dim=1),
-    )
+    return _concatenated((first, second), dim=1)
 
 
 def stacked(sides: Sequence[Side]) -> Side:
@@ -140,11 +136,14 @@ def stacked(sides: Sequence[Side]) -> Side:
     def padded(rows: Tensor) -> Tensor:
         return torch.cat((rows, rows.new_zeros(1, longest - rows.shape[1], *rows.shape[2:])), dim=1)
 
-    alike = [side.each(padded) for side in sides]
+    return _concatenated([side.each(padded) for side in sides], dim=0)
+
+
+def _concatenated(sides: Sequence[Side], dim: int) -> Side:
     return Side(
-        torch.cat([side.tokens for side in alike]),
-        torch.cat([side.scores for side in alike]),
-        torch.cat([side.there for side in alike]),
+        torch.cat([side.tokens for side in sides], dim),
+        torch.cat([side.scores for side in sides], dim),
+        torch.cat([side.there for side in sides], dim),
     )
 
 
