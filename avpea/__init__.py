@@ -12,18 +12,17 @@ Importing avpea imports no torch; the names below are looked up when they are fi
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from avpea.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from avpea.errors import AvpeaError
     from avpea.experiment import Experiment, load_recipe, recipe_names
-    from avpea.predict import Prediction, Predictor, load
+    from avpea.predict import Predictor, load
     from avpea.sharing import push_to_hub, save_pretrained
 
 _HOMES = {
     "AvpeaError": "errors",
     "Experiment": "experiment",
-    "Prediction": "predict",
     "Predictor": "predict",
     "load": "predict",
     "load_recipe": "experiment",
@@ -35,7 +34,6 @@ _HOMES = {
 __all__ = [
     "AvpeaError",
     "Experiment",
-    "Prediction",
     "Predictor",
     "load",
     "load_recipe",

@@ -20,16 +20,13 @@ import torch
 from torch import nn
 
 from avpea import backbones, registry
-from avpea.configs import BackboneConfig
-from avpea.encoders._base import build_encoder
+from avpea.encoders import build_encoder
 from avpea.experiment import Experiment, load_recipe, recipe_names
-from avpea.heads._question import QuestionHead
-from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task
+from avpea.labels import Labels
+from avpea.sections import BackboneOptions
+from avpea.tasks import Dims, Task
 
-__all__ = ["AVE_CLASSES", "PaperRow", "ParameterCount", "count", "paper_rows"]
-
-AVE_CLASSES = 28
+__all__ = ["PaperRow", "ParameterCount", "count", "paper_rows"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ class ParameterCount:
         adapters: Of all adapters; where weights of the backbone itself train, those.
         head: Of the task's head, as it is used.
         head_registered: Of the head as its public code registers it, unused layers included.
-        num_classes: Event categories, or answers, that the head was counted for.
+        num_classes: Event classes, or answers, that the head was counted for; 0 where it does not choose.
+        outputs: Which of them.
     """
 
     frozen: int
@@ -51,6 +49,7 @@ class ParameterCount:
     head: int
     head_registered: int
     num_classes: int
+    outputs: str = "classes"
 
     @property
     def trainable(self) -> int:
@@ -153,38 +152,34 @@ class PaperRow:
         }
 
 
-def count(
-    experiment: Experiment, num_classes: int | None = None, questions: QuestionVocabulary | None = None
-) -> ParameterCount:
+def count(experiment: Experiment, labels: Labels | None = None) -> ParameterCount:
     """Count an experiment's parameters.
 
     Args:
         experiment: Names backbone, adapter and head.
-        num_classes: Event categories, background not counted; AVE's 28 by default. Only the
-            head's last layers depend on it.
-        questions: What is read and answered; MUSIC-AVQA's 93 words and 42 answers by default.
+        labels: What the head answers with; by default of the size of the best-known data set of the task's kind (AVE's
+            28 classes, MUSIC-AVQA's 93 words and 42 answers).
 
     Raises:
-        ExperimentError: No such backbone, adapter or head, or they do not fit.
+        ExperimentError: Options that cannot be served.
     """
     backbone, classifier = _frozen(experiment.backbone)
+    task: type[Task] = registry.load("task", experiment.task.name)
+    labels = labels or task.needs.typical()
     with torch.device("meta"):
         encoder = build_encoder(backbone, experiment)
-        task: type[Task] = registry.load("task", experiment.task)
-        questions = questions or QuestionVocabulary.of_size(words=93, answers=42)
-        classes = num_classes or AVE_CLASSES
-        made = task.build(experiment, encoder.visual_dim, encoder.audio_dim, classes, questions)
-        if made.frozen_negatives:
-            encoder.require_see()
-        head: Any = made.head
+        made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim), labels)
+    if made.head.frozen_negatives:
+        encoder.require_see()
     frozen, trained = encoder.parameter_counts()
     return ParameterCount(
         frozen=frozen,
         frozen_classifier=classifier if frozen else 0,
         adapters=trained,
-        head=_size(head),
-        head_registered=_size(head) + sum(head.registered_but_unused().values()),
-        num_classes=len(questions.answers) if isinstance(head, QuestionHead) else classes,
+        head=_size(made.head),
+        head_registered=_size(made.head) + sum(made.head.registered_but_unused().values()),
+        num_classes=len(labels.names),
+        outputs=labels.outputs,
     )
 
 
@@ -200,8 +195,8 @@ def paper_rows() -> list[PaperRow]:
 
 
 @cache
-def _frozen(config: BackboneConfig) -> tuple[backbones.Transformer | backbones.CNN, int]:
-    return backbones.shape_only(config), backbones.classifier_parameters(config.name)
+def _frozen(options: BackboneOptions) -> tuple[Any, int]:
+    return backbones.shape_only(options), backbones.classifier_parameters(options.name)
 
 
 def _size(module: nn.Module) -> int:

@@ -6,7 +6,6 @@ The training state (optimiser, random numbers, position) is a second file beside
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avpea import backbones
-from avpea.backbones import CNN, Transformer
+from avpea import backbones, registry
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.model import AVModel, build, without_starting_weights
-from avpea.questions import QuestionVocabulary
+from avpea.files import replacing
+from avpea.history import read_experiment
+from avpea.labels import Labels
+from avpea.model import AVModel, build
+from avpea.version import __version__
 
 __all__ = [
     "MODEL_FILE",
@@ -37,7 +38,7 @@ __all__ = [
     "save_model",
     "save_state",
     "take_over",
-    "write_atomically",
+    "write_tensors",
 ]
 
 MODEL_FILE = "model.safetensors"
@@ -51,21 +52,18 @@ class CheckpointInfo:
 
     Attributes:
         experiment: The whole configuration it was trained with.
-        class_names: What the head answers with, in the order of its outputs: event categories without background, or
-            answers to questions.
+        labels: What the head answers with.
         backbone: Name of the frozen model.
         fingerprint: SHA-256 of the backbone's weights.
-        questions: What the model reads and answers; None for a model of events.
         other_fingerprints: Likewise of other frozen weights, by the option that names their file.
         results: Metrics at the time of saving, among them `epoch` and `selected_on`.
         version: Version of avpea that wrote it.
     """
 
     experiment: Experiment
-    class_names: tuple[str, ...]
+    labels: Labels
     backbone: str
     fingerprint: str
-    questions: QuestionVocabulary | None = None
     other_fingerprints: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     version: str = ""
@@ -75,26 +73,22 @@ def save_model(
     path: Path,
     model: AVModel,
     experiment: Experiment,
-    class_names: tuple[str, ...],
+    labels: Labels,
     results: Mapping[str, Any],
-    questions: QuestionVocabulary | None = None,
 ) -> None:
     """Write adapters and head (buffers included) to `path`, atomically."""
-    from avpea import __version__
-
     frozen = model.encoder.backbone
     metadata = {
         "format": _FORMAT,
         "version": __version__,
         "experiment": json.dumps(experiment.to_dict()),
-        "class_names": json.dumps(class_names),
-        "questions": json.dumps(None if questions is None else questions.to_dict()),
+        "labels": json.dumps(labels.to_dict()),
         "backbone": frozen.name,
         "fingerprint": frozen.fingerprint(),
         "other_fingerprints": json.dumps(model.encoder.other_fingerprints()),
         "results": json.dumps(dict(results)),
     }
-    write_atomically(path, model.trained_state(), metadata)
+    write_tensors(path, model.trained_state(), metadata)
 
 
 def find(run: str | Path) -> Path:
@@ -136,17 +130,28 @@ def read_info(path: str | Path) -> CheckpointInfo:
     metadata, _ = _open(file, tensors=False)
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT}).")
-    questions = json.loads(metadata.get("questions", "null"))  # older files are of events
+    experiment = read_experiment(json.loads(metadata["experiment"]), str(file))
     return CheckpointInfo(
-        experiment=Experiment.from_dict(json.loads(metadata["experiment"]), str(file)),
-        class_names=tuple(json.loads(metadata["class_names"])),
+        experiment=experiment,
+        labels=_labels(experiment, metadata),
         backbone=metadata["backbone"],
         fingerprint=metadata["fingerprint"],
-        questions=None if questions is None else QuestionVocabulary.from_dict(questions),
         other_fingerprints=json.loads(metadata.get("other_fingerprints", "{}")),  # older files have no others
         results=json.loads(metadata["results"]),
         version=metadata["version"],
     )
+
+
+def _labels(experiment: Experiment, metadata: Mapping[str, str]) -> Labels:
+    kind: type[Labels] = registry.load("task", experiment.task.name).needs
+    if "labels" in metadata:
+        return kind.from_dict(json.loads(metadata["labels"]))
+    # Until version 0.1.0 files held class names, and beside them a vocabulary where there was one.
+    questions = json.loads(metadata.get("questions", "null"))
+    if questions is not None:
+        return kind.from_dict(questions)
+    names = json.loads(metadata["class_names"])
+    return kind.from_dict({"class_names": names} if names else {})
 
 
 def load_model(
@@ -154,7 +159,7 @@ def load_model(
     *,
     weights: str | None = None,
     audio_weights: str | None = None,
-    backbone: Transformer | CNN | None = None,
+    backbone: Any = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
 ) -> tuple[AVModel, CheckpointInfo]:
     """Rebuild a trained model, in evaluation mode.
@@ -171,9 +176,10 @@ def load_model(
         WeightsError: Frozen weights cannot be had.
     """
     info = read_info(path)
-    places = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
-    experiment = info.experiment.override({name: place for name, place in places.items() if place is not None})
-    experiment = without_starting_weights(experiment)
+    given = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
+    known = info.experiment.locations()
+    given = {name: file for name, file in given.items() if file is not None and name in known}
+    experiment = info.experiment.override(given).rebuilt()
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(
@@ -181,7 +187,7 @@ def load_model(
             f"{frozen.name} with fingerprint {frozen.fingerprint()[:16]}; give the weights it was trained on with "
             f"--backbone.weights FILE."
         )
-    model = build(experiment, len(info.class_names), frozen, info.questions)
+    model = build(experiment, info.labels, frozen)
     for option, found in model.encoder.other_fingerprints().items():
         if (wanted := info.other_fingerprints.get(option, "none")) != found:
             raise CheckpointError(
@@ -222,7 +228,7 @@ def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, pos
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    write_atomically(path, tensors, {"format": f"{_FORMAT}-state", "position": json.dumps(dict(position))})
+    write_tensors(path, tensors, {"format": f"{_FORMAT}-state", "position": json.dumps(dict(position))})
 
 
 def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -246,15 +252,11 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
     return position
 
 
-def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that is either the old one or the whole new one, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed process left is written over
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, atomically."""
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    save_file(plain, temporary, dict(metadata))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path) as aside:
+        save_file(plain, aside, dict(metadata))
 
 
 def _open(

@@ -1,110 +1,163 @@
-"""What each command of the command line does. Nothing heavy is imported before a command needs it."""
+"""The commands that every task shares. Nothing heavy is imported before one of them runs."""
 
 import argparse
-import json
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from avpea.command import Command, add_run, add_weights, print_json
 from avpea.errors import AvpeaError, ExperimentError
-from avpea.experiment import Experiment, load_recipe, recipe_names
+from avpea.tables import Table, show
 
-__all__ = [
-    "as_options",
-    "ask",
-    "caption",
-    "compare",
-    "data_make",
-    "data_stats",
-    "data_verify",
-    "evaluate",
-    "import_valor",
-    "index",
-    "params",
-    "predict",
-    "recipes",
-    "search",
-    "train",
-]
+__all__ = ["COMMANDS"]
+
+Options = argparse.Namespace
+Parser = argparse.ArgumentParser
 
 
-def as_options(error: AvpeaError) -> str:
-    """The sentence, with Python arguments that help written as the options that they are here."""
-    return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+def _experiment(options: Options) -> Any:
+    from avpea.experiment import load_recipe
 
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-def _experiment(options: argparse.Namespace) -> Experiment:
     return load_recipe(options.recipe).override(options.overrides)
 
 
-def recipes(options: argparse.Namespace) -> None:
-    """`avpea recipes`."""
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_quiet(parser: Parser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _recipes_arguments(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="recipe to print; without it, all are listed")
+    _add_json(parser)
+
+
+def _recipes(options: Options) -> None:
+    from avpea.experiment import load_recipe, recipe_titles
+
     if options.name is None:
-        rows = {name: load_recipe(name) for name in recipe_names()}
-        if options.json:
-            _print_json({name: recipe.title for name, recipe in rows.items()})
-        else:
-            width = max(map(len, rows))
-            print("\n".join(f"{name:{width}}  {recipe.title}" for name, recipe in rows.items()))
+        titles = recipe_titles()
+        width = max(map(len, titles))
+        print_json(titles) if options.json else show(f"{name:{width}}  {title}" for name, title in titles.items())
         return
     recipe = load_recipe(options.name)
-    if options.json:
-        _print_json(recipe.to_dict())
-    else:
-        print(recipe.to_yaml(), end="")
+    print_json(recipe.to_dict()) if options.json else print(recipe.to_yaml(), end="")
 
 
-def params(options: argparse.Namespace) -> None:
-    """`avpea params`."""
-    from avpea import accounting, tables
+def _params_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours")
+    _add_json(parser)
+
+
+def _params(options: Options) -> None:
+    from avpea import accounting
 
     if options.recipe is None:
         if options.overrides:
             raise ExperimentError("The table of the paper's rows takes no options; name a recipe to change it.")
         rows = accounting.paper_rows()
-        _print_json([row.to_dict() for row in rows]) if options.json else tables.paper(rows)
+        print_json([row.to_dict() for row in rows]) if options.json else show(_paper_report(rows))
         return
     counts = accounting.count(_experiment(options))
-    _print_json(counts.to_dict()) if options.json else tables.parameters(options.recipe, counts)
+    print_json(counts.to_dict()) if options.json else show(_parameter_report(options.recipe, counts))
 
 
-def data_make(options: argparse.Namespace) -> None:
-    """`avpea data make`."""
+def _parameter_report(name: str, counts: Any) -> Iterator[str | Table]:
+    chosen = f" ({counts.num_classes} {counts.outputs})" if counts.outputs else ""
+    lines = [
+        ("frozen backbone", counts.frozen),
+        ("  with its classifier, which nothing uses", counts.frozen_with_classifier),
+        ("adapters", counts.adapters),
+        (f"head{chosen}, as used", counts.head),
+        ("  as its public code registers it", counts.head_registered),
+        ("trained: adapters + head, as used", counts.trainable),
+        ("  with the head as registered (the paper's total)", counts.trainable_registered),
+    ]
+    yield Table(["", "parameters", "M"], [(text, f"{n:,}", f"{n / 1e6:.1f}") for text, n in lines], name)
+    yield (
+        f"Adapters are {100 * counts.adapter_share:.2f} % of what runs, "
+        f"{100 * counts.paper_share:.2f} % as the paper counts."
+    )
+    if counts.head_registered > counts.head:
+        yield (
+            f"The head's public code registers {counts.head_registered - counts.head:,} parameters that its forward "
+            "pass never reads; the paper counts them."
+        )
+
+
+def _paper_report(rows: Any) -> Iterator[str | Table]:
+    from avpea.metrics.figures import headline
+
+    def pair(row: Any, key: str) -> str:
+        printed = row.published.get(key)
+        return f"{'-' if printed is None else printed} / {row.in_paper_form[key]}"
+
+    cells = [
+        [
+            f"{row.title}\n{row.recipe}",
+            *(pair(row, f"{part}_millions") for part in ("adapter", "trainable", "frozen")),
+            headline(row.published),
+        ]
+        for row in rows
+    ]
+    title = "Paper / avpea, in millions of parameters; the result is the paper's"
+    yield Table(["row", "adapters", "trained", "frozen", "result"], cells, title)
+    yield (
+        "As in the paper, trained counts the head as its code registers it, and frozen counts the backbone's "
+        "classifier. Table 2's accuracy is the mean of the three modalities. Why some rows differ is in docs/paper.md."
+    )
+    yield "`avpea params RECIPE` gives every part, used and registered."
+
+
+def _make_arguments(parser: Parser) -> None:
+    parser.add_argument("name", help="data set: av-digits")
+    parser.add_argument("folder", type=Path, help="where to")
+    for split, count in (("train", 160), ("val", 40), ("test", 60)):
+        about = f"clips to {split} on (default: {count})"
+        parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=about)
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another data set (default: 0)")
+
+
+def _make(options: Options) -> None:
     from avpea.data import samples
 
-    summary = samples.make(
-        options.name,
-        options.folder,
-        train=options.train,
-        val=options.val,
-        test=options.test,
-        seed=options.seed,
-    )
-    print(summary)
+    counts = {split: getattr(options, split) for split in ("train", "val", "test")}
+    print(samples.make(options.name, options.folder, **counts, seed=options.seed))
 
 
-def data_verify(options: argparse.Namespace) -> int:
-    """`avpea data verify`."""
+def _verify_arguments(parser: Parser) -> None:
+    from avpea import registry
+
+    parser.add_argument("name", help=f"data set reader: {', '.join(registry.names('reader'))}")
+    parser.add_argument("--decode", action="store_true", help="decode every video instead of reading its headers")
+    _add_json(parser)
+
+
+def _verify(options: Options) -> int:
     from avpea import data
     from avpea.data.verify import verify
+    from avpea.experiment import parse_section
 
-    experiment = Experiment().override({"data.name": options.name, **options.overrides})
-    report = verify(data.read(experiment.data), decode=options.decode, workers=experiment.data.workers)
-    if options.json:
-        _print_json(report.to_dict())
-    else:
-        print("\n".join(report.lines()))
+    given = {}
+    for name, value in options.overrides.items():
+        if not name.startswith("data."):
+            raise ExperimentError(f"no option of a data set is called '{name}'; they look like --data.root DIR.")
+        given[name.removeprefix("data.")] = value
+    section = parse_section("data", **{"name": options.name, **given})
+    report = verify(data.read(section), decode=options.decode, workers=section.workers)
+    print_json(report.to_dict()) if options.json else show(report.lines())
     return 0 if report.ok else 1
 
 
-def data_stats(options: argparse.Namespace) -> None:
-    """`avpea data stats`."""
+def _stats_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", help="recipe name or YAML file")
+    _add_json(parser)
+
+
+def _stats(options: Options) -> None:
     from avpea import data
     from avpea.evaluate import prepare
 
@@ -112,16 +165,23 @@ def data_stats(options: argparse.Namespace) -> None:
     cache, usable, _ = prepare(experiment, data.read(experiment.data), ["train"])
     mean, std = cache.log_mel_statistics(usable["train"])
     if options.json:
-        _print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
+        print_json({"audio.mean": mean, "audio.std": std, "videos": len(usable["train"])})
     else:
         print(f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)")
 
 
-def train(options: argparse.Namespace) -> None:
-    """`avpea train`."""
+def _train_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", help="recipe name or YAML file")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<recipe>-seed<seed>)")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse to train while any annotated video is missing or broken"
+    )
+    _add_quiet(parser)
+
+
+def _train(options: Options) -> None:
     from avpea import registry
     from avpea import train as training
-    from avpea.metrics.figures import figure_of
 
     if options.strict:
         options.overrides["data.strict"] = True
@@ -129,172 +189,144 @@ def train(options: argparse.Namespace) -> None:
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
     result = training.train(experiment, run, progress=not options.quiet)
-    best = result.best
-    task = registry.load("task", experiment.task)
-    reached = figure_of(task.metric).reached(best[task.metric])
+    best, task = result.best, registry.load("task", experiment.task.name)
+    reached = task.figure.reached(best[task.figure.metric])
     print(
         f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.\n"
         f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}"
     )
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """`avpea evaluate`."""
+def _evaluate_arguments(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training")
+    parser.add_argument("--details", action="store_true", help="print all there is, such as the confusion of events")
+    _add_json(parser)
+    _add_quiet(parser)
+
+
+def _evaluate(options: Options) -> None:
     from avpea import evaluate as evaluation
-    from avpea import tables
 
-    result = evaluation.evaluate(
-        options.run,
-        options.split,
-        root=options.root,
-        weights=options.weights,
-        audio_weights=options.audio_weights,
-        progress=not options.quiet,
-    )
-    if options.json:
-        _print_json(result.metrics)
-    else:
-        tables.evaluation(result, options.run, confusion=options.confusion)
+    files = {"root": options.root, "weights": options.weights, "audio_weights": options.audio_weights}
+    result = evaluation.evaluate(options.run, options.split, **files, progress=not options.quiet)
+    print_json(result.metrics) if options.json else show(_evaluation_report(result, options))
 
 
-def predict(options: argparse.Namespace) -> None:
-    """`avpea predict`."""
-    from avpea import plot, tables
-    from avpea.predict import load
-
-    if len(options.video) > 1 and (options.plot or options.attention):
-        raise ExperimentError("--plot and --attention draw one video; give them one, or leave them out.")
-    for picture in filter(None, (options.plot, options.attention)):
-        plot.check(picture)
-    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
-    for video, prediction in _in_turn(predictor.predict, options):
-        _print_json(prediction.to_dict()) if options.json else tables.prediction(prediction)
-        if options.plot:
-            prediction.plot(options.plot)
-            print(f"Timeline: {options.plot}", file=sys.stderr)
-        if options.attention:
-            second = prediction.surest_second() if options.second is None else options.second
-            predictor.attention(prediction.clip, second).plot(options.attention, video.name)
-            print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
+def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
+    """The metric, what it is measured against, and its parts."""
+    metrics, task = result.metrics, result.task
+    reached = task.figure.reached
+    yield f"{options.run} on {metrics['split']}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
+    if metrics["source"]:
+        yield f"Annotations: {metrics['source']}."
+    yield f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}."
+    if metrics["skipped"]:
+        yield f"{len(metrics['skipped'])} videos were skipped:"
+        yield from (f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10])
+    for reference, share in metrics["references"].items():
+        yield f"For comparison, {reference}: {reached(share)}."
+    yield from task.report(metrics, details=options.details)
 
 
-def _in_turn(look: Callable[..., Any], options: argparse.Namespace, **more: Any) -> Iterator[tuple[Path, Any]]:
-    """What is found in each video; of several, those that cannot be read are said and passed over.
-
-    Raises:
-        AvpeaError: The only one cannot be read; or, after all others, some could not.
-    """
-    failed = 0
-    for video in options.video:
-        try:
-            found = look(video, missing_audio=options.missing_audio, missing_video=options.missing_video, **more)
-        except AvpeaError as error:
-            if len(options.video) == 1:
-                raise
-            failed += 1
-            print(f"avpea: {as_options(error)}", file=sys.stderr)
-        else:
-            yield video, found
-    if failed:
-        raise AvpeaError(f"{failed} of {len(options.video)} videos could not be read.")
+def _import_arguments(parser: Parser) -> None:
+    parser.add_argument("file", type=Path, help="ckpt/model_step_N.pt of VALOR's public code")
+    parser.add_argument("recipe", help="recipe of its size and task, or YAML file")
+    parser.add_argument("--run", type=Path, required=True, help="folder to make")
+    _add_json(parser)
 
 
-def ask(options: argparse.Namespace) -> None:
-    """`avpea ask`."""
-    from avpea import plot, tables
-    from avpea.predict import load
-
-    if options.plot:
-        plot.check(options.plot)
-    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
-    reply = predictor.ask(
-        options.video,
-        options.question,
-        missing_audio=options.missing_audio,
-        missing_video=options.missing_video,
-    )
-    _print_json(reply.to_dict()) if options.json else tables.reply(reply)
-    if options.plot:
-        reply.plot(options.plot)
-        print(f"Where and when: {options.plot}", file=sys.stderr)
-
-
-def import_valor(options: argparse.Namespace) -> None:
-    """`avpea import-valor`."""
-    from avpea import data, official
+def _import_valor(options: Options) -> None:
+    from avpea import data, official, registry
 
     experiment = _experiment(options)
-    questions = data.read(experiment.data).questions if experiment.data.root else None
-    report = official.import_valor(options.file, experiment, options.run, questions)
+    needs = registry.load("task", experiment.task.name).needs
+    labels = data.read(experiment.data).labels if experiment.data.root else needs.typical()
+    report = official.import_valor(options.file, experiment, options.run, labels)
     if options.json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
         return
     print(f"{report.run}: {len(report.taken)} tensors taken from {options.file}.")
-    for what, names in (("Start anew, as the file has nothing for them", report.missing),
-                        ("Of no use, as nothing here has them", report.unknown)):  # fmt: skip
+    for what, names in (("Not in the file, so they start untrained", report.missing),
+                        ("In the file, but this model has no place for them", report.unknown)):  # fmt: skip
         if names:
-            print(f"{what} ({len(names)}):")
-            print("\n".join(f"  {name}" for name in names))
+            show([f"{what} ({len(names)}):", *(f"  {name}" for name in names)])
 
 
-def caption(options: argparse.Namespace) -> None:
-    """`avpea caption`."""
-    from avpea import tables
-    from avpea.predict import load
-
-    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
-    for _, described in _in_turn(predictor.caption, options, beams=options.beams):
-        _print_json(described.to_dict()) if options.json else tables.captions(described)
-
-
-def index(options: argparse.Namespace) -> int:
-    """`avpea index`."""
-    from avpea import search as searching
-    from avpea import tables
-
-    report = searching.index(
-        options.run,
-        options.folder,
-        options.library,
-        weights=options.weights,
-        audio_weights=options.audio_weights,
-        workers=options.ray,
-        progress=not options.quiet,
+def _index_arguments(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument("folder", type=Path, help="where the videos are; folders below it count")
+    parser.add_argument(
+        "--library", required=True, metavar="PLACE", help="folder, or URL of an object store (s3://...)"
     )
-    _print_json(report.to_dict()) if options.json else tables.indexed(report)
+    parser.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="read files in N workers of Ray (default: in this process)"
+    )
+    _add_json(parser)
+    _add_quiet(parser)
+
+
+def _index(options: Options) -> int:
+    from avpea import search as searching
+
+    files = {"weights": options.weights, "audio_weights": options.audio_weights}
+    report = searching.index(
+        options.run, options.folder, options.library, **files, workers=options.ray, progress=not options.quiet
+    )
+    print_json(report.to_dict()) if options.json else show(report.lines())
     return 1 if report.broken else 0
 
 
-def search(options: argparse.Namespace) -> None:
-    """`avpea search`."""
+def _search_arguments(parser: Parser) -> None:
+    parser.add_argument("library", help="folder or URL")
+    parser.add_argument("text", nargs="?", help="what is to be seen and heard")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="an example clip instead of a sentence")
+    parser.add_argument("--by", choices=("both", "picture", "sound"), default="both", help="(default: both)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--run", type=Path, help="the run that made the library, if not where it was")
+    _add_json(parser)
+    add_weights(parser)
+
+
+def _search(options: Options) -> None:
     from avpea import search as searching
-    from avpea import tables
 
+    files = {"run": options.run, "weights": options.weights, "audio_weights": options.audio_weights}
     found = searching.search(
-        options.library,
-        options.text or "",
-        example=options.video,
-        by=options.by,
-        top=options.top,
-        run=options.run,
-        weights=options.weights,
-        audio_weights=options.audio_weights,
+        options.library, options.text or "", example=options.video, by=options.by, top=options.top, **files
     )
-    _print_json([one.to_dict() for one in found]) if options.json else tables.found(found)
+    if options.json:
+        print_json([one.to_dict() for one in found])
+    elif not found:
+        print("Nothing found: the library has no window to compare.")
+    else:
+        rows = [
+            (one.file, f"{one.start_seconds:.0f} - {one.end_seconds:.0f}", f"{one.score:.3f}", one.thumbnail or "-")
+            for one in found
+        ]
+        show([Table(["file", "seconds", "score", "thumbnail"], rows)])
 
 
-def compare(options: argparse.Namespace) -> int:
-    """`avpea compare`."""
-    from avpea import tables
-    from avpea.compare import compare, load_sweep, sweep_names
+def _compare_arguments(parser: Parser) -> None:
+    parser.add_argument("sweep", nargs="?", help="sweep name or YAML file; without it, the names are listed")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--out", type=Path, default=Path("comparison"), help="results and report (default: comparison)")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the sweep's own")
+    parser.add_argument("--only", action="append", metavar="ROW", help="this row and the reference; may be given again")
+    parser.add_argument("--report", action="store_true", help="run nothing; report on the stored results")
+    parser.add_argument("--no-cost", action="store_true", help="do not measure seconds and memory of a step")
+    _add_json(parser)
+    _add_quiet(parser)
+
+
+def _compare(options: Options) -> int:
+    from avpea.compare import sweep_titles
 
     if options.sweep is None:
-        for name in sweep_names():
-            print(f"{name:14}  {load_sweep(name).title}")
+        show(f"{name:14}  {title}" for name, title in sweep_titles().items())
         return 0
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    from avpea.compare import compare
 
     done = compare(
         options.sweep,
@@ -306,15 +338,63 @@ def compare(options: argparse.Namespace) -> int:
         run=not options.report,
         cost=not options.no_cost,
         progress=not options.quiet,
-        say=say,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if done.summary is None:
         raise AvpeaError(f"{options.out} holds no result of {options.sweep} yet, so there is nothing to report.")
     if options.json:
-        _print_json(done.summary.to_dict())
+        print_json(done.summary.to_dict())
     else:
-        tables.sweep(done.summary)
-        print(f"Report: {done.page}")
+        show([*done.summary.report(), f"Report: {done.page}"])
     for name, reason in done.failed.items():
         print(f"avpea: {name} failed: {reason}", file=sys.stderr)
     return 1 if done.failed else 0
+
+
+COMMANDS = [
+    Command(
+        "recipes", "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16",
+        _recipes_arguments, _recipes,
+    ),
+    Command(
+        "params", "Count parameters as the paper's tables do, without loading weights.",
+        "avpea params paper/avel-vit-b16 --json", _params_arguments, _params, overrides=True,
+    ),
+    Command(
+        "make", "Make a small data set from what is installed, without downloading anything.",
+        "avpea data make av-digits digits", _make_arguments, _make, group="data",
+    ),
+    Command(
+        "verify", "Check a data set before training: what is there, missing or broken.",
+        "avpea data verify ave --data.root AVE_Dataset", _verify_arguments, _verify, overrides=True, group="data",
+    ),
+    Command(
+        "stats", "Measure the log-mel's mean and standard deviation over the training videos.",
+        "avpea data stats mini/avel --data.root DIR", _stats_arguments, _stats, overrides=True, group="data",
+    ),
+    Command(
+        "train", "Train a recipe; after an interruption, the same command resumes.",
+        "avpea train mini/avel --data.root DIR --train.seed 1", _train_arguments, _train, overrides=True,
+    ),
+    Command(
+        "evaluate", "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test",
+        _evaluate_arguments, _evaluate,
+    ),
+    Command(
+        "import-valor", "Turn an official VALOR checkpoint into a run.",
+        "avpea import-valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
+        _import_arguments, _import_valor, overrides=True,
+    ),
+    Command(
+        "index", "Index the videos of a folder, so that they can be searched.",
+        "avpea index runs/NAME FOLDER --library LIBRARY", _index_arguments, _index,
+    ),
+    Command(
+        "search", "Find videos by a sentence, or by an example clip.",
+        'avpea search LIBRARY "a dog barks while a train passes" --by sound', _search_arguments, _search,
+    ),
+    Command(
+        "compare", "Run or resume a grid of recipes and seeds, and report on it.",
+        "avpea compare mini/table4 --data.root DIR", _compare_arguments, _compare, overrides=True,
+    ),
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which precision a device computes in natively."""
+"""Which device computes, and which precision it computes in natively."""
 
 from functools import cache
 from pathlib import Path
@@ -6,7 +6,23 @@ from typing import Literal
 
 import torch
 
-__all__ = ["choose_precision"]
+from avpea.errors import ExperimentError
+
+__all__ = ["choose_device", "choose_precision"]
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
+    """Answer `auto` with the first of CUDA, MPS and the CPU that there is; other answers stand.
+
+    Raises:
+        ExperimentError: The device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, usable in there.items() if usable))
+    if not there[wanted]:
+        raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected auto or cpu.")
+    return torch.device(wanted)
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:

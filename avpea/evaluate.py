@@ -9,37 +9,41 @@ from typing import Any
 
 import torch
 
-from avpea import backbones, data, registry
+from avpea import backbones, data
 from avpea.checkpoint import CheckpointInfo, find, load_model
-from avpea.data import Sample
 from avpea.data.cache import FillReport, SampleCache
 from avpea.errors import DataError
 from avpea.experiment import Experiment
+from avpea.files import replacing, write_json
+from avpea.labels import Annotations, Sample
 from avpea.model import AVModel
 from avpea.progress import progress_bar
+from avpea.tasks import Task
 
 __all__ = ["SplitResult", "evaluate", "infer", "prepare"]
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What a model answered for a split, and how right it was.
+    """What a model answered for a split, and how correct it was.
 
     Attributes:
         samples: The videos, in order.
         answers: What the task answered for each.
-        right: How much of what each sample asks for was answered rightly, and how much that is.
+        scores: How much of what each sample asks for was answered correctly, and how much it asks for.
         metrics: By name, as the task computes them.
+        task: Which task.
     """
 
     samples: tuple[Sample, ...]
     answers: tuple[Any, ...]
-    right: tuple[tuple[float, int], ...]
+    scores: tuple[tuple[float, int], ...]
     metrics: dict[str, Any]
+    task: type[Task]
 
 
 def prepare(
-    experiment: Experiment, annotations: data.Annotations, splits: Sequence[str], progress: bool = True
+    experiment: Experiment, annotations: Annotations, splits: Sequence[str], progress: bool = True
 ) -> tuple[SampleCache, dict[str, tuple[Sample, ...]], FillReport]:
     """Fill the sample cache for some splits; what is broken is left out of them and reported.
 
@@ -68,7 +72,6 @@ def infer(
     model: AVModel,
     cache: SampleCache,
     samples: Sequence[Sample],
-    class_names: Sequence[str],
     batch_size: int = 8,
     progress: bool = False,
 ) -> SplitResult:
@@ -84,9 +87,9 @@ def infer(
             answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
             advance(len(some))
     model.train(training)
-    answers = task.settle(samples, answers)
-    right = tuple((task.right(one, answer), task.asked(one)) for one, answer in zip(samples, answers, strict=True))
-    return SplitResult(tuple(samples), tuple(answers), right, task.evaluate(samples, answers, tuple(class_names)))
+    answers = task.complete(samples, answers)
+    scores = tuple((task.score(one, answer), task.weight(one)) for one, answer in zip(samples, answers, strict=True))
+    return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task))
 
 
 def evaluate(
@@ -122,11 +125,11 @@ def evaluate(
     _require_known(annotations, info, str(run))
     model.task.require_metrics()
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
-    result = infer(model, samples_cache, usable[split], info.class_names, batch_size, progress)
+    result = infer(model, samples_cache, usable[split], batch_size, progress)
     folder = find(run).parent
     record = {
         "split": split,
-        "metric": model.task.metric,
+        "metric": model.task.figure.metric,
         "source": annotations.sources.get(split, ""),
         "videos": len(result.samples),
         "skipped": report.broken,
@@ -136,27 +139,30 @@ def evaluate(
         "references": model.task.references(annotations.splits["train"], result.samples),
     }
     result = dataclasses.replace(result, metrics=record)
-    (folder / f"evaluation-{split}.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
-    with (folder / f"predictions-{split}.jsonl").open("w", encoding="utf-8") as file:
+    write_json(folder / f"evaluation-{split}.json", record)
+    with (
+        replacing(folder / f"predictions-{split}.jsonl") as aside,
+        aside.open("w", encoding="utf-8") as file,
+    ):
         for sample, answer in zip(result.samples, result.answers, strict=True):
-            file.write(json.dumps(model.task.row(sample, answer, info.class_names)) + "\n")
+            file.write(json.dumps(model.task.row(sample, answer)) + "\n")
     return result
 
 
-def _require_known(annotations: data.Annotations, info: CheckpointInfo, run: str) -> None:
+def _require_known(annotations: Annotations, info: CheckpointInfo, run: str) -> None:
     """Refuse annotations that the model was not made for.
 
     Raises:
         DataError: They are of another task, or have other classes.
     """
-    needs = registry.load("task", info.experiment.task).needs
-    if annotations.kind != needs:
-        raise DataError(f"{annotations.root} is annotated with {annotations.kind}, but {run} was trained on {needs}.")
-    if annotations.questions is None and annotations.class_names != info.class_names:
+    kind = type(info.labels)
+    if not isinstance(annotations.labels, kind):
         raise DataError(
-            f"{annotations.root} has the classes {list(annotations.class_names)}, but {run} was trained on "
-            f"{list(info.class_names)}."
+            f"{annotations.root} is annotated with {annotations.labels.kind}, but {run} was trained on {kind.kind}."
         )
+    complaint = annotations.labels.complaint(info.labels)
+    if complaint:
+        raise DataError(f"{annotations.root} {complaint} ({run}).")
 
 
 def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

@@ -1,6 +1,5 @@
 """Interleaved timing, peak memory, and what machine this was: shared by benchmarks and comparisons."""
 
-import json
 import os
 import platform
 import statistics
@@ -14,9 +13,9 @@ from typing import Any
 
 import torch
 
-from avpea import __version__
+from avpea.version import __version__
 
-__all__ = ["environment", "forget_peak", "interleaved", "machine", "peak_mb", "ratio", "resident_peak_mb", "write_json"]
+__all__ = ["environment", "forget_peak", "interleaved", "machine", "peak_mb", "ratio", "resident_peak_mb"]
 
 
 def interleaved(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -100,14 +99,6 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
     }
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON file that is either the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 @cache

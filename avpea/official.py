@@ -16,11 +16,12 @@ from torch import Tensor
 
 from avpea import backbones
 from avpea.backbones import read_table
-from avpea.checkpoint import MODEL_FILE, save_model, write_atomically
+from avpea.checkpoint import MODEL_FILE, save_model, write_tensors
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.model import AVModel, build, without_starting_weights
-from avpea.questions import QuestionVocabulary
+from avpea.files import write_text
+from avpea.labels import Labels
+from avpea.model import AVModel, build
 
 __all__ = ["ImportReport", "import_valor"]
 
@@ -48,16 +49,14 @@ class ImportReport:
         return dataclasses.asdict(self) | {"run": str(self.run)}
 
 
-def import_valor(
-    file: str | Path, experiment: Experiment, run: str | Path, questions: QuestionVocabulary | None = None
-) -> ImportReport:
+def import_valor(file: str | Path, experiment: Experiment, run: str | Path, labels: Labels) -> ImportReport:
     """Make a run of an official checkpoint.
 
     Args:
         file: `model_step_N.pt`.
         experiment: A recipe of its size and task, such as `paper/avr-valor-l`.
         run: Folder to make.
-        questions: Of the data set, for the task `avqa_generative`.
+        labels: Of the data set that it is for.
 
     Raises:
         CheckpointError: The folder is in use, the file is of another code, or a shape does not fit.
@@ -73,10 +72,10 @@ def import_valor(
     folder.mkdir(parents=True, exist_ok=True)
     experiment = _with_backbone(table, experiment, folder)
     torch.manual_seed(experiment.train.seed)
-    model = build(without_starting_weights(experiment), 0, None, questions)
+    model = build(experiment.rebuilt(), labels)
     taken, missing, unknown = fill(model, table, str(file))
-    save_model(folder / MODEL_FILE, model, experiment, (), {"epoch": 0, "selected_on": None}, questions)
-    (folder / "experiment.yaml").write_text(experiment.to_yaml(), encoding="utf-8")
+    save_model(folder / MODEL_FILE, model, experiment, labels, {"epoch": 0, "selected_on": None})
+    write_text(folder / "experiment.yaml", experiment.to_yaml())
     return ImportReport(folder, tuple(taken), tuple(missing), tuple(unknown))
 
 
@@ -84,7 +83,7 @@ def fill(model: AVModel, table: Mapping[str, Tensor], source: str) -> tuple[list
     """Put an official table into a model; CLIP's image tower is left to the backbone's file.
 
     Returns:
-        Names of the model that were filled, names that were not, and names of the table that were of no use.
+        Names of the model that were filled, names that were not, and names of the table that nothing here takes.
 
     Raises:
         CheckpointError: A shape differs.
@@ -208,7 +207,7 @@ def _with_backbone(table: Mapping[str, Tensor], experiment: Experiment, folder: 
     if not image:
         return experiment
     original, path = folder / f".original-{BACKBONE_FILE}", folder / BACKBONE_FILE
-    write_atomically(original, image, {})
+    write_tensors(original, image, {})
     try:
         # The reader renames what OpenAI's CLIP calls its parts, and refuses what does not fit.
         backbone = backbones.build(dataclasses.replace(experiment.backbone, weights=str(original)))
@@ -218,5 +217,5 @@ def _with_backbone(table: Mapping[str, Tensor], experiment: Experiment, folder: 
         re.sub(r"^layers\.", "blocks.", re.sub(r"^final_norm\.", "norm.", key)): value
         for key, value in backbone.state_dict().items()
     }
-    write_atomically(path, state, {})
+    write_tensors(path, state, {})
     return experiment.override({"backbone.weights": str(path.absolute())})

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from avpea import tables
-from avpea.dataset import EventSample
 from avpea.errors import AvpeaError
 from avpea.experiment import load_recipe
+from avpea.labels import EventSample
+from avpea.tables import Table, show
 
 __all__ = ["main"]
 
@@ -54,19 +54,20 @@ def run(folder: Path) -> None:
         trained = train(experiment, run_folder)
         minutes = (time.monotonic() - before) / 60
         result = evaluate(run_folder, "test", progress=False)
-        accuracies = trained.best["segment_accuracy"], result.metrics["segment_accuracy"]
+        figure = result.task.figure
+        accuracies = trained.best[figure.metric], result.metrics[figure.metric]
         rows.append([title, *(f"{100 * a:.1f} %" for a in accuracies), f"{minutes:.1f}"])
-        background = result.metrics["references"]["always background"]
+        (reference, background), *_ = result.metrics["references"].items()
 
-    _say("4. The comparison: segment accuracy (a digit counts where it is seen and spoken in the same second)")
-    rows.insert(0, ["always 'background'", "", f"{100 * background:.1f} %", ""])
-    tables.comparison("", ["", "validation", "test", "minutes"], rows)
+    _say(f"4. The comparison: {figure.name} (a digit counts where it is seen and spoken in the same second)")
+    rows.insert(0, [reference, "", f"{100 * background:.1f} %", ""])
+    show([Table(["", "validation", "test", "minutes"], rows)])
 
     _say("5. What it found in a test video")
     predictor = load(run_folder)
     best = max(cast("tuple[EventSample, ...]", result.samples), key=lambda sample: len(set(sample.labels)))
     prediction = predictor.predict(best.video)
-    tables.prediction(prediction)
+    show(prediction.report())
     prediction.plot(folder / "timeline.png")
     predictor.attention(prediction.clip, prediction.surest_second()).plot(folder / "attention.png", best.video.name)
     print(f"Pictures: {folder / 'timeline.png'} and {folder / 'attention.png'}")
@@ -74,7 +75,7 @@ def run(folder: Path) -> None:
     _say(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. What to try next")
     print(
         f"  avpea predict {run_folder} YOUR_VIDEO.mp4 --plot timeline.png   (it knows digits only)\n"
-        f"  avpea evaluate {run_folder} --confusion\n"
+        f"  avpea evaluate {run_folder} --details\n"
         "  avpea recipes                              the paper's experiments and the small ones\n"
         "  avpea data verify manifest --data.root videos.csv     your own labelled videos (docs/data.md)\n"
         "  avpea train mini/avel --data.name manifest --data.root videos.csv"

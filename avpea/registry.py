@@ -1,24 +1,38 @@
-"""A file name is an extension's name: `adapters/mine.py` with one public class is adapter `mine`.
+"""A file or folder name is an extension's name: `adapters/mine.py` with one public class is the adapter `mine`.
 
-Third parties add their own through Python entry points named `avpea.adapters`, `avpea.heads` and so on.
-Only the chosen file is imported.
+    adapter    avpea/adapters/NAME.py             encoder    avpea/encoders/NAME.py
+    backbone   avpea/backbones/kinds/NAME.py      reader     avpea/data/readers/NAME.py
+    task       avpea/tasks/NAME/task.py           head       avpea/tasks/TASK/heads/NAME.py
+
+Other packages add theirs through Python entry points named `avpea.adapters`, `avpea.encoders`, `avpea.backbones`,
+`avpea.readers`, `avpea.tasks` and `avpea.heads`. An entry point names the class; of a task it names the package, which
+is laid out as those here: `task.py` and, for a command of its own, `command.py`. Only what is chosen is imported.
 """
 
 import difflib
 import importlib
+import importlib.util
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from avpea.errors import ExperimentError
 
-__all__ = ["did_you_mean", "load", "names"]
+__all__ = ["command_modules", "did_you_mean", "load", "names"]
 
-_FOLDERS = {"adapter": "adapters", "encoder": "encoders", "head": "heads", "task": "tasks", "data": "data"}
-# Files of a room that serve its extensions and are none themselves.
-_NOT_EXTENSIONS = {"cache", "verify"}
+_ROOT = Path(__file__).parent
+_FILES = {
+    "adapter": "adapters/*.py",
+    "encoder": "encoders/*.py",
+    "backbone": "backbones/kinds/*.py",
+    "reader": "data/readers/*.py",
+    "task": "tasks/*/task.py",
+    "head": "tasks/*/heads/*.py",
+}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -30,12 +44,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the extensions of a kind: `adapter`, `encoder`, `head`, `task` or `data`."""
-    return sorted({*_files(kind), *_entry_points(kind)})
+    """Names of the extensions of a kind: `adapter`, `encoder`, `backbone`, `reader`, `task` or `head`."""
+    return sorted({*_modules(kind), *_entry_points(kind)})
 
 
 def load(kind: str, name: str) -> Any:
-    """The class (or, for `data`, the module's `read` function's owner) behind a name.
+    """The class behind a name.
 
     Returns:
         The one public class of the module; a module that names `EXTENSION` answers with that object.
@@ -45,11 +59,24 @@ def load(kind: str, name: str) -> Any:
     """
     found = _entry_points(kind).get(name)
     if found is not None:
-        return found.load()
-    if name not in _files(kind):
-        where = {"data": "data set reader"}.get(kind, kind)
-        raise ExperimentError(f"No {where} is called '{name}'.{did_you_mean(name, names(kind))}")
-    module = importlib.import_module(f"avpea.{_FOLDERS[kind]}.{name}")
+        value = found.load()
+        return _extension(importlib.import_module(f"{value.__name__}.task")) if isinstance(value, ModuleType) else value
+    module = _modules(kind).get(name)
+    if module is None:
+        raise ExperimentError(f"No {kind} is called '{name}'.{did_you_mean(name, names(kind))}")
+    return _extension(importlib.import_module(module))
+
+
+def command_modules() -> Iterator[ModuleType]:
+    """The modules `command` of all tasks that have one; they are imported, and import nothing heavy themselves."""
+    packages = [module.removesuffix(".task") for module in _modules("task").values()]
+    packages += [point.value for point in _entry_points("task").values() if ":" not in point.value]
+    for package in sorted(set(packages)):
+        if importlib.util.find_spec(f"{package}.command") is not None:
+            yield importlib.import_module(f"{package}.command")
+
+
+def _extension(module: ModuleType) -> Any:
     if hasattr(module, "EXTENSION"):
         return module.EXTENSION
     public = [
@@ -62,11 +89,21 @@ def load(kind: str, name: str) -> Any:
     return public[0]
 
 
-def _files(kind: str) -> list[str]:
-    folder = Path(__file__).parent / _FOLDERS[kind]
-    stems = (path.stem for path in folder.glob("*.py"))
-    return [stem for stem in stems if not stem.startswith("_") and stem not in _NOT_EXTENSIONS]
+@cache
+def _modules(kind: str) -> dict[str, str]:
+    """Modules of this package by the names of their extensions."""
+    found = {}
+    for path in sorted(_ROOT.glob(_FILES[kind])):
+        name = path.parent.name if kind == "task" else path.stem
+        if not name.startswith("_"):
+            found[name] = ".".join(("avpea", *path.relative_to(_ROOT).with_suffix("").parts))
+    return found
 
 
 def _entry_points(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"avpea.{_FOLDERS[kind]}")}
+    return _found_by(entry_points, f"avpea.{kind}s")
+
+
+@cache
+def _found_by(find: Callable[..., Iterable[EntryPoint]], group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in find(group=group)}

@@ -12,15 +12,11 @@ import yaml
 from avpea.checkpoint import MODEL_FILE, STATE_FILE
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
+from avpea.files import write_json, write_text
+from avpea.history import read_experiment
 from avpea.measure import environment
 
-__all__ = ["FREE", "RunFolder", "StopRequest", "differences"]
-
-# Options that may change between the two halves of an interrupted run without changing its result.
-FREE = {
-    "data.root", "data.cache", "data.workers", "train.checkpoint_minutes", "backbone.weights", "encoder.audio_weights",
-    "title", "published", "train.start_from",
-}  # fmt: skip
+__all__ = ["RunFolder", "StopRequest", "differences"]
 
 
 class RunFolder:
@@ -49,7 +45,7 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
         known = path / "experiment.yaml"
         if known.is_file():
-            changed = differences(_settings(known), experiment.to_dict())
+            changed = differences(_settings(known), experiment.to_dict(), experiment.harmless())
             if changed:
                 raise CheckpointError(
                     f"{path} holds a run with other settings ({'; '.join(changed[:4])}); choose another folder with "
@@ -62,14 +58,14 @@ class RunFolder:
     def open(self, broken: Mapping[str, str]) -> None:
         """Make the folder, and write the experiment and the list of videos that were left out, each with its reason."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.path / "experiment.yaml", self._experiment.to_yaml())
-        _write_whole(self.path / "skipped.json", json.dumps(dict(broken), indent=2))
+        write_text(self.path / "experiment.yaml", self._experiment.to_yaml())
+        write_json(self.path / "skipped.json", dict(broken))
 
     def add_environment(self) -> None:
         """Note what the training that begins now runs on."""
         here, before = environment(), self.environments()
         if here not in before:
-            _write_whole(self.path / "environment.json", json.dumps([*before, here], indent=2))
+            write_json(self.path / "environment.json", [*before, here])
 
     def environments(self) -> list[dict[str, Any]]:
         """Where the run was trained, in order: one entry, or several where it went on somewhere else."""
@@ -93,7 +89,7 @@ class RunFolder:
                 break  # a line cut short by the interruption
             if record["epoch"] <= epochs:
                 kept.append(line)
-        _write_whole(self._metrics, "".join(f"{line}\n" for line in kept))
+        write_text(self._metrics, "".join(f"{line}\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append an epoch's figures to `metrics.jsonl` and to TensorBoard."""
@@ -111,21 +107,14 @@ def _settings(path: Path) -> Any:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         # Options that came after the run was made had, in it, the values that are their defaults.
-        return Experiment.from_dict(values, str(path)).to_dict() if isinstance(values, dict) else values
+        return read_experiment(values, str(path)).to_dict() if isinstance(values, dict) else values
     except ExperimentError:
         return values
     except (yaml.YAMLError, UnicodeDecodeError):
         raise CheckpointError(f"{path} cannot be read as YAML; remove it, or choose another folder.") from None
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is either the old one or the whole new one, at whatever moment the process is killed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def differences(old: Any, new: Any, free: Collection[str] = FREE) -> list[str]:
+def differences(old: Any, new: Any, free: Collection[str]) -> list[str]:
     """What differs between two experiments' plain values, but for what may differ; one phrase for each option."""
     return [phrase for name, phrase in _differences(old, new) if name not in free]
 

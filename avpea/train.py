@@ -11,16 +11,15 @@ import torch
 from torch import nn
 
 from avpea import checkpoint, data
-from avpea.configs import TrainConfig
-from avpea.data import Sample
-from avpea.device import choose_precision
+from avpea.device import choose_device, choose_precision
 from avpea.errors import TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
-from avpea.heads._caption import CaptionHead
-from avpea.model import AVModel, build, task_class
+from avpea.labels import Sample
+from avpea.model import AVModel, build
 from avpea.progress import progress_bar
 from avpea.run import RunFolder, StopRequest
+from avpea.sections import StepTrainOptions, TrainOptions
 
 __all__ = ["TrainResult", "train"]
 
@@ -74,15 +73,12 @@ class _Training:
             torch.set_num_threads(config.threads)
         # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
         self.annotations = data.read(experiment.data)
-        task_class(experiment, self.annotations.kind)
         torch.manual_seed(config.seed)
-        model = build(experiment, len(self.annotations.class_names), None, self.annotations.questions)
+        model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
-        from lightning.fabric import Fabric  # takes two seconds, and weights that cannot be had are said at once
-
-        self.fabric = Fabric(accelerator=config.device, devices=1)
-        self.model = model.to(self.fabric.device)
-        if choose_precision(config.precision, self.fabric.device) == "bf16":
+        self.device = choose_device(config.device)
+        self.model = model.to(self.device)
+        if choose_precision(config.precision, self.device) == "bf16":
             self.model.half_precision()
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
@@ -104,22 +100,16 @@ class _Training:
             while position.epoch < self.config.epochs:
                 started = time.perf_counter()
                 losses = self.train_epoch(stop)
-                result = infer(
-                    self.model,
-                    self.cache,
-                    self.samples[chosen],
-                    self.annotations.class_names,
-                    self.config.batch_size,
-                )
+                result = infer(self.model, self.cache, self.samples[chosen], self.config.batch_size)
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
                 position.seconds += time.perf_counter() - started
-                metric = self.model.task.metric
-                accuracy = result.metrics[metric]
-                if accuracy > position.best.get(metric, -1.0):
-                    position.best = {"epoch": position.epoch, "selected_on": chosen, metric: accuracy}
+                metric = self.model.task.figure.metric
+                reached = result.metrics[metric]
+                if reached > position.best.get(metric, -1.0):
+                    position.best = {"epoch": position.epoch, "selected_on": chosen, metric: reached}
                     self.save_model(position.best)
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
-                self.folder.log({**record, f"{chosen}/{metric}": accuracy, "gates": self.model.gates()})
+                self.folder.log({**record, f"{chosen}/{metric}": reached, "gates": self.model.gates()})
                 self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
 
@@ -146,21 +136,23 @@ class _Training:
 
     def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
         """One optimiser step over one batch or, with accumulation, several; answers the mean loss."""
-        position, device, task, mean = self.position, self.fabric.device, self.model.task, 0.0
+        position, device, task, mean = self.position, self.device, self.model.task, 0.0
         weights = [sum(sample.weight for sample in some) for some in together]
         for some, weight in zip(together, weights, strict=True):
             batch = self.cache.batch(some)
             batch = batch.drawn(self.config.segments) if self.config.segments else batch
             batch, targets = batch.to(device), task.targets(some).to(device)
             negatives = None
-            if task.frozen_negatives:
+            if task.head.frozen_negatives:
                 negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
-            loss, terms = task.loss(self.model(batch.frames, batch.log_mel, targets, negatives, batch.places), targets)
+            loss, terms = task.loss(
+                self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions), targets
+            )
             share = weight / sum(weights)  # by answers, so that a smaller last batch weighs what it holds
             mean += loss.item() * share
             if not math.isfinite(mean):
                 raise TrainingError(self._not_finite(f"The loss became {mean}"))
-            self.fabric.backward(loss * share)
+            torch.autograd.backward(loss * share)
             for name, value in {"loss": loss, **terms}.items():
                 position.sums[name] = position.sums.get(name, 0.0) + value.item() * weight
         factor = rate_factor(self.config, position.step, math.ceil(batches_in_epoch / self.config.accumulate))
@@ -175,8 +167,7 @@ class _Training:
         return mean
 
     def save_model(self, results: dict[str, Any]) -> None:
-        data = self.annotations
-        checkpoint.save_model(self.folder.model, self.model, self.experiment, data.class_names, results, data.questions)
+        checkpoint.save_model(self.folder.model, self.model, self.experiment, self.annotations.labels, results)
 
     def save_state(self) -> None:
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run
@@ -193,7 +184,7 @@ class _Training:
         )
 
 
-def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
     """AdamW over adapters and head only; BatchNorm statistics move once for each optimiser step.
 
     Without weight decay, AdamW is Adam. With accumulation a step sees `accumulate` batches: each then moves the running
@@ -218,27 +209,23 @@ def make_optimizer(model: AVModel, config: TrainConfig) -> torch.optim.AdamW:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
                 module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
     groups = [group for group in groups if group["params"]]
-    # A text model's table of words makes the plain loop dear: a step of MiniLM's takes 0.14 s, fused 0.02 s.
-    fused = isinstance(model.task.head, CaptionHead)
-    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=fused or None)
+    # With MiniLM's table of words a step of the plain loop takes 0.14 s, a fused one 0.02 s.
+    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=model.task.head.fused_optimizer or None)
 
 
-def epoch_batches(videos: int, config: TrainConfig, epoch: int) -> list[list[int]]:
+def epoch_batches(videos: int, config: TrainOptions, epoch: int) -> list[list[int]]:
     """Indices of the videos in each batch: an order of its own for each seed and epoch, whatever ran before."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(videos, generator=generator).tolist()
     return [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
 
 
-def rate_factor(config: TrainConfig, step: int, steps_in_epoch: int) -> float:
+def rate_factor(config: TrainOptions, step: int, steps_in_epoch: int) -> float:
     """What the learning rate is multiplied by at an optimiser step, counted from 0."""
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    match config.schedule:
-        case "constant":
-            return warmup
-        case "cosine":
-            return warmup * 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_in_epoch)))
-        case "linear":
-            return warmup * max(0.0, 1 - step / (config.epochs * steps_in_epoch))
-        case "step":
-            return warmup * float(config.gamma ** (step // steps_in_epoch // config.step_epochs))
+    steps = config.epochs * steps_in_epoch
+    if isinstance(config, StepTrainOptions):
+        return warmup * float(config.gamma ** (step // steps_in_epoch // config.step_epochs))
+    if config.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return warmup * max(0.0, 1 - step / steps) if config.schedule == "linear" else warmup

@@ -4,7 +4,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from avpea import measure
+from avpea.files import write_json
 
 NAMES = ("cache", "adapters", "search", "indexing")
 
@@ -20,5 +20,5 @@ if __name__ == "__main__":
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
     for name in options.names or NAMES:
         result = importlib.import_module(f"bench.{name}").run(options.quick)
-        measure.write_json(options.out / f"{name}.json", result)
+        write_json(options.out / f"{name}.json", result, indent=1)
         print(options.out / f"{name}.json")

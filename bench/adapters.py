@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from avpea import backbones, measure
-from avpea.configs import AdapterConfig, BackboneConfig
 from avpea.encoders.dual_stream import DualStreamEncoder
+from avpea.experiment import parse_section
 
 MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
 LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}
@@ -25,10 +25,10 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def actions(model: str, layout: str, kind: str, images: int) -> dict[str, Callable[[], object]]:
     """Frozen and adapted, training and inference, over the same pixels."""
     torch.manual_seed(0)
-    backbone = backbones.build(BackboneConfig(MODELS[model], weights="random")).to(TYPES[kind])
+    backbone = backbones.build(parse_section("backbone", name=MODELS[model], weights="random")).to(TYPES[kind])
     frames = torch.randn(images, 3, 224, 224).to(TYPES[kind])
     sounds = torch.randn(images, 3, *LAYOUTS[layout]).to(TYPES[kind])
-    encoder = DualStreamEncoder(backbone, AdapterConfig())
+    encoder = DualStreamEncoder(backbone, parse_section("adapter"))
 
     def frozen() -> list[torch.Tensor]:
         answers = []

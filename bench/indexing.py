@@ -15,8 +15,8 @@ import torch
 
 from avpea.checkpoint import MODEL_FILE, save_model
 from avpea.data import samples
-from avpea.dataset import MEDIA_SUFFIXES
 from avpea.experiment import load_recipe
+from avpea.labels import MEDIA_SUFFIXES, CaptionLabels
 from avpea.measure import machine
 from avpea.media import read
 from avpea.model import build
@@ -32,7 +32,9 @@ def run(quick: bool) -> dict[str, Any]:
         recipe = load_recipe("mini/avr")
         torch.manual_seed(0)
         (folder / "run").mkdir()
-        save_model(folder / "run" / MODEL_FILE, build(recipe, 0), recipe, (), {"epoch": 0, "selected_on": None})
+        labels = CaptionLabels()
+        model = build(recipe, labels)
+        save_model(folder / "run" / MODEL_FILE, model, recipe, labels, {"epoch": 0, "selected_on": None})
         videos = videos_below(folder / "videos", MEDIA_SUFFIXES)
         started = time.perf_counter()
         for video in videos:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from avpea.heads.matcher import WIDTH
 from avpea.measure import machine
 from avpea.search import Library
+from avpea.tasks.avr.heads.matcher import WIDTH
 
 BATCH, QUERIES, TOP = 10_000, 40, 10
 
@@ -74,7 +74,7 @@ def measured(library: Library, queries: np.ndarray, truth: np.ndarray, *, exact:
 
 
 def one(rows: int, place: Path) -> dict[str, Any]:
-    library = Library(str(place), {"model": "made up", "run": "bench", "segments": 10})
+    library = Library(str(place), {"model": "made up", "run": "bench", "segments": 10, "width": WIDTH})
     table = library._windows
     every = vectors(rows, 2)
     started = time.perf_counter()

@@ -5,6 +5,7 @@ import pytest
 from avpea.accounting import ParameterCount, count, paper_rows
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, load_recipe
+from tests.tiny import event_labels
 
 ROWS = {row.recipe: row for row in paper_rows()}
 
@@ -153,17 +154,17 @@ def test_totals_and_shares_of_a_small_case() -> None:
     assert counts.to_dict() == {
         "frozen": 900, "frozen_classifier": 50, "adapters": 10, "head": 90, "head_registered": 100,
         "num_classes": 3, "trainable": 100, "trainable_registered": 110, "frozen_with_classifier": 950,
-        "total": 1000, "adapter_share": 0.01, "trainable_share": 0.1, "paper_share": 10 / 1060,
+        "total": 1000, "adapter_share": 0.01, "trainable_share": 0.1, "paper_share": 10 / 1060, "outputs": "classes",
     }  # fmt: skip
 
 
 def test_classes_move_the_last_layers_only() -> None:
-    recipe = load_recipe("paper/avel-vit-b16")
+    recipe, classes = load_recipe("paper/avel-vit-b16"), event_labels(*map(str, range(27)))
     # Three linear maps of CMBS from width 256 end in the classes.
-    assert count(recipe).head - count(recipe, num_classes=27).head == 3 * 257
+    assert count(recipe).head - count(recipe, classes).head == 3 * 257
     linear = recipe.override({"head.name": "linear"})
     assert count(linear).head == count(linear).head_registered == 801_821
-    assert count(linear).head - count(linear, num_classes=27).head == 513
+    assert count(linear).head - count(linear, classes).head == 513
 
 
 def test_depth_and_blocks_are_counted_as_used() -> None:
@@ -183,4 +184,4 @@ def test_rows_are_plain_values() -> None:
 
 def test_a_typo_is_answered() -> None:
     with pytest.raises(ExperimentError, match=r"No head is called 'cmsb'\. Did you mean 'cmbs'\?"):
-        count(Experiment.from_dict({"head": {"name": "cmsb"}}))
+        count(Experiment.from_dict({"task": "avel", "data": {"name": "ave"}, "head": {"name": "cmsb"}}))

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from avpea import backbones
 from avpea.backbones import Backbone
-from avpea.checkpoint import load_model, read_info, save_model, write_atomically
+from avpea.checkpoint import load_model, read_info, save_model, write_tensors
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
-from tests.tiny import tensors
+from tests.tiny import event_labels, tensors
 
 Make = Callable[..., Experiment]
 NAMES = ("green", "red")
@@ -25,7 +25,7 @@ NAMES = ("green", "red")
 def lived_in(experiment: Experiment, seed: int = 5) -> AVModel:
     """A model in which every trained weight and every BatchNorm statistic has moved."""
     torch.manual_seed(seed)
-    model = build(experiment, len(NAMES))
+    model = build(experiment, event_labels(*NAMES))
     with torch.no_grad():
         for value in model.trained_state().values():
             if value.is_floating_point():
@@ -37,14 +37,14 @@ def answer(model: AVModel) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)
     with torch.no_grad():
-        return model.task.probabilities(model(frames, torch.randn(2, 3, 98, 32, generator=generator)))
+        return model.task.head.probabilities(model(frames, torch.randn(2, 3, 98, 32, generator=generator)))
 
 
 @pytest.fixture
 def saved(tiny_experiment: Make, tmp_path: Path) -> Path:
     experiment = tiny_experiment()
     path = tmp_path / "run" / "model.safetensors"
-    save_model(path, lived_in(experiment), experiment, NAMES, {"epoch": 4, "segment_accuracy": 0.5})
+    save_model(path, lived_in(experiment), experiment, event_labels(*NAMES), {"epoch": 4, "segment_accuracy": 0.5})
     return path
 
 
@@ -61,7 +61,7 @@ def test_the_file_holds_adapters_and_head_and_no_backbone(saved: Path, tiny_expe
 def test_a_round_trip_gives_the_same_bits(head: str, tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"head.name": head})
     model = lived_in(experiment)
-    save_model(tmp_path / "model.safetensors", model, experiment, NAMES, {})
+    save_model(tmp_path / "model.safetensors", model, experiment, event_labels(*NAMES), {})
     torch.manual_seed(77)  # what the loaded model was initialised with must not matter
     loaded, _ = load_model(tmp_path)
     assert torch.equal(answer(loaded), answer(model))
@@ -71,7 +71,7 @@ def test_a_round_trip_gives_the_same_bits(head: str, tiny_experiment: Make, tmp_
 def test_the_description_survives(saved: Path, tiny_experiment: Make) -> None:
     info = read_info(saved.parent)
     assert info.experiment == tiny_experiment()
-    assert info.class_names == NAMES
+    assert info.labels.names == NAMES
     assert info.results == {"epoch": 4, "segment_accuracy": 0.5}
     assert info.backbone == "test_vit"
     assert info.fingerprint == backbones.build(info.experiment.backbone).fingerprint()
@@ -147,7 +147,7 @@ def of_somebody_else(path: Path) -> Path:
 
 
 def of_training_state(path: Path) -> Path:
-    write_atomically(path, {"random.cpu": torch.zeros(2)}, {"format": "avpea-1-state", "position": "{}"})
+    write_tensors(path, {"random.cpu": torch.zeros(2)}, {"format": "avpea-1-state", "position": "{}"})
     return path
 
 
@@ -170,10 +170,10 @@ def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(saved, {"other": torch.zeros(3)}, {})
+        write_tensors(saved, {"other": torch.zeros(3)}, {})
     monkeypatch.undo()
     assert saved.read_bytes() == before
     # What is left over is not another checkpoint, and the next write takes its place.
-    write_atomically(saved, {"other": torch.zeros(3)}, {"note": json.dumps(1)})
+    write_tensors(saved, {"other": torch.zeros(3)}, {"note": json.dumps(1)})
     assert tensors(saved).keys() == {"other"}
     assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]

@@ -1,10 +1,11 @@
 """The command line: what it prints, its exit codes, and that no user error shows a traceback."""
 
+import argparse
 import json
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,14 @@ def run(*words: str) -> int:
         return int(exit_.code or 0)
 
 
-def test_help_is_quick_and_imports_no_torch() -> None:
-    code = "import sys; from avpea.cli import main; sys.argv = ['avpea']; main([]); assert 'torch' not in sys.modules"
-    times = []
-    for _ in range(3):
-        started = time.process_time_ns(), time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - started[1])
-        assert done.returncode == 0, done.stderr
-    assert "predict" in done.stdout
+def test_help_lists_all_commands_and_imports_nothing_heavy() -> None:
+    """Nor does the help of any command; how long it takes is measured by bench/, where time is not a matter of luck."""
+    heavy = "{'torch', 'timm', 'numpy', 'av', 'rich', 'yaml', 'pydantic', 'huggingface_hub'}"
+    code = f"import sys; from avpea.cli import main; main([]); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("predict", "ask", "caption", "train", "compare"))
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ ERRORS = [
     (["recipes", "mini/avell"], "Did you mean 'mini/avel'"),
     (["train", "mini/avel"], "--data.root"),
     (["train", "mini/avel", "--train.epohs", "3"], "Did you mean 'train.epochs'"),
-    (["train", "mini/avel", "--train.epochs", "two"], "train.epochs is 'two'; expected int"),
+    (["train", "mini/avel", "--train.epochs", "two"], "train.epochs is 'two'; expected a whole number"),
     (["train", "mini/avel", "--train.epochs", "0"], "train.epochs is 0"),
     (["train", "mini/avel", "--train.epochs"], "needs a value"),
     (["train", "nowhere.yaml"], "nowhere.yaml"),
@@ -104,10 +104,14 @@ def test_wrong_use_exits_with_two(words: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-    from build import commands
-
     from avpea.cli import make_parser
+
+    def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for child in action.choices.values():
+                    yield from commands(child)
 
     for parser in commands(make_parser()):
         if parser.prog not in ("avpea", "avpea data"):
@@ -122,7 +126,7 @@ def test_ask(tiny_asked_run: Path, tiny_data: Path, tmp_path: Path, capsys: pyte
     printed = capsys.readouterr()
     assert "Left out, as no training question has them: bright." in printed.out
     assert "It looked most at second" in printed.out
-    assert f"Where and when: {picture}" in printed.err
+    assert f"Picture: {picture}" in printed.err
     assert picture.is_file()
     assert run("ask", str(tiny_asked_run), video, "Is the red ever seen", "--json") == 0
     assert json.loads(capsys.readouterr().out)["answer"] in ("green", "no", "yes", "red")

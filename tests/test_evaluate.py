@@ -76,20 +76,20 @@ def test_the_chosen_epoch_reaches_what_training_reported(tiny_run: Path, tmp_pat
 
 
 def test_batches_do_not_matter(tiny_run: Path, tiny_experiment: Make) -> None:
-    model, info = load_model(tiny_run)
+    model, _ = load_model(tiny_run)
     experiment = tiny_experiment()
     cache, usable, _ = prepare(experiment, read(experiment.data), ["test"], progress=False)
-    one, three = (infer(model, cache, usable["test"], info.class_names, size) for size in (1, 3))
+    one, three = (infer(model, cache, usable["test"], size) for size in (1, 3))
     torch.testing.assert_close(probabilities(one), probabilities(three), rtol=1e-4, atol=1e-5)
 
 
 def test_inference_gives_the_model_back_as_it_was(tiny_run: Path, tiny_experiment: Make) -> None:
-    model, info = load_model(tiny_run)
+    model, _ = load_model(tiny_run)
     experiment = tiny_experiment()
     cache, usable, _ = prepare(experiment, read(experiment.data), ["test"], progress=False)
     model.train()
     before = {key: value.clone() for key, value in model.trained_state().items()}
-    infer(model, cache, usable["test"], info.class_names)
+    infer(model, cache, usable["test"])
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.trained_state().items())
 
@@ -109,3 +109,8 @@ def test_a_data_set_that_has_moved_and_a_broken_video(tiny_run: Path, tiny_data:
     report = evaluate(run, "test", root=str(root), cache=str(tmp_path / "cache"), progress=False).metrics
     assert report["videos"] == 1
     assert list(report["skipped"]) == ["test-0001-nowhere"]
+
+
+def test_a_run_of_captions_is_not_evaluated_on_events(tiny_matched_run: Path, tiny_data: Path) -> None:
+    with pytest.raises(DataError, match="There are no captions"):
+        evaluate(tiny_matched_run, root=str(tiny_data), progress=False)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from avpea.adapters._base import Adapter
+from avpea.adapters import Adapter
 from avpea.backbones import Backbone
-from avpea.configs import AudioConfig
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build, log_mel_image
+from tests.tiny import event_labels, section
 
 Make = Callable[..., Experiment]
 PLAIN = {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5): the values themselves
@@ -18,11 +18,11 @@ PLAIN = {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5): the values themselves
 @pytest.fixture
 def model(tiny_experiment: Make) -> AVModel:
     torch.manual_seed(0)
-    return build(tiny_experiment(), 2)
+    return build(tiny_experiment(), event_labels())
 
 
 def test_native_pads_with_zeros_and_cuts() -> None:
-    config = AudioConfig(layout="native", native_frames=102, mel_bins=8, **PLAIN)
+    config = section("audio", layout="native", rows=102, mel_bins=8, **PLAIN)
     short, long = torch.randn(2, 98, 8), torch.randn(2, 110, 8)
     padded = log_mel_image(short, config, 32)
     assert padded.shape == (2, 3, 102, 8)
@@ -32,19 +32,19 @@ def test_native_pads_with_zeros_and_cuts() -> None:
 
 
 def test_native_pads_the_normalised_image() -> None:
-    config = AudioConfig(layout="native", native_frames=4, mel_bins=2, mean=-4.0, std=3.0)
+    config = section("audio", layout="native", rows=4, mel_bins=2, mean=-4.0, std=3.0)
     image = log_mel_image(torch.full((1, 3, 2), 2.0), config, 32)
     assert torch.equal(image[0, 0], torch.tensor([[1.0, 1.0]] * 3 + [[0.0, 0.0]]))
 
 
 def test_vggish_log_mel_stays_as_it_is() -> None:
     log_mel = torch.randn(2, 96, 64)
-    image = log_mel_image(log_mel, AudioConfig(features="vggish", mel_bins=64), 32)
+    image = log_mel_image(log_mel, section("audio", features="vggish", mel_bins=64), 32)
     assert torch.equal(image, torch.stack([log_mel] * 3, dim=1))
 
 
 def test_image_layout_has_the_size_of_the_frame() -> None:
-    config = AudioConfig(mel_bins=8, **PLAIN)
+    config = section("audio", mel_bins=8, **PLAIN)
     assert log_mel_image(torch.randn(2, 98, 8), config, 32).shape == (2, 3, 32, 32)
     # A constant stays constant, and what has the right size already is not touched.
     torch.testing.assert_close(log_mel_image(torch.full((1, 98, 8), 0.7), config, 32), torch.full((1, 3, 32, 32), 0.7))
@@ -55,7 +55,7 @@ def test_image_layout_has_the_size_of_the_frame() -> None:
 @pytest.mark.parametrize("layout", ["image", "native"])
 def test_three_equal_channels_with_time_downwards(layout: str) -> None:
     rows = torch.arange(98.0)[:, None].expand(98, 8)
-    image = log_mel_image(rows[None], AudioConfig(layout=layout, mel_bins=8, **PLAIN), 32)[0]
+    image = log_mel_image(rows[None], section("audio", layout=layout, mel_bins=8, **PLAIN), 32)[0]
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
     if layout == "image":
@@ -65,7 +65,7 @@ def test_three_equal_channels_with_time_downwards(layout: str) -> None:
 
 def test_values_lose_the_mean_and_are_divided_by_twice_the_deviation() -> None:
     log_mel = torch.randn(2, 32, 32)
-    image = log_mel_image(log_mel, AudioConfig(mean=-4.1426, std=3.2001, mel_bins=32), 32)
+    image = log_mel_image(log_mel, section("audio", mean=-4.1426, std=3.2001, mel_bins=32), 32)
     torch.testing.assert_close(image[:, 0], (log_mel + 4.1426) / 6.4002)
 
 
@@ -121,11 +121,11 @@ def test_what_takes_a_gradient_is_what_is_trained(model: AVModel) -> None:
 
 
 def test_without_adapters_only_the_head_is_trained(tiny_experiment: Make) -> None:
-    model = build(tiny_experiment(**{"adapter.streams": "none"}), 2)
+    model = build(tiny_experiment(**{"adapter.streams": "none"}), event_labels())
     assert [name for name, _ in model.trained_modules()] == ["head"]
     assert model.trained_parameters()["adapters"] == []
 
 
 def test_a_backbone_can_be_shared(tiny_experiment: Make, model: AVModel) -> None:
     shared: Backbone = model.encoder.backbone
-    assert build(tiny_experiment(), 2, shared).encoder.backbone is shared
+    assert build(tiny_experiment(), event_labels(), shared).encoder.backbone is shared

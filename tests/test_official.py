@@ -16,6 +16,7 @@ from avpea.cli import main
 from avpea.encoders.audio_tower import AudioTower
 from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import load_recipe
+from avpea.labels import CaptionLabels
 from avpea.model import build
 from avpea.official import fill, import_valor
 
@@ -112,7 +113,7 @@ def official(size: str, audio: int = 768, audio_blocks: int = 12) -> dict[str, t
 def test_every_key_finds_its_place_with_its_shape(size: str, task: str) -> None:
     recipe = load_recipe(f"paper/{task}-valor-{size}").override({"encoder.audio_weights": "random"})
     with torch.device("meta"):
-        model = build(recipe, 0, backbones.shape_only(recipe.backbone))
+        model = build(recipe, CaptionLabels(), backbones.shape_only(recipe.backbone))
         table = {key: torch.empty(shape) for key, shape in official(size).items()}
     taken, missing, unknown = fill(model, table, "model_step_1.pt")  # a shape that differs raises
     heads = ("contra_", "text_fine", "video_fine", "audio_fine", "clip_model.logit_scale")
@@ -132,9 +133,9 @@ def test_every_key_finds_its_place_with_its_shape(size: str, task: str) -> None:
 
 
 def test_places_beyond_the_files_are_its_last_one() -> None:
-    recipe = load_recipe("paper/avc-vit-b16").override({"text.name": "tiny"})
+    recipe = load_recipe("paper/avc-vit-b16").override({"head.text.name": "tiny"})
     with torch.device("meta"):
-        model = build(recipe, 0, backbones.shape_only(recipe.backbone))
+        model = build(recipe, CaptionLabels(), backbones.shape_only(recipe.backbone))
     head: Any = model.task.head
     head.place["visual"] = torch.nn.Parameter(torch.zeros(1, 32, 16))
     table = {"video_frame_embedding": torch.arange(8.0)[None, :, None].expand(1, 8, 16)}
@@ -173,9 +174,9 @@ def plainly(table: dict[str, Tensor], mel: Tensor, heads: int = 12) -> Tensor:
 def test_the_tower_computes_what_the_official_names_say(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DIM": 24, "BLOCKS": 2}.items():
         monkeypatch.setattr(f"avpea.encoders.audio_tower.{name}", value)
-    recipe = load_recipe("paper/avr-valor-b").override({"encoder.audio_weights": "random", "text.name": "tiny"})
+    recipe = load_recipe("paper/avr-valor-b").override({"encoder.audio_weights": "random", "head.text.name": "tiny"})
     with torch.device("meta"):
-        model = build(recipe, 0, backbones.shape_only(recipe.backbone))
+        model = build(recipe, CaptionLabels(), backbones.shape_only(recipe.backbone))
     torch.manual_seed(0)
     encoder: Any = model.encoder
     encoder.tower = AudioTower(64, 512).double()
@@ -209,15 +210,15 @@ def test_files_that_are_none_of_valors(tmp_path: Path) -> None:
     torch.save({"blocks.0.weight": torch.zeros(2)}, tmp_path / "other.pt")
     recipe = load_recipe("paper/avr-valor-b")
     with pytest.raises(CheckpointError, match="has no key of VALOR"):
-        import_valor(tmp_path / "other.pt", recipe, tmp_path / "run")
+        import_valor(tmp_path / "other.pt", recipe, tmp_path / "run", CaptionLabels())
     (tmp_path / "text.pt").write_text("no checkpoint")
     with pytest.raises(WeightsError, match="cannot be read as weights"):
-        import_valor(tmp_path / "text.pt", recipe, tmp_path / "run")
+        import_valor(tmp_path / "text.pt", recipe, tmp_path / "run", CaptionLabels())
     assert not (tmp_path / "run").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("")
     with pytest.raises(CheckpointError, match="is not empty"):
-        import_valor(tmp_path / "other.pt", recipe, tmp_path / "full")
+        import_valor(tmp_path / "other.pt", recipe, tmp_path / "full", CaptionLabels())
 
 
 @pytest.mark.slow

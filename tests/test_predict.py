@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from avpea.adapters._base import Adapter
+from avpea.adapters import Adapter
 from avpea.checkpoint import CheckpointInfo
 from avpea.data.cache import sample_from_clip
 from avpea.errors import AvpeaError, NoAudioTrack
 from avpea.experiment import Experiment
+from avpea.media import Clip
 from avpea.model import build
-from avpea.predict import Prediction, Predictor, load, windows
-from tests.tiny import coloured_video
+from avpea.predict import Predictor, load, windows
+from avpea.tasks.avel.answer import Prediction
+from tests.tiny import coloured_video, event_labels
 
 Make = Callable[..., Experiment]
 
@@ -59,7 +61,7 @@ def test_the_first_window_is_what_training_sees(predictor: Predictor, videos: di
     frames, log_mel = sample_from_clip(clip, predictor.info.experiment.audio)
     with torch.no_grad():
         output = predictor.model(frames[None], log_mel[None])
-    expected = predictor.model.task.probabilities(output)[0]
+    expected = predictor.model.task.head.probabilities(output)[0]
     assert torch.equal(predictor.predict(videos["as trained"]).probabilities, expected)
 
 
@@ -74,8 +76,18 @@ def test_the_first_window_is_what_training_sees(predictor: Predictor, videos: di
         (3, 1, [(0, 1, 0), (1, 2, 1), (2, 3, 2)]),
     ],
 )
-def test_windows(segments: int, length: int, expected: list[tuple[int, int, int]]) -> None:
-    assert list(windows(segments, length)) == expected
+def test_windows(segments: int, length: int, expected: list[tuple[int, int, int]], tiny_experiment: Make) -> None:
+    frames = torch.arange(segments, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
+    sound = torch.rand(16_000 * segments, generator=torch.Generator().manual_seed(0)) - 0.5
+    seconds = torch.arange(segments, dtype=torch.float64) + 0.5
+    clip = Clip(frames, seconds, 1.0, sound, float(segments), float(segments), 0.0, Path("a.mp4"))
+    experiment = tiny_experiment(**{"data.segments": length})
+    _, log_mel = sample_from_clip(clip, experiment.audio)
+    found = list(windows(clip, experiment))
+    assert [(one.start, one.stop, one.first_new) for one in found] == expected
+    for one in found:
+        assert one.frames[0, :, 0, 0, 0].tolist() == list(range(one.start, one.stop))
+        assert torch.equal(one.log_mel[0], log_mel[one.start : one.stop])
 
 
 def test_a_video_without_sound(predictor: Predictor, videos: dict[str, Path]) -> None:
@@ -101,6 +113,18 @@ def test_a_video_without_an_event(predictor: Predictor, videos: dict[str, Path])
     found = predictor.predict(videos["as trained"])
     nothing = Prediction(found.video, 3.0, found.class_names, (), torch.full((3,), 2), found.probabilities, found.clip)
     assert nothing.to_dict()["events"] == []
+    assert list(nothing.report())[-1] == "Nothing that the model knows was seen and heard together."
+
+
+def test_only_the_tasks_own_method_is_there(predictor: Predictor, videos: dict[str, Path]) -> None:
+    assert {"predict", "read", "attention"} <= set(dir(predictor))
+    assert not {"ask", "caption"} & set(dir(predictor))
+    with pytest.raises(AttributeError, match="task is 'avel', which has no 'ask'; it is for `avpea predict RUN VIDEO"):
+        predictor.ask(videos["ten"], "What is heard?")
+    with pytest.raises(TypeError):
+        predictor.predict(videos["ten"], "What is heard?")
+    with pytest.raises(TypeError, match="beams"):
+        predictor.predict(videos["ten"], beams=3)
 
 
 # Attention maps.
@@ -108,9 +132,9 @@ def test_a_video_without_an_event(predictor: Predictor, videos: dict[str, Path])
 
 def with_streams(make: Make, streams: str, **changes: object) -> Predictor:
     experiment = make(**{"adapter.streams": streams, **changes})
-    model = build(experiment, 2).eval()
+    model = build(experiment, event_labels()).eval()
     fingerprint = model.encoder.backbone.fingerprint()
-    return Predictor(model, CheckpointInfo(experiment, ("green", "red"), "test_vit", fingerprint))
+    return Predictor(model, CheckpointInfo(experiment, event_labels(), "test_vit", fingerprint))
 
 
 def hooks(predictor: Predictor) -> int:
@@ -130,7 +154,7 @@ def test_maps_lie_on_the_patch_grids(predictor: Predictor, videos: dict[str, Pat
 
 
 def test_maps_of_native_audio_have_its_own_grid(tiny_experiment: Make, videos: dict[str, Path]) -> None:
-    native = with_streams(tiny_experiment, "both", **{"audio.layout": "native", "audio.native_frames": 102})
+    native = with_streams(tiny_experiment, "both", **{"audio.layout": "native", "audio.rows": 102})
     maps = native.attention(native.read(videos["as trained"]), 0)
     assert maps.sound_looked is not None
     assert maps.image_listened is not None
@@ -159,8 +183,10 @@ def test_maps_that_cannot_be(tiny_experiment: Make, predictor: Predictor, videos
     for second in (-1, 3):
         with pytest.raises(AvpeaError, match=f"Second {second} is outside .* seconds 0 to 2"):
             predictor.attention(clip, second)
-    with pytest.raises(AvpeaError, match=r"no AV-PEA adapter.*adapter\.streams is .none."):
+    with pytest.raises(AvpeaError, match="has the adapter 'av_pea' in the streams 'none', so there are no att"):
         with_streams(tiny_experiment, "none").attention(clip, 0)
+    with pytest.raises(AvpeaError, match="has the adapter 'lora' in the streams 'both', so there are no att"):
+        with_streams(tiny_experiment, "both", **{"adapter.name": "lora"}).attention(clip, 0)
 
 
 def test_hooks_go_even_when_the_encoder_fails(

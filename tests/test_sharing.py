@@ -11,9 +11,10 @@ import pytest
 from safetensors import safe_open
 
 import avpea
-from avpea.checkpoint import CheckpointInfo
+from avpea.checkpoint import CheckpointInfo, read_info
 from avpea.errors import CheckpointError, WeightsError
 from avpea.sharing import model_card, push_to_hub, save_pretrained
+from tests.tiny import event_labels
 
 
 def test_a_saved_folder_loads_and_answers_the_same(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_the_card_and_the_configuration_say_what_it_is(tiny_run: Path, tmp_path:
     config = json.loads((folder / "config.json").read_text())
     assert card.startswith("---\nlibrary_name: avpea")
     assert "segment accuracy" in card
-    assert all(f"`{name}`" in card for name in config["class_names"])
+    assert all(f"`{name}`" in card for name in config["classes"])
     assert config["fingerprint"] in card
     assert str(tmp_path) not in card
     with safe_open(folder / "model.safetensors", "pt") as file:
@@ -39,7 +40,7 @@ def test_the_card_and_the_configuration_say_what_it_is(tiny_run: Path, tmp_path:
 
 def test_the_card_of_an_encoder_without_adapters_claims_none(tiny_experiment: Callable[..., Any]) -> None:
     experiment = tiny_experiment(**{"encoder.name": "mbt"})
-    card = model_card(CheckpointInfo(experiment, ("green",), "test_vit", "0" * 64), {})
+    card = str(model_card(CheckpointInfo(experiment, event_labels("green"), "test_vit", "0" * 64), {}))
     assert "What the encoder `mbt` trains, if any, and head (linear) for the backbone `test_vit`." in card
     assert "av_pea" not in card
 
@@ -95,3 +96,25 @@ def test_the_card_of_a_model_that_answers_questions(tiny_asked_run: Path, tmp_pa
     assert "question-answering" in card
     assert "overall accuracy" in card
     assert "## Answers" in card
+    config = json.loads((tmp_path / "shared" / "config.json").read_text())
+    assert all(f"`{name}`" in card for name in config["answers"])
+
+
+def test_cards_say_what_a_model_is_for(tiny_matched_run: Path, tiny_written_run: Path) -> None:
+    assert "video-retrieval" in str(model_card(read_info(tiny_matched_run), {}))
+    card = str(model_card(read_info(tiny_written_run), {}))
+    assert 'caption("video.mp4")' in card
+    assert "## Classes" not in card
+    assert "## Answers" not in card
+
+
+def test_the_hub_can_read_a_card(tiny_run: Path) -> None:
+    info = read_info(tiny_run)
+    found = {"segment_accuracy": 0.75, "videos": 3}
+    card = model_card(info, {"test": found})
+    again = huggingface_hub.ModelCard(str(card))
+    (result,) = again.data.eval_results
+    assert (result.dataset_split, result.metric_type, result.metric_value) == ("test", "segment_accuracy", 0.75)
+    assert result.task_type == "event-localization"
+    assert again.data.library_name == "avpea"
+    assert "| test | 75.00 % | 3 |" in str(card)

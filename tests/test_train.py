@@ -18,18 +18,19 @@ from safetensors.torch import save_file
 from avpea import backbones
 from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
-from avpea.configs import TrainConfig
 from avpea.data.cache import SampleCache
-from avpea.dataset import Sample
 from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
 from avpea.experiment import Experiment
+from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
-from avpea.train import epoch_batches, rate_factor, train
+from avpea.train import epoch_batches, make_optimizer, rate_factor, train
 from tests.tiny import (
     assert_same_run,
     assert_same_tensors,
+    event_labels,
     exit_code,
     metric_lines,
+    section,
     start_training,
     tensors,
     write_rows,
@@ -38,7 +39,8 @@ from tests.tiny import (
 Make = Callable[..., Experiment]
 OFTEN = {"train.checkpoint_minutes": 1e-6}  # the state is saved after every step
 
-# Before the named call: what has happened by then. An epoch has 3 steps and 2 evaluation batches.
+# Before the named call: what has happened by then. An epoch has 3 steps and 2 evaluation batches. The cache is filled:
+# files put in their place are experiment, skipped videos, metrics and environment, then model and state in turn.
 MOMENTS = {
     "the folder is made, but says nothing": ("pathlib:Path.replace", 1),
     "nothing has happened": ("avpea.train:prepare", 1),
@@ -46,10 +48,18 @@ MOMENTS = {
     "in the first epoch": ("avpea.model:AVModel.forward", 3),
     "in the second epoch": ("avpea.model:AVModel.forward", 7),
     "before an evaluation": ("avpea.train:infer", 2),
-    "a state is written, but not yet in its place": ("pathlib:Path.replace", 6),
-    "the best model is written, but not yet in its place": ("pathlib:Path.replace", 8),
+    "a state is written, but not yet in its place": ("pathlib:Path.replace", 7),
+    "the best model is written, but not yet in its place": ("pathlib:Path.replace", 9),
     "the best model is saved, but not logged": ("avpea.run:RunFolder.log", 1),
     "an epoch is logged, but not saved": ("avpea.checkpoint:save_state", 8),
+}
+
+
+# What such a moment leaves half done.
+LEFTOVERS = {
+    "the folder is made, but says nothing": [".experiment.yaml.tmp"],
+    "a state is written, but not yet in its place": [".state.safetensors.tmp"],
+    "the best model is written, but not yet in its place": [".model.safetensors.tmp"],
 }
 
 
@@ -60,8 +70,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     experiment = tiny_experiment(**OFTEN)
     process, _ = start_training(experiment.to_dict(), tmp_path / "run", *MOMENTS[moment])
     assert exit_code(process) == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "run").glob(".*.tmp")] == LEFTOVERS.get(moment, [])
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", tiny_run)
+    assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
 def kill_at_random(experiment: Experiment, run: Path, kills: int) -> int:
@@ -121,6 +133,20 @@ def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: M
     assert exit_code(process) == 130
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("task", ["avr", "avc"])
+def test_training_of_texts_goes_on_as_if_never_interrupted(
+    task: str, tiny_captioned: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)  # METEOR takes ten seconds each time
+    whole = train(tiny_captioned(task, **{"train.segments": 2}), tmp_path / "whole", progress=False).run
+    short = tiny_captioned(task, **{"train.segments": 2, "train.epochs": 1})
+    train(short, tmp_path / "parts", progress=False)
+    settings = tmp_path / "parts" / "experiment.yaml"
+    settings.write_text(settings.read_text().replace("  epochs: 1\n", "  epochs: 3\n"))
+    train(tiny_captioned(task, **{"train.segments": 2}), tmp_path / "parts", progress=False)
+    assert_same_run(whole, tmp_path / "parts")
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
@@ -241,9 +267,9 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(
 ) -> None:
     def build_explosive(*of: Any) -> AVModel:
         model, calls = build(*of), iter(range(100))
-        beside = model.encoder.adapters()[0].attn
-        assert isinstance(beside.audio, AVPEA)
-        beside.audio.output_gate.register_hook(lambda g: g * math.inf if next(calls) == 4 else g)
+        (adapter,) = (one for block, stream, one in model.encoder.beside_attention() if (block, stream) == (0, "audio"))
+        assert isinstance(adapter, AVPEA)
+        adapter.output_gate.register_hook(lambda g: g * math.inf if next(calls) == 4 else g)
         return model
 
     monkeypatch.setattr(importlib.import_module("avpea.train"), "build", build_explosive)
@@ -325,9 +351,19 @@ def test_adapters_and_head_have_their_own_rates(tiny_experiment: Make, tmp_path:
     # Adam's first step moves each weight by its rate.
     assert all(value.abs() < 1e-8 for key, value in after.items() if key.endswith("_gate"))
     torch.manual_seed(experiment.train.seed)
-    before = build(experiment, 2).trained_state()
+    before = build(experiment, event_labels()).trained_state()
     moved = (after["head.head.classes.bias"] - before["head.head.classes.bias"]).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=1e-3, atol=0)
+
+
+def test_rates_and_decay_by_part(tiny_captioned: Callable[..., Experiment]) -> None:
+    changes = {"train.weight_decay": 0.01, "train.head_learning_rate": 1e-4, "train.beta2": 0.98}
+    experiment = tiny_captioned("avr", **changes)
+    optimizer = make_optimizer(build(experiment, CaptionLabels()), experiment.train)
+    for group in optimizer.param_groups:
+        assert all((parameter.ndim > 1) == bool(group["weight_decay"]) for parameter in group["params"])
+        assert group["betas"] == (0.9, 0.98)
+    assert {group["lr"] for group in optimizer.param_groups} == {3e-3, 1e-4}
 
 
 def test_the_backbone_stays_as_it_was(tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +396,7 @@ def test_bfloat16_trains_with_weights_in_float32(tiny_experiment: Make, tmp_path
 
 
 def test_every_video_once_in_an_order_of_seed_and_epoch_alone() -> None:
-    config = TrainConfig(batch_size=4, seed=3)
+    config = section("train", batch_size=4, seed=3)
     batches = epoch_batches(10, config, epoch=2)
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert sorted(index for batch in batches for index in batch) == list(range(10))
@@ -369,19 +405,19 @@ def test_every_video_once_in_an_order_of_seed_and_epoch_alone() -> None:
     assert epoch_batches(10, config, epoch=2) == batches
     assert torch.equal(torch.get_rng_state(), before)
     assert epoch_batches(10, config, epoch=3) != batches
-    assert epoch_batches(10, TrainConfig(batch_size=4, seed=4), epoch=2) != batches
+    assert epoch_batches(10, section("train", batch_size=4, seed=4), epoch=2) != batches
 
 
 def test_rates_in_closed_form() -> None:
-    constant = TrainConfig(epochs=4)
+    constant = section("train", epochs=4)
     assert [rate_factor(constant, step, 10) for step in (0, 17, 39)] == [1, 1, 1]
-    warm = TrainConfig(epochs=4, warmup_steps=3)
+    warm = section("train", epochs=4, warmup_steps=3)
     assert [rate_factor(warm, step, 10) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
-    cosine = TrainConfig(epochs=4, schedule="cosine")
+    cosine = section("train", epochs=4, schedule="cosine")
     expected = {0: 1.0, 10: (1 + 0.5**0.5) / 2, 20: 0.5, 30: (1 - 0.5**0.5) / 2, 40: 0.0}
     for step, value in expected.items():
         assert rate_factor(cosine, step, 10) == pytest.approx(value, abs=1e-12)
-    drops = TrainConfig(epochs=30, schedule="step", step_epochs=10, gamma=0.5)
+    drops = section("train", epochs=30, schedule="step", step_epochs=10, gamma=0.5)
     assert [rate_factor(drops, step, 7) for step in (0, 69, 70, 139, 140)] == [1, 1, 0.5, 0.5, 0.25]
 
 

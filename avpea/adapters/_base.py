@@ -15,12 +15,16 @@ class Trained(nn.Module, ABC):
     """What trains in the encoder; checkpoints hold modules of this type, found by it and never by a name.
 
     A file in `avpea/adapters/` with one subclass of `Adapter`, `LinearAdapter` or `Tuning` is at once listed,
-    loadable from a recipe, counted and put through the contract tests. Options of the recipe reach it by the
-    names of its constructor's keyword arguments; one that it does not name is refused.
+    loadable from a recipe, counted and put through the contract tests. Its options are the
+    fields of its `Options`, a subclass of `AdapterOptions`; where it declares none, they are its constructor's
+    keyword-only arguments. Either way they reach the constructor by name.
     """
 
+    # Whether it trains copies of the backbone's own weights.
+    copies_weights: ClassVar[bool] = False
+
     def gates(self) -> dict[str, float]:
-        """Its scalars, which open the way from nothing: what a new adapter adds, they multiply."""
+        """Its scalar parameters. They start at zero and multiply what the adapter adds, so a new one adds nothing."""
         return {name: float(p.detach()) for name, p in self.named_parameters() if p.dim() == 0}
 
 
@@ -32,11 +36,13 @@ class Adapter(Trained):
         reads: `input`: the tokens that enter the branch, as AV-PEA and LAVISH do (parallel); `output`: what the
             branch answers, as Houlsby's adapter does (sequential).
         cross_modal: Whether its answer depends on the other stream.
+        attends: Whether it has `attention_map(x, other)`: where its CLS token looks in the other stream.
     """
 
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn",)
     reads: ClassVar[Literal["input", "output"]] = "input"
     cross_modal: bool = False
+    attends: bool = False
 
     @abstractmethod
     def __init__(self, dim: int) -> None:
@@ -76,6 +82,8 @@ class Tuning(Trained):
     Args:
         frozen: The backbone's weights by name; those that `tunes` says yes to are copied.
     """
+
+    copies_weights = True
 
     def __init__(self, frozen: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """The bottleneck that AV-PEA and LAVISH share: LayerNorm, down, BatchNorm, ReLU, up, BatchNorm, LayerNorm, gate."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,36 @@ from torch import Tensor, nn
 
 from avpea.adapters._base import Adapter
 from avpea.errors import ExperimentError
+from avpea.options import require
+from avpea.sections import AdapterOptions
 
-__all__ = ["GatedBottleneck", "narrow_width"]
+__all__ = ["BottleneckOptions", "GatedBottleneck", "GatedOptions", "narrow_width"]
+
+
+@dataclass(frozen=True)
+class BottleneckOptions(AdapterOptions):
+    """Options of adapters with a bottleneck.
+
+    Attributes:
+        reduction: D / d of the bottleneck (8 in the papers of AV-PEA and LAVISH).
+    """
+
+    reduction: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.reduction >= 1, f"adapter.reduction is {self.reduction}; expected 1 or more.")
+
+
+@dataclass(frozen=True)
+class GatedOptions(BottleneckOptions):
+    """Options that AV-PEA and LAVISH share.
+
+    Attributes:
+        cross_modal: With it off, the adapter goes without what comes from the other stream.
+    """
+
+    cross_modal: bool = True
 
 
 def narrow_width(dim: int, reduction: int) -> int:

@@ -1,12 +1,25 @@
 """The AV-PEA adapter (AV-PEA paper, Section 3.3, Eq. 5-8 and Algorithm 1)."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.adapters._bottleneck import GatedBottleneck
+from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
 
-__all__ = ["AVPEA"]
+__all__ = ["AVPEA", "EXTENSION", "AVPEAOptions"]
+
+
+@dataclass(frozen=True)
+class AVPEAOptions(GatedOptions):
+    """Options of AV-PEA.
+
+    Attributes:
+        scaled_attention: Divide the attention logits by sqrt(D). Beyond the paper.
+    """
+
+    scaled_attention: bool = False
 
 
 class AVPEA(GatedBottleneck):
@@ -34,6 +47,8 @@ class AVPEA(GatedBottleneck):
         ExperimentError: `reduction` does not divide `dim`.
     """
 
+    Options = AVPEAOptions
+
     def __init__(
         self,
         dim: int,
@@ -44,6 +59,7 @@ class AVPEA(GatedBottleneck):
         has_cls: bool = True,
     ) -> None:
         super().__init__(dim, reduction=reduction, cross_modal=cross_modal)
+        self.attends = cross_modal
         self.has_cls = has_cls
         self.scale = dim**-0.5 if scaled_attention else 1.0
 
@@ -71,3 +87,6 @@ class AVPEA(GatedBottleneck):
         else:
             z = self.project(x + heard)
         return self.finish(z)
+
+
+EXTENSION = AVPEA

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.adapters._base import Adapter
-from avpea.adapters._bottleneck import narrow_width
+from avpea.adapters._bottleneck import BottleneckOptions, narrow_width
 
 __all__ = ["Bottleneck"]
 
@@ -27,6 +27,7 @@ class Bottleneck(Adapter):
         ExperimentError: `reduction` does not divide `dim`.
     """
 
+    Options = BottleneckOptions
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
     reads: ClassVar[Literal["input", "output"]] = "output"
 

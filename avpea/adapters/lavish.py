@@ -1,14 +1,36 @@
 """The LAVISH adapter (Lin et al., CVPR 2023; public code GenjiB/LAVISH, adapters of its AVE and AVQA models)."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.adapters._bottleneck import GatedBottleneck
+from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
+from avpea.options import require
 
-__all__ = ["LAVISH"]
+__all__ = ["EXTENSION", "LAVISH", "LAVISHOptions"]
+
+
+@dataclass(frozen=True)
+class LAVISHOptions(GatedOptions):
+    """Options of LAVISH's adapter.
+
+    Attributes:
+        latents: Latent tokens (2 for AVE, 16 for AVQA).
+        groups: Groups of the bottleneck's linear maps.
+        latent_init: How the latents start: `uniform` (AVE) or `zeros` (AVQA).
+    """
+
+    latents: int = 2
+    groups: int = 2
+    latent_init: Literal["uniform", "zeros"] = "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("latents", "groups"):
+            require(getattr(self, name) >= 1, f"adapter.{name} is {getattr(self, name)}; expected 1 or more.")
 
 
 class LAVISH(GatedBottleneck):
@@ -36,6 +58,7 @@ class LAVISH(GatedBottleneck):
         ExperimentError: `reduction` or `groups` does not divide a width.
     """
 
+    Options = LAVISHOptions
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
 
     def __init__(
@@ -64,3 +87,6 @@ class LAVISH(GatedBottleneck):
         latents = latents + (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs
         heard = (mine @ latents.transpose(1, 2)).softmax(dim=-1) @ latents
         return self.finish(self.project(x + (self.cross_gate * heard).to(x.dtype)))
+
+
+EXTENSION = LAVISH

@@ -1,6 +1,7 @@
 """Low-rank adaptation, LoRA (Hu et al., ICLR 2022), as the library PEFT computes and initialises it."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.adapters._base import LinearAdapter
+from avpea.options import require
+from avpea.sections import AdapterOptions
 
-__all__ = ["LoRA"]
+__all__ = ["EXTENSION", "LoRA", "LoRAOptions"]
+
+
+@dataclass(frozen=True)
+class LoRAOptions(AdapterOptions):
+    """Options of LoRA.
+
+    Attributes:
+        rank: r.
+        alpha: Scales the update by alpha / r; 0 means r.
+    """
+
+    rank: int = 8
+    alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rank >= 1, f"adapter.rank is {self.rank}; expected 1 or more.")
+        require(self.alpha >= 0, f"adapter.alpha is {self.alpha}; expected 0 or more.")
 
 
 class LoRA(LinearAdapter):
@@ -25,6 +46,8 @@ class LoRA(LinearAdapter):
         alpha: $\alpha$; 0 means $\alpha = r$.
     """
 
+    Options = LoRAOptions
+
     def __init__(self, in_features: int, out_features: int, *, rank: int = 8, alpha: float = 0.0) -> None:
         super().__init__(in_features, out_features)
         self.down = nn.Parameter(torch.empty(rank, in_features))  # A
@@ -35,3 +58,6 @@ class LoRA(LinearAdapter):
     def forward(self, x: Float[Tensor, "*rows in_features"]) -> Float[Tensor, "*rows out_features"]:
         """(α / r) B A x."""
         return F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype)) * self.scaling
+
+
+EXTENSION = LoRA

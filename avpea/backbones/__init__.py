@@ -1,27 +1,71 @@
-"""Frozen networks: one contract for every timm ViT, timm's CNNs, VGGish, and where their weights come from."""
+"""Frozen networks: every timm ViT, Swin V2 and CNN through one contract, VGGish, and where their weights come from."""
 
-from avpea.backbones._base import Positions, Transformer
-from avpea.backbones.cnn import CNN
+import functools
+from typing import Any
+
+from avpea import registry
+from avpea.backbones._base import BackboneKind, Positions, Transformer, TransformerOptions
+from avpea.backbones._frozen import Frozen
+from avpea.backbones._timm import refuse_unknown
 from avpea.backbones.families import FrozenBlock, attention_linears
-from avpea.backbones.swin import Swin
+from avpea.backbones.hub import fetch
+from avpea.backbones.kinds.cnn import CNN
+from avpea.backbones.kinds.swin import Swin
+from avpea.backbones.kinds.vit import Backbone
 from avpea.backbones.vggish import VGGish, build_vggish, named_file, vggish_file
-from avpea.backbones.vit import Backbone
-from avpea.backbones.weights import build, classifier_parameters, read_table, shape_only
+from avpea.backbones.weights import read_table
+from avpea.sections import BackboneOptions
 
 __all__ = [
     "CNN",
     "Backbone",
+    "BackboneKind",
+    "BackboneOptions",
+    "Frozen",
     "FrozenBlock",
     "Positions",
     "Swin",
     "Transformer",
+    "TransformerOptions",
     "VGGish",
     "attention_linears",
     "build",
     "build_vggish",
     "classifier_parameters",
+    "fetch",
+    "kind_of",
     "named_file",
     "read_table",
     "shape_only",
     "vggish_file",
 ]
+
+
+@functools.cache
+def kind_of(name: str) -> BackboneKind:
+    """The kind of backbone that serves a name of `backbone.name`; those of other packages are asked first.
+
+    Raises:
+        ExperimentError: None does.
+    """
+    kinds: list[Any] = [registry.load("backbone", kind) for kind in registry.names("backbone")]
+    kind: BackboneKind
+    for kind in sorted(kinds, key=lambda kind: kind.__module__.startswith("avpea.")):
+        if kind.serves(name):
+            return kind
+    raise refuse_unknown(name)
+
+
+def build(options: BackboneOptions) -> Any:
+    """The frozen backbone of a recipe, from the kind that serves its name: see `BackboneKind.build`."""
+    return kind_of(options.name).build(options)
+
+
+def shape_only(options: BackboneOptions) -> Any:
+    """The backbone of a recipe on the meta device: see `BackboneKind.shape_only`."""
+    return kind_of(options.name).shape_only(options)
+
+
+def classifier_parameters(name: str) -> int:
+    """Parameters in a network's own classifier: see `BackboneKind.classifier_parameters`."""
+    return kind_of(name).classifier_parameters(name)

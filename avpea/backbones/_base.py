@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,10 +12,63 @@ from torch import Tensor, nn
 from avpea.backbones._frozen import Frozen
 from avpea.backbones.families import FrozenBlock
 from avpea.errors import ExperimentError
+from avpea.options import require
+from avpea.sections import BackboneOptions
 
-__all__ = ["Positions", "Transformer"]
+__all__ = ["BackboneKind", "Positions", "Transformer", "TransformerOptions"]
 
 Positions = Literal["grid", "sequence"]
+
+
+@runtime_checkable
+@runtime_checkable
+class BackboneKind(Protocol):
+    """What a class answers that is registered as a kind of backbone.
+
+    Attributes:
+        Options: The kind's options.
+    """
+
+    Options: type[BackboneOptions]
+
+    def serves(self, name: str) -> bool:
+        """Whether a name of `backbone.name` is one of its networks."""
+
+    def build(self, options: Any) -> Any:
+        """The frozen backbone of a recipe, with its weights, in evaluation mode: a `Transformer` or a `CNN`.
+
+        Raises:
+            ExperimentError: An option that the network cannot have.
+            WeightsError: The weights cannot be had, or do not fit.
+        """
+
+    def shape_only(self, options: Any) -> Any:
+        """The backbone of a recipe on the meta device: shapes and counts, no weights, no memory, no network.
+
+        Raises:
+            ExperimentError: As `build`.
+        """
+
+    def classifier_parameters(self, name: str) -> int:
+        """Number of parameters in the network's own classifier, which a backbone leaves out.
+
+        The paper's frozen counts include it: 21,843 classes, 16,797,267 parameters for ViT-B of ImageNet-21k.
+        """
+
+
+@dataclass(frozen=True)
+class TransformerOptions(BackboneOptions):
+    """Options of transformers.
+
+    Attributes:
+        depth: Use only the first so many blocks; 0 means all.
+    """
+
+    depth: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.depth >= 0, f"backbone.depth is {self.depth}; expected 0 (all blocks) or more.")
 
 
 class Transformer(Frozen, ABC):

@@ -105,7 +105,7 @@ def open_blocks(blocks: nn.ModuleList, rope: Tensor | None) -> tuple[FrozenBlock
 
 def attention_linears(block: Any) -> dict[str, nn.Linear]:
     """The linear layers `qkv` and `proj` of a timm block's attention; empty where it does not call them as such."""
-    attn = block.attn
+    attn = getattr(block, "attn", None)  # a backbone of another package may have blocks of another make
     # `EvaAttention` may keep the biases of q, k and v apart, and then reads the weight of `qkv` past its layer.
     apart = getattr(attn, "q_bias", None) is not None and not getattr(attn, "qkv_bias_separate", False)
     found = {name: getattr(attn, name, None) for name in ("qkv", "proj")}

@@ -8,7 +8,6 @@ is never the paper's.
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 
 import platformdirs
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.errors import WeightsError
+from avpea.files import replacing
 
 __all__ = ["STARTER_TIMM_NAME", "convert", "starter_state"]
 
@@ -37,7 +37,7 @@ def starter_state() -> dict[str, Tensor]:
     folder = Path(platformdirs.user_cache_dir("avpea")) / "weights"
     kept = folder / f"dinov2-s14-saliency-{_ONNX_SHA256[:8]}.safetensors"
     if not kept.is_file():
-        _save_atomically(convert(_wheel_file()), kept)
+        _save(convert(_wheel_file()), kept)
     return load_file(kept)
 
 
@@ -119,15 +119,10 @@ def _layer(source: str, named: dict[str, Tensor], matrices: dict[str, Tensor]) -
     return state
 
 
-def _save_atomically(state: dict[str, Tensor], path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+def _save(state: dict[str, Tensor], path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(state, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, several_writers=True) as aside:
+            save_file(state, aside)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"The starter weights cannot be kept in {path.parent} ({error}); make it writable."

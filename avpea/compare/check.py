@@ -7,14 +7,13 @@ from typing import Any
 
 from avpea import accounting, data, registry
 from avpea.compare.sweep import Cell
-from avpea.configs import DataConfig
-from avpea.encoders._base import Encoder
+from avpea.encoders import Encoder
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
-from avpea.heads._caption import CaptionHead
-from avpea.model import task_class
+from avpea.labels import Annotations
 from avpea.run import RunFolder
-from avpea.text import require_text
+from avpea.sections import ReaderOptions
+from avpea.tasks import Head
 
 __all__ = ["complaints"]
 
@@ -31,7 +30,7 @@ def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
         wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
     # A folder that all rows share is complained about once.
-    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_fitting, cell.experiment))
+    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
     wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
     return wrong
 
@@ -42,17 +41,13 @@ def _weights(experiment: Experiment) -> None:
         raise WeightsError(f"backbone.weights is '{weights}', and there is no such file.")
     encoder: type[Encoder] = registry.load("encoder", experiment.encoder.name)
     encoder.require_files(experiment)
-    if issubclass(registry.load("head", experiment.head.name), CaptionHead):
-        require_text(experiment.text)
-
-
-def _fitting(experiment: Experiment) -> None:
-    task_class(experiment, _annotations(experiment.data).kind)
+    head: type[Head] = registry.load("head", experiment.head.name)
+    head.require_files(experiment.head)
 
 
 @functools.cache
-def _annotations(config: DataConfig) -> data.Annotations:
-    return data.read(config)
+def _annotations(options: ReaderOptions) -> Annotations:
+    return data.read(options)
 
 
 def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:

@@ -14,17 +14,14 @@ import torch
 from avpea import measure, registry
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch, features
-from avpea.device import choose_precision
+from avpea.device import choose_device, choose_precision
 from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
-from avpea.questions import QuestionVocabulary
-from avpea.tasks._base import Task
+from avpea.tasks import Task
 from avpea.train import make_optimizer
 
 __all__ = ["measure_costs", "training_step"]
-
-_CLASSES = 28
 
 
 def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -60,14 +57,13 @@ def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = la
 
 def training_step(experiment: Experiment) -> Callable[[], None]:
     """A function that trains a model of its own by one step."""
-    random = {"backbone.weights": "random", "encoder.audio_weights": "random"}
-    experiment = experiment.override(random)
+    files = {"backbone.weights", "encoder.audio_weights"} & experiment.locations()
+    experiment = experiment.override(dict.fromkeys(files, "random"))
     config = experiment.train
-    device = _device(config.device)
+    device = choose_device(config.device)
     torch.manual_seed(0)
-    task_kind: type[Task] = registry.load("task", experiment.task)
-    questions = QuestionVocabulary.of_size(words=93, answers=42) if task_kind.needs == "questions" else None
-    model = build(experiment, _CLASSES, None, questions).to(device)
+    kind: type[Task] = registry.load("task", experiment.task.name)
+    model = build(experiment, kind.needs.typical()).to(device)
     if choose_precision(config.precision, device) == "bf16":
         model.half_precision()
     model.train()
@@ -75,12 +71,12 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     task = model.task
     batch = random_batch(experiment, model).to(device)
     targets = task.targets(batch.samples).to(device)
-    negatives = batch.frames.flip(0) if task.frozen_negatives else None
+    negatives = batch.frames.flip(0) if task.head.frozen_negatives else None
 
     def step() -> None:
         for _ in range(config.accumulate):
             loss, _terms = task.loss(model(batch.frames, batch.log_mel, targets, negatives), targets)
-            (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / config.accumulate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -99,14 +95,6 @@ def random_batch(experiment: Experiment, model: AVModel) -> Batch:
         log_mel=sounds.reshape(videos, segments, *sounds.shape[1:]),
         samples=tuple(model.task.examples(videos, segments)),
     )
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted != "auto":
-        return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _without_data(experiment: Experiment) -> Experiment:

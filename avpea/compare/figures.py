@@ -8,7 +8,7 @@ import numpy as np
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.errors import AvpeaError
-from avpea.metrics.figures import figure_of
+from avpea.files import replacing
 
 __all__ = ["draw"]
 
@@ -23,7 +23,7 @@ def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
-    metric = figure_of(summary.metric)
+    metric = summary.figure
     drawings: dict[str, tuple[Callable[[Summary], Any], str]] = {
         "parameters": (_parameters, f"Test {metric.name} over trained adapter parameters, with deviation over seeds"),
         "curves": (
@@ -38,13 +38,14 @@ def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
         figure = make(summary)
         if figure is not None:
             path = folder / f"{name}.png"
-            figure.savefig(path, dpi=110, metadata={"Software": None})
+            with replacing(path) as aside:
+                figure.savefig(aside, format="png", dpi=110, metadata={"Software": None})
             made[name] = (path, says)
     return made
 
 
 def _colours(summary: Summary) -> dict[str, str]:
-    from avpea.plot._style import COLOURS, INK
+    from avpea.plot.style import COLOURS, INK
 
     others = [row.label for row in summary.rows if row.label != summary.reference]
     more = (*COLOURS, "#7f6000", "#5a4fcf", "#6b7280", "#8c2d04")
@@ -52,9 +53,9 @@ def _colours(summary: Summary) -> dict[str, str]:
 
 
 def _parameters(summary: Summary) -> Any:
-    from avpea.plot._style import above, new_figure, quiet, write
+    from avpea.plot.style import above, new_figure, quiet, write
 
-    metric = figure_of(summary.metric)
+    metric = summary.figure
     figure = new_figure(7.4, 4.0, f"{metric.heading()} over parameters")
     axes = figure.add_axes((0.09, 0.14, 0.86, 0.66))
     colours = _colours(summary)
@@ -83,13 +84,13 @@ def _parameters(summary: Summary) -> Any:
 def _curves(summary: Summary) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    from avpea.plot._style import above, new_figure, quiet, write
+    from avpea.plot.style import above, new_figure, quiet, write
 
     figure = new_figure(9.4, 3.9, "Learning curves")
-    colours, metric = _colours(summary), figure_of(summary.metric)
+    colours, metric = _colours(summary), summary.figure
     chosen = summary.selected_on.partition(",")[0]
     panels = (
-        (f"{chosen}/{summary.metric}", f"{chosen} {metric.name}, {metric.unit}", 100.0),
+        (f"{chosen}/{summary.figure.metric}", f"{chosen} {metric.name}, {metric.unit}", 100.0),
         ("train/loss", "training loss", 1.0),
     )
     for column, (key, title, factor) in enumerate(panels):
@@ -128,7 +129,7 @@ def _gate_lines(row: RowSummary) -> Iterator[tuple[str, Any, Any]]:
 def _gates(summary: Summary) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    from avpea.plot._style import above, new_figure, quiet, write
+    from avpea.plot.style import above, new_figure, quiet, write
 
     lines = [(row.label, *line) for row in summary.rows for line in _gate_lines(row)]
     if not lines:
@@ -157,7 +158,7 @@ def _gates(summary: Summary) -> Any:
 
 
 def _classes(summary: Summary) -> Any:
-    from avpea.plot._style import label_width, new_figure, plain
+    from avpea.plot.style import label_width, new_figure, plain
 
     reference = next((row for row in summary.rows if row.label == summary.reference), None)
     others = [row for row in summary.rows if row is not reference]
@@ -173,7 +174,7 @@ def _classes(summary: Summary) -> Any:
     left = 0.3 + max(label_width(row.label) for row in others)
     below = 0.3 + max(label_width(plain(name, 24)) for name in names)
     width, height = left + 0.42 * len(names) + 0.3, below + 0.32 * len(others) + 0.7
-    figure = new_figure(width, height, f"{figure_of(summary.metric).parts}: points over {summary.reference}")
+    figure = new_figure(width, height, f"{summary.figure.parts}: points over {summary.reference}")
     axes = figure.add_axes((left / width, below / height, 1 - (left + 0.2) / width, 1 - (below + 0.6) / height))
     reach = max(1.0, float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0)
     axes.imshow(table, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")

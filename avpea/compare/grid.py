@@ -15,7 +15,7 @@ from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
 from avpea.errors import AvpeaError
 from avpea.evaluate import evaluate
-from avpea.measure import write_json
+from avpea.files import write_json
 from avpea.train import train
 
 __all__ = ["Comparison", "compare"]
@@ -97,7 +97,7 @@ def compare(
     costs = results.read_costs(folder, grid)
     if run and cost and costs is None and not missing:
         costs = measure_costs(grid, say=say)
-        write_json(folder / "cost.json", costs)
+        write_json(folder / "cost.json", costs, indent=1)
     summary = summarise(grid, found, costs)
     return Comparison(summary, write_report(summary, folder), missing, failed)
 
@@ -131,7 +131,7 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 root=experiment.data.root,
                 cache=experiment.data.cache,
                 weights=experiment.backbone.weights,
-                audio_weights=experiment.encoder.audio_weights,
+                audio_weights=getattr(experiment.encoder, "audio_weights", None),
                 progress=progress,
             )
             results.save(out, cell, results.record(cell, trained, tested))

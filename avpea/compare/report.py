@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.compare.summary import RowSummary, Summary
-from avpea.measure import write_json
-from avpea.metrics.figures import figure_of, headline
+from avpea.files import write_json, write_text
+from avpea.metrics.figures import headline
 
 __all__ = ["write_report"]
 
@@ -28,7 +28,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Table:
+class Figures:
     """Cells of text; the first column is left-aligned, the others are figures."""
 
     columns: Sequence[str]
@@ -44,7 +44,7 @@ class Picture:
     says: str
 
 
-Part = Heading | Text | Table | Picture
+Part = Heading | Text | Figures | Picture
 
 
 def write_report(summary: Summary, folder: Path) -> Path:
@@ -57,15 +57,15 @@ def write_report(summary: Summary, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(_parts(summary, draw(summary, folder)))
-    (folder / "report.md").write_text(_markdown(summary.title, parts), encoding="utf-8")
+    write_text(folder / "report.md", _markdown(summary.title, parts))
     page = folder / "index.html"
-    page.write_text(_html(summary.title, parts), encoding="utf-8")
-    write_json(folder / "summary.json", summary.to_dict())
+    write_text(page, _html(summary.title, parts))
+    write_json(folder / "summary.json", summary.to_dict(), indent=1)
     return page
 
 
 def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterator[Part]:
-    metric, seeds = figure_of(summary.metric), sorted({seed for row in summary.rows for seed in row.seeds})
+    metric, seeds = summary.figure, sorted({seed for row in summary.rows for seed in row.seeds})
     yield Text(
         f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; the epoch was "
         f"chosen on {summary.selected_on}. {metric.heading()}, mean ± sample standard deviation over seeds."
@@ -74,17 +74,21 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
         yield Text(f"Note: {remark}")
     yield Heading("Result")
     columns = ["", "test", f"less {summary.reference}, 95 % interval", summary.selected_on, "seeds"]
-    three = any(row.mean_of_three is not None for row in summary.rows)
-    columns += ["mean of three"] * three
+    beside = [key for key in metric.beside if any(row.beside.get(key) is not None for row in summary.rows)]
+    columns += [metric.beside[key] for key in beside]
     published = any(row.published for row in summary.rows) or bool(summary.quoted)
     columns += ["published"] * published
     rows = [
-        [*_accuracy_cells(row), *([_percent(row.mean_of_three)] * three), *([headline(row.published)] * published)]
+        [
+            *_accuracy_cells(row),
+            *(_percent(row.beside[key]) for key in beside),
+            *([headline(row.published)] * published),
+        ]
         for row in summary.rows
     ]
     for label, figures in summary.quoted.items():
         rows.append([f"{label} (quoted)", *[""] * (len(columns) - 2), headline(figures)])
-    yield Table(columns, rows, _index(summary))
+    yield Figures(columns, rows, strong=_index(summary))
     for name, share in summary.references.items():
         yield Text(f"For comparison, {name}: {_percent(share)}.")
     yield Text(
@@ -109,7 +113,7 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     yield Heading(metric.parts)
     yield from _picture(pictures, "classes")
     names = dict.fromkeys(name for row in summary.rows for name in row.per_class)  # a row may lack some
-    yield Table(
+    yield Figures(
         [metric.part, *(row.label for row in summary.rows)],
         [[name, *(_percent(row.per_class.get(name), 1) for row in summary.rows)] for name in names],
     )
@@ -140,7 +144,7 @@ def _cost_parts(summary: Summary) -> Iterator[Part]:
             over = f"{row.step['over_reference']['median']:.2f} ({low:.2f} to {high:.2f})"
             cells += [f"{row.step['step_seconds']:.2f}", over, f"{row.step['peak_mb']:,}"]
         rows.append(cells + [""] * (len(columns) - len(cells)))
-    yield Table(columns, rows, _index(summary))
+    yield Figures(columns, rows, strong=_index(summary))
     yield Text("Minutes of training are wall time on a machine that may have been busy with other runs.")
     if summary.cost_machine is not None:
         m = summary.cost_machine
@@ -174,7 +178,7 @@ def _markdown(title: str, parts: Sequence[Part]) -> str:
                 lines += [text, ""]
             case Picture(path, says):
                 lines += [f"![{says}]({path.name})", ""]
-            case Table(columns, rows, strong):
+            case Figures(columns, rows, strong):
                 lines += [_line(columns), _line(["---", *["---:"] * (len(columns) - 1)])]
                 for index, row in enumerate(rows):
                     lines.append(_line([f"**{c}**" if index == strong and c else c for c in row]))
@@ -211,7 +215,7 @@ def _html(title: str, parts: Sequence[Part]) -> str:
             case Picture(path, says):
                 data = base64.b64encode(path.read_bytes()).decode()
                 body.append(f'<img alt="{html.escape(says, quote=True)}" src="data:image/png;base64,{data}">')
-            case Table(columns, rows, strong):
+            case Figures(columns, rows, strong):
                 body.append(_html_table(columns, rows, strong))
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'

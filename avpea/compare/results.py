@@ -12,16 +12,17 @@ from avpea.compare.sweep import Cell, Sweep
 from avpea.errors import AvpeaError
 from avpea.evaluate import SplitResult
 from avpea.experiment import Experiment
-from avpea.measure import write_json
-from avpea.run import FREE, RunFolder, differences
-from avpea.tasks._base import Task
+from avpea.files import write_json
+from avpea.history import read_experiment
+from avpea.run import RunFolder, differences
+from avpea.tasks import Task
 from avpea.train import TrainResult
 
 __all__ = ["described", "load", "read", "read_costs", "record", "save"]
 
 _FORMAT = "avpea-result-1"
 # How many threads computed it, and how many processes decoded, changes a result by rounding at most.
-_FREE = {*FREE, "train.threads", "train.device"}
+_FREE = {"train.threads", "train.device"}
 
 # What a result has in places of its own.
 _ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped")
@@ -31,24 +32,25 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
     """The result of a finished run, as it is stored."""
     experiment = cell.experiment
     info = read_info(trained.run)
-    task: type[Task] = registry.load("task", experiment.task)
+    task: type[Task] = registry.load("task", experiment.task.name)
+    metric = task.figure.metric
     return {
         "format": _FORMAT,
         "row": cell.row.label,
         "seed": cell.seed,
         "selected_on": trained.best["selected_on"],
         "best_epoch": trained.best["epoch"],
-        "metric": task.metric,
-        "breakdown": task.breakdown,
-        "selection": {task.metric: trained.best[task.metric]},
+        "metric": metric,
+        "breakdown": task.figure.breakdown,
+        "selection": {metric: trained.best[metric]},
         "test": {k: v for k, v in tested.metrics.items() if k not in _ELSEWHERE},
         "test_videos": {
-            sample.key: round(right / of, 6) for sample, (right, of) in zip(tested.samples, tested.right, strict=True)
+            sample.key: round(score / of, 6) for sample, (score, of) in zip(tested.samples, tested.scores, strict=True)
         },
-        "test_weights": {sample.key: of for sample, (_, of) in zip(tested.samples, tested.right, strict=True)},
+        "test_weights": {sample.key: of for sample, (_, of) in zip(tested.samples, tested.scores, strict=True)},
         "skipped": tested.metrics["skipped"],
         "epochs": trained.epochs,
-        "parameters": count(experiment, len(info.class_names), info.questions).to_dict(),
+        "parameters": count(experiment, info.labels).to_dict(),
         "backbone_fingerprint": info.fingerprint,
         "environment": RunFolder(trained.run, experiment).environments(),
         "experiment": described(experiment),
@@ -59,16 +61,23 @@ def described(experiment: Experiment) -> dict[str, Any]:
     """The experiment without what belongs to one machine."""
     values = experiment.to_dict()
     values["data"] |= {"root": Path(experiment.data.root).name, "cache": ""}
-    if experiment.backbone.weights not in ("pretrained", "random"):
-        values["backbone"]["weights"] = Path(experiment.backbone.weights).name
-    if experiment.train.start_from:
-        values["train"]["start_from"] = Path(experiment.train.start_from).name
-    return values
+    return _without_folders(values)
+
+
+def _without_folders(values: dict[str, Any]) -> dict[str, Any]:
+    """Files and folders by their names alone."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _without_folders(value)
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {key: named(value) for key, value in values.items()}
 
 
 def save(out: Path, cell: Cell, result: Mapping[str, Any]) -> None:
     """Write `OUT/CELL.json`, whole or not at all."""
-    write_json(out / f"{cell.name}.json", result)
+    write_json(out / f"{cell.name}.json", result, indent=1)
 
 
 def read(out: Path, cell: Cell) -> dict[str, Any] | None:
@@ -88,8 +97,8 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
     if form != _FORMAT:
         raise AvpeaError(f"{path} has format {form}, expected {_FORMAT}; remove it, or choose another --out.")
     # Options that came later had the values that are their defaults now.
-    known = Experiment.from_dict(settings, str(path)).to_dict()
-    changed = differences(known, cell.experiment.to_dict(), _FREE)
+    known = read_experiment(settings, str(path)).to_dict()
+    changed = differences(known, cell.experiment.to_dict(), _FREE | cell.experiment.harmless())
     if changed:
         raise AvpeaError(
             f"{path} holds a result of other settings ({'; '.join(changed[:4])}); remove it, or choose another --out."

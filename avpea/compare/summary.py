@@ -2,19 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from avpea import registry
 from avpea.compare.statistics import mean_and_std, paired_bootstrap
 from avpea.compare.sweep import Cell, Row, Sweep
+from avpea.metrics.figures import Figure, headline
+from avpea.tables import Table
 
 __all__ = ["RowSummary", "Summary", "summarise"]
-
-# What results hold that were stored before there was a choice.
-_OLDER = {"metric": "segment_accuracy", "breakdown": "per_class_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class RowSummary:
         train_minutes: Wall time of training, mean over seeds.
         step: Seconds, ratio to the reference and peak memory of a training step, where measured.
         published: The paper's figures for this row.
-        mean_of_three: Over the modalities of questions, mean over seeds (the AV-PEA paper's Table 2); None without
-            questions.
+        beside: Other figures that the task's comparisons show, mean over seeds; None where there is none.
         per_class: Test accuracy of each class or type of question, mean over the seeds; None where there is none of it.
         epochs: The epochs' records of each seed.
     """
@@ -54,7 +53,7 @@ class RowSummary:
     train_minutes: float
     step: Mapping[str, Any] | None
     published: Mapping[str, float]
-    mean_of_three: float | None
+    beside: Mapping[str, float | None]
     per_class: Mapping[str, float | None]
     epochs: tuple[Sequence[Mapping[str, Any]], ...]
 
@@ -68,7 +67,7 @@ class Summary:
         title: In a line.
         reference: Label of the row that differences are taken against.
         selected_on: Split or splits that chose the epochs.
-        metric: Name of the accuracy, such as `segment_accuracy`.
+        figure: What is compared, such as the segment accuracy.
         videos: Test videos that every run answered.
         references: What answers without seeing or hearing score on test, by name.
         rows: In the sweep's order; a row without results is left out.
@@ -83,7 +82,7 @@ class Summary:
     title: str
     reference: str
     selected_on: str
-    metric: str
+    figure: Figure
     videos: int
     references: Mapping[str, float]
     rows: tuple[RowSummary, ...]
@@ -95,10 +94,29 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the epochs."""
-        values = dataclasses.asdict(self)
+        values = {("metric" if key == "figure" else key): value for key, value in dataclasses.asdict(self).items()}
+        values["metric"] = self.figure.metric
         for row in values["rows"]:
             del row["epochs"]
         return values
+
+    def report(self) -> Iterator[str | Table]:
+        """For the terminal: the metric with its deviation, difference with its interval, parameters, time of a step."""
+        unit = "%" if self.figure.unit == "%" else f"{self.figure.name} {self.figure.unit}"
+        columns = ["", f"test {unit}", f"less {self.reference} [95 %]", "adapters, M", "step s", "published %"]
+        rows = []
+        for row in self.rows:
+            deviation = "" if row.test_std is None else f" ± {100 * row.test_std:.2f}"
+            low, high = row.interval or (0.0, 0.0)
+            difference = "" if row.difference is None or not row.interval else f"{100 * row.difference:+.2f} "
+            difference += f"[{100 * low:+.2f}, {100 * high:+.2f}]" if difference else ""
+            step = "" if row.step is None else f"{row.step['step_seconds']:.2f}"
+            cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step)
+            rows.append([row.label, *cells, headline(row.published)])
+        yield Table(columns, rows, self.title)
+        yield from self.remarks
+        if self.published_where and any(row.published for row in self.rows):
+            yield f"Published: {self.published_where}; to be compared only as far as data and weights are the same."
 
 
 def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Mapping[str, Any] | None) -> Summary:
@@ -111,6 +129,7 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
     shares = {row: _shares(found, common) for row, found in by_row.items()}
     first = next(iter(results.values()))
     asked = np.array([first.get("test_weights", {}).get(video, 1) for video in common])  # older files: all alike
+    figure: Figure = registry.load("task", next(iter(by_row)).experiment.task.name).figure
     rows = []
     for row, found in by_row.items():
         difference, interval = None, None
@@ -118,14 +137,14 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
             gap = np.average(shares[row] - shares[reference].mean(axis=0), axis=1, weights=asked)
             difference = float(gap.mean())
             interval = paired_bootstrap(shares[row], shares[reference], asked)
-        rows.append(_row(row, found, difference, interval, (costs or {}).get("rows", {}).get(row.label)))
+        rows.append(_row(row, found, figure, difference, interval, (costs or {}).get("rows", {}).get(row.label)))
     environments = {repr(e): e for result in results.values() for e in result["environment"]}
     return Summary(
         sweep=sweep.name,
         title=sweep.title,
         reference=sweep.reference,
         selected_on=", ".join(sorted({str(result["selected_on"]) for result in results.values()})),
-        metric=first.get("metric", _OLDER["metric"]),
+        figure=figure,
         videos=len(common),
         references=first["test"].get("references", {}),
         rows=tuple(rows),
@@ -142,11 +161,11 @@ def _shares(found: Mapping[int, Mapping[str, Any]], videos: Sequence[str]) -> np
 
 
 def _row(
-    row: Row, found: Mapping[int, Mapping[str, Any]], difference: float | None,
+    row: Row, found: Mapping[int, Mapping[str, Any]], figure: Figure, difference: float | None,
     interval: tuple[float, float] | None, step: Mapping[str, Any] | None,
 ) -> RowSummary:  # fmt: skip
     results = list(found.values())
-    metric, breakdown = (results[0].get(key, older) for key, older in _OLDER.items())
+    metric = figure.metric
     test = [result["test"][metric] for result in results]
     mean, std = mean_and_std(test)
     counts = results[0]["parameters"]
@@ -164,15 +183,15 @@ def _row(
         train_minutes=mean_and_std([result["epochs"][-1]["seconds"] / 60 for result in results])[0],
         step=step,
         published=row.published,
-        mean_of_three=_mean_of_three(results),
-        per_class=_per_class([result["test"][breakdown] for result in results]),
+        beside={key: _mean([result["test"].get(key) for result in results]) for key in figure.beside},
+        per_class=_per_class([result["test"][figure.breakdown] for result in results]),
         epochs=tuple(result["epochs"] for result in results),
     )
 
 
-def _mean_of_three(results: Sequence[Mapping[str, Any]]) -> float | None:
-    means = [result["test"].get("mean_of_three") for result in results]
-    return None if None in means else mean_and_std(means)[0]
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean_and_std(known)[0] if len(known) == len(values) else None
 
 
 def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -203,7 +222,7 @@ def _remarks(
     if skipped:
         remarks.append(f"{len(skipped)} annotated test videos are missing or broken and were left out.")
     if len({result["backbone_fingerprint"] for result in results.values()}) > len(
-        {(r["experiment"]["backbone"]["name"], r["experiment"]["backbone"]["depth"]) for r in results.values()}
+        {(r["experiment"]["backbone"]["name"], r["experiment"]["backbone"].get("depth")) for r in results.values()}
     ):
         remarks.append("Runs of one backbone name have different frozen weights.")
     if any(result["selected_on"] == "test" for result in results.values()):

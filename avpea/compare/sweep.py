@@ -28,7 +28,7 @@ from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment, load_recipe
 from avpea.registry import did_you_mean
 
-__all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names"]
+__all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names", "sweep_titles"]
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 _KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", "quoted")
@@ -123,6 +123,11 @@ def sweep_names() -> list[str]:
     return sorted(path.relative_to(SWEEPS).with_suffix("").as_posix() for path in SWEEPS.rglob("*.yaml"))
 
 
+def sweep_titles() -> dict[str, str]:
+    """What each sweep that comes with avpea compares, in a line; no recipe is loaded."""
+    return {name: str(_read(name).get("title", name)) for name in sweep_names()}
+
+
 def load_sweep(
     name_or_path: str | Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] | None = None
 ) -> Sweep:
@@ -199,16 +204,26 @@ def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) 
     if not isinstance(backbones, Mapping):
         wrong.append(f"'backbones' takes labels with options of the backbone, got {backbones!r}.")
         return
+    rows, failed = [], len(wrong)
     for label, entry in values["rows"].items():
         for backbone, options in backbones.items():
             title = f"{label}, {backbone}" if backbone else str(label)
             try:
-                yield _row(title, entry, options, changes)
+                rows.append(_row(title, entry, options))
             except AvpeaError as error:
                 wrong.append(f"row '{title}': {error}")
+    # A sweep is told for all of its rows where files are; a row that does not read them goes without.
+    locations = {name for row in rows for name in row.experiment.locations()} if len(wrong) == failed else set()
+    for row in rows:
+        elsewhere = locations - row.experiment.locations()
+        own = {name: value for name, value in changes.items() if name not in elsewhere}
+        try:
+            yield replace(row, experiment=row.experiment.override(own))
+        except AvpeaError as error:
+            wrong.append(f"row '{row.label}': {error}")
 
 
-def _row(label: str, entry: Any, backbone: Any, changes: dict[str, Any]) -> Row:
+def _row(label: str, entry: Any, backbone: Any) -> Row:
     given = dict(entry) if isinstance(entry, Mapping) else {"recipe": entry}
     recipe, published = given.pop("recipe", None), given.pop("published", None)
     if not isinstance(recipe, str):
@@ -216,7 +231,7 @@ def _row(label: str, entry: Any, backbone: Any, changes: dict[str, Any]) -> Row:
     if not isinstance(backbone, Mapping):
         raise ExperimentError(f"a backbone takes names and values, got {backbone!r}.")
     options = dict(_dotted(given)) | {f"backbone.{key}": value for key, value in backbone.items()}
-    experiment = load_recipe(recipe).override(options).override(changes)
+    experiment = load_recipe(recipe).override(options)
     figures = experiment.published if published is None else published
     if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
         raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")

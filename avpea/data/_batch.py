@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from avpea.dataset import Sample
+from avpea.labels import Sample
 
 __all__ = ["Batch", "collate"]
 
@@ -20,13 +20,13 @@ class Batch:
         frames: RGB, 0 to 255.
         log_mel: Natural log of mel energies; rows are time, not normalised.
         samples: What each row is.
-        places: Which of its video's segments each one is, where only some were drawn.
+        positions: Which of its video's segments each one is, where only some were drawn.
     """
 
     frames: UInt8[Tensor, "batch segments height width 3"]
-    log_mel: Float[Tensor, "batch segments frames mel"]
+    log_mel: Float[Tensor, "batch segments rows mel_bins"]
     samples: tuple[Sample, ...]
-    places: Int[Tensor, "batch segments"] | None = None
+    positions: Int[Tensor, "batch segments"] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -38,16 +38,16 @@ class Batch:
         within = (torch.rand(videos, count) * (bounds[1:] - bounds[:-1])).long()
         chosen = bounds[:-1] + within
         row = torch.arange(videos)[:, None]
-        return replace(self, frames=self.frames[row, chosen], log_mel=self.log_mel[row, chosen], places=chosen)
+        return replace(self, frames=self.frames[row, chosen], log_mel=self.log_mel[row, chosen], positions=chosen)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move to a device; the batch itself stays as it is."""
-        places = None if self.places is None else self.places.to(device)
-        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), places=places)
+        positions = None if self.positions is None else self.positions.to(device)
+        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), positions=positions)
 
 
 def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) -> Batch:
-    """Stack samples and their decoded tensors, which all have as many segments (`DataConfig.segments`)."""
+    """Stack samples and their decoded tensors, which all have as many segments (`data.segments`)."""
     return Batch(
         frames=torch.stack([entry["frames"] for entry in tensors]),
         log_mel=torch.stack([entry["log_mel"] for entry in tensors]),

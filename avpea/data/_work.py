@@ -10,20 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from avpea.errors import DataError
+from avpea.progress import progress_bar
 
 __all__ = ["run"]
 
@@ -57,7 +45,7 @@ def run(
     """
     here = workers == 0 or len(jobs) < few
     results = ((job, function(job)) for job in jobs) if here else _in_processes(function, jobs, workers, crashed)
-    with _bar(title, len(jobs), progress and bool(jobs)) as advance:
+    with progress_bar(title, len(jobs), shown=progress and bool(jobs)) as advance:
         for job, result in results:
             advance()
             yield job, result
@@ -140,25 +128,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +26,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from avpea.configs import AudioConfig, DataConfig
 from avpea.data._batch import Batch, collate
 from avpea.data._work import run
-from avpea.dataset import Sample
 from avpea.errors import AvpeaError, DataError, MediaError
+from avpea.files import replacing
+from avpea.labels import Sample
 from avpea.media import Clip, log_mel, read_spread, segments_in, vggish_log_mel
 from avpea.media import read as read_media
+from avpea.sections import AudioOptions, LogMelOptions, ReaderOptions, VGGishOptions
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
@@ -43,8 +43,8 @@ _STALE_SECONDS = 3600.0
 
 
 def sample_from_clip(
-    clip: Clip, audio: AudioConfig
-) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments frames mel"]]:
+    clip: Clip, audio: AudioOptions
+) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments rows mel_bins"]]:
     """Turn a clip into what a model sees; training (through the cache) and prediction both do it here.
 
     Returns:
@@ -56,9 +56,11 @@ def sample_from_clip(
     return clip.frames, features(waveform.reshape(clip.frames.shape[0], -1), audio)
 
 
-def features(seconds: Float[Tensor, "segments samples"], audio: AudioConfig) -> Float[Tensor, "segments frames mel"]:
+def features(
+    seconds: Float[Tensor, "segments samples"], audio: AudioOptions
+) -> Float[Tensor, "segments rows mel_bins"]:
     """The log-mel of each second of a waveform at 16 kHz, as the experiment wants it."""
-    if audio.features == "vggish":
+    if not isinstance(audio, LogMelOptions):
         return vggish_log_mel(seconds)
     return log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
 
@@ -87,12 +89,13 @@ class SampleCache:
     """Decoded samples on disk.
 
     Args:
-        config: Where the cache is, what missing tracks become, how many processes decode.
+        config: Section `data`: where the cache is, what missing tracks become, how many processes decode.
         audio: The log-mel's settings.
         frame_size: Side of the square frames, in pixels.
     """
 
-    def __init__(self, config: DataConfig, audio: AudioConfig, frame_size: int) -> None:
+    def __init__(self, config: ReaderOptions, audio: AudioOptions, frame_size: int) -> None:
+        assert isinstance(audio, LogMelOptions | VGGishOptions)
         self.config = config
         self.audio = audio
         self.frame_size = frame_size
@@ -162,7 +165,7 @@ class SampleCache:
         return FillReport(ready, in_order, padded, decoded, time.monotonic() - began)
 
     def read(self, sample: Sample) -> dict[str, Tensor]:
-        """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, frames, mel).
+        """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, rows, mel bins).
 
         An entry that is not there, or not whole, is decoded again.
 
@@ -209,7 +212,7 @@ class SampleCache:
         return frame
 
     def log_mel_statistics(self, samples: Sequence[Sample]) -> tuple[float, float]:
-        """Mean and standard deviation of all log-mel values of the samples, for `AudioConfig`.
+        """Mean and standard deviation of all log-mel values of the samples, for the section `audio`.
 
         Raises:
             DataError: There are no samples.
@@ -233,9 +236,8 @@ class SampleCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             note = self.folder / "settings.json"
             if not note.exists():
-                aside = self.folder / f".{uuid.uuid4().hex}.tmp"
-                aside.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
-                os.replace(aside, note)
+                with replacing(note, several_writers=True) as aside:
+                    aside.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
             for path in self.folder.rglob(".*.tmp"):
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink(missing_ok=True)
@@ -296,14 +298,11 @@ class SampleCache:
         if sample.sound is not None:
             clip = replace(clip, waveform=self._read_clip(sample, sample.sound).waveform)
         frames, mel = sample_from_clip(clip, self.audio)
-        aside = path.parent / f".{uuid.uuid4().hex}.tmp"
+        tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
-            save_file(tensors, aside, {"duration_seconds": str(clip.duration_seconds)})
-            os.replace(aside, path)
+            with replacing(path, several_writers=True) as aside:
+                save_file(tensors, aside, {"duration_seconds": str(clip.duration_seconds)})
         except (OSError, SafetensorError) as error:
-            aside.unlink(missing_ok=True)
             raise self._write_error(error) from None
 
     def _read_clip(self, sample: Sample, path: Path) -> Clip:

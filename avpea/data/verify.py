@@ -2,110 +2,22 @@
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avpea.data._work import run
-from avpea.dataset import (
-    MEDIA_SUFFIXES,
-    SPLITS,
-    Annotations,
-    CaptionSample,
-    EventSample,
-    QuestionSample,
-    Sample,
-    shortened,
-)
 from avpea.errors import MediaError
+from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, Counts, Sample, shortened
 from avpea.media import MediaInfo, probe, segments_in
 from avpea.media import read as read_media
 
-__all__ = ["SplitCounts", "VerifyReport", "verify"]
+__all__ = ["VerifyReport", "verify"]
 
 # Opening a file takes milliseconds, starting a process seconds.
 _FEW_PROBES = 500
 _FEW_DECODES = 8
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """What a split holds.
-
-    Attributes:
-        samples: Rows, or windows of a manifest.
-        available: Those whose video can be opened.
-        seconds: One-second segments.
-        background_seconds: Segments that belong to no event.
-        rows: Samples in which each class occurs; a sample with two classes counts for both.
-        event_seconds: Segments of each class.
-    """
-
-    samples: int
-    available: int
-    seconds: int
-    background_seconds: int
-    rows: dict[str, int]
-    event_seconds: dict[str, int]
-
-    def line(self) -> str:
-        """In a sentence."""
-        share = self.background_seconds / self.seconds if self.seconds else 0.0
-        return (
-            f"{self.samples} samples ({self.available} with a video that opens), {self.seconds} seconds, "
-            f"{share:.1%} of them background."
-        )
-
-
-@dataclass(frozen=True)
-class QuestionCounts:
-    """What a split of a data set of questions holds.
-
-    Attributes:
-        samples: Videos.
-        available: Those that can be opened.
-        questions: About all of them.
-        types: Questions of each type.
-    """
-
-    samples: int
-    available: int
-    questions: int
-    types: dict[str, int]
-
-    def line(self) -> str:
-        """In a sentence."""
-        return (
-            f"{self.questions} questions of {len(self.types)} types about {self.samples} videos ({self.available} that "
-            "open)."
-        )
-
-
-@dataclass(frozen=True)
-class CaptionCounts:
-    """What a split of a data set of captions holds.
-
-    Attributes:
-        samples: Videos.
-        available: Those that can be opened.
-        captions: About all of them.
-        words: Of all captions together.
-    """
-
-    samples: int
-    available: int
-    captions: int
-    words: int
-
-    def line(self) -> str:
-        """In a sentence."""
-        mean = self.words / self.captions if self.captions else 0.0
-        return (
-            f"{self.captions} captions of {mean:.1f} words on average about {self.samples} videos ({self.available} "
-            "that open)."
-        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +29,7 @@ class VerifyReport:
         root: Its folder.
         splits: Counts by split.
         classes: Event classes, or answers.
+        outputs: Which of them; empty where there is nothing to choose among.
         videos: Different video files that the annotations name.
         missing: Files that are not there.
         broken: Reason by file, for those that cannot be opened (or decoded, where that was asked for).
@@ -134,8 +47,9 @@ class VerifyReport:
 
     name: str
     root: str
-    splits: dict[str, SplitCounts | QuestionCounts | CaptionCounts]
+    splits: dict[str, Counts]
     classes: int
+    outputs: str
     videos: int
     missing: tuple[str, ...]
     broken: dict[str, str]
@@ -164,9 +78,7 @@ class VerifyReport:
         return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
 
     def _count_lines(self) -> list[str]:
-        kinds = {type(counts) for counts in self.splits.values()}
-        what = "answers" if QuestionCounts in kinds else "classes"
-        named = "" if CaptionCounts in kinds else f", {self.classes} {what}"
+        named = f", {self.classes} {self.outputs}" if self.outputs else ""
         lines = [f"{self.name} in {self.root}: {self.videos} videos{named}."]
         return lines + [f"{split}: {counts.line()}" for split, counts in self.splits.items()]
 
@@ -189,8 +101,7 @@ class VerifyReport:
         if self.padded:
             lines.append(
                 f"Remark: {len(self.padded)} videos are shorter than their window; the rest is the last picture and "
-                f"silence{', labelled background' * any(isinstance(c, SplitCounts) for c in self.splits.values())}: "
-                f"{shortened(self.padded)}."
+                f"silence, without a label: {shortened(self.padded)}."
             )
         if self.extra:
             lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
@@ -230,12 +141,16 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
     infos = {video: found[video] for video in there}
     opened = {video: info for video, info in infos.items() if isinstance(info, MediaInfo)}
     too_short, padded = _lengths(annotations, opened, by_video)
-    counts = {split: _counts(annotations, split, opened) for split in SPLITS}
+    labels, splits = annotations.labels, annotations.splits
+    counts = {
+        split: labels.count(splits[split], sum(sample.video in opened for sample in splits[split])) for split in SPLITS
+    }
     return VerifyReport(
         name=annotations.name,
         root=str(annotations.root),
         splits=counts,
-        classes=len(annotations.class_names),
+        classes=len(labels.names),
+        outputs=labels.outputs,
         videos=len(by_video),
         missing=tuple(str(video) for video in by_video if video not in infos),
         broken={str(video): reason for video, reason in infos.items() if isinstance(reason, str)},
@@ -244,13 +159,8 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         too_short=too_short,
         padded=padded,
         repeated=annotations.repeated_ids(),
-        # Questions about one video are meant to be in several splits, and a note says so.
-        overlaps={} if annotations.questions is not None else annotations.videos_in_two_splits(),
-        unlabelled={
-            split: names
-            for split, found in counts.items()
-            if isinstance(found, SplitCounts) and (names := tuple(n for n, rows in found.rows.items() if not rows))
-        },
+        overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
+        unlabelled={split: names for split, found in counts.items() if (names := found.unlabelled())},
         extra=_extra(by_video),
         decoded=decode,
         notes=annotations.notes,
@@ -288,48 +198,12 @@ def _lengths(
     padded = []
     for video, info in opened.items():
         seconds = segments_in(info.duration_seconds)
-        events = max(_event_end(sample, annotations.background) for sample in by_video[video])
+        events = max(annotations.labels.end_seconds(sample) for sample in by_video[video])
         if events > seconds:
             too_short[str(video)] = f"{video} lasts {info.duration_seconds:.1f} s, annotated to {events:g} s"
         elif max(sample.start_seconds + sample.segments for sample in by_video[video]) > seconds:
             padded.append(str(video))
     return too_short, tuple(padded)
-
-
-def _event_end(sample: Sample, background: int) -> float:
-    if not isinstance(sample, EventSample):
-        return 0.0
-    foreground = [second for second, label in enumerate(sample.labels) if label != background]
-    return sample.start_seconds + foreground[-1] + 1 if foreground else 0.0
-
-
-def _counts(
-    annotations: Annotations, split: str, opened: Mapping[Path, MediaInfo]
-) -> SplitCounts | QuestionCounts | CaptionCounts:
-    available = sum(sample.video in opened for sample in annotations.splits[split])
-    if annotations.questions is not None:
-        return _question_counts(annotations, split, available)
-    if annotations.kind == "captions":
-        told = [s.captions for s in annotations.splits[split] if isinstance(s, CaptionSample)]
-        captions = [caption for some in told for caption in some]
-        return CaptionCounts(len(told), available, len(captions), sum(len(one.split()) for one in captions))
-    samples = [sample for sample in annotations.splits[split] if isinstance(sample, EventSample)]
-    seconds = Counter(label for sample in samples for label in sample.labels)
-    rows = Counter(label for sample in samples for label in set(sample.labels))
-    return SplitCounts(
-        samples=len(samples),
-        available=available,
-        seconds=seconds.total(),
-        background_seconds=seconds[annotations.background],
-        rows={name: rows[label] for label, name in enumerate(annotations.class_names)},
-        event_seconds={name: seconds[label] for label, name in enumerate(annotations.class_names)},
-    )
-
-
-def _question_counts(annotations: Annotations, split: str, available: int) -> QuestionCounts:
-    samples = [sample for sample in annotations.splits[split] if isinstance(sample, QuestionSample)]
-    types = Counter(question.type for sample in samples for question in sample.questions)
-    return QuestionCounts(len(samples), available, types.total(), dict(sorted(types.items())))
 
 
 def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[str, ...]:

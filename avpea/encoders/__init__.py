@@ -1,1 +1,6 @@
 """Encoders: from pixels of both streams to their tokens. A file here is an encoder's name."""
+
+from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer, build_encoder
+from avpea.sections import EncoderOptions
+
+__all__ = ["Encoder", "EncoderOptions", "PositionOptions", "Streams", "as_transformer", "build_encoder"]

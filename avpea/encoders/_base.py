@@ -1,21 +1,34 @@
 """What every encoder is: frames and log-mel images of the same seconds to tokens of both streams."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters._base import Trained, Tuning
+from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
+from avpea.sections import EncoderOptions
 
-__all__ = ["Encoder", "Streams", "as_transformer", "build_encoder", "changed_option"]
+__all__ = ["Encoder", "PositionOptions", "Streams", "as_transformer", "build_encoder"]
+
+
+@dataclass(frozen=True)
+class PositionOptions(EncoderOptions):
+    """Options of encoders that run log-mel images through a transformer for pictures.
+
+    Attributes:
+        positions: How position embeddings reach the grid of a log-mel image. `grid`: resampled in two dimensions;
+            `sequence`: LAVISH's linear interpolation of the whole sequence, CLS slot included.
+    """
+
+    positions: Literal["grid", "sequence"] = "grid"
 
 
 class Streams(NamedTuple):
@@ -50,21 +63,21 @@ class Encoder(nn.Module, ABC):
     through the contract tests. What trains in it are modules of type `Trained`; all else is frozen.
 
     Attributes:
-        options: The options of `EncoderConfig` that it takes; another one that a recipe changes is refused.
+        Options: What a recipe can tell it: a subclass of `EncoderOptions`.
         features: The log-mel that it reads, `audio.features`.
-        adapted: Whether it has the recipe's adapters; without them, a recipe that changes one is refused.
+        adapters: Kinds of adapters that it has a place for.
+        default_adapter: The one that it has where a recipe says nothing; empty means none.
         sees_alone: Whether it has a frozen image network to `see` frames with.
-        starts_from: Options that name files which only training starts from: a checkpoint holds what they became.
         backbone: The frozen image network; says how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
     """
 
-    options: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type[EncoderOptions]] = EncoderOptions
     features: ClassVar[Literal["kaldi", "vggish"]] = "kaldi"
-    adapted: ClassVar[bool] = False
+    adapters: ClassVar[tuple[type[Trained], ...]] = ()
+    default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
-    starts_from: ClassVar[tuple[str, ...]] = ()
     backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
@@ -72,7 +85,7 @@ class Encoder(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "Encoder":
-        """The encoder of an experiment, its trained parts new; `build_encoder` checks the options first.
+        """The encoder of an experiment, its trained parts new.
 
         Raises:
             ExperimentError: An option that it cannot serve.
@@ -83,6 +96,14 @@ class Encoder(nn.Module, ABC):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
         """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
+
+    @classmethod
+    def check(cls, experiment: Experiment) -> None:
+        """Refuse, when a recipe is read, what does not fit the encoder.
+
+        Raises:
+            ExperimentError: What does not, and what would.
+        """
 
     @classmethod
     def require_files(cls, experiment: Experiment) -> None:
@@ -107,6 +128,10 @@ class Encoder(nn.Module, ABC):
                 f"The encoder {type(self).__name__} trains its image network, so there are no frozen features of other "
                 "videos' frames; set head.negatives to batch."
             )
+
+    def beside_attention(self) -> list[tuple[int, Literal["visual", "audio"], Any]]:
+        """Adapters beside the attention of frozen blocks: index of the block, stream, adapter."""
+        return []
 
     def trained_parts(self) -> list[tuple[str, Trained]]:
         """Modules that train, with their names: they and the head are what a checkpoint holds."""
@@ -141,23 +166,10 @@ def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encode
     """The encoder that an experiment names, its trained parts new.
 
     Raises:
-        ExperimentError: No such encoder, or an option was changed that it does not have or cannot serve.
+        ExperimentError: No such encoder, or an option that it cannot serve.
         WeightsError: Frozen weights of its own cannot be had.
     """
-    name = experiment.encoder.name
-    kind: type[Encoder] = registry.load("encoder", name)
-    # Where weights are is no matter to an encoder that does not read them: a sweep gives it for all of its rows.
-    if changed := changed_option(experiment.encoder, {"name", "audio_weights", *kind.options}):
-        takes = ", ".join(kind.options) or "no options of its own"
-        raise ExperimentError(f"encoder.{changed}, but the encoder '{name}' does not have it (it takes {takes}).")
-    if not kind.adapted and (changed := changed_option(experiment.adapter, set())):
-        raise ExperimentError(f"adapter.{changed}, but the encoder '{name}' has no adapters; leave it at its default.")
-    if experiment.audio.features != kind.features:
-        bins = " and audio.mel_bins to 64" if kind.features == "vggish" else ""
-        raise ExperimentError(
-            f"audio.features is '{experiment.audio.features}', but the encoder '{name}' reads the features "
-            f"'{kind.features}'; set audio.features to {kind.features}{bins}."
-        )
+    kind: type[Encoder] = registry.load("encoder", experiment.encoder.name)
     return kind.build(backbone, experiment)
 
 
@@ -173,12 +185,3 @@ def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Trans
         f"backbone.name '{backbone.name}' is a CNN, but the encoder '{experiment.encoder.name}' works on a "
         "transformer's blocks; name a timm ViT or Swin V2, or set encoder.name to separate."
     )
-
-
-def changed_option(config: object, known: set[str]) -> str:
-    """The first option that is not known and not at its default, as `name is value`."""
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, field.name)
-        if field.name not in known and value != field.default:
-            return f"{field.name} is {value!r}"
-    return ""

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
+from avpea.adapters import Adapter, AdapterOptions, LinearAdapter, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer, attention_linears
-from avpea.configs import AdapterConfig
-from avpea.encoders._base import Streams, as_transformer, changed_option
+from avpea.encoders._base import Streams, as_transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
@@ -95,18 +94,17 @@ def lend(weights: Mapping[str, Tensor], module: nn.Module, run: Callable[..., An
     return torch.func.functional_call(_Lent(module), lent, (run, *arguments))
 
 
-def block_adapters(config: AdapterConfig, backbone: Transformer) -> nn.ModuleList:
+def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleList:
     """New adapters for a backbone, one `BlockAdapters` for each of its blocks.
 
     Raises:
-        ExperimentError: No such adapter; an option that it does not take or cannot serve; or a block index
-            beyond the backbone's depth.
+        ExperimentError: No such adapter; an option that it cannot serve; or a block index beyond the backbone's depth.
     """
     kind: type[Trained] = registry.load("adapter", config.name)
     beyond = [index for index in config.blocks if index >= backbone.depth]
     if beyond:
         raise ExperimentError(f"adapter.blocks names {beyond}, but the backbone has blocks 0 to {backbone.depth - 1}.")
-    options = adapter_options(kind, config, has_cls=backbone.has_cls)
+    options = _own_options(kind, config, has_cls=backbone.has_cls)
 
     def wanted(index: int, stream: Stream) -> bool:
         return (not config.blocks or index in config.blocks) and config.streams in ("both", stream)
@@ -136,7 +134,7 @@ def block_adapters(config: AdapterConfig, backbone: Transformer) -> nn.ModuleLis
     return nn.ModuleList(BlockAdapters(beside(i, "attn"), beside(i, "mlp"), inside(i)) for i in range(backbone.depth))
 
 
-def tuning(config: AdapterConfig, backbone: Transformer) -> Tuning | None:
+def tuning(config: AdapterOptions, backbone: Transformer) -> Tuning | None:
     """The trained copies of the backbone's weights, for adapters of that kind.
 
     Raises:
@@ -156,38 +154,22 @@ def tuning(config: AdapterConfig, backbone: Transformer) -> Tuning | None:
 
 
 def own_tuning(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | None:
-    """Trained copies of a transformer's weights, for encoders that have no other adapters.
+    """Trained copies of a transformer's weights, for encoders that have no other adapters; None without an adapter.
 
     Raises:
-        ExperimentError: The recipe names another adapter, or the backbone is a CNN.
+        ExperimentError: The backbone is a CNN.
     """
-    changed = changed_option(experiment.adapter, set())
-    if not changed:
+    if experiment.adapter is None:
         return None
-    if not issubclass(registry.load("adapter", experiment.adapter.name), Tuning):
-        raise ExperimentError(
-            f"adapter.{changed}, but the encoder '{experiment.encoder.name}' has no adapters; leave it at its default, "
-            "or train the image transformer's own weights with adapter.name 'full', 'bitfit' or 'layer_norm'."
-        )
     return tuning(experiment.adapter, as_transformer(backbone, experiment))
 
 
-def adapter_options(kind: type[Trained], config: AdapterConfig, *, has_cls: bool) -> dict[str, Any]:
-    """The options of a recipe that an adapter's constructor names.
-
-    Raises:
-        ExperimentError: An option was changed that the adapter does not know.
-    """
-    known = inspect.signature(kind.__init__).parameters
-    given = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
-    for name, (value, default) in given.items():
-        if name not in {"name", "streams", "blocks", *known} and value != default:
-            takes = ", ".join(sorted(known.keys() & given.keys())) or "no options of its own"
-            raise ExperimentError(
-                f"adapter.{name} is {value}, but the adapter '{config.name}' does not have it (it takes {takes})."
-            )
-    options = {name: value for name, (value, _) in given.items() if name in known}
-    return options | ({"has_cls": has_cls} if "has_cls" in known else {})
+def _own_options(kind: type[Trained], config: AdapterOptions, *, has_cls: bool) -> dict[str, Any]:
+    """What an adapter's constructor is told: its own options, and whether there is a CLS token where it asks for it."""
+    common = {field.name for field in dataclasses.fields(AdapterOptions)}
+    own = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in common}
+    asks = "has_cls" in inspect.signature(kind.__init__).parameters
+    return own | ({"has_cls": has_cls} if asks else {})
 
 
 def frozen_tokens(backbone: Transformer, images: Tensor) -> Tensor:

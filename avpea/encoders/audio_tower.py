@@ -4,8 +4,9 @@ The row "VALOR" of the AV-PEA paper's Table 3, whose audio encoder is AST (Gong 
 AudioSet. As in VALOR's public code the sound of a video is one log-mel, cut into slices of 512 windows (5.12 s).
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +14,42 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from avpea.adapters._base import Trained, Tuning
+from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, named_file, read_table
 from avpea.encoders._base import Encoder, Streams, as_transformer
 from avpea.encoders._parts import frozen_tokens, lend, own_tuning
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import Experiment
+from avpea.options import require
+from avpea.sections import EncoderOptions, RowsOptions
 
-__all__ = ["AudioTower", "AudioTowerEncoder", "ast_file"]
+__all__ = ["EXTENSION", "AudioTower", "AudioTowerEncoder", "AudioTowerOptions", "ast_file"]
 
 DIM, BLOCKS, PATCH = 768, 12, 16
 # Grid of the patches of AST's own checkpoint: 128 mel bins and 1,024 windows, patches that overlap.
 AST_GRID = (12, 101)
 AST_FILE = "audioset_10_10_0.4593.pth"
+
+
+@dataclass(frozen=True)
+class AudioTowerOptions(EncoderOptions):
+    """Options of the audio tower.
+
+    Attributes:
+        audio_weights: AST's, where training starts: the path of its own checkpoint, or `random` to train the audio
+            transformer from the start; `pretrained` has no place to come from, and the error says what to give instead.
+    """
+
+    locations: ClassVar[tuple[str, ...]] = ("audio_weights",)
+
+    audio_weights: str = "pretrained"
+
+    def __post_init__(self) -> None:
+        require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
+
+    def rebuilt(self) -> "AudioTowerOptions":
+        """Without AST's file: a checkpoint holds what became of it."""
+        return replace(self, audio_weights="random")
 
 
 class AudioTower(Trained):
@@ -40,7 +64,7 @@ class AudioTower(Trained):
         super().__init__()
         if mel_bins % PATCH or windows % PATCH:
             raise ExperimentError(
-                f"audio.mel_bins is {mel_bins} and audio.native_frames {windows}; the audio tower takes multiples of "
+                f"audio.mel_bins is {mel_bins} and audio.rows {windows}; the audio tower takes multiples of "
                 f"{PATCH}, as VALOR's 64 and 512."
             )
         self.grid = mel_bins // PATCH, windows // PATCH
@@ -105,10 +129,9 @@ class AudioTowerEncoder(Encoder):
         tuned: Trained copies of the backbone's weights, as in VALOR itself; None trains none.
     """
 
-    options = ("audio_weights",)
-    adapted = True
+    Options = AudioTowerOptions
+    adapters: ClassVar[tuple[type[Trained], ...]] = (Tuning,)
     sees_alone = True
-    starts_from = ("audio_weights",)
     backbone: Transformer
 
     def __init__(self, backbone: Transformer, tower: AudioTower, tuned: Tuning | None = None) -> None:
@@ -126,22 +149,32 @@ class AudioTowerEncoder(Encoder):
             ExperimentError: An adapter that needs both streams in one transformer, or another layout of the sound.
             WeightsError: AST's weights cannot be had, or do not fit.
         """
-        audio = experiment.audio
-        if audio.layout == "image":
-            raise ExperimentError(
-                "audio.layout is 'image', but the encoder 'audio_tower' reads log-mels as they are; set audio.layout "
-                "to slices (or native, for each second by itself), audio.mel_bins to 64 and audio.native_frames to 512."
-            )
+        audio: Any = experiment.audio
+        options: Any = experiment.encoder
         transformer = as_transformer(backbone, experiment)
-        tower = AudioTower(audio.mel_bins, audio.native_frames)
-        if not next(backbone.parameters()).is_meta and (file := ast_file(experiment.encoder.audio_weights)):
+        tower = AudioTower(audio.mel_bins, audio.rows)
+        if not next(backbone.parameters()).is_meta and (file := ast_file(options.audio_weights)):
             tower.take(read_table(file, "AST"), str(file))
         return cls(transformer, tower, own_tuning(transformer, experiment))
 
     @classmethod
+    def check(cls, experiment: Experiment) -> None:
+        """Log-mels are read as they are.
+
+        Raises:
+            ExperimentError: They are to be resized to the frames' size.
+        """
+        if not isinstance(experiment.audio, RowsOptions):
+            raise ExperimentError(
+                "audio.layout is 'image', but the encoder 'audio_tower' reads log-mels as they are; set audio.layout "
+                "to slices (or native, for each second by itself), audio.mel_bins to 64 and audio.rows to 512."
+            )
+
+    @classmethod
     def require_files(cls, experiment: Experiment) -> None:
         """AST's weights, unless the tower starts anew."""
-        ast_file(experiment.encoder.audio_weights)
+        options: Any = experiment.encoder
+        ast_file(options.audio_weights)
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "slices 3 rows columns"]

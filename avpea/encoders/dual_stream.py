@@ -1,17 +1,19 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
-from typing import Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor
 
+from avpea.adapters import AdapterOptions, Trained
 from avpea.backbones import CNN, FrozenBlock, Transformer
-from avpea.configs import AdapterConfig
-from avpea.encoders._base import Encoder, Streams, as_transformer
+from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
 from avpea.encoders._parts import BlockAdapters, block_adapters, frozen_tokens, lend, tuning
 from avpea.experiment import Experiment
 
 __all__ = ["DualStreamEncoder"]
+
+_STREAMS: tuple[Literal["visual", "audio"], ...] = ("visual", "audio")
 
 
 class DualStreamEncoder(Encoder):
@@ -23,12 +25,14 @@ class DualStreamEncoder(Encoder):
         positions: How position embeddings are resampled for audio images of another grid.
     """
 
-    adapted = True
+    Options = PositionOptions
+    adapters: ClassVar[tuple[type[Trained], ...]] = (Trained,)
+    default_adapter = "av_pea"
     sees_alone = True
     backbone: Transformer
 
     def __init__(
-        self, backbone: Transformer, adapter: AdapterConfig, positions: Literal["grid", "sequence"] = "grid"
+        self, backbone: Transformer, adapter: AdapterOptions, positions: Literal["grid", "sequence"] = "grid"
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -40,7 +44,9 @@ class DualStreamEncoder(Encoder):
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
-        return cls(as_transformer(backbone, experiment), experiment.adapter, experiment.audio.positions)
+        options: Any = experiment.encoder
+        assert experiment.adapter is not None
+        return cls(as_transformer(backbone, experiment), experiment.adapter, options.positions)
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
@@ -53,7 +59,7 @@ class DualStreamEncoder(Encoder):
 
     def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
         x = self.embed(frames, sounds)
-        for see, hear, beside in zip(*self._blocks(frames, sounds), self.adapters(), strict=True):
+        for see, hear, beside in zip(*self._blocks(frames, sounds), self.in_blocks(), strict=True):
             x = x.each(see.merge, hear.merge) if see.merge and hear.merge else x  # where a stage of Swin's begins
             branch = x.each(see.attend, hear.attend)
             x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
@@ -68,16 +74,21 @@ class DualStreamEncoder(Encoder):
     def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""
         seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
-        inside = [adapters.inside for adapters in self.adapters()]
+        inside = [adapters.inside for adapters in self.in_blocks()]
         layers = list(self.backbone.layers)
         return (
             [i.enter(block, layer, "visual") for i, block, layer in zip(inside, seeing, layers, strict=True)],
             [i.enter(block, layer, "audio") for i, block, layer in zip(inside, hearing, layers, strict=True)],
         )
 
-    def adapters(self) -> list[BlockAdapters]:
+    def in_blocks(self) -> list[BlockAdapters]:
         """What belongs to each block, in order."""
         return cast("list[BlockAdapters]", list(self.beside))
+
+    def beside_attention(self) -> list[tuple[int, Literal["visual", "audio"], Any]]:
+        """Adapters beside the attention."""
+        pairs = [(i, s, getattr(block.attn, s)) for i, block in enumerate(self.in_blocks()) for s in _STREAMS]
+        return [(index, stream, adapter) for index, stream, adapter in pairs if adapter is not None]
 
     def embed(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]

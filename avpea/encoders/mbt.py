@@ -16,23 +16,44 @@ was trained on AudioSet (AST, as in the AV-PEA paper's Table 1) is not at hand.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.adapters._base import Trained
+from avpea.adapters import Trained
 from avpea.adapters.full import Full
 from avpea.backbones import CNN, Backbone, Transformer
-from avpea.encoders._base import Encoder, Streams, as_transformer
+from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
 from avpea.encoders._parts import lend
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
+from avpea.options import require
 
-__all__ = ["MBT"]
+__all__ = ["EXTENSION", "MBT", "MBTOptions"]
 
 Run = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class MBTOptions(PositionOptions):
+    """Options of MBT.
+
+    Attributes:
+        bottleneck_tokens: Tokens that the streams exchange, B (4 in its paper).
+        fusion_from: Index of the first fusion layer, which is the number of layers before it (8 of 12 in its paper);
+            the number of all layers means late fusion, without bottleneck tokens.
+    """
+
+    bottleneck_tokens: int = 4
+    fusion_from: int = 8
+
+    def __post_init__(self) -> None:
+        tokens = self.bottleneck_tokens
+        require(tokens >= 1, f"encoder.bottleneck_tokens is {tokens}; expected 1 or more.")
+        require(self.fusion_from >= 0, f"encoder.fusion_from is {self.fusion_from}; expected 0 (all layers) or more.")
 
 
 class Bottleneck(Trained):
@@ -69,7 +90,7 @@ class MBT(Encoder):
         ExperimentError: `fusion_from` is beyond the depth, or the positions are rotary.
     """
 
-    options = ("bottleneck_tokens", "fusion_from")
+    Options = MBTOptions
     backbone: Backbone
 
     def __init__(
@@ -102,14 +123,14 @@ class MBT(Encoder):
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "MBT":
         """The encoder of an experiment, both copies as the backbone was loaded."""
-        options = experiment.encoder
+        options: Any = experiment.encoder
         vit = as_transformer(backbone, experiment)
         if not isinstance(vit, Backbone):
             raise ExperimentError(
                 f"backbone.name '{vit.name}' attends within windows, in which bottleneck tokens have no place; "
                 "name a ViT with learned positions, for example 'vit_base_patch16_224.augreg_in21k'."
             )
-        return cls(vit, options.bottleneck_tokens, options.fusion_from, experiment.audio.positions)
+        return cls(vit, options.bottleneck_tokens, options.fusion_from, options.positions)
 
     def parameter_counts(self) -> tuple[int, int]:
         """Parameters that stay frozen, and that train; the backbone is not counted beside its copies."""
@@ -153,3 +174,6 @@ class MBT(Encoder):
         block = self.backbone.blocks[index]
         x = x + block.attend(x)
         return x + block.feed(x)
+
+
+EXTENSION = MBT

@@ -4,17 +4,40 @@ CMBS as published (Xia & Zhao, CVPR 2022; row "CMBS" of the AV-PEA paper's Table
 feature map and VGGish's embedding of each second. Only the head trains.
 """
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.adapters._base import Tuning
+from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish, vggish_file
 from avpea.encoders._base import Encoder, Streams
 from avpea.encoders._parts import frozen_tokens, lend, own_tuning
 from avpea.experiment import Experiment
+from avpea.options import require
+from avpea.sections import EncoderOptions
 
-__all__ = ["SeparateEncoders"]
+__all__ = ["EXTENSION", "SeparateEncoders", "SeparateOptions"]
+
+
+@dataclass(frozen=True)
+class SeparateOptions(EncoderOptions):
+    """Options of the separate encoders.
+
+    Attributes:
+        audio_weights: VGGish's: the path of a local file with the keys of torchvggish (.safetensors, or .pth read with
+            weights_only), or `random` (tests and counting only); `pretrained` has no place to come from, and the error
+            says what to give instead.
+    """
+
+    locations: ClassVar[tuple[str, ...]] = ("audio_weights",)
+
+    audio_weights: str = "pretrained"
+
+    def __post_init__(self) -> None:
+        require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
 
 
 class SeparateEncoders(Encoder):
@@ -27,9 +50,9 @@ class SeparateEncoders(Encoder):
         tuned: Trained copies of a transformer's weights, for Table 2's row with a trained Swin-V2-L; None trains none.
     """
 
-    options = ("audio_weights",)
+    Options = SeparateOptions
     features = "vggish"
-    adapted = True
+    adapters: ClassVar[tuple[type[Trained], ...]] = (Tuning,)
     sees_alone = True
 
     def __init__(self, backbone: Transformer | CNN, vggish: VGGish, tuned: Tuning | None = None) -> None:
@@ -48,9 +71,10 @@ class SeparateEncoders(Encoder):
             ExperimentError: An adapter that needs both streams in one transformer.
             WeightsError: VGGish's weights cannot be had, or do not fit.
         """
+        options: Any = experiment.encoder
         tuned = own_tuning(backbone, experiment)
         if not next(backbone.parameters()).is_meta:
-            return cls(backbone, build_vggish(experiment.encoder.audio_weights), tuned)
+            return cls(backbone, build_vggish(options.audio_weights), tuned)
         with torch.device("meta"):
             vggish = VGGish()
         vggish.freeze()
@@ -59,8 +83,9 @@ class SeparateEncoders(Encoder):
     @classmethod
     def require_files(cls, experiment: Experiment) -> None:
         """VGGish's weights, where they are asked for."""
-        if experiment.encoder.audio_weights != "random":
-            vggish_file(experiment.encoder.audio_weights)
+        options: Any = experiment.encoder
+        if options.audio_weights != "random":
+            vggish_file(options.audio_weights)
 
     def other_fingerprints(self) -> dict[str, str]:
         """VGGish's."""
@@ -86,3 +111,6 @@ class SeparateEncoders(Encoder):
             tokens: Tensor = self.backbone(frames)
             return tokens
         return frozen_tokens(self.backbone, frames)
+
+
+EXTENSION = SeparateEncoders

@@ -51,6 +51,15 @@ class Clip:
         """Whether the file's end is missing."""
         return self.duration_seconds < self.declared_seconds
 
+    def remarks(self) -> list[str]:
+        """What a person should know of how the file was read, in sentences."""
+        if not self.cut_off:
+            return []
+        return [
+            f"The file declares {self.declared_seconds:.1f} s, of which {self.duration_seconds:.1f} s decode; the rest "
+            "of it cannot be decoded."
+        ]
+
     def part(self, start: int, stop: int) -> "Clip":
         """Some of the segments, from `start` up to `stop`, which follow each other."""
         return replace(

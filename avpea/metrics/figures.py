@@ -1,26 +1,32 @@
-"""How the figures that runs are compared by are called and printed."""
+"""How a figure that runs are compared by is called and printed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Figure", "figure_of", "headline"]
+__all__ = ["Figure", "headline"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric in [0, 1], or above 1 for CIDEr, as a person reads it.
+    """The metric that selects an epoch and that runs are compared by, in [0, 1] or, as CIDEr, above.
 
     Attributes:
+        metric: Its name among the metrics of an evaluation.
         name: In a sentence.
-        part: What it is divided into.
+        breakdown: The metric that gives the same by class, or by type of question.
+        part: What that divides it into.
         parts: The same as a heading.
         unit: Of its hundredfold.
+        beside: Other metrics that a comparison shows beside it, each with its heading.
     """
 
+    metric: str
     name: str
+    breakdown: str
     part: str = "part"
     parts: str = "Parts"
     unit: str = "%"
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def shown(self, value: float) -> str:
         """A value with its unit."""
@@ -34,20 +40,6 @@ class Figure:
         """Name and unit, as a sentence begins."""
         unit = "in percent" if self.unit == "%" else self.unit
         return f"{self.name[0].upper()}{self.name[1:]} {unit}"
-
-
-_FIGURES = {
-    "segment_accuracy": Figure("segment accuracy", "class", "Classes"),
-    "overall_accuracy": Figure("overall accuracy", "type of question", "Types of questions"),
-    "match_accuracy": Figure("match accuracy", "frame", "Frames"),
-    "mean_recall": Figure("mean recall", "recall", "Recalls"),
-    "cider": Figure("CIDEr", "score", "Scores", "times 100"),
-}
-
-
-def figure_of(metric: str) -> Figure:
-    """The figure of a task's `metric`; one that an extension brings is called as it is."""
-    return _FIGURES.get(metric, Figure(metric.replace("_", " ")))
 
 
 def headline(published: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from avpea.plot import _style as style
+from avpea.plot import style
 
 # Inches: height of a large panel; margins; between panels, small panels and the two sides; heights of text.
 SIDE = 1.75
@@ -77,7 +77,24 @@ def attention_figure(
     frame_aspect: float | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Figure:
-    """Build the figure that `avpea.plot.attention` saves; its axes are labelled `look …` and `listen …`."""
+    """Draw the adapters' attention maps Θ (AV-PEA paper, Eq. 7 and 8) over the frame and the log-mel.
+
+    Its axes are labelled `look …` and `listen …`.
+
+    Each map is drawn as the mean over blocks, for the last block, and small for up to twelve of the blocks.
+    Sound is shown with time to the right and low pitch at the bottom, maps and log-mel alike.
+
+    Args:
+        title: Shown above, such as the file's name.
+        frame: RGB.
+        log_mel: One second of sound; rows are time, columns mel bins from low to high.
+        sound_looked: Θ_a of each block with an adapter in the audio stream, over the frame's patches; the rest
+            of the attention, up to 1, is on the CLS token (and registers). None: that stream has no adapters.
+        image_listened: Θ_v of the visual stream likewise, over the patches of the log-mel; rows are time.
+        second: Where the second begins in the video.
+        frame_aspect: Width / height of the frame as people should see it; None takes the tensor's own.
+        blocks: Index of each map's block, counted from 0; None counts through.
+    """
     looked = _look(frame, sound_looked, blocks, frame_aspect)
     listened = _listen(log_mel, image_listened, blocks, second, looked.left + looked.inches + BETWEEN)
     sides = [looked, listened]

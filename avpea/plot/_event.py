@@ -7,7 +7,7 @@ __all__ = ["EventLike"]
 
 @runtime_checkable
 class EventLike(Protocol):
-    """Anything with these attributes, such as `avpea.tasks.avel.Event`; the range is half open."""
+    """Anything with these attributes, such as `avpea.tasks.avel.answer.Event`; the range is half open."""
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from avpea.media import log_mel
-from avpea.plot import _style as style
+from avpea.plot import style
 
 # Inches.
 LEFT, RIGHT, TOP, BOTTOM, GAP = 1.5, 0.3, 0.5, 0.3, 0.1
@@ -54,7 +54,22 @@ def grounding_figure(
     seen: Float[Tensor, " segments"] | None,
     heard: Float[Tensor, " segments"] | None,
 ) -> Figure:
-    """Build the figure that `avpea.plot.grounding` saves; its axes are labelled `answers`, `frame 0`, `sound 0`, ..."""
+    """Draw the answer to a question: its probabilities, where sounds were found, and which seconds mattered.
+
+    Its axes are labelled `answers`, `frame 0`, `sound 0`, ...
+
+    Args:
+        title: Shown above, such as the file's name.
+        question: As it was asked.
+        answers: With their probabilities, the most probable first; the first five are shown.
+        frames: One for each segment, RGB.
+        frame_seconds: Where each segment begins in the video.
+        frame_aspect: Width / height of a frame as people should see it.
+        waveform: Mono sound at 16 kHz, a second for each segment, one after the other.
+        spatial: Shares of a grid of patches in where each segment's sound was found; None for a model without.
+        seen: Share of each segment's picture in the answer, likewise.
+        heard: Share of each segment's sound in the answer, likewise.
+    """
     columns = _columns(len(frames), frame_aspect)
     lines = textwrap.wrap(style.plain(question, 180), 90)[:2] or [""]
     shown = list(answers)[:SHOWN_ANSWERS]

@@ -15,7 +15,7 @@ from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from avpea.media import SAMPLE_RATE_HZ, log_mel
-from avpea.plot import _style as style
+from avpea.plot import style
 from avpea.plot._event import EventLike
 
 WIDTH = 10.0  # everything here that has no other unit is in inches
@@ -63,7 +63,22 @@ def timeline_figure(
     truth: Sequence[EventLike] | None = None,
     frame_aspect: float | None = None,
 ) -> Figure:
-    """Build the figure that `avpea.plot.timeline` saves; its axes are labelled frames, sound, events, confidence."""
+    """Draw a video along time: its frames, its sound, the events found in it, and how sure the model was.
+
+    Its axes are labelled frames, sound, events, confidence.
+
+    Args:
+        title: Shown above, such as the file's name.
+        frames: One for each second, RGB.
+        waveform: Mono sound at 16 kHz.
+        events: What was found, in seconds on the video's clock.
+        probabilities: Of each category in each second; the last column is "no event".
+        class_names: Names of the columns before the last.
+        start_seconds: Where the first second begins on the video's clock.
+        truth: What was annotated; drawn as outlines.
+        frame_aspect: Width / height of a frame as people should see it, for frames that were squashed for a
+            model; None takes the tensor's own.
+    """
     segments, height, width = frames.shape[:3]
     rows = _rows([*events, *(truth or ())])
     span = Span(start_seconds, start_seconds + segments, _left_margin(rows))

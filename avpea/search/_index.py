@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from avpea.checkpoint import fingerprint_of
-from avpea.dataset import MEDIA_SUFFIXES
 from avpea.errors import AvpeaError, MediaError
+from avpea.labels import MEDIA_SUFFIXES
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
 from avpea.search._library import Library
-from avpea.search._windows import FileState, require_matcher, rows_of, videos_below
+from avpea.search._windows import FileState, require_searchable, rows_of, videos_below
 from avpea.sharing import resolve
 
 __all__ = ["IndexReport", "index"]
@@ -57,6 +57,14 @@ class IndexReport:
         """Plain values."""
         return dict(vars(self))
 
+    def lines(self) -> list[str]:
+        """What was done, and which files could not be read, in sentences."""
+        parts = [f"{self.indexed} indexed", f"{self.unchanged} unchanged", f"{self.removed} removed"]
+        parts += [f"{len(self.broken)} left out"] * bool(self.broken)
+        rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
+        total = f"{self.library}: {', '.join(parts)}; {self.windows} windows in all ({self.seconds:.0f} s{rate})."
+        return [*(f"Left out: {reason}" for reason in self.broken.values()), total]
+
 
 def index(
     run: str | Path,
@@ -74,7 +82,7 @@ def index(
     and several may index into one library at once.
 
     Args:
-        run: Of the task `avr`: folder, checkpoint, or hub repository.
+        run: Of retrieval: folder, checkpoint, or hub repository.
         folder: Where the videos are.
         library: Folder or URL of the library; made where there is none.
         weights: The backbone's weights, if not where they were in training.
@@ -93,7 +101,7 @@ def index(
     if workers:
         _start_ray()  # before LanceDB is loaded, which does not like to be forked
     predictor = load(run, weights=weights, audio_weights=audio_weights)
-    require_matcher(predictor)
+    require_searchable(predictor)
     into = Library(library, about(predictor, run))
     report = IndexReport(library)
     known, here = into.files(), [FileState.of(path) for path in videos_below(folder, MEDIA_SUFFIXES)]
@@ -116,11 +124,13 @@ def index(
 
 def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
     """What a library must know of its model."""
+    task = require_searchable(predictor)
     return {
         "model": fingerprint_of(resolve(run)),
         "run": str(Path(run).absolute()) if Path(run).exists() else str(run),
         "segments": predictor.info.experiment.data.segments,
-        "groups": list(predictor.model.task.head.groups),
+        "groups": list(task.searches_by),
+        "width": task.embedding_width,
     }
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError
-from avpea.heads.matcher import WIDTH
 from avpea.search._windows import FileState
 
 __all__ = ["Library"]
@@ -30,7 +29,8 @@ class Library:
 
     Args:
         place: Folder, or URL of an object store that LanceDB knows (`s3://bucket/videos`).
-        about: What made it: `model` (fingerprint), `run`, `segments`; None opens one that is there.
+        about: What made it: `model` (fingerprint), `run`, `segments`, `width` of its embeddings; None opens one that is
+            there.
 
     Raises:
         AvpeaError: LanceDB is not installed; there is no library and none is to be made; or it was made by another
@@ -96,7 +96,7 @@ class Library:
             mark = {"lance-schema:unenforced-primary-key": "true"}
             return pa.field("id", kind, nullable=False, metadata=mark)
 
-        vector = pa.list_(pa.float32(), WIDTH)
+        vector = pa.list_(pa.float32(), int(about["width"]))
         windows = pa.schema(
             [
                 key(pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),

@@ -8,14 +8,14 @@ from typing import Any
 import platformdirs
 import torch
 
+from avpea.embeddings import Embeddings, stacked
 from avpea.errors import AvpeaError
-from avpea.heads.matcher import Side, stacked
+from avpea.files import replacing
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
 from avpea.search._index import about
 from avpea.search._library import Library
-from avpea.search._windows import BY, matched, require_matcher, side_from
-from avpea.tasks._text import clean
+from avpea.search._windows import BY, embedded, embeddings_from, require_searchable
 
 __all__ = ["Found", "Query", "search"]
 
@@ -68,7 +68,7 @@ class Query:
         if run is None and not Path(source).exists() and Path(source).is_absolute():
             raise AvpeaError(f"The run {source} that made the library {library} is not there; say where with --run.")
         self.predictor: Predictor = load(source, weights=weights, audio_weights=audio_weights)
-        self.task = require_matcher(self.predictor)
+        self.task = require_searchable(self.predictor)
         self.library.require(about(self.predictor, source)["model"], str(source))
 
     @torch.inference_mode()
@@ -83,9 +83,10 @@ class Query:
         Raises:
             AvpeaError: Nothing is left of the sentence without its punctuation, or `by` is not possible.
         """
-        if not clean(sentence):
+        query = self.task.embed_text(sentence)
+        if query is None:
             raise AvpeaError(f"The sentence {sentence!r} has no words.")
-        return self._find([self.task.head.read(self.task.head.text.sentences([clean(sentence)]))], by, top)
+        return self._find([query], by, top)
 
     @torch.inference_mode()
     def example(self, video: str | Path, *, by: str = "both", top: int = 10) -> list[Found]:
@@ -99,15 +100,16 @@ class Query:
         lacking = {"picture": not info.has_video, "sound": not info.has_audio}
         if lacking.get(by):
             raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
-        sides = [side for window in matched(self.predictor, Path(video)) if (side := window.side(by)) is not None]
-        step = max(1, len(sides) // EXAMPLE_WINDOWS)
-        return self._find(sides[::step][:EXAMPLE_WINDOWS], by, top)
+        found = [window.embeddings(by) for window in embedded(self.predictor, Path(video))]
+        queries = [one for one in found if one is not None]
+        step = max(1, len(queries) // EXAMPLE_WINDOWS)
+        return self._find(queries[::step][:EXAMPLE_WINDOWS], by, top)
 
-    def _find(self, queries: list[Side], by: str, top: int) -> list[Found]:
+    def _find(self, queries: list[Embeddings], by: str, top: int) -> list[Found]:
         """Nearest by one vector each, then in order of the fine-grained similarity that the model was trained with."""
         if top < 1:
             raise AvpeaError(f"top is {top}; expected 1 or more.")
-        if BY[by] not in self.task.head.groups and BY[by] != "tva":
+        if BY[by] not in self.task.searches_by and BY[by] != "tva":
             raise AvpeaError(f"The model was not trained to search by {by} alone (head.groups has no {BY[by]}).")
         column = {"both": "vector", "picture": "seen", "sound": "heard"}[by]
         condition = {"both": "", "picture": "has_picture", "sound": "has_sound"}[by]
@@ -119,7 +121,7 @@ class Query:
         if not rows:
             return []
         candidates = list(rows.values())
-        videos = stacked([side_from(row, by) for row in candidates])
+        videos = stacked([embeddings_from(row, by) for row in candidates])
         scores = torch.stack([query.to("cpu").similarity(videos)[0] for query in queries]).amax(dim=0)
         best = scores.topk(min(top, len(candidates)))
         return [
@@ -137,8 +139,8 @@ class Query:
         name = hashlib.sha256(row["thumbnail"]).hexdigest()[:24]
         path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(row["thumbnail"])
+            with replacing(path, several_writers=True) as aside:
+                aside.write_bytes(row["thumbnail"])
         return str(path)
 
 

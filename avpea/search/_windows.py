@@ -9,16 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from avpea.data.cache import sample_from_clip
+from avpea.embeddings import Embeddings, joined
 from avpea.errors import AvpeaError, MediaError
-from avpea.heads.matcher import WIDTH, Side, joined
 from avpea.media import Clip, MediaInfo, probe, read, segments_in
 from avpea.predict import Predictor, windows
-from avpea.tasks.avr import AVR
 
-__all__ = ["BY", "FileState", "Window", "matched", "require_matcher", "rows_of", "side_from", "videos_below"]
+__all__ = [
+    "BY",
+    "EmbeddedWindow",
+    "FileState",
+    "embedded",
+    "embeddings_from",
+    "require_searchable",
+    "rows_of",
+    "videos_below",
+]
 
 # What a search may look at, and the group of modalities that it is.
 BY = {"both": "tva", "picture": "tv", "sound": "ta"}
@@ -48,7 +54,7 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Window:
+class EmbeddedWindow:
     """A stretch of a video and its tokens.
 
     Attributes:
@@ -60,10 +66,10 @@ class Window:
 
     start_seconds: float
     end_seconds: float
-    seen: Side | None
-    heard: Side | None
+    seen: Embeddings | None
+    heard: Embeddings | None
 
-    def side(self, by: str) -> Side | None:
+    def embeddings(self, by: str) -> Embeddings | None:
         """What a search by `both`, `picture` or `sound` compares; where one track is missing, both is the other."""
         if by != "both":
             return self.seen if by == "picture" else self.heard
@@ -72,17 +78,18 @@ class Window:
         return joined(self.seen, self.heard)
 
 
-def require_matcher(predictor: Predictor) -> AVR:
-    """The retrieval task of a run.
+def require_searchable(predictor: Predictor) -> Any:
+    """The task of a run, if it embeds sentences and videos in one space: `embed_text`, `embed_video`, `searches_by`.
 
     Raises:
-        AvpeaError: It is a run of another task.
+        AvpeaError: It does not.
     """
     task = predictor.model.task
-    if not isinstance(task, AVR):
+    if not hasattr(task, "embed_text"):
+        use = task.use.format(run="RUN")
         raise AvpeaError(
-            f"This run's task is '{predictor.info.experiment.task}', which compares no texts with videos; train one "
-            "for the task 'avr', such as mini/avr."
+            f"This run's task is '{predictor.info.experiment.task.name}', which compares no texts with videos; it is "
+            f"for `{use}`. Train a run of retrieval, such as mini/avr."
         )
     return task
 
@@ -98,24 +105,21 @@ def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def matched(predictor: Predictor, video: Path) -> Iterator[Window]:
+def embedded(predictor: Predictor, video: Path) -> Iterator[EmbeddedWindow]:
     """Windows of as many seconds as the model was trained on; the last one ends with the video.
 
     Raises:
         MediaError: The file is missing, unreadable, or has neither picture nor sound.
     """
-    task = require_matcher(predictor)
-    info, length = probe(video), predictor.info.experiment.data.segments
-    has_cls = predictor.model.encoder.backbone.has_cls
+    task, experiment = require_searchable(predictor), predictor.info.experiment
+    info, length = probe(video), experiment.data.segments
     for clip in _stretches(predictor, video, info, length):
-        for start, stop, _ in windows(len(clip.frames), length):
-            part = clip.part(start, stop)
-            frames, log_mel = sample_from_clip(part, predictor.info.experiment.audio)
+        for window in windows(clip, experiment):
             with torch.inference_mode():
-                tokens = predictor.model.encode(frames[None], log_mel[None])
-                seen, heard = task.sides(tokens.visual, tokens.audio, len(frames), has_cls)
-            end = min(part.start_seconds + len(frames), max(clip.duration_seconds, part.start_seconds))
-            yield Window(part.start_seconds, end, seen if info.has_video else None, heard if info.has_audio else None)
+                seen, heard = task.embed_video(predictor.model.encode(window.frames, window.log_mel))
+            start = clip.starts[window.start]
+            end = min(start + window.stop - window.start, max(clip.duration_seconds, start))
+            yield EmbeddedWindow(start, end, seen if info.has_video else None, heard if info.has_audio else None)
 
 
 def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) -> Iterator[Clip]:
@@ -151,12 +155,12 @@ def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
     """A video's rows in a library.
 
     Raises:
-        MediaError: As `matched` says.
+        MediaError: As `embedded` says.
     """
     state = FileState.of(video)
     rows = []
-    for window in matched(predictor, video):
-        both = window.side("both")
+    for window in embedded(predictor, video):
+        both = window.embeddings("both")
         assert both is not None
         name = f"{state.source}\0{window.start_seconds:.3f}"
         rows.append(
@@ -170,7 +174,7 @@ def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
                 "has_picture": window.seen is not None,
                 "has_sound": window.heard is not None,
                 **{
-                    name: _vector(window.side(by))
+                    name: _vector(window.embeddings(by), both.tokens.shape[2])
                     for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
                 },
                 "tokens": both.tokens[0].to(torch.float16).cpu().numpy().tobytes(),
@@ -182,19 +186,22 @@ def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def side_from(row: dict[str, Any], by: str) -> Side:
+def embeddings_from(row: dict[str, Any], by: str) -> Embeddings:
     """The tokens of a row that a search compares."""
-    tokens = torch.from_numpy(np.frombuffer(row["tokens"], np.float16).reshape(-1, WIDTH).copy()).float()
+    tokens = torch.from_numpy(np.frombuffer(row["tokens"], np.float16).reshape(len(row["scores"]), -1).copy()).float()
     scores, frames = torch.tensor(row["scores"]), row["frames"]
     chosen = {"both": slice(None), "picture": slice(0, frames), "sound": slice(frames, None)}[by]
-    return Side(tokens[chosen][None], scores[chosen][None], torch.ones_like(scores[chosen], dtype=torch.bool)[None])
+    return Embeddings(
+        tokens[chosen][None], scores[chosen][None], torch.ones_like(scores[chosen], dtype=torch.bool)[None]
+    )
 
 
-def _vector(side: Side | None) -> Tensor | list[float]:
-    return [0.0] * WIDTH if side is None else side.pooled()[0].float().cpu().tolist()
+def _vector(some: Embeddings | None, width: int) -> list[float]:
+    found: list[float] = [0.0] * width if some is None else some.pooled()[0].float().cpu().tolist()
+    return found
 
 
-def _thumbnail(video: Path, window: Window) -> bytes:
+def _thumbnail(video: Path, window: EmbeddedWindow) -> bytes:
     """The frame in the window's middle, as a player shows it, as JPEG; empty where it cannot be had."""
     from PIL import Image
 

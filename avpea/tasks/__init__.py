@@ -1,1 +1,34 @@
-"""Tasks: from tokens to an output, a loss and an answer for a person. A file here is a task's name."""
+"""Tasks: from tokens to an output, a loss and an answer for a person. A folder here is a task's name.
+
+    tasks/NAME/task.py       one subclass of `Task`
+    tasks/NAME/heads/*.py    heads, each a subclass of `Head`
+    tasks/NAME/answer.py     what a person gets, a subclass of `Answer`
+    tasks/NAME/command.py    its command, if it has one of its own; it imports nothing heavy before it runs
+
+The names below are looked up when they are first used, so that commands can be listed without importing torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avpea.tasks._base import Answer, Dims, Encoded, Figure, Head, HeadOptions, Task, TaskOptions, Viewing, Window
+
+__all__ = [
+    "Answer",
+    "Dims",
+    "Encoded",
+    "Figure",
+    "Head",
+    "HeadOptions",
+    "Task",
+    "TaskOptions",
+    "Viewing",
+    "Window",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'avpea.tasks' has no attribute '{name}'")
+    return getattr(importlib.import_module("avpea.tasks._base"), name)

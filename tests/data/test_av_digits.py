@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from avpea.configs import DataConfig
-from avpea.data import ave, samples
+from avpea.data import samples
+from avpea.data.readers import ave
 from avpea.data.samples import _encode, av_digits
 from avpea.data.samples._layout import write_layout
 from avpea.data.samples._pictures import FRAME_SIZE, MARKS, choose_background
@@ -21,6 +21,7 @@ from avpea.data.samples._plan import DIGIT_NAMES, FORM_STARTS, OTHER_WORDS, VOIC
 from avpea.data.samples._sound import SOUND_RATE_HZ, Noise, choose_noise, compose
 from avpea.data.samples._speech import SPEECH_RATE_HZ, speak
 from avpea.errors import DataError
+from tests.tiny import section
 
 pytest.importorskip("sklearn")
 pytest.importorskip("espeakng_loader")
@@ -68,8 +69,8 @@ def test_same_seed_same_bytes_and_another_seed_another_set(tiny: Path, tmp_path:
 
 
 def test_layout_reads_as_ave(tiny: Path) -> None:
-    annotations = ave.read(DataConfig(root=str(tiny)))
-    assert annotations.class_names == DIGIT_NAMES
+    annotations = ave.read(section("data", "ave", root=str(tiny)))
+    assert annotations.labels.names == DIGIT_NAMES
     assert {split: len(found) for split, found in annotations.splits.items()} == {
         "train": 3,
         "val": 2,
@@ -245,7 +246,7 @@ def test_interrupted_work_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         samples.make("av-digits", tmp_path, **TINY)
     assert not (tmp_path / "Annotations.txt").exists()
-    old = tmp_path / "AVE" / ".killed.1.part"
+    old = tmp_path / "AVE" / ".killed.tmp"
     old.write_bytes(b"half a clip")
     os.utime(old, (0, 0))
     monkeypatch.undo()

@@ -12,16 +12,16 @@ import torch
 from crash_factory import die_on_three
 from media_factory import make_video, numbered
 
-from avpea.configs import AudioConfig, DataConfig
 from avpea.data import _work
 from avpea.data import cache as cache_module
 from avpea.data.cache import SampleCache, sample_from_clip
-from avpea.dataset import Sample
 from avpea.errors import DataError, MediaError
+from avpea.labels import Sample
 from avpea.media import log_mel, vggish_log_mel
 from avpea.media import read as read_media
+from tests.tiny import section
 
-AUDIO = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
+AUDIO = section("audio", mel_bins=16, frame_shift_ms=20.0)
 SIDE = 24
 
 
@@ -51,7 +51,7 @@ def samples(videos, count=10):
 
 
 def make_cache(folder, audio=AUDIO, side=SIDE, **changes):
-    return SampleCache(DataConfig(cache=str(folder), segments=2, **{"workers": 0, **changes}), audio, side)
+    return SampleCache(section("data", "ave", cache=str(folder), segments=2, **{"workers": 0, **changes}), audio, side)
 
 
 def entries(cache):
@@ -208,10 +208,10 @@ def test_progress_goes_to_stderr(videos, tmp_path, capfd):
     "change",
     [
         {"side": 32},
-        {"audio": AudioConfig(mel_bins=20, frame_shift_ms=20.0)},
-        {"audio": AudioConfig(mel_bins=16, frame_shift_ms=10.0)},
+        {"audio": section("audio", mel_bins=20, frame_shift_ms=20.0)},
+        {"audio": section("audio", mel_bins=16, frame_shift_ms=10.0)},
         {"missing_video": "black"},
-        {"audio": AudioConfig(features="vggish", mel_bins=64)},
+        {"audio": section("audio", features="vggish", mel_bins=64)},
     ],
 )
 def test_other_settings_make_other_entries(videos, tmp_path, change):
@@ -226,7 +226,7 @@ def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path):
     assert settings.keys() == {
         "format", "decoder", "frame_size", "mel_bins", "frame_shift_ms", "missing_audio", "missing_video",
     }  # fmt: skip
-    folder = make_cache(tmp_path, audio=AudioConfig(), side=224).folder.name
+    folder = make_cache(tmp_path, audio=section("audio"), side=224).folder.name
     if settings["decoder"] == "av 18":  # its major version is in the name
         assert folder == "158e579367b32e23"
 
@@ -234,13 +234,13 @@ def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path):
 def test_vggish_features_of_the_sound_as_it_is(videos):
     clip = read_media(videos / "v0.mp4", segments=2, frame_size=(SIDE, SIDE))
     clip = dataclasses.replace(clip, waveform=clip.waveform + 0.1)  # Kaldi's lose their mean, these keep it
-    _, mel = sample_from_clip(clip, AudioConfig(features="vggish", mel_bins=64))
+    _, mel = sample_from_clip(clip, section("audio", features="vggish", mel_bins=64))
     assert torch.equal(mel, torch.stack([vggish_log_mel(second) for second in clip.waveform.reshape(2, -1)]))
     assert mel.shape == (2, 96, 64)
 
 
 def test_normalisation_does_not_touch_the_cache(tmp_path):
-    other = dataclasses.replace(AUDIO, mean=0.0, std=1.0, layout="native")
+    other = section("audio", mel_bins=16, frame_shift_ms=20.0, mean=0.0, std=1.0, layout="native")
     assert make_cache(tmp_path).folder == make_cache(tmp_path, audio=other).folder
 
 
@@ -281,13 +281,13 @@ FILL = """
     import sys, time
     from pathlib import Path
     from avpea.data.cache import SampleCache
-    from avpea.dataset import Sample
-    from avpea.configs import AudioConfig, DataConfig
+    from avpea.labels import Sample
+    from tests.tiny import section
 
     videos, cache, slow = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, "train") for n in range(10)]
-    audio = AudioConfig(mel_bins=16, frame_shift_ms=20.0)
-    store = SampleCache(DataConfig(cache=cache, segments=2, workers=0), audio, 24)
+    audio = section("audio", mel_bins=16, frame_shift_ms=20.0)
+    store = SampleCache(section("data", "ave", cache=cache, segments=2, workers=0), audio, 24)
     make = store._make
     store._make = lambda *job: (time.sleep(slow), make(*job))
     print(store.fill(asked, progress=False).decoded)

@@ -3,18 +3,18 @@
 import json
 
 import pytest
-from data_factory import write_ave
 from media_factory import make_video
 
 from avpea import data
-from avpea.configs import DataConfig
 from avpea.data.verify import verify
+from tests.data.data_factory import write_ave
+from tests.tiny import section
 
 SMALL = {"fps": 5, "size": (32, 32), "audio_hz": 16_000}
 
 
 def read(root, segments=4):
-    return data.read(DataConfig(name="ave", root=str(root), segments=segments))
+    return data.read(section("data", "ave", root=str(root), segments=segments))
 
 
 @pytest.fixture
@@ -112,8 +112,14 @@ def test_a_good_set_decodes(good):
 
 
 def test_official_annotations_without_videos(shared_data):
-    annotations = data.read(DataConfig(root=str(shared_data / "annotations" / "AVE")))
+    annotations = data.read(section("data", "ave", root=str(shared_data / "annotations" / "AVE")))
     report = verify(annotations, workers=0, progress=False)
     assert len(report.missing) == report.videos == 4097
     assert {pair: len(ids) for pair, ids in report.overlaps.items()} == {"train/val": 10, "train/test": 8}
     assert any(line.startswith("Missing: 4097 (") and "and 4092 more" in line for line in report.lines())
+
+
+def test_a_set_of_captions(tiny_captions):
+    report = verify(data.read(section("data", "valor32k", root=str(tiny_captions))), workers=0, progress=False)
+    assert report.ok
+    assert "5 captions of 14.0 words on average about 5 videos (5 that open)." in "\n".join(report.lines())

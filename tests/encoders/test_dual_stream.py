@@ -5,13 +5,13 @@ import timm
 import torch
 from torch import Tensor
 
-from avpea.adapters._base import Adapter
+from avpea.adapters import Adapter
 from avpea.backbones import Backbone
-from avpea.configs import AdapterConfig
 from avpea.encoders._parts import block_adapters, tuning
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError
 from tests.adapters.test_av_pea import plain_adapter, randomised
+from tests.tiny import section
 
 
 def small_backbone(depth: int = 0) -> Backbone:
@@ -30,7 +30,7 @@ def images(seed: int = 3, height: int = 32, width: int = 32, count: int = 2) -> 
 
 
 def encoder(streams: str = "both", **options: object) -> DualStreamEncoder:
-    made = DualStreamEncoder(small_backbone(), AdapterConfig(streams=streams, reduction=4, **options)).double()
+    made = DualStreamEncoder(small_backbone(), section("adapter", streams=streams, reduction=4, **options)).double()
     for module in made.modules():
         if isinstance(module, Adapter):
             randomised(module)
@@ -98,7 +98,7 @@ def test_equals_the_equations_written_out(streams: str, sound_size: tuple[int, i
 
 
 def test_zero_gates_leave_the_backbone_bit_equal() -> None:
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(reduction=4)).double()
+    model = DualStreamEncoder(small_backbone(), section("adapter", reduction=4)).double()
     frames, sounds = images(), images(4)
     for training in (True, False):
         tokens = model.train(training)(frames, sounds)
@@ -130,10 +130,10 @@ def test_each_stream_hears_the_other_only_through_its_adapter() -> None:
 
 
 def test_adapters_only_in_the_named_blocks() -> None:
-    beside = block_adapters(AdapterConfig(blocks=(0, 2), reduction=4), small_backbone())
+    beside = block_adapters(section("adapter", blocks=(0, 2), reduction=4), small_backbone())
     assert [sum(isinstance(m, Adapter) for m in block.modules()) for block in beside] == [2, 0, 2]
     with pytest.raises(ExperimentError, match=r"names \[3\].*blocks 0 to 2"):
-        block_adapters(AdapterConfig(blocks=(1, 3), reduction=4), small_backbone())
+        block_adapters(section("adapter", blocks=(1, 3), reduction=4), small_backbone())
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_adapters_only_in_the_named_blocks() -> None:
     [
         (
             {"latents": 4},
-            r"adapter.latents is 4, but the adapter 'av_pea' does not have it \(it takes cross_modal, red",
+            r"adapter.latents is an option of the adapter 'lavish', but adapter.name is 'av_pea'; leave it out\.$",
         ),
-        ({"name": "full", "reduction": 4}, r"adapter.reduction is 4.*'full'.*takes no options of its own"),
+        ({"name": "full", "reduction": 4}, r"adapter.reduction is an option of .*, but .* is 'full'; leave"),
         (
             {"name": "full", "streams": "audio"},
             r"streams is 'audio', but 'full' trains weights that both streams share",
@@ -155,19 +155,19 @@ def test_adapters_only_in_the_named_blocks() -> None:
 )
 def test_what_an_adapter_cannot_serve_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
-        DualStreamEncoder(small_backbone(), AdapterConfig(**options))
+        DualStreamEncoder(small_backbone(), section("adapter", **options))
 
 
 def test_lora_is_refused_where_attention_does_not_call_its_layers() -> None:
     eva = timm.create_model("eva02_tiny_patch14_224", pretrained=False, num_classes=0, depth=1, dynamic_img_size=True)
     eva.blocks[0].attn = timm.models.eva.EvaAttention(192, num_heads=3, qkv_bias=True, qkv_fused=True, scale_norm=False)
     with pytest.raises(ExperimentError, match=r"'lora' works inside the attention's linear layers"):
-        block_adapters(AdapterConfig(name="lora"), Backbone(eva, "eva"))
+        block_adapters(section("adapter", "lora"), Backbone(eva, "eva"))
 
 
 def test_one_position_table_for_each_lent_set_of_weights() -> None:
     """Positions that train are resampled anew in each step, never kept."""
-    model = DualStreamEncoder(small_backbone(), AdapterConfig(name="full"))
+    model = DualStreamEncoder(small_backbone(), section("adapter", "full"))
     frames, sounds = images(), images(4, 48, 32)
     before = model(frames, sounds).audio
     assert model.tuning is not None
@@ -177,6 +177,6 @@ def test_one_position_table_for_each_lent_set_of_weights() -> None:
 
 
 def test_only_the_named_blocks_are_tuned() -> None:
-    made = tuning(AdapterConfig(name="full", blocks=(2,)), small_backbone())
+    made = tuning(section("adapter", "full", blocks=(2,)), small_backbone())
     assert made is not None
     assert {name.partition(".norm")[0][:8] for name in made.by_name()} == {"layers.2"}

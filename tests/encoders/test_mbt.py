@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from avpea.backbones import Backbone
-from avpea.configs import EncoderConfig
 from avpea.encoders.mbt import MBT
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.model import build
 from tests.encoders.test_dual_stream import images, layer_norm, plain_ffn, plain_msa, small_backbone
+from tests.tiny import event_labels, section
 
 
 def encoder(tokens: int = 4, fusion_from: int = 1) -> MBT:
@@ -105,7 +105,11 @@ def test_bottleneck_tokens_start_small() -> None:
     assert model.parameter_counts() == (0, 2 * sum(p.numel() for p in model.backbone.parameters()) + 200 * 16)
 
 
-TINY = {"backbone": {"name": "test_vit", "weights": "random", "image_size": 32}}
+TINY = {
+    "task": {"name": "avel"},
+    "data": {"name": "ave"},
+    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
+}
 
 
 @pytest.mark.parametrize(
@@ -114,13 +118,13 @@ TINY = {"backbone": {"name": "test_vit", "weights": "random", "image_size": 32}}
         ({"encoder": {"bottleneck_tokens": 0}}, r"encoder.bottleneck_tokens is 0; expected 1 or more\.$"),
         ({"encoder": {"fusion_from": -1}}, r"encoder.fusion_from is -1; expected 0 \(all layers\) or more\.$"),
         ({}, r"encoder.fusion_from is 8, but 'test_vit' is used with 6 blocks; expected 0 to 6\.$"),
-        ({"adapter": {"streams": "audio"}}, r"adapter.streams is 'audio', but the encoder 'mbt' has no adapters"),
-        ({"adapter": {"name": "lora"}}, r"adapter.name is 'lora', but the encoder 'mbt' has no adapters"),
+        ({"adapter": {"streams": "audio"}}, r"adapter.name is 'av_pea', but the encoder 'mbt' has no place for it"),
+        ({"adapter": {"name": "lora"}}, r"adapter.name is 'lora', but the encoder 'mbt' has no place for it"),
         ({"audio": {"features": "vggish", "mel_bins": 64}}, r"reads the features 'kaldi'; set audio.features to kal"),
         ({"backbone": {"name": "test_resnet"}}, r"'test_resnet' is a CNN, but the encoder 'mbt' works on a transf"),
         (
             {"encoder": {"name": "dual_stream", "fusion_from": 2}},
-            r"fusion_from is 2, but the encoder 'dual_stream' does not have it \(it takes no options of its own\)\.$",
+            r"fusion_from is an option of the encoder 'mbt', but encoder.name is 'dual_stream'; leave it out\.$",
         ),
         (
             {"encoder": {"name": "dual_stream"}, "backbone": {"name": "test_resnet"}},
@@ -132,7 +136,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(options: dict[str, dict[
     values = {"encoder": {"name": "mbt"}} | TINY | {key: TINY.get(key, {}) | value for key, value in options.items()}
     values["encoder"] = {"name": "mbt"} | values["encoder"]
     with pytest.raises(ExperimentError, match=message) as caught:
-        build(Experiment.from_dict(values), 2)
+        build(Experiment.from_dict(values), event_labels())
     assert "\n" not in str(caught.value)
 
 
@@ -143,4 +147,5 @@ def test_rotary_positions_are_refused() -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert (EncoderConfig().bottleneck_tokens, EncoderConfig().fusion_from) == (4, 8)
+    options = section("encoder", "mbt")
+    assert (options.bottleneck_tokens, options.fusion_from) == (4, 8)

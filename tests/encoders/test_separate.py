@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from avpea import backbones
 from avpea.backbones import VGGish
 from avpea.checkpoint import load_model, save_model
-from avpea.encoders._base import build_encoder
+from avpea.encoders import build_encoder
 from avpea.encoders.separate import SeparateEncoders
 from avpea.errors import AvpeaError, CheckpointError, ExperimentError, WeightsError
 from avpea.evaluate import evaluate
@@ -19,14 +19,15 @@ from avpea.experiment import Experiment
 from avpea.model import build
 from avpea.predict import Predictor, load
 from avpea.train import train
+from tests.tiny import event_labels
 
 pytestmark = pytest.mark.usefixtures("small_vggish")
 Make = Callable[..., Experiment]
 SEPARATE = {
-    "encoder.name": "separate", "encoder.audio_weights": "random", "audio.features": "vggish", "audio.mel_bins": 64,
-    "audio.mean": -4.1426, "audio.std": 3.2001, "backbone.name": "test_resnet", "backbone.depth": 0,
-    "backbone.image_size": 64,
+    "encoder.name": "separate", "encoder.audio_weights": "random", "audio.features": "vggish",
+    "backbone.name": "test_resnet", "backbone.image_size": 64,
 }  # fmt: skip
+BACKBONES = {"test_resnet": {}, "test_vit": {"backbone.name": "test_vit", "backbone.depth": 0}}
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,9 +36,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return frames, torch.randn(2, 3, 96, 64, generator=generator)
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_each_stream_is_its_own_network(backbone: str, tiny_experiment: Make) -> None:
-    model = build(tiny_experiment(**SEPARATE | {"backbone.name": backbone}), 2)
+    model = build(tiny_experiment(**SEPARATE | BACKBONES[backbone]), event_labels())
     encoder = model.encoder
     assert isinstance(encoder, SeparateEncoders)
     frames, log_mel = batch()
@@ -59,7 +60,7 @@ def test_each_stream_is_its_own_network(backbone: str, tiny_experiment: Make) ->
 
 @pytest.mark.parametrize("head", ["cmbs", "linear"])
 def test_only_the_head_trains_and_it_sees_both_widths(head: str, tiny_experiment: Make) -> None:
-    model = build(tiny_experiment(**SEPARATE | {"head.name": head}), 2).train()
+    model = build(tiny_experiment(**SEPARATE | {"head.name": head}), event_labels()).train()
     assert [name for name, _ in model.trained_modules()] == ["head"]
     assert model.encoder.parameter_counts()[1] == 0
     assert not any(p.requires_grad for p in model.encoder.parameters())
@@ -67,7 +68,7 @@ def test_only_the_head_trains_and_it_sees_both_widths(head: str, tiny_experiment
     loss, _ = model.task.loss(output, torch.tensor([[0, 0, 2], [1, 2, 1]]))
     loss.backward()
     assert all(p.grad is not None for p in model.task.parameters())
-    assert model.task.probabilities(output).shape == (2, 3, 3)
+    assert model.task.head.probabilities(output).shape == (2, 3, 3)
 
 
 def test_shapes_only_beside_a_backbone_without_weights(tiny_experiment: Make) -> None:
@@ -75,7 +76,7 @@ def test_shapes_only_beside_a_backbone_without_weights(tiny_experiment: Make) ->
     encoder = build_encoder(backbones.shape_only(experiment.backbone), experiment)
     assert all(p.is_meta for p in encoder.parameters())
     with pytest.raises(WeightsError, match="no hub name is built in"):
-        build(experiment, 2)
+        build(experiment, event_labels())
 
 
 def save_vggish(file: Path, seed: int) -> str:
@@ -88,8 +89,8 @@ def test_other_audio_weights_are_refused_and_moved_ones_found(tiny_experiment: M
     there, moved = save_vggish(tmp_path / "a.safetensors", 1), save_vggish(tmp_path / "moved.safetensors", 1)
     other = save_vggish(tmp_path / "b.safetensors", 2)
     experiment = tiny_experiment(**SEPARATE | {"encoder.audio_weights": there})
-    model = build(experiment, 2).eval()
-    save_model(tmp_path / "model.safetensors", model, experiment, ("green", "red"), {})
+    model = build(experiment, event_labels()).eval()
+    save_model(tmp_path / "model.safetensors", model, experiment, event_labels(), {})
     again, info = load_model(tmp_path, audio_weights=moved)
     assert torch.equal(again(*batch()), model(*batch()))
     assert info.other_fingerprints == model.encoder.other_fingerprints()
@@ -104,14 +105,14 @@ def test_other_audio_weights_are_refused_and_moved_ones_found(tiny_experiment: M
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"audio.features": "kaldi"}, r"'separate' reads the features 'vggish'; set audio.features to vggish and"),
-        ({"adapter.streams": "none"}, r"adapter.streams is 'none', but the encoder 'separate' has no adapters"),
-        ({"encoder.fusion_from": 2}, r"fusion_from is 2.*'separate' does not have it \(it takes audio_weights\)\.$"),
+        ({"audio.features": "kaldi"}, r"'separate' reads the features 'vggish'; set audio.features to vggish\.$"),
+        ({"adapter.streams": "none"}, r"adapter.name is 'av_pea', but the encoder 'separate' has no place for it"),
+        ({"encoder.fusion_from": 2}, r"fusion_from is an option of the encoder 'mbt', but .* is 'separate'; leave it"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], message: str, tiny_experiment: Make) -> None:
     with pytest.raises(ExperimentError, match=message):
-        build(tiny_experiment(**SEPARATE | changes), 2)
+        build(tiny_experiment(**SEPARATE | changes), event_labels())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -125,5 +126,5 @@ def test_trains_evaluates_and_predicts(precision: str, tiny_experiment: Make, tm
     prediction = predictor.predict(video)
     row = [sample.video_id for sample in result.samples].index("g4")
     torch.testing.assert_close(prediction.probabilities, result.answers[row].probabilities, rtol=0, atol=1e-3)
-    with pytest.raises(AvpeaError, match=r"encoder is 'separate', which has no AV-PEA adapters"):
+    with pytest.raises(AvpeaError, match=r"encoder 'separate' has no adapters, so there are no attention maps"):
         predictor.attention(prediction.clip, 0)

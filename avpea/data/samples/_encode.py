@@ -1,11 +1,12 @@
 """Writing a clip: H.264 pictures and AAC sound in an mp4 file that appears whole or not at all."""
 
-import os
 from pathlib import Path
 
 import av
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from avpea.files import replacing
 
 __all__ = ["write_clip"]
 
@@ -22,25 +23,20 @@ def write_clip(
     Raises:
         OSError: The file cannot be written.
     """
-    # Hidden, and without the ending .mp4, so that nothing takes it for a clip.
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.part")
-    try:
-        with av.open(str(unfinished), "w", format="mp4") as container:
-            # `ultrafast`, for speed and because `veryfast` now and then encodes the same frames differently.
-            video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "27"})
-            video.height, video.width = film.shape[1:3]
-            video.pix_fmt = "yuv420p"
-            video.thread_count = 1  # several clips are encoded side by side
-            sound = container.add_stream("aac", rate=sound_rate_hz, layout="mono", options={"aac_coder": "fast"})
-            sound.bit_rate = 40_000
-            for picture in film:
-                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(video.encode(None))
-            samples = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
-            samples.sample_rate = sound_rate_hz
-            samples.pts = 0  # without it the encoder's delay of 1024 samples stays in the sound
-            container.mux(sound.encode(samples))
-            container.mux(sound.encode(None))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # What is unfinished is hidden, and without the ending .mp4, so that nothing takes it for a clip.
+    with replacing(path, several_writers=True) as aside, av.open(str(aside), "w", format="mp4") as container:
+        # `ultrafast`, for speed and because `veryfast` now and then encodes the same frames differently.
+        video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "27"})
+        video.height, video.width = film.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        video.thread_count = 1  # several clips are encoded side by side
+        sound = container.add_stream("aac", rate=sound_rate_hz, layout="mono", options={"aac_coder": "fast"})
+        sound.bit_rate = 40_000
+        for picture in film:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+        samples.sample_rate = sound_rate_hz
+        samples.pts = 0  # without it the encoder's delay of 1024 samples stays in the sound
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))

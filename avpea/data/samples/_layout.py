@@ -8,7 +8,8 @@ from typing import Any
 from avpea.data.samples._pictures import FPS, FRAME_SIZE, MARKS, choose_background
 from avpea.data.samples._plan import DIGIT_NAMES, ClipPlan, Utterance
 from avpea.data.samples._sound import SOUND_RATE_HZ, choose_noise
-from avpea.dataset import SPLITS
+from avpea.files import write_text
+from avpea.labels import SPLITS
 
 __all__ = ["write_layout"]
 
@@ -41,12 +42,12 @@ def write_layout(folder: Path, plans: list[ClipPlan]) -> None:
         OSError: A file cannot be written.
     """
     rows = {plan.video_id: _row(plan) for plan in plans}
-    _write(folder / "README.md", _README)
-    _write(folder / "categories.txt", _lines(DIGIT_NAMES))
-    _write(folder / "timelines.jsonl", _lines(json.dumps(_timeline(plan)) for plan in plans))
+    write_text(folder / "README.md", _README)
+    write_text(folder / "categories.txt", _lines(DIGIT_NAMES))
+    write_text(folder / "timelines.jsonl", _lines(json.dumps(_timeline(plan)) for plan in plans))
     for split in SPLITS:
-        _write(folder / f"{split}Set.txt", _lines(rows[plan.video_id] for plan in plans if plan.split == split))
-    _write(folder / "Annotations.txt", _lines(["Category&VideoID&Quality&StartTime&EndTime", *rows.values()]))
+        write_text(folder / f"{split}Set.txt", _lines(rows[plan.video_id] for plan in plans if plan.split == split))
+    write_text(folder / "Annotations.txt", _lines(["Category&VideoID&Quality&StartTime&EndTime", *rows.values()]))
 
 
 def _row(plan: ClipPlan) -> str:
@@ -55,12 +56,6 @@ def _row(plan: ClipPlan) -> str:
 
 def _lines(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _timeline(plan: ClipPlan) -> dict[str, Any]:

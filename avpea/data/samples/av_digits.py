@@ -9,7 +9,6 @@ downloaded.
 
 import importlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from jaxtyping import Float32, Int16
 
 from avpea.data.samples._layout import write_layout
 from avpea.data.samples._plan import ClipPlan, clip_plans
-from avpea.dataset import SPLITS
 from avpea.errors import DataError
+from avpea.files import replacing
+from avpea.labels import SPLITS
 from avpea.progress import progress_bar
 
 __all__ = ["Summary", "make"]
@@ -114,9 +114,8 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
             raise DataError(
                 f"{folder} already holds {inside[0]}, and is no av-digits folder; choose a new or an empty folder."
             )
-        unfinished = marker.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(json.dumps(options), encoding="utf-8")
-        unfinished.replace(marker)
+        with replacing(marker, several_writers=True) as aside:
+            aside.write_text(json.dumps(options), encoding="utf-8")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError:
@@ -127,7 +126,7 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
             "choose another folder, or delete this one to make it anew."
         )
     (folder / "AVE").mkdir(exist_ok=True)
-    for leftover in (folder / "AVE").glob(".*.part"):
+    for leftover in (folder / "AVE").glob(".*.tmp"):
         # A younger one may belong to a call that is still running.
         if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
             leftover.unlink(missing_ok=True)

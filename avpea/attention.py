@@ -1,0 +1,110 @@
+"""Where the streams looked in each other: the attention maps of adapters in one second."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from avpea.data.cache import sample_from_clip
+from avpea.errors import AvpeaError
+from avpea.experiment import Experiment
+from avpea.media import Clip
+from avpea.model import AVModel
+
+__all__ = ["AttentionMaps", "attention_maps", "on_one_grid"]
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Where the streams looked in each other in one second: Θ of Eq. (7), (8), on the patch grids.
+
+    Attributes:
+        second: Start of the second in the video.
+        frame: Its frame as the model saw it.
+        frame_aspect: Width by height of the frame as a player shows it.
+        log_mel: Its log-mel; rows are time.
+        blocks: Indices of the blocks with adapters.
+        sound_looked: Θ_a, for each block where the audio stream has an adapter: the image patches; None without.
+        image_listened: Θ_v likewise: the patches of the log-mel image.
+    """
+
+    second: float
+    frame: UInt8[Tensor, "height width 3"]
+    frame_aspect: float
+    log_mel: Float[Tensor, "rows mel_bins"]
+    blocks: tuple[int, ...]
+    sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None
+    image_listened: Float[Tensor, "blocks audio_rows audio_columns"] | None
+
+    def plot(self, path: str | Path, title: str = "") -> None:
+        """Draw both maps over the frame and the spectrogram."""
+        from avpea import plot
+
+        plot.attention(
+            Path(path),
+            title=title,
+            frame=self.frame,
+            log_mel=self.log_mel,
+            sound_looked=self.sound_looked,
+            image_listened=self.image_listened,
+            second=self.second,
+            frame_aspect=self.frame_aspect,
+            blocks=self.blocks,
+        )
+
+
+def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: int) -> AttentionMaps:
+    """The adapters' attention maps in one second of a clip.
+
+    Raises:
+        AvpeaError: The second is outside the clip, or no adapter has an attention map.
+    """
+    if not 0 <= second < len(clip.frames):
+        raise AvpeaError(f"Second {second} is outside {clip.path}, which has seconds 0 to {len(clip.frames) - 1}.")
+    adapters = [adapter for adapter in model.encoder.beside_attention() if adapter[2].attends]
+    if not adapters:
+        options, name = experiment.adapter, experiment.encoder.name
+        has = "no adapters" if options is None else f"the adapter '{options.name}' in the streams '{options.streams}'"
+        raise AvpeaError(
+            f"This run's encoder '{name}' has {has}, so there are no attention maps; the adapter 'av_pea' has them."
+        )
+    encoder: Any = model.encoder
+    frames, log_mel = sample_from_clip(clip, experiment.audio)
+    maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
+    images = model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
+    # The visual stream's adapters look into the sound, and the audio stream's into the picture.
+    others = {"visual": images[1], "audio": images[0]}
+    grids = {stream: encoder.backbone.grids(*other.shape[-2:]) for stream, other in others.items()}
+
+    def keep(index: int, stream: str) -> Any:
+        def hook(adapter: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
+            theta = adapter.attention_map(*inputs)[0, 0, encoder.backbone.num_prefix_tokens :]
+            maps[stream].append(theta.float().reshape(grids[stream][index]))
+
+        return hook
+
+    hooks = [adapter.register_forward_hook(keep(index, stream)) for index, stream, adapter in adapters]
+    try:
+        encoder(*images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    looked, listened = (on_one_grid(maps[s]) if maps[s] else None for s in ("audio", "visual"))
+    blocks = tuple(sorted({index for index, _, _ in adapters}))
+    frame = clip.frames[second]
+    return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened)
+
+
+def on_one_grid(maps: Sequence[Tensor]) -> Float[Tensor, "blocks rows columns"]:
+    """Attention maps of blocks on the finest of their grids; a coarser token's share goes to all it stands for."""
+    finest = max((tuple(one.shape) for one in maps), key=math.prod)
+    if all(one.shape == finest for one in maps):
+        return torch.stack(list(maps))
+    finer = [F.interpolate(one[None, None], finest, mode="nearest")[0, 0] for one in maps]
+    return torch.stack([one / one.sum() for one in finer])

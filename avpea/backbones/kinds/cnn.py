@@ -1,0 +1,177 @@
+"""The frozen convolutional network: any timm CNN whose last feature map gives the visual tokens.
+
+    tokens = cnn(pixels)        (images, rows x columns, channels), no CLS token
+
+is the map that timm's `forward_features` ends in, as CMBS reads VGG-19's and ResNet-152's.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.eva import Eva
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from avpea.backbones._timm import FromTimm
+from avpea.errors import ExperimentError
+from avpea.sections import BackboneOptions
+
+__all__ = ["CNN", "EXTENSION", "CNNOptions", "is_cnn", "map_state"]
+
+# Where timm's and torchvision's checkpoints keep what comes after the map.
+_AFTER_THE_MAP = ("fc.", "classifier.", "head.", "pre_logits.")
+
+
+@dataclass(frozen=True)
+class CNNOptions(BackboneOptions):
+    """Options of CNNs.
+
+    Attributes:
+        output_stride: Pixels that a location of the last map stands for, 8 or 16, reached by timm's dilation of later
+            stages instead of their strides (AVST: 14x14 of 224); 0 means the network's own.
+    """
+
+    output_stride: Literal[0, 8, 16] = 0
+
+
+class CNN(FromTimm):
+    """A timm CNN, frozen: no weight gets a gradient, and BatchNorm stays in evaluation mode.
+
+    Pooling, classifier and whatever else comes after the map are left behind. The weights must not change
+    after construction: the fingerprint is computed once.
+
+    Args:
+        model: A timm network that `is_cnn` says yes to.
+        name: What the recipe calls it.
+        image_size: Side of the square frames in pixels; 0 means the size the weights were made for.
+
+    Attributes:
+        dim: Width of the tokens: channels of the map.
+        num_prefix_tokens: 0.
+        has_cls: False.
+        mean: What the weights expect to be subtracted from each channel of pixels in [0, 1].
+        std: What they expect each channel to be divided by.
+
+    Raises:
+        ExperimentError: An image size that leaves no map.
+    """
+
+    Options = CNNOptions
+    num_prefix_tokens = 0
+    has_cls = False
+
+    def __init__(self, model: nn.Module, name: str, image_size: int = 0) -> None:
+        super().__init__()
+        about: Any = getattr(model, "pretrained_cfg", None) or {}
+        self.name = name
+        self.image_size = image_size or int(about.get("input_size", (3, 224, 224))[-1])
+        self.mean: tuple[float, float, float] = tuple(about.get("mean", IMAGENET_DEFAULT_MEAN))
+        self.std: tuple[float, float, float] = tuple(about.get("std", IMAGENET_DEFAULT_STD))
+        self.model = model
+        self.train(False)
+        feature_map, unused = _probe(model, self.image_size)
+        if not feature_map.shape[2] * feature_map.shape[3]:
+            raise ExperimentError(
+                f"backbone.image_size is {self.image_size}, at which the map of '{name}' is empty; use larger frames."
+            )
+        self.dim = int(feature_map.shape[1])
+        for child in unused:
+            setattr(model, child, nn.Identity())
+        self.freeze()
+
+    @classmethod
+    def opens(cls, model: nn.Module) -> bool:
+        """Networks whose features are a map."""
+        return is_cnn(model)
+
+    @classmethod
+    def of(cls, model: nn.Module, options: CNNOptions) -> "CNN":
+        """The frozen CNN of a timm model."""
+        return cls(model, options.name, options.image_size)
+
+    @classmethod
+    def needed(cls, model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the map takes."""
+        return map_state(model, state)
+
+    @classmethod
+    def _create(cls, options: CNNOptions, device: str = "cpu") -> nn.Module:
+        try:
+            return super()._create(options, device)
+        except (TypeError, AssertionError, ValueError, RuntimeError):
+            raise ExperimentError(
+                f"backbone.output_stride is {options.output_stride}, which '{options.name}' cannot have; leave it at 0."
+            ) from None
+
+    @classmethod
+    def arguments(cls, options: CNNOptions, shape: Any) -> dict[str, Any]:
+        """The stride, where it is not the network's own."""
+        return {"output_stride": options.output_stride} if options.output_stride else {}
+
+    @classmethod
+    def _to_timm(cls, state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tensor]:
+        return state  # as timm and torchvision name them
+
+    def forward(self, pixels: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens dim"]:
+        """Normalised pixels, cast to the type of the weights, to the locations of the last map, row by row."""
+        model: Any = self.model
+        feature_map: Tensor = model.forward_features(pixels.to(next(self.parameters()).dtype))
+        return feature_map.flatten(2).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        """Name and width, for `print(cnn)`."""
+        return f"{self.name}, dim={self.dim}, frozen"
+
+
+def is_cnn(model: Any) -> bool:
+    """Whether a timm model's features are a map (images, channels, rows, columns), and it is no ViT."""
+    if isinstance(model, VisionTransformer | Eva | SwinTransformerV2) or not hasattr(model, "forward_features"):
+        return False
+    about = getattr(model, "pretrained_cfg", None) or {}
+    feature_map, _ = _probe(model.eval(), int(about.get("input_size", (3, 224, 224))[-1]))
+    # Some transformers answer with a grid too, channels last.
+    return feature_map.ndim == 4 and feature_map.shape[1] == model.num_features
+
+
+def map_state(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a model's map needs of its own state and what a checkpoint has for it.
+
+    Counters of BatchNorm, which evaluation never reads and old checkpoints lack, are in neither.
+    """
+    about: Any = getattr(model, "pretrained_cfg", None) or {}
+    _, unused = _probe(model.eval(), int(about.get("input_size", (3, 224, 224))[-1]))
+    left_out = tuple(f"{child}." for child in unused)
+
+    def kept(key: str, more: tuple[str, ...]) -> bool:
+        return not key.startswith((*left_out, *more)) and not key.endswith(".num_batches_tracked")
+
+    wanted = {key: value for key, value in model.state_dict().items() if kept(key, ())}
+    return wanted, {key: value for key, value in state.items() if key in wanted or kept(key, _AFTER_THE_MAP)}
+
+
+def _probe(model: Any, image_size: int) -> tuple[Tensor, list[str]]:
+    """The map of one black image, and the names of the model's parts that it does not pass."""
+    called: set[int] = set()
+    hooks = [m.register_forward_pre_hook(lambda module, _: called.add(id(module))) for m in model.modules()]
+    pixels = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            feature_map: Tensor = model.forward_features(pixels)
+    except RuntimeError as error:  # a kernel larger than what is left of the image
+        raise ExperimentError(
+            f"{type(model).__name__} cannot read frames of {image_size}x{image_size} pixels "
+            f"({str(error).splitlines()[0][:100]}); choose another backbone.image_size."
+        ) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    unused = [name for name, child in model.named_children() if not any(id(m) in called for m in child.modules())]
+    return feature_map, unused
+
+
+EXTENSION = CNN

@@ -1,0 +1,19 @@
+"""Options that several readers share."""
+
+from dataclasses import dataclass
+
+from avpea.sections import SpreadOptions
+
+__all__ = ["AnnotatedOptions"]
+
+
+@dataclass(frozen=True)
+class AnnotatedOptions(SpreadOptions):
+    """Options of readers whose annotations may lie in several places.
+
+    Attributes:
+        annotations: Folder of the annotation files, below `root` or anywhere; of MUSIC-AVQA `json` is the original and
+            `json_update` the corrected release.
+    """
+
+    annotations: str = ""

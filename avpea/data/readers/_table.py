@@ -1,0 +1,185 @@
+"""Tables in CSV or JSON Lines, each row checked with its line number; and the rows of a manifest of events."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from avpea.errors import DataError
+from avpea.labels import SPLITS
+from avpea.registry import did_you_mean
+
+__all__ = ["Columns", "Row", "read_rows", "read_table", "text_of"]
+
+_REQUIRED = ("video", "start_seconds", "end_seconds", "label")
+_COLUMNS = (*_REQUIRED, "split")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: an event, or with an empty label a video without events.
+
+    Attributes:
+        where: File and line, for messages.
+        video: Path as written.
+        split: Empty where the manifest has no such column.
+    """
+
+    where: str
+    video: str
+    start_seconds: float
+    end_seconds: float
+    label: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table may hold.
+
+    Attributes:
+        known: All columns.
+        required: Those that a CSV file must have.
+        required_in_json: Those that each object of a JSON Lines file must have.
+    """
+
+    known: tuple[str, ...]
+    required: tuple[str, ...]
+    required_in_json: tuple[str, ...]
+
+
+# In JSON an event that is not there may be left out altogether.
+_EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",))
+
+
+def read_rows(path: Path) -> tuple[list[Row], bool]:
+    """Read and check all rows of a manifest of events.
+
+    Returns:
+        The rows, and whether the manifest has a column `split`.
+
+    Raises:
+        DataError: The file is missing, of another kind, empty, or a row is malformed.
+    """
+    found = read_table(path, _EVENTS)
+    has_split = "split" in found[0][1]
+    return [_row(where, values, has_split) for where, values in found], has_split
+
+
+def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, object]]]:
+    """Read a table; answers each row's place (file and line) and its values by column.
+
+    Raises:
+        DataError: The file is missing, of another kind, empty, or its columns are wrong.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no manifest {path} (--data.root); expected a .csv or .jsonl file.")
+    readers = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path} ends in '{path.suffix}'; expected a manifest in .csv or .jsonl.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save the manifest as UTF-8.") from None
+    found = list(reader(path, text, columns))
+    if not found:
+        raise DataError(f"{path} has no rows; expected one a line, with {', '.join(columns.known)}.")
+    return found
+
+
+def _csv(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_columns(f"{path}, line 1", header, columns, columns.required)
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{where}: found {len(cells)} fields; expected {len(header)} as in the header "
+                    "(a name with a comma goes between double quotes)."
+                )
+            yield where, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}).") from None
+
+
+def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: not JSON ({error}); expected one object a line.") from None
+        if not isinstance(values, dict):
+            raise DataError(
+                f"{where}: found {type(values).__name__}; expected an object with {', '.join(columns.known)}."
+            )
+        _check_columns(where, list(values), columns, columns.required_in_json)
+        yield where, values
+
+
+def _check_columns(where: str, names: list[str], columns: Columns, required: tuple[str, ...]) -> None:
+    known = columns.known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DataError(f"{where}: no column is called '{unknown[0]}'.{did_you_mean(unknown[0], known)}")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{where}: the column '{twice[0]}' is there twice; expected {', '.join(known)}.")
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(known)} ('split' may be left out).")
+
+
+def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
+    video, label, split = (text_of(where, values, name) for name in ("video", "label", "split"))
+    if not video:
+        raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
+    if ("split" in values) != has_split or (has_split and split not in SPLITS):
+        raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
+    start, end = (_seconds(where, values, name) for name in ("start_seconds", "end_seconds"))
+    if not label and start is None and end is None:
+        return Row(where, video, 0.0, 0.0, "", split)
+    if not label or start is None or end is None:
+        raise DataError(
+            f"{where}: found label '{label}', start {_shown(start)} and end {_shown(end)}; expected all "
+            "three, or all three empty for a video without events."
+        )
+    if start >= end:
+        raise DataError(f"{where}: the event starts at {start:g} s and ends at {end:g} s; expected start < end.")
+    return Row(where, video, start, end, label, split)
+
+
+def _shown(seconds: float | None) -> str:
+    return "''" if seconds is None else f"{seconds:g}"
+
+
+def text_of(where: str, values: Mapping[str, object], name: str) -> str:
+    value = values.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: found {name} = {value!r}; expected text.")
+    return value.strip()
+
+
+def _seconds(where: str, values: Mapping[str, object], name: str) -> float | None:
+    value = values.get(name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise DataError(f"{where}: found {name} = {value!r}; expected seconds, 0 or more, as in 2.5.")
+    return seconds

@@ -1,0 +1,216 @@
+"""AVE (Tian et al., ECCV 2018), and any data set in its layout: 10-second videos with one event each.
+
+    root/
+      Annotations.txt                       Category&VideoID&Quality&StartTime&EndTime; that header or none
+      trainSet.txt valSet.txt testSet.txt   the same columns
+      categories.txt                        optional: class names in index order, one a line
+      AVE/<VideoID>.mp4                     or videos/<VideoID>.mp4, or <VideoID>.mp4 beside the annotations
+
+`&` is the only separator: names hold commas, spaces and parentheses. A row is a sample; a video that carries
+two categories has two rows, so its id alone is no key.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._files import by_stem, require_stem, safe
+from avpea.errors import DataError
+from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
+from avpea.sections import ReaderOptions
+
+__all__ = ["AVE_CLASSES", "EXTENSION", "AVEReader", "Row", "parse", "read"]
+
+# Index order of the published label files (mil_labels.h5), which is first appearance in Annotations.txt.
+AVE_CLASSES = (
+    *("Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane"),
+    *("Race car, auto racing", "Female speech, woman speaking", "Helicopter", "Violin, fiddle"),
+    *("Flute", "Ukulele", "Frying (food)", "Truck", "Shofar", "Motorcycle", "Acoustic guitar"),
+    *("Train horn", "Clock", "Banjo", "Goat", "Baby cry, infant cry", "Bus", "Chainsaw", "Cat"),
+    *("Horse", "Toilet flush", "Rodents, rats, mice", "Accordion", "Mandolin"),
+)
+
+_COLUMNS = "Category&VideoID&Quality&StartTime&EndTime"
+_LAYOUT = (
+    "A data set in AVE's layout is a folder with Annotations.txt, trainSet.txt, valSet.txt, testSet.txt "
+    "and the videos in AVE/<VideoID>.mp4"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an annotation file: the event lasts [start_seconds, end_seconds)."""
+
+    category: str
+    video_id: str
+    start_seconds: int
+    end_seconds: int
+
+
+def read(options: ReaderOptions) -> Annotations:
+    """Read the annotations below `options.root`; the videos themselves need not be there.
+
+    Args:
+        options: `root` is the folder; `segments` is the length of a sample (AVE: 10).
+
+    Returns:
+        Samples in the order of the split files. Second s of a sample is its category when
+        StartTime <= s < EndTime, else background.
+
+    Raises:
+        DataError: A file is missing, or a line is not as expected.
+    """
+    root = Path(options.root)
+    _require_files(root)
+    annotated = parse(root / "Annotations.txt")
+    rows = {split: parse(root / f"{split}Set.txt") for split in SPLITS}
+    class_names = _class_names(root, [*annotated, *(row for split in SPLITS for row in rows[split])])
+    videos = _videos(root)
+    splits = {
+        split: tuple(
+            _sample(row, index, split, class_names, videos, root, options.segments)
+            for index, row in enumerate(rows[split])
+        )
+        for split in SPLITS
+    }
+    is_ave = class_names == AVE_CLASSES
+    bare = Annotations("AVE" if is_ave else root.resolve().name, root, EventLabels(class_names), splits)
+    return replace(bare, notes=_notes(bare, annotated, rows, options.segments))
+
+
+def parse(path: Path) -> list[Row]:
+    """Read one annotation file, with or without the header line.
+
+    Raises:
+        DataError: The file is empty or not text, or a line is malformed; its number, what was found and what
+            was expected are named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file ({error}); expected lines of {_COLUMNS}.") from None
+    rows = [
+        _row(path, number, line)
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not (number == 1 and _is_header(line))
+    ]
+    if not rows:
+        raise DataError(f"{path} holds no rows; expected lines of {_COLUMNS}.")
+    return rows
+
+
+def _is_header(line: str) -> bool:
+    fields = [field.strip().lower() for field in line.split("&")]
+    return fields[0] == "category" and not fields[-1].isdigit()
+
+
+def _row(path: Path, number: int, line: str) -> Row:
+    where = f"{path}, line {number}"
+    fields = [field.strip() for field in line.split("&")]
+    if len(fields) != 5:
+        raise DataError(f"{where}: found {len(fields)} fields in '{line}'; expected 5, separated by '&': {_COLUMNS}.")
+    category, video_id, _, start, end = fields
+    if not category or not video_id:
+        raise DataError(f"{where}: found an empty category or video id in '{line}'; expected {_COLUMNS}.")
+    require_stem(where, f"video id '{video_id}'", video_id)
+    if not (re.fullmatch(r"[0-9]{1,6}", start) and re.fullmatch(r"[0-9]{1,6}", end)):
+        raise DataError(f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more.")
+    if int(start) > int(end):
+        raise DataError(f"{where}: the event starts at {start} and ends at {end}; expected start <= end.")
+    return Row(category, video_id, int(start), int(end))
+
+
+def _require_files(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root} (--data.root). {_LAYOUT}.")
+    missing = [name for name in ("Annotations.txt", *(f"{s}Set.txt" for s in SPLITS)) if not (root / name).is_file()]
+    if not missing:
+        return
+    inside = sorted(path.parent for path in root.glob("*/Annotations.txt"))
+    hint = f" Annotations were found in {inside[0]}: point --data.root there." if inside else ""
+    raise DataError(f"{root} has no {', '.join(missing)}. {_LAYOUT}.{hint}")
+
+
+def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
+    """Names in index order: AVE's own when it is AVE, else categories.txt, else first appearance."""
+    seen = tuple(dict.fromkeys(row.category for row in rows))
+    if set(seen) == set(AVE_CLASSES):
+        return AVE_CLASSES
+    path = root / "categories.txt"
+    if not path.is_file():
+        return seen
+    listed = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    if len(set(listed)) != len(listed):
+        twice = sorted({name for name in listed if listed.count(name) > 1})
+        raise DataError(f"{path} lists {shortened(twice)} twice; expected each class name once.")
+    unknown = sorted(set(seen) - set(listed))
+    if unknown:
+        raise DataError(f"{path} does not list {shortened(unknown)}, which the annotations use; add the name there.")
+    return listed
+
+
+def _videos(root: Path) -> dict[str, Path]:
+    """Files by stem; AVE/ before videos/ before the root, then by the order of `MEDIA_SUFFIXES`."""
+    return by_stem((root / "AVE", root / "videos", root))
+
+
+def _sample(
+    row: Row,
+    index: int,
+    split: str,
+    class_names: tuple[str, ...],
+    videos: dict[str, Path],
+    root: Path,
+    segments: int,
+) -> EventSample:
+    label, background = class_names.index(row.category), len(class_names)
+    return EventSample(
+        key=f"{split}-{index:04d}-{safe(row.video_id)}",
+        video_id=row.video_id,
+        # Where the official archive would have it, so that a report on missing files names the right place.
+        video=videos.get(row.video_id, root / "AVE" / f"{row.video_id}.mp4"),
+        start_seconds=0.0,
+        segments=segments,
+        labels=tuple(label if row.start_seconds <= s < row.end_seconds else background for s in range(segments)),
+        split=split,
+    )
+
+
+def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], segments: int) -> tuple[str, ...]:
+    notes = [
+        f"Videos in both {pair.replace('/', ' and ')}: {len(ids)} ({shortened(ids)})."
+        for pair, ids in data.videos_in_two_splits().items()
+    ]
+    listed = [row for split in SPLITS for row in rows[split]]
+    empty = [f"{row.category} {row.video_id}" for row in listed if row.start_seconds == row.end_seconds]
+    if empty:
+        notes.append(f"Rows without length, read as background throughout: {shortened(empty)}.")
+    repeated = data.repeated_ids()
+    if repeated:
+        notes.append(f"{len(repeated)} video ids have more than one row, all kept: {shortened(repeated)}.")
+    late = [row.video_id for row in listed if row.end_seconds > segments]
+    if late:
+        notes.append(f"{len(late)} events reach beyond the {segments} seconds of a sample: {shortened(late)}.")
+    strange = sorted({row.video_id for row in set(listed) - set(annotated)})
+    if strange:
+        notes.append(f"Rows of the split files that Annotations.txt does not have: {shortened(strange)}.")
+    unused = sorted({row.video_id for row in set(annotated) - set(listed)})
+    if unused:
+        notes.append(f"{len(unused)} rows of Annotations.txt are in no split: {shortened(unused)}.")
+    return tuple(notes)
+
+
+class AVEReader(Reader):
+    """AVE, and data sets in its layout."""
+
+    labels = EventLabels
+
+    @staticmethod
+    def read(options: Any) -> Annotations:
+        """As the module's `read`."""
+        return read(options)
+
+
+EXTENSION = AVEReader

@@ -1,0 +1,88 @@
+"""Your own videos with captions: a table in CSV or JSON Lines, one row a caption.
+
+    video,caption,split
+    park/dog.mp4,"A dog barks while a train passes.",train
+    park/dog.mp4,A dog at the railway.,train
+
+Paths are relative to the table. A video may have several captions. Without the column `split` a hash of each path
+sends 80 % of the videos to train, 10 % to val and 10 % to test.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._files import safe
+from avpea.data.readers._table import Columns, read_table, text_of
+from avpea.data.readers.manifest import default_split
+from avpea.errors import DataError
+from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample
+from avpea.sections import SpreadOptions
+
+__all__ = ["EXTENSION", "CaptionReader", "read"]
+
+_COLUMNS = Columns(("video", "caption", "split"), ("video", "caption"), ("video", "caption"))
+
+
+def read(options: SpreadOptions) -> Annotations:
+    """Read a table of captions; no video is opened.
+
+    Args:
+        options: `root` is the file; `segments` and `seconds` say which seconds of a video are looked at.
+
+    Raises:
+        DataError: The file is missing, or a row is malformed: its line, what was found, what was expected.
+    """
+    path = Path(options.root)
+    rows = read_table(path, _COLUMNS)
+    has_split = "split" in rows[0][1]
+    captions: dict[str, list[str]] = {}
+    splits: dict[str, str] = {}
+    for where, values in rows:
+        video, caption, split = (text_of(where, values, name) for name in _COLUMNS.known)
+        if not video or not caption:
+            raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
+        if ("split" in values) != has_split or (has_split and split not in SPLITS):
+            raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
+        name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
+        split = split if has_split else default_split(name)
+        if splits.setdefault(name, split) != split:
+            raise DataError(f"{where}: '{video}' is in {split}, but an earlier row has it in {splits[name]}.")
+        captions.setdefault(name, []).append(" ".join(caption.split()))
+    samples = [
+        _sample(path, number, name, splits[name], captions[name], options) for number, name in enumerate(captions)
+    ]
+    by_split = {split: tuple(sample for sample in samples if sample.split == split) for split in SPLITS}
+    notes = () if has_split else ("No column 'split': videos were divided 80/10/10 by a hash of their paths.",)
+    return Annotations(path.stem, path.parent, CaptionLabels(), by_split, notes)
+
+
+def _sample(
+    path: Path, number: int, name: str, split: str, captions: list[str], options: SpreadOptions
+) -> CaptionSample:
+    return CaptionSample(
+        key=f"{split}-{number:05d}-{safe(Path(name).stem)}",
+        video_id=name,
+        video=path.parent / name,
+        start_seconds=0.0,
+        segments=options.segments,
+        split=split,
+        seconds=options.seconds,
+        captions=tuple(captions),
+    )
+
+
+class CaptionReader(Reader):
+    """A table of one's own captions."""
+
+    labels = CaptionLabels
+    Options = SpreadOptions
+
+    @staticmethod
+    def read(options: Any) -> Annotations:
+        """As the module's `read`."""
+        return read(options)
+
+
+EXTENSION = CaptionReader

@@ -1,0 +1,205 @@
+"""Your own videos: a table in CSV or JSON Lines, one row an event.
+
+    video,start_seconds,end_seconds,label,split
+    park/dog.mp4,2.0,4.5,bark,train
+    park/dog.mp4,7,9,whistle,train
+    park/quiet.mp4,,,,val
+
+Paths are relative to the manifest. A video may have several rows; a row with neither label nor times is a
+video without events. Each video is cut into windows of `segments` seconds. Without the column `split` a hash
+of each path sends 80 % of the videos to train, 10 % to val and 10 % to test.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._files import safe
+from avpea.data.readers._table import Row, read_rows
+from avpea.errors import DataError, MediaError
+from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
+from avpea.sections import ReaderOptions
+
+__all__ = ["EXTENSION", "Event", "ManifestReader", "default_split", "read", "second_labels", "window_starts"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A label over [start_seconds, end_seconds) of a file."""
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass
+class _Video:
+    name: str
+    path: Path
+    split: str
+    events: list[Event] = field(default_factory=list)
+    duration_seconds: float = 0.0
+
+
+def read(options: ReaderOptions) -> Annotations:
+    """Read a manifest and cut its videos into windows; of each video only the headers are opened.
+
+    Args:
+        options: `root` is the manifest file; `segments` is the length of a window.
+
+    Returns:
+        Windows in the order of the manifest; class names sorted alphabetically.
+
+    Raises:
+        DataError: The file is missing, or a row is malformed: its line, what was found, what was expected.
+    """
+    path = Path(options.root)
+    rows, has_split = read_rows(path)
+    videos = _videos(path, rows, has_split)
+    class_names = tuple(sorted({event.label for video in videos for event in video.events}))
+    if not class_names:
+        raise DataError(f"{path} has no row with a label; expected at least one event.")
+    notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
+    notes += _measure(videos)
+    samples: dict[str, list[EventSample]] = {split: [] for split in SPLITS}
+    contested: list[str] = []
+    for number, video in enumerate(videos):
+        samples[video.split] += _windows(video, number, class_names, options.segments, contested)
+    notes += _window_notes(videos, options.segments, contested)
+    splits = {split: tuple(samples[split]) for split in SPLITS}
+    return Annotations(path.stem, path.parent, EventLabels(class_names), splits, tuple(notes))
+
+
+def default_split(video: str) -> str:
+    """Choose a video's split, 80/10/10, by a hash of its path in the manifest: the same on every machine."""
+    share = int.from_bytes(hashlib.sha256(video.encode()).digest()[:4], "big") % 100
+    return "train" if share < 80 else "val" if share < 90 else "test"
+
+
+def window_starts(seconds: int, segments: int) -> list[int]:
+    """List the starts of the windows over a video, in seconds.
+
+    Windows follow each other; the last one starts earlier where needed, so that it ends with the video and
+    all its seconds are real. A video shorter than a window gets one window, padded.
+    """
+    starts = list(range(0, max(seconds - segments, 0) + 1, segments))
+    return starts if starts[-1] + segments >= seconds else [*starts, seconds - segments]
+
+
+def second_labels(events: Sequence[Event], second: int, duration_seconds: float) -> list[str]:
+    """Labels that cover at least half of [second, second + 1), the longest cover first.
+
+    Of a video's last, partial second only the part that the file has counts; beyond the end there is none.
+    """
+    stop = min(second + 1.0, duration_seconds)
+    cover: dict[str, float] = {}
+    for label in dict.fromkeys(event.label for event in events):
+        cover[label] = _union([event for event in events if event.label == label], second, stop)
+    # The tolerance keeps 0.1 + 0.4 seconds, in floating point, at half a second.
+    enough = [label for label in cover if stop > second and cover[label] >= (stop - second) / 2 - 1e-6]
+    return sorted(enough, key=lambda label: -cover[label])
+
+
+def _union(events: list[Event], start: float, stop: float) -> float:
+    """Seconds of [start, stop) that the events cover, each counted once."""
+    covered, reached = 0.0, start
+    for event in sorted(events, key=lambda event: event.start_seconds):
+        begin, end = max(event.start_seconds, reached), min(event.end_seconds, stop)
+        if end > begin:
+            covered, reached = covered + end - begin, end
+    return covered
+
+
+def _videos(manifest: Path, rows: list[Row], has_split: bool) -> list[_Video]:
+    videos: dict[str, _Video] = {}
+    for row in rows:
+        name = os.path.normpath(row.video)  # ./a.mp4 and a.mp4 are one video, and must not be in two splits
+        split = row.split if has_split else default_split(name)
+        video = videos.setdefault(name, _Video(name, manifest.parent / name, split))
+        if video.split != split:
+            raise DataError(
+                f"{row.where}: '{row.video}' is in {split}, but an earlier row has it in {video.split}; "
+                "expected all rows of a video in one split."
+            )
+        if row.label:
+            video.events.append(Event(row.label, row.start_seconds, row.end_seconds))
+    return list(videos.values())
+
+
+def _measure(videos: list[_Video]) -> list[str]:
+    """Look up durations; a note on events that do not fit. What cannot be opened, `verify` and the cache say."""
+    from avpea.media import probe  # torch: only when a manifest is read
+
+    late = []
+    for video in videos:
+        end = max((event.end_seconds for event in video.events), default=0.0)
+        try:
+            video.duration_seconds = probe(video.path).duration_seconds
+        except MediaError:
+            # Kept as long as its events, so that they name it instead of losing it here.
+            video.duration_seconds = max(end, 1.0)
+        if end > video.duration_seconds + 1.0:
+            late.append(f"{video.name} ({end:g} s annotated, {video.duration_seconds:g} s long)")
+    return [f"{len(late)} videos end before their events do: {shortened(late)}."] if late else []
+
+
+def _windows(
+    video: _Video, number: int, class_names: tuple[str, ...], segments: int, contested: list[str]
+) -> list[EventSample]:
+    from avpea.media import segments_in
+
+    background = len(class_names)
+    labels = []
+    for second in range(math.ceil(video.duration_seconds)):
+        found = second_labels(video.events, second, video.duration_seconds)
+        labels.append(class_names.index(found[0]) if found else background)
+        if len(found) > 1:
+            contested.append(f"{video.name} at {second} s")
+    labels += [background] * segments
+    return [
+        EventSample(
+            key=f"{video.split}-{number:04d}-{safe(Path(video.name).stem)}-{start:05d}",
+            video_id=video.name,
+            video=video.path,
+            start_seconds=float(start),
+            segments=segments,
+            labels=tuple(labels[start : start + segments]),
+            split=video.split,
+        )
+        for start in window_starts(segments_in(video.duration_seconds), segments)
+    ]
+
+
+def _window_notes(videos: list[_Video], segments: int, contested: list[str]) -> list[str]:
+    from avpea.media import segments_in
+
+    lengths = {video.name: segments_in(video.duration_seconds) for video in videos}
+    shared = [name for name, seconds in lengths.items() if seconds > segments and seconds % segments]
+    notes = []
+    if shared:
+        notes.append(
+            f"{len(shared)} videos are no multiple of {segments} s; their last window repeats "
+            f"seconds of the one before: {shortened(shared)}."
+        )
+    if contested:
+        notes.append(f"{len(contested)} seconds have two labels; the longer cover won: {shortened(contested)}.")
+    return notes
+
+
+class ManifestReader(Reader):
+    """A table of one's own events."""
+
+    labels = EventLabels
+
+    @staticmethod
+    def read(options: Any) -> Annotations:
+        """As the module's `read`."""
+        return read(options)
+
+
+EXTENSION = ManifestReader

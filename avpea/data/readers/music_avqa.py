@@ -1,0 +1,204 @@
+"""MUSIC-AVQA (Li et al., CVPR 2022), its second version (Liu et al., WACV 2024), and any data set in their form.
+
+    root/
+      json/avqa-train.json avqa-val.json avqa-test.json    questions; `json_update` holds the corrected release
+      MUSIC-AVQA-videos-Real/<video_id>.mp4                or any other folder directly below root, or root itself
+
+Splits are of questions, not of videos: one video can have questions in several. A sample is a video with all its
+questions of a split.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._files import safe, source, videos_by_stem
+from avpea.data.readers._options import AnnotatedOptions
+from avpea.data.readers._question_rows import Row, read_rows
+from avpea.errors import DataError
+from avpea.labels import SPLITS, Annotations, Question, QuestionLabels, QuestionSample, shortened
+from avpea.labels.questions import QuestionVocabulary, build_vocabulary
+
+__all__ = ["EXTENSION", "MusicAVQAOptions", "MusicAVQAReader", "read"]
+
+_FOLDERS = ("", "json", "avqa")
+_VERSIONS = ("balance", "bias")
+_LAYOUT = "expected avqa-train.json, avqa-val.json, avqa-test.json, in MUSIC-AVQA's form"
+
+
+@dataclass(frozen=True)
+class MusicAVQAOptions(AnnotatedOptions):
+    """Options of MUSIC-AVQA.
+
+    Attributes:
+        version: Which of the files there: `balance` or `bias` of v2.0; `real` or `fake` for those videos alone.
+    """
+
+    version: str = ""
+
+
+def read(options: MusicAVQAOptions) -> Annotations:
+    """Read the annotations below `options.root`; the videos themselves need not be there.
+
+    Args:
+        options: `root` is the folder; `annotations` and `version` say which files, `segments` and `seconds` which
+            seconds of a video are looked at.
+
+    Returns:
+        Samples in the order in which their videos first appear in a file; answers as class names.
+
+    Raises:
+        DataError: No annotation file is found, several could be meant, or a row is malformed.
+    """
+    root = Path(options.root)
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root} (--data.root); {_LAYOUT}, and videos below it.")
+    folder, files = _files(root, options)
+    rows = {split: read_rows(files[split]) if split in files else [] for split in SPLITS}
+    kept = {split: [row for row in found if not row.deleted] for split, found in rows.items()}
+    known = kept["train"] or [row for split in SPLITS for row in kept[split]]
+    vocabulary = build_vocabulary((r.question.words, r.question.template, r.question.answer) for r in known)
+    videos = videos_by_stem(root)
+    splits = {split: tuple(_samples(kept[split], split, videos, root, options)) for split in SPLITS}
+    sources = {split: source(root, path, _holds(kept[split])) for split, path in files.items()}
+    notes = [f"{split}: {found}." for split, found in sources.items()]
+    notes += _file_notes(files, rows) + _notes(kept, vocabulary)
+    name = folder.resolve().name if folder.resolve() != root.resolve() else root.resolve().name
+    return Annotations(f"MUSIC-AVQA form, {name}", root, QuestionLabels(vocabulary), splits, tuple(notes), sources)
+
+
+def _files(root: Path, options: MusicAVQAOptions) -> tuple[Path, dict[str, Path]]:
+    """The folder and the file of each split that has one."""
+    folders = [root / options.annotations] if options.annotations else [root / name for name in _FOLDERS]
+    for folder in folders:
+        files = {split: path for split in SPLITS if (path := _file(folder, split, options.version)) is not None}
+        if files:
+            return folder, files
+    where = f"{folders[0]} (data.annotations)" if options.annotations else f"{root}, {root}/json or {root}/avqa"
+    wanted = f" of the version '{options.version}'" if options.version else ""
+    near = sorted(
+        {path.parent for path in root.glob("*/avqa-*.json")} | {p.parent for p in root.glob("*/*/avqa-*.json")}
+    )
+    hint = f" Such files are in {near[0]}: point --data.annotations there." if near else ""
+    raise DataError(f"There are no questions{wanted} in {where}; {_LAYOUT}.{hint}")
+
+
+def _file(folder: Path, split: str, version: str) -> Path | None:
+    """The file of a split: the original's name, or one of a version.
+
+    Raises:
+        DataError: Both versions are there, and none is named.
+    """
+    spellings = [split, "valid"] if split == "val" else [split]
+
+    def named(version: str) -> Path | None:
+        patterns = ("avqa-{s}_{v}.json", "{s}_{v}.json", "{v}_{s}.json") if version else ("avqa-{s}.json",)
+        paths = [folder / pattern.format(s=s, v=version) for s in spellings for pattern in patterns]
+        return next((path for path in paths if path.is_file()), None)
+
+    found = named(version)
+    if found is not None or version:
+        return found
+    versions = [name for name in _VERSIONS if named(name)]
+    if len(versions) > 1:
+        raise DataError(f"{folder} holds several versions ({', '.join(versions)}); choose one with --data.version.")
+    return named(versions[0]) if versions else None
+
+
+def _samples(
+    rows: Sequence[Row], split: str, videos: Mapping[str, Path], root: Path, options: MusicAVQAOptions
+) -> Iterator[QuestionSample]:
+    by_video: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    for row in rows:
+        by_video[row.video_id, row.sound_id].append(row.question)
+
+    def file(video_id: str) -> Path:
+        return videos.get(video_id, root / "videos" / f"{video_id}.mp4")
+
+    for number, ((video_id, sound_id), questions) in enumerate(by_video.items()):
+        yield QuestionSample(
+            key=f"{split}-{number:05d}-{safe(video_id)}",
+            video_id=video_id,
+            video=file(video_id),
+            start_seconds=0.0,
+            segments=options.segments,
+            split=split,
+            seconds=options.seconds,
+            sound=file(sound_id) if sound_id else None,
+            questions=tuple(questions),
+        )
+
+
+def _holds(rows: Sequence[Row]) -> str:
+    return f"{len(rows)} questions about {len({row.video_id for row in rows})} videos"
+
+
+def _file_notes(files: Mapping[str, Path], rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    notes = []
+    lacking = [split for split in SPLITS if split not in files]
+    if lacking:
+        notes.append(f"There is no file of {' and none of '.join(lacking)} questions.")
+    if "train" in lacking:
+        notes.append("Without training questions, words and answers are those of the others; nothing can be trained.")
+    deleted = sum(row.deleted for found in rows.values() for row in found)
+    if deleted:
+        notes.append(f"{deleted} questions are marked as deleted and were left out.")
+    return notes
+
+
+def _notes(rows: Mapping[str, Sequence[Row]], vocabulary: QuestionVocabulary) -> list[str]:
+    notes = []
+    for split, found in rows.items():
+        repeated: dict[str, list[Row]] = defaultdict(list)
+        for row in found:
+            if row.question.question_id:
+                repeated[row.question.question_id].append(row)
+        several = [group for group in repeated.values() if len(group) > 1]
+        if several:
+            conflicting = sum(len({row.question.answer for row in group}) > 1 for group in several)
+            notes.append(
+                f"{split}: {len(several)} question ids occur more than once, {conflicting} of them with conflicting "
+                "answers, of which at most one can be right."
+            )
+        strange = sorted({r.question.answer for r in found if vocabulary.answer_index(r.question.answer) < 0})
+        if strange:
+            count = sum(row.question.answer in strange for row in found)
+            notes.append(
+                f"{split}: {count} questions have answers that no training question has, and count as wrong: "
+                f"{shortened(strange)}."
+            )
+        unknown = sorted({word for row in found for word in vocabulary.indices(row.question.words)[1]})
+        if unknown:
+            notes.append(
+                f"{split}: {len(unknown)} words that no training question has are left out: {shortened(unknown)}."
+            )
+        borrowed = sum(bool(row.sound_id) for row in found)
+        if borrowed:
+            notes.append(f"{split}: {borrowed} questions are about a video with the sound of another one.")
+    shared = set.union(*map(set, _shared(rows).values())) if rows else set()
+    if shared:
+        notes.append(f"{len(shared)} videos have questions in more than one split: the splits are of questions.")
+    return notes
+
+
+def _shared(rows: Mapping[str, Sequence[Row]]) -> dict[str, set[str]]:
+    ids = {split: {row.video_id for row in found} for split, found in rows.items()}
+    return {f"{a}/{b}": ids[a] & ids[b] for a, b in (("train", "val"), ("train", "test"), ("val", "test"))}
+
+
+class MusicAVQAReader(Reader):
+    """MUSIC-AVQA, and data sets in its form."""
+
+    labels = QuestionLabels
+    Options = MusicAVQAOptions
+
+    @staticmethod
+    def read(options: Any) -> Annotations:
+        """As the module's `read`."""
+        return read(options)
+
+
+EXTENSION = MusicAVQAReader

@@ -1,0 +1,105 @@
+"""Embeddings of texts and videos, token by token, and how alike they are.
+
+VALOR (Chen et al., 2023; public code TXH-mercury/VALOR), its multimodal grouping alignment in the "fine" form.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Embeddings", "fine_similarity", "joined", "stacked"]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Projected tokens of texts or of videos.
+
+    Attributes:
+        tokens: Of unit length.
+        scores: What the softmax over a row's tokens makes weights of.
+        mask: Which tokens are no padding.
+    """
+
+    tokens: Float[Tensor, "rows tokens width"]
+    scores: Float[Tensor, "rows tokens"]
+    mask: Bool[Tensor, "rows tokens"]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def weights(self) -> Float[Tensor, "rows tokens"]:
+        """How much each token counts, in sum 1."""
+        return self.scores.masked_fill(~self.mask, -torch.inf).softmax(dim=-1)
+
+    def pooled(self) -> Float[Tensor, "rows width"]:
+        """One vector of unit length for each row: its tokens by weight."""
+        return F.normalize((self.weights[..., None] * self.tokens).sum(dim=1), dim=-1)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Embeddings":
+        """The same done to tokens, scores and mask."""
+        return Embeddings(change(self.tokens), change(self.scores), change(self.mask))
+
+    def to(self, device: torch.device | str) -> "Embeddings":
+        """Move to a device."""
+        return self.each(lambda part: part.to(device))
+
+    def __getitem__(self, rows: slice) -> "Embeddings":
+        """Some of the rows."""
+        return self.each(lambda part: part[rows])
+
+    def similarity(self, videos: "Embeddings") -> Float[Tensor, "rows videos"]:
+        """Of each of these texts and those videos."""
+        return fine_similarity(self.tokens, self.weights, self.mask, videos.tokens, videos.weights)
+
+
+def fine_similarity(
+    text: Float[Tensor, "texts words dim"],
+    text_weights: Float[Tensor, "texts words"],
+    mask: Bool[Tensor, "texts words"],
+    video: Float[Tensor, "videos tokens dim"],
+    video_weights: Float[Tensor, "videos tokens"],
+) -> Float[Tensor, "texts videos"]:
+    """Of each text and video: half of what each word's best token gives, and half of each token's best word.
+
+    S = 1/2 [sum_t w_t max_v s_tv + sum_v w_v max_t s_tv], s the dot products.
+
+    Args:
+        text: Projected words of unit length.
+        text_weights: Of the words, 0 for padding.
+        mask: Which words are no padding.
+        video: Projected tokens of unit length: CLS of each frame, of each second of sound, or of both in turn.
+        video_weights: Of the tokens.
+    """
+    products = torch.einsum("twd,vkd->tvwk", text, video)
+    by_word = (products.amax(dim=3) * text_weights[:, None]).sum(dim=2)
+    masked = products.masked_fill(~mask[:, None, :, None], -torch.inf)
+    by_token = (masked.amax(dim=2) * video_weights[None]).sum(dim=2)
+    return (by_word + by_token) / 2
+
+
+def joined(first: Embeddings, second: Embeddings) -> Embeddings:
+    """The tokens of both, one after the other; they share one softmax."""
+    return _concatenated((first, second), dim=1)
+
+
+def stacked(some: Sequence[Embeddings]) -> Embeddings:
+    """Single rows to one batch, padded on the right."""
+    longest = max(one.scores.shape[1] for one in some)
+
+    def padded(rows: Tensor) -> Tensor:
+        return torch.cat((rows, rows.new_zeros(1, longest - rows.shape[1], *rows.shape[2:])), dim=1)
+
+    return _concatenated([one.each(padded) for one in some], dim=0)
+
+
+def _concatenated(some: Sequence[Embeddings], dim: int) -> Embeddings:
+    return Embeddings(
+        torch.cat([one.tokens for one in some], dim),
+        torch.cat([one.scores for one in some], dim),
+        torch.cat([one.mask for one in some], dim),
+    )

@@ -1,0 +1,75 @@
+"""Which extensions fit together."""
+
+from collections.abc import Callable
+from typing import Any
+
+from avpea import registry
+from avpea.errors import ExperimentError
+
+__all__ = ["require_fitting"]
+
+
+def _those(kind: str, fits: Callable[[Any], bool]) -> list[str]:
+    return [name for name in registry.names(kind) if fits(registry.load(kind, name))]
+
+
+def require_fitting(experiment: Any) -> None:
+    """Refuse extensions that do not fit together.
+
+    Raises:
+        ExperimentError: Which two do not, and what would.
+    """
+    task = registry.load("task", experiment.task.name)
+    head = registry.load("head", experiment.head.name)
+    reader = registry.load("reader", experiment.data.name)
+    encoder = registry.load("encoder", experiment.encoder.name)
+    train, audio = experiment.train, experiment.audio
+    name = experiment.task.name
+    if not issubclass(head, task.heads):
+        fitting = _those("head", lambda one: issubclass(one, task.heads))
+        raise ExperimentError(
+            f"head.name is '{experiment.head.name}', which is no head of the task '{name}'; expected "
+            f"{' or '.join(fitting)}."
+        )
+    if not issubclass(reader.labels, task.needs):
+        readers = _those("reader", lambda one: issubclass(one.labels, task.needs))
+        raise ExperimentError(
+            f"The task '{name}' needs {task.needs.kind}, but data.name is '{experiment.data.name}', which reads "
+            f"{reader.labels.kind}; expected {' or '.join(readers)}."
+        )
+    if audio.features != encoder.features:
+        raise ExperimentError(
+            f"audio.features is '{audio.features}', but the encoder '{experiment.encoder.name}' reads the features "
+            f"'{encoder.features}'; set audio.features to {encoder.features}."
+        )
+    options = experiment.adapter
+    adapter: Any = None if options is None else registry.load("adapter", options.name)
+    if options is not None and not issubclass(adapter, encoder.adapters):
+        fitting = _those("adapter", lambda one: issubclass(one, encoder.adapters))
+        also = f", or name {' or '.join(fitting)}, which train the image network's own weights" if fitting else ""
+        raise ExperimentError(
+            f"adapter.name is '{options.name}', but the encoder '{experiment.encoder.name}' has no place for it; leave "
+            f"the section out{also}."
+        )
+    if train.backbone_learning_rate and not getattr(adapter, "copies_weights", False):
+        raise ExperimentError(
+            f"train.backbone_learning_rate is {train.backbone_learning_rate}, but no weights of the backbone are "
+            "trained; leave it at 0."
+        )
+    if getattr(audio, "layout", "") == "slices" and not task.whole_videos:
+        raise ExperimentError(
+            f"audio.layout is 'slices', but the task '{name}' asks about each second's own sound; set it to image or "
+            "native."
+        )
+    if train.segments and not task.whole_videos:
+        raise ExperimentError(
+            f"train.segments is {train.segments}, but the task '{name}' asks about each segment; leave it at 0."
+        )
+    if train.segments > experiment.data.segments:
+        raise ExperimentError(
+            f"train.segments is {train.segments}, but there are only {experiment.data.segments} (data.segments)."
+        )
+    for one in (task, head, encoder, adapter, reader):
+        check = getattr(one, "check", None)
+        if check is not None:
+            check(experiment)

@@ -1,0 +1,68 @@
+"""Recipes: experiments in YAML files, each with what it starts from."""
+
+from pathlib import Path
+
+import yaml
+
+from avpea.errors import ExperimentError
+from avpea.experiment._experiment import Experiment
+from avpea.experiment._sections import Values, merged
+from avpea.registry import did_you_mean
+
+__all__ = ["RECIPES", "load_recipe", "recipe_names", "recipe_titles"]
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with avpea, for example `paper/avel-vit-b16`."""
+    paths = (path for path in RECIPES.rglob("*.yaml") if not path.name.startswith("_"))
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in paths)
+
+
+def recipe_titles() -> dict[str, str]:
+    """What each recipe is, in a line; the files are read, and no extension is loaded."""
+    return {name: str(_resolved(name, titles_only=True).get("title", "")) for name in recipe_names()}
+
+
+def load_recipe(name_or_path: str | Path) -> Experiment:
+    """Read a recipe by name (`mini/avel`) or from a YAML file.
+
+    Raises:
+        ExperimentError: No such recipe, or what it holds is wrong.
+    """
+    return Experiment.from_dict(_resolved(str(name_or_path)), str(name_or_path))
+
+
+def _recipe_path(name: str) -> Path:
+    built_in = RECIPES / f"{name}.yaml"
+    if not Path(name).is_absolute() and ".." not in name and built_in.is_file():
+        return built_in
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise ExperimentError(
+                f"There is no recipe file '{name}'. `avpea recipes` lists the names that come with avpea."
+            )
+        return path
+    raise ExperimentError(f"No recipe is called '{name}'.{did_you_mean(name, recipe_names())}")
+
+
+def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False) -> Values:
+    if name in trail:
+        raise ExperimentError(f"Recipe '{name}' is its own base: {' -> '.join((*trail, name))}.")
+    path = _recipe_path(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ExperimentError(f"{path}: expected names and values, got {type(values).__name__}.")
+    base = values.pop("base", None)
+    if base is None or (titles_only and "title" in values):
+        return values
+    below = _resolved(str(base), (*trail, name), titles_only)
+    try:
+        return merged(below, values)
+    except ExperimentError as error:
+        raise ExperimentError(f"{name}: {error}") from None

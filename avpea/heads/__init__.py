@@ -1,1 +1,0 @@
-"""Heads: the trained part after the encoder. A file here is a head's name."""

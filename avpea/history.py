@@ -1,0 +1,43 @@
+"""Experiments as earlier versions wrote them, read as what they mean now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from avpea import registry
+from avpea.experiment import Experiment, class_of
+from avpea.options import option_names
+
+__all__ = ["read_experiment"]
+
+_OF_THE_TEXT_MODEL = ("name", "weights", "length")
+
+
+def read_experiment(values: Mapping[str, Any], source: str = "") -> Experiment:
+    """The experiment of a run, a checkpoint or a result, whichever version wrote it.
+
+    Until version 0.1.0 a section held every option that any extension of its kind has, and a section `text` those of
+    text models. What the extension that is named does not have was not used, and is left out.
+
+    Raises:
+        ExperimentError: As `Experiment.from_dict`.
+    """
+    if isinstance(values.get("task"), Mapping):
+        return Experiment.from_dict(values, source)
+    found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for section in ("data", "audio", "backbone", "encoder", "adapter", "head", "train"):
+        found.setdefault(section, {})
+    text = found.pop("text", {})
+    found["head"] |= {key: value for key, value in text.items() if key not in _OF_THE_TEXT_MODEL}
+    found["head"]["text"] = {key: text[key] for key in _OF_THE_TEXT_MODEL if key in text}
+    audio = found["audio"]
+    found["encoder"]["positions"] = audio.pop("positions", "grid")
+    audio["rows"] = audio.pop("native_frames", 102)
+    encoder = registry.load("encoder", found["encoder"].get("name", "dual_stream"))
+    if not issubclass(registry.load("adapter", found["adapter"].get("name", "av_pea")), encoder.adapters):
+        del found["adapter"]
+    for section in ("data", "audio", "backbone", "encoder", "adapter", "head", "train"):
+        if section in found:
+            had = found[section]
+            known = {name.partition(".")[0] for name in option_names(class_of(section, had))}
+            found[section] = {key: value for key, value in had.items() if key in known}
+    return Experiment.from_dict(found, source)

@@ -1,0 +1,91 @@
+"""What the heads for text are: tokens of a video and a text model, put together in groups of modalities."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+
+from avpea.labels import Labels
+from avpea.options import require
+from avpea.tasks import Dims, Head, HeadOptions
+from avpea.text import Sentences, TextModel, TextOptions, build_text, require_text
+
+__all__ = ["GROUPS", "TextHead", "TextHeadOptions"]
+
+GROUPS = {"tva": "picture and sound", "tv": "picture alone", "ta": "sound alone", "t": "neither"}
+
+
+@dataclass(frozen=True)
+class TextHeadOptions(HeadOptions):
+    """Options of heads with a text model.
+
+    Attributes:
+        groups: What they look at, each with a loss of its own: `tva` picture and sound, `tv` picture alone, `ta` sound
+            alone, `t` neither. The first one is what is answered with.
+        prompt: What goes with each text, or before each question (VALOR-L: `describe the video with natural language`,
+            `answer the question`, `project language in common space`; VALOR-B: nothing).
+        text: The text model.
+    """
+
+    groups: tuple[Literal["tva", "tv", "ta", "t"], ...] = ("tva",)
+    prompt: str = ""
+    text: TextOptions = field(default_factory=TextOptions)
+
+    def __post_init__(self) -> None:
+        different = len(set(self.groups)) == len(self.groups) > 0
+        require(different, f"head.groups is {list(self.groups)}; expected one or more different ones.")
+
+    def rebuilt(self) -> Self:
+        """Without the weights that training started from; a folder stays, as it says the shape and the words."""
+        if self.text.weights != "pretrained":
+            return self
+        return replace(self, text=replace(self.text, weights="random"))
+
+
+class TextHead(Head):
+    """A head with a text model, which is trained with it.
+
+    Attributes:
+        writes: Whether its text model writes.
+
+    Args:
+        visual_dim: Width of the visual tokens.
+        audio_dim: Width of the audio tokens.
+        text: The text model.
+        options: Its options.
+    """
+
+    Options = TextHeadOptions
+    writes: ClassVar[bool] = False
+    fused_optimizer = True
+
+    @abstractmethod
+    def __init__(self, visual_dim: int, audio_dim: int, text: TextModel, options: Any) -> None:
+        super().__init__()
+        self.text = text
+        self.groups: Sequence[str] = options.groups
+        self.prompt: str = options.prompt
+        self.reads_video = any(group != "t" for group in options.groups)
+
+    @classmethod
+    def build(cls, options: Any, dims: Dims, labels: Labels) -> Self:
+        """A new head with its text model; what the text says, it does not choose from labels."""
+        return cls(dims.visual, dims.audio, build_text(options.text, writes=cls.writes), options)
+
+    @classmethod
+    def require_files(cls, options: Any) -> None:
+        """The text model's."""
+        require_text(options.text)
+
+    def half_precision(self) -> None:
+        """Let the text model compute in bfloat16."""
+        self.text.bf16 = True
+
+    def prompts(self, number: int, device: torch.device) -> Sentences | None:
+        """The recipe's prompt, once for each text; None where it has none."""
+        if not self.prompt:
+            return None
+        one = self.text.sentences([self.prompt]).to(device)
+        return Sentences(one.token_ids.expand(number, -1), one.mask.expand(number, -1))

@@ -1,0 +1,1 @@
+"""Audio-visual captioning (AVC): a sentence for a video."""

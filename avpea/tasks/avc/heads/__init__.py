@@ -1,0 +1,1 @@
+"""Heads that write. A file here is a head's name."""

@@ -1,0 +1,146 @@
+"""Audio-visual captioning (AVC): a sentence for a video, as VALOR writes it (AV-PEA paper, Section 4.2, Table 3)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from avpea.labels import CaptionLabels, CaptionSample
+from avpea.metrics.captioning import caption_metrics, require_scorers
+from avpea.options import require
+from avpea.tables import Table
+from avpea.tasks import Figure, Viewing
+from avpea.tasks._text import TextTargets, WritingTask, caption_targets, example_captions
+from avpea.tasks._text_head import GROUPS
+from avpea.tasks.avc.answer import Caption, Captions
+from avpea.tasks.avc.heads._beams import Written
+from avpea.tasks.avc.heads.writer import Writer
+
+__all__ = ["AVC", "EXTENSION", "Captioned"]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What was written about a video.
+
+    Attributes:
+        written: Texts, the likeliest first.
+        cider: Once all of a split are known: the likeliest one's CIDEr.
+    """
+
+    written: tuple[Written, ...]
+    cider: float = 0.0
+
+
+class AVC(WritingTask):
+    """Captioning, trained on every caption of each video of a batch."""
+
+    figure = Figure("cider", "CIDEr", "scores", "score", "Scores", unit="times 100")
+    needs = CaptionLabels
+    heads = Writer
+    default_head = "writer"
+    verb = "caption"
+    use = "avpea caption {run} VIDEO"
+    tag = "video-captioning"
+    example = 'caption("video.mp4")'
+
+    def require_metrics(self) -> None:
+        """Refuse to go without pycocoevalcap."""
+        require_scorers()
+
+    def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
+        """All captions of a batch."""
+        return caption_targets(self.head, samples)
+
+    def answers(self, output: Any, targets: TextTargets) -> list[Captioned]:
+        """A caption for each video."""
+        videos = torch.arange(int(targets.video.max()) + 1, device=targets.video.device)
+        return [Captioned(tuple(written)) for written in self.head.write(output, videos)]
+
+    def complete(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> list[Captioned]:
+        """Score each caption; how telling a word is depends on all captions of the split."""
+        scores = caption_metrics(*_to_score(samples, answers), java=False)["cider_of_each"]
+        return [replace(answer, cider=scores[sample.key]) for sample, answer in zip(samples, answers, strict=True)]
+
+    def evaluate(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> dict[str, Any]:
+        """BLEU-1 to 4, METEOR, ROUGE-L and CIDEr, as pycocoevalcap has them."""
+        found = caption_metrics(*_to_score(samples, answers))
+        del found["cider_of_each"]
+        shown = {"BLEU-4": "bleu_4", "METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"}
+        return {
+            **found,
+            "scores": {name: found[key] for name, key in shown.items() if found[key] is not None},
+            "not_available": {} if found["meteor"] is not None else {"METEOR": "needs Java"},
+            "different_captions": len({answer.written[0].text for answer in answers}),
+            "looks_at": GROUPS[self.head.groups[0]],
+        }
+
+    def score(self, sample: CaptionSample, answer: Captioned) -> float:
+        """The caption's CIDEr."""
+        return answer.cider
+
+    def row(self, sample: CaptionSample, answer: Captioned) -> dict[str, Any]:
+        """What people wrote and what was written."""
+        best = answer.written[0]
+        return {
+            "key": sample.key,
+            "video": sample.video_id,
+            "captions": list(sample.captions),
+            "prediction": best.text,
+            "log_probability": round(best.log_probability, 4),
+            "cider": round(answer.cider, 4),
+        }
+
+    def references(self, train: Sequence[CaptionSample], samples: Sequence[CaptionSample]) -> dict[str, float]:
+        """What a training caption drawn by chance for each video has."""
+        known = [caption for sample in train for caption in sample.captions]
+        if not known:
+            return {}
+        drawn = torch.randint(len(known), (len(samples),), generator=torch.Generator().manual_seed(0)).tolist()
+        answers = [Captioned((Written(known[i], 0.0),)) for i in drawn]
+        scored = caption_metrics(*_to_score(samples, answers), java=False)
+        return {"a training caption drawn by chance": scored["cider"]}
+
+    def examples(self, count: int, segments: int) -> list[CaptionSample]:
+        """Samples with a caption each."""
+        return example_captions(count, segments)
+
+    @classmethod
+    def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:
+        """BLEU, METEOR, ROUGE-L and CIDEr, times 100."""
+        rows = [(name, f"{100 * value:.2f}") for name, value in metrics["scores"].items()]
+        rows += [(name, f"not available: {why}") for name, why in metrics["not_available"].items()]
+        yield Table(["score", ""], rows, f"Times 100; {metrics['different_captions']} different captions")
+
+    def predict(self, viewing: Viewing, beams: int = 0) -> Captions:
+        """A description of a video of any length, a sentence for each window of as many seconds as in training.
+
+        The last window ends with the video and may overlap the one before. `beams` is how many sentences are kept in
+        sight; 0 means as many as the run's recipe says.
+
+        Raises:
+            AvpeaError: `beams` is no number of sentences.
+        """
+        require(0 <= beams <= 100, f"beams is {beams}; expected 1 to 100, or 0 for the recipe's.")
+        clip = viewing.whole()
+        found = []
+        for window in viewing.windows(clip):
+            memories = viewing.run(window)
+            ((best, *others),) = self.head.write(memories, torch.zeros(1, dtype=torch.int64), beams=beams)
+            end = min(float(window.stop), max(clip.duration_seconds, window.start))
+            rest = tuple((one.text, one.log_probability) for one in others)
+            found.append(Caption(float(window.start), end, best.text, best.log_probability, rest))
+        return Captions(clip.path, clip.duration_seconds, tuple(found), clip)
+
+
+def _to_score(
+    samples: Sequence[CaptionSample], answers: Sequence[Captioned]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    return (
+        {sample.key: sample.captions for sample in samples},
+        {sample.key: answer.written[0].text for sample, answer in zip(samples, answers, strict=True)},
+    )
+
+
+EXTENSION = AVC

@@ -1,0 +1,1 @@
+"""Audio-visual event localization (AVEL): which event is both seen and heard, second by second."""

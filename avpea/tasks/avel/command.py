@@ -1,0 +1,45 @@
+"""`avpea predict`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from avpea.command import Command, about_videos, add_missing, add_run
+from avpea.errors import AvpeaError
+
+__all__ = ["COMMANDS"]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("video", nargs="+", type=Path, help="video file; several are answered one after the other")
+    parser.add_argument("--json", action="store_true", help="print JSON, one line a video")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
+    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other")
+    parser.add_argument("--second", type=int, metavar="S", help="second for --attention (default: the surest event's)")
+    add_missing(parser)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    if options.attention:
+        from avpea import plot
+
+        plot.check(options.attention)
+        if len(options.video) > 1:
+            raise AvpeaError("--attention draws one video; give it one, or leave it out.")
+    for predictor, video, prediction in about_videos(options, "predict", plot=options.plot):
+        if options.attention:
+            second = prediction.surest_second() if options.second is None else options.second
+            predictor.attention(prediction.clip, second).plot(options.attention, video.name)
+            print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
+
+
+COMMANDS = [
+    Command(
+        "predict",
+        "Find the events in videos of any length: what happens, and from when to when.",
+        "avpea predict runs/NAME video.mp4 --plot timeline.png",
+        _arguments,
+        _predict,
+    )
+]

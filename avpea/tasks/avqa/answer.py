@@ -1,0 +1,188 @@
+"""A question about a video, answered: which answers, how probable, and where and when the model looked and listened."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from avpea.errors import AvpeaError
+from avpea.labels import QuestionVocabulary
+from avpea.tables import Table
+from avpea.tasks import Answer
+
+__all__ = ["AskedQuestion", "Reply", "read_question", "typed"]
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question as a person typed it, and as the model reads it.
+
+    Attributes:
+        text: As typed.
+        words: Those that the model knows, in order.
+        unknown: Those that it does not, which are left out.
+        too_long: Words beyond the longest training question, which are left out as well.
+        nearest: The training wording most like it, where it is none of them; else empty.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    unknown: tuple[str, ...]
+    too_long: tuple[str, ...]
+    nearest: str
+
+    def remarks(self) -> list[str]:
+        """What a person should know of how the question was read, in sentences."""
+        lines = []
+        if self.unknown:
+            lines.append(f"Left out, as no training question has them: {', '.join(self.unknown)}.")
+        if self.too_long:
+            lines.append(f"Left out, as no training question is so long: {' '.join(self.too_long)}.")
+        if self.nearest:
+            lines.append(f"No training question is worded like this; the nearest is: {self.nearest}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Reply(Answer):
+    """The answer to a question about a video.
+
+    Attributes:
+        video: The file.
+        question: As typed and as read.
+        answers: Every answer that the model knows with its probability, the most probable first.
+        clip: Frames and sound that the answer was drawn from.
+        spatial: Where in each frame its second's sound was found: shares of a grid of patches; None for a model that
+            reads no video.
+        seen: Share of each second's picture in the answer, likewise.
+        heard: Share of each second's sound in the answer, likewise.
+    """
+
+    video: Path
+    question: AskedQuestion
+    answers: tuple[tuple[str, float], ...]
+    clip: Any
+    spatial: Float[Tensor, "segments rows columns"] | None
+    seen: Float[Tensor, " segments"] | None
+    heard: Float[Tensor, " segments"] | None
+
+    @classmethod
+    def of(
+        cls,
+        clip: Any,
+        question: AskedQuestion,
+        probabilities: Iterable[tuple[str, float]],
+        spatial: Float[Tensor, "segments patches"] | None = None,
+        seen: Float[Tensor, "1 segments"] | None = None,
+        heard: Float[Tensor, "1 segments"] | None = None,
+    ) -> "Reply":
+        """From the probability of each answer, and where and when the model looked and listened."""
+        answers = sorted(probabilities, key=lambda pair: -pair[1])
+        grid = None if spatial is None else _on_grid(spatial)
+        looked, listened = (None if shares is None else shares[0] for shares in (seen, heard))
+        return cls(clip.path, question, tuple(answers), clip, grid, looked, listened)
+
+    @property
+    def answer(self) -> str:
+        """The most probable answer."""
+        return self.answers[0][0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `avpea ask --json` prints them; places are centres of patches, in shares of the frame."""
+        return {
+            "video": str(self.video),
+            "duration_seconds": round(self.clip.duration_seconds, 3),
+            "declared_seconds": round(self.clip.declared_seconds, 3),
+            "question": self.question.text,
+            "read_as": " ".join(self.question.words),
+            "left_out": [*self.question.unknown, *self.question.too_long],
+            "nearest_training_question": self.question.nearest or None,
+            "answer": self.answer,
+            "probability": round(self.answers[0][1], 4),
+            "answers": {answer: round(chance, 4) for answer, chance in self.answers[:SHOWN]},
+            "seconds": [self._second(index) for index in range(len(self.clip.frames))],
+        }
+
+    def report(self) -> Iterator[str | Table]:
+        """The answers, and the second that was looked at and listened to most."""
+        yield f"{self.video}: {self.question.text}"
+        yield from self.clip.remarks()
+        yield from self.question.remarks()
+        yield Table(["answer", "probability"], [(answer, f"{chance:.2f}") for answer, chance in self.answers[:SHOWN]])
+        if self.seen is not None and self.heard is not None:
+            starts = self.clip.starts
+            seen, heard = (starts[int(shares.argmax())] for shares in (self.seen, self.heard))
+            yield f"It looked most at second {seen:.0f} and listened most to second {heard:.0f}."
+
+    def _second(self, index: int) -> dict[str, Any]:
+        values: dict[str, Any] = {"start_seconds": self.clip.starts[index]}
+        if self.seen is not None and self.heard is not None:
+            values |= {"seen": round(float(self.seen[index]), 4), "heard": round(float(self.heard[index]), 4)}
+        if self.spatial is not None:
+            rows, columns = self.spatial.shape[1:]
+            peak = int(self.spatial[index].argmax())
+            values["sound_found_at"] = {
+                "x": round((peak % columns + 0.5) / columns, 3),
+                "y": round((peak // columns + 0.5) / rows, 3),
+                "share": round(float(self.spatial[index].max()), 4),
+            }
+        return values
+
+    def plot(self, path: str | Path) -> None:
+        """Draw where the sound was found, and which seconds mattered."""
+        from avpea import plot
+
+        plot.grounding(
+            Path(path),
+            title=self.video.name,
+            question=self.question.text,
+            answers=self.answers[:SHOWN],
+            frames=self.clip.frames,
+            frame_seconds=self.clip.starts,
+            frame_aspect=self.clip.frame_aspect,
+            waveform=self.clip.waveform,
+            spatial=self.spatial,
+            seen=self.seen,
+            heard=self.heard,
+        )
+
+
+def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
+    """Read a question that a person typed.
+
+    Raises:
+        AvpeaError: It is empty, or the model knows none of its words.
+    """
+    if not text.strip():
+        raise AvpeaError("The question is empty; ask for example: " + (vocabulary.templates or ("How many?",))[0])
+    words, unknown = vocabulary.read(text)
+    nearest = "" if vocabulary.has_wording(words) else vocabulary.nearest(text) or ""
+    if not words:
+        hint = nearest or next(iter(vocabulary.templates), "")
+        raise AvpeaError(
+            f"No word of the question '{text}' is known to this model; it was trained on questions such as: {hint}"
+        )
+    return AskedQuestion(text.strip(), words[: vocabulary.length], unknown, words[vocabulary.length :], nearest)
+
+
+def typed(text: str) -> AskedQuestion:
+    """A question for a model that reads any words.
+
+    Raises:
+        AvpeaError: It is empty.
+    """
+    if not text.strip():
+        raise AvpeaError("The question is empty; ask for example: How many instruments are sounding?")
+    return AskedQuestion(text.strip(), tuple(text.split()), (), (), "")
+
+
+def _on_grid(spatial: Float[Tensor, "segments patches"]) -> Float[Tensor, "segments rows columns"]:
+    """Shares of patches on their grid, which is square as the frames are."""
+    side = math.isqrt(spatial.shape[1])
+    return spatial.reshape(len(spatial), side, side)

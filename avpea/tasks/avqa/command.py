@@ -1,0 +1,33 @@
+"""`avpea ask`, for every task that answers questions."""
+
+import argparse
+from pathlib import Path
+
+from avpea.command import Command, about_videos, add_missing, add_run
+
+__all__ = ["COMMANDS"]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("video", nargs=1, type=Path, help="video file of any length")
+    parser.add_argument("question", help="in your own words; what the model cannot read is said")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw where and when it looked and listened")
+    add_missing(parser)
+
+
+def _ask(options: argparse.Namespace) -> None:
+    for _ in about_videos(options, "ask", options.question, plot=options.plot):
+        pass
+
+
+COMMANDS = [
+    Command(
+        "ask",
+        "Ask a question about a video.",
+        'avpea ask runs/NAME video.mp4 "How many instruments are sounding?" --plot where.png',
+        _arguments,
+        _ask,
+    )
+]

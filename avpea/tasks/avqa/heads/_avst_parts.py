@@ -1,0 +1,134 @@
+"""Parts of AVST (Li et al., CVPR 2022; public code GeWu-Lab/MUSIC-AVQA), one class a box.
+
+The names of layers are ours; the comments beside them give the public code's.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+__all__ = ["VGGISH_DIM", "WIDTH", "Grounded", "QuestionEncoder", "TemporalGrounding", "VideoGrounding"]
+
+WIDTH = 512
+VGGISH_DIM = 128  # width of a VGGish embedding, the public code's sound
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """What is known of each segment before any question is asked.
+
+    Attributes:
+        audio: Its sound.
+        visual: Its frame, seen where the sound points.
+        spatial: Where the sound points: shares of the frame's patches.
+        match: Logits of the match head, own frames and negatives interleaved; None without negatives.
+        matching: 1 for own frames, 0 for negatives.
+    """
+
+    audio: Float[Tensor, "videos segments width"]
+    visual: Float[Tensor, "videos segments width"]
+    spatial: Float[Tensor, "videos segments patches"]
+    match: Float[Tensor, "rows 2"] | None
+    matching: Int[Tensor, " rows"] | None
+
+
+class VideoGrounding(nn.Module):
+    """Spatial grounding of each segment's sound in its frame, and the match head; knows no question.
+
+    With VGGish's one vector of 128 and a map of width 512 (ResNet-18) these are the public code's layers. Tokens of a
+    ViT first go through a projection each, and those of the sound are averaged (LAVISH, CVPR 2023).
+
+    Args:
+        visual_dim: Width of the visual tokens; 512 goes without a projection.
+        audio_dim: Width of the audio tokens.
+    """
+
+    def __init__(self, visual_dim: int, audio_dim: int) -> None:
+        super().__init__()
+        self.audio_in = nn.Linear(audio_dim, WIDTH)  # fc_a1; LAVISH puts its own projection in its place
+        self.audio_out = nn.Linear(WIDTH, WIDTH)  # fc_a2
+        self.visual_in = nn.Identity() if visual_dim == WIDTH else nn.Linear(visual_dim, WIDTH)  # only LAVISH
+        self.join = nn.Linear(2 * WIDTH, WIDTH)  # fc_gl
+        self.match = nn.Sequential(
+            *(nn.Linear(2 * WIDTH, 512), nn.ReLU()),  # fc1
+            *(nn.Linear(512, 256), nn.ReLU()),  # fc2
+            *(nn.Linear(256, 128), nn.ReLU()),  # fc3
+            nn.Linear(128, 2),  # fc4
+        )
+
+    def forward(
+        self,
+        visual: Float[Tensor, "videos segments patches visual_dim"],
+        audio: Float[Tensor, "videos segments audio_tokens audio_dim"],
+        negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
+    ) -> Grounded:
+        """Each segment of each video by itself; a negative is matched with the segment's own sound."""
+        # The mean of projected tokens is the projection of their mean, which costs less.
+        sound = self.audio_out(self.audio_in(audio.mean(dim=2)).relu())
+        seen, spatial = self.locate(visual, sound)
+        if negatives is None:
+            return Grounded(sound, seen, spatial, None, None)
+        other, _ = self.locate(negatives, sound)
+        pairs = torch.stack((torch.cat((sound, seen), dim=-1), torch.cat((sound, other), dim=-1)), dim=2)
+        match = self.match(pairs.flatten(0, 2))
+        matching = torch.tensor([1, 0], device=match.device).repeat(len(match) // 2)
+        return Grounded(sound, seen, spatial, match, matching)
+
+    def locate(
+        self, visual: Float[Tensor, "videos segments patches visual_dim"], sound: Float[Tensor, "videos segments width"]
+    ) -> tuple[Float[Tensor, "videos segments width"], Float[Tensor, "videos segments patches"]]:
+        """A frame as one vector, the mean of its locations beside those that sound alike; and where these are."""
+        places = self.visual_in(visual)
+        units = F.normalize(places, dim=-1)
+        spatial = (units @ F.normalize(sound, dim=-1)[..., None]).squeeze(-1).softmax(dim=-1)
+        found = (spatial[..., None, :] @ units).squeeze(-2)
+        both = torch.cat((places.mean(dim=2), found), dim=-1)  # the mean is not normalised
+        return self.join(both.tanh()), spatial
+
+
+class QuestionEncoder(nn.Module):
+    """Words to one vector (QstEncoder). Padding goes through the LSTM as any word, as in the public code.
+
+    So a question's vector depends on the length that it is padded to: always use the same.
+
+    Args:
+        num_words: Words of the vocabulary, padding included.
+    """
+
+    def __init__(self, num_words: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_words, WIDTH)  # word2vec; the vector of padding trains too
+        self.lstm = nn.LSTM(WIDTH, WIDTH, batch_first=True)
+        self.join = nn.Linear(2 * WIDTH, WIDTH)  # fc
+
+    def forward(self, token_ids: Int[Tensor, "questions length"]) -> Float[Tensor, "questions width"]:
+        """From the LSTM's last hidden and cell states."""
+        _, (hidden, cell) = self.lstm(self.words(token_ids).tanh())
+        vector: Tensor = self.join(torch.cat((hidden[0], cell[0]), dim=-1).tanh())
+        return vector
+
+
+class TemporalGrounding(nn.Module):
+    """A question asks the segments of one stream; there is no residual around the attention."""
+
+    def __init__(self) -> None:
+        super().__init__()  # names of the public code: for the picture, for the sound
+        self.attention = nn.MultiheadAttention(WIDTH, 4, dropout=0.1, batch_first=True)  # attn_v, attn_a
+        self.first = nn.Linear(WIDTH, WIDTH)  # linear11, linear21
+        self.dropout_inner = nn.Dropout(0.1)  # dropout1, dropout3
+        self.second = nn.Linear(WIDTH, WIDTH)  # linear12, linear22
+        self.dropout_outer = nn.Dropout(0.1)  # dropout2, dropout4
+        self.norm = nn.LayerNorm(WIDTH)  # norm1, norm2
+
+    def forward(
+        self, question: Float[Tensor, "questions width"], stream: Float[Tensor, "questions segments width"]
+    ) -> tuple[Float[Tensor, "questions width"], Float[Tensor, "questions segments"]]:
+        """What the question finds, plus the mean of all segments; and the share of each segment in what it finds."""
+        found, shares = self.attention(question[:, None], stream, stream)
+        found, shares = found.squeeze(1), shares.squeeze(1)
+        hidden = self.dropout_inner(self.first(found).relu())
+        answer = self.norm(found + self.dropout_outer(self.second(hidden)))
+        return answer + stream.mean(dim=1), shares

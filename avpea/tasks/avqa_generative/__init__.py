@@ -1,0 +1,1 @@
+"""Generative question answering: the answer is written word by word."""

@@ -1,0 +1,1 @@
+"""Heads for retrieval. A file here is a head's name."""

@@ -1,0 +1,53 @@
+"""How much tokens count, and the loss that makes texts and videos alike that belong together.
+
+VALOR (Chen et al., 2023; public code TXH-mercury/VALOR), its multimodal grouping alignment in the "fine" form.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["TokenWeights", "contrastive_loss", "gathered"]
+
+
+class TokenWeights(nn.Module):
+    """How much each token counts, before the softmax over a row's tokens: two linear layers with a ReLU.
+
+    Args:
+        dim: Width of the projected tokens (512 in VALOR).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+
+    def forward(self, tokens: Float[Tensor, "rows tokens dim"]) -> Float[Tensor, "rows tokens"]:
+        """One score for each token."""
+        scores: Tensor = self.score(tokens).squeeze(-1)
+        return scores
+
+
+def contrastive_loss(similarity: Float[Tensor, "pairs pairs"], temperature: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE: row i belongs to column i; the mean of both directions' cross-entropies."""
+    logits = similarity / temperature
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def gathered(rows: Float[Tensor, "rows ..."]) -> Float[Tensor, "all_rows ..."]:
+    """The rows of all processes, each with as many; gradients flow back to the process that a row is from.
+
+    What differs in length (words) is padded with zeros to the longest. Without several processes, the rows themselves.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
+    from torch.distributed.nn.functional import all_gather
+
+    longest = torch.tensor(rows.shape[1], device=rows.device)
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    missing = int(longest) - rows.shape[1]
+    rows = torch.cat((rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])), dim=1) if missing else rows
+    return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]

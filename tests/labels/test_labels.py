@@ -1,0 +1,65 @@
+"""What a data set is labelled with: counted, compared, stored and read again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avpea import registry
+from avpea.labels import CaptionLabels, CaptionSample, EventLabels, EventSample, Labels, QuestionLabels
+
+KINDS = sorted({registry.load("reader", name).labels for name in registry.names("reader")}, key=lambda one: one.kind)
+DOGS_AND_BELLS = EventLabels(("dog", "bell"))
+
+
+def event(*labels: int, start_seconds: float = 0.0) -> EventSample:
+    return EventSample("a", "a", Path("a.mp4"), start_seconds, len(labels), "train", labels=labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_survive_json(kind: type[Labels]) -> None:
+    labels = kind.typical()
+    assert kind.from_dict(json.loads(json.dumps(labels.to_dict()))) == labels
+    assert labels.complaint(labels) == ""
+    assert bool(labels.names) == bool(labels.outputs)
+    assert labels.count((), 0).samples == 0
+    assert labels.count((), 0).line()
+
+
+def test_sizes_of_the_best_known_data_sets() -> None:
+    assert len(EventLabels.typical().names) == 28
+    vocabulary = QuestionLabels.typical().vocabulary
+    assert (len(vocabulary.words), len(vocabulary.answers), vocabulary.length) == (93, 42, 14)
+    assert CaptionLabels.typical() == CaptionLabels()
+
+
+def test_seconds_and_rows_of_events_are_counted() -> None:
+    samples = [event(0, 2, 2), event(0, 1, 1), event(2, 2, 2)]
+    counts = DOGS_AND_BELLS.count(samples, 2)
+    assert (counts.samples, counts.available, counts.seconds, counts.background_seconds) == (3, 2, 9, 5)
+    assert counts.rows == {"dog": 2, "bell": 1}
+    assert counts.event_seconds == {"dog": 2, "bell": 2}
+    assert counts.unlabelled() == ()
+    assert DOGS_AND_BELLS.count(samples[:1], 1).unlabelled() == ("bell",)
+    assert DOGS_AND_BELLS.background == 2
+    assert DOGS_AND_BELLS.background_share(samples) == 5 / 9
+    assert DOGS_AND_BELLS.background_share([]) == 0.0
+
+
+@pytest.mark.parametrize(("labels", "end"), [((0, 2, 2), 4.0), ((2, 0, 1), 6.0), ((2, 2, 2), 0.0)])
+def test_the_last_event_ends(labels: Any, end: float) -> None:
+    assert DOGS_AND_BELLS.end_seconds(event(*labels, start_seconds=3.0)) == end
+
+
+def test_other_classes_or_another_order_are_no_labels_for_a_model() -> None:
+    for other in (EventLabels(("bell", "dog")), EventLabels(("dog",))):
+        message = other.complaint(DOGS_AND_BELLS)
+        assert f"has the classes {list(other.names)}, but the run was trained on ['dog', 'bell']" in message
+
+
+def test_words_of_captions_are_counted() -> None:
+    sample = CaptionSample("a", "a", Path("a.mp4"), 0.0, 3, "train", captions=("A dog barks.", "Barking"))
+    counts = CaptionLabels().count([sample, sample], 1)
+    assert (counts.captions, counts.words) == (4, 8)
+    assert counts.line() == "4 captions of 2.0 words on average about 2 videos (1 that open)."

@@ -1,0 +1,1 @@
+"""Clip labels: which event a whole video has."""

@@ -1,0 +1,323 @@
+"""A library of indexed videos: what is found, what is indexed anew, who may write, and what is refused."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from avpea.errors import AvpeaError
+from avpea.predict import load
+from avpea.search import Library, Query, index, search
+from avpea.search._windows import embedded, embeddings_from, rows_of
+from tests.media_factory import make_video
+from tests.tiny import coloured_video
+
+pytest.importorskip("lancedb")
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_captions: Path) -> Path:
+    """Three short videos and one of eight seconds."""
+    place = tmp_path / "videos"
+    (place / "below").mkdir(parents=True)
+    for name in ("g4", "r4"):
+        shutil.copy(tiny_captions / "videos" / f"{name}.mp4", place / f"{name}.mp4")
+    shutil.copy(tiny_captions / "videos" / "r5.mp4", place / "below" / "it's here.mp4")
+    coloured_video(place / "long.mp4", "green", 4, 8, seconds=8)
+    (place / "notes.txt").write_text("no video")
+    return place
+
+
+@pytest.fixture
+def library(tmp_path: Path, folder: Path, tiny_matched_run: Path) -> str:
+    place = str(tmp_path / "library")
+    report = index(tiny_matched_run, folder, place, progress=False)
+    assert (report.indexed, report.unchanged, report.removed, report.windows) == (4, 0, 0, 6)
+    return place
+
+
+def test_windows_of_a_long_video(folder: Path, tiny_matched_run: Path) -> None:
+    found = list(embedded(load(tiny_matched_run), folder / "long.mp4"))
+    assert [(one.start_seconds, round(one.end_seconds)) for one in found] == [(0, 3), (3, 6), (5, 8)]
+    assert all(one.seen is not None and one.seen.tokens.shape == (1, 3, 512) for one in found)
+
+
+def test_stretches_of_a_very_long_video_are_the_same(
+    folder: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = load(tiny_matched_run)
+    whole = list(embedded(predictor, folder / "long.mp4"))
+    monkeypatch.setattr("avpea.search._windows.AT_ONCE", 3)
+    parts = list(embedded(predictor, folder / "long.mp4"))
+    assert [one.start_seconds for one in parts] == [one.start_seconds for one in whole]
+    for one, other in zip(parts, whole, strict=True):
+        assert one.seen is not None
+        assert other.seen is not None
+        torch.testing.assert_close(one.seen.tokens, other.seen.tokens, rtol=0, atol=1e-5)
+
+
+def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> None:
+    predictor = load(tiny_matched_run)
+    (window,), (row,) = list(embedded(predictor, folder / "g4.mp4")), rows_of(predictor, folder / "g4.mp4")
+    for by in ("both", "picture", "sound"):
+        embeddings = window.embeddings(by)
+        assert embeddings is not None
+        torch.testing.assert_close(embeddings_from(row, by).tokens, embeddings.tokens, rtol=0, atol=1e-3)
+        torch.testing.assert_close(embeddings_from(row, by).weights, embeddings.weights)
+    assert row["thumbnail"].startswith(b"\xff\xd8")
+
+
+@torch.no_grad()
+def test_search_ranks_as_the_model_does(library: str, folder: Path) -> None:
+    query = Query(library)
+    task = query.task
+    text = task.head.read(task.head.text.sentences(["a green light"]))
+    for by, group in (("both", "tva"), ("picture", "tv"), ("sound", "ta")):
+        found = query.text("A green light!", by=by)
+        assert len(found) == 6
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        for one in found:
+            (window,) = [w for w in embedded(query.predictor, Path(one.file)) if w.start_seconds == one.start_seconds]
+            embeddings = window.embeddings(by)
+            assert embeddings is not None, group
+            assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=2e-3)
+
+
+def test_a_clip_finds_itself(library: str, folder: Path) -> None:
+    for by in ("both", "picture", "sound"):
+        best = search(library, example=folder / "r4.mp4", by=by, top=1)[0]
+        assert best.score == pytest.approx(1.0, abs=2e-3)
+    assert best.thumbnail is not None
+    assert Path(best.thumbnail).read_bytes().startswith(b"\xff\xd8")
+
+
+def test_only_what_is_new_or_changed_is_read(library: str, folder: Path, tiny_matched_run: Path) -> None:
+    again = index(tiny_matched_run, folder, library, progress=False)
+    assert (again.indexed, again.unchanged, again.removed, again.windows) == (0, 4, 0, 6)
+    coloured_video(folder / "long.mp4", "red", 0, 2, seconds=4)  # shorter than it was
+    (folder / "r4.mp4").unlink()
+    coloured_video(folder / "new.mkv", "red", 0, 2)
+    after = index(tiny_matched_run, folder, library, progress=False)
+    assert (after.indexed, after.unchanged, after.removed) == (2, 2, 1)
+    assert after.windows == len(Library(library)) == 1 + 1 + 2 + 1
+    assert not any("r4.mp4" in one.file for one in search(library, "a red light", top=50))
+
+
+def test_another_folder_keeps_the_first_ones_files(library: str, tiny_matched_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "videos2"  # whose name begins like the other's
+    other.mkdir()
+    coloured_video(other / "a.mp4", "red", 0, 2)
+    report = index(tiny_matched_run, other, library, progress=False)
+    assert (report.indexed, report.removed, report.windows) == (1, 0, 7)
+
+
+def test_missing_tracks_and_broken_files(library: str, folder: Path, tiny_matched_run: Path) -> None:
+    make_video(folder / "silent.mp4", seconds=3, fps=10, size=(48, 48), audio_hz=None)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video at all")
+    report = index(tiny_matched_run, folder, library, progress=False)
+    assert report.indexed == 1
+    assert {Path(name).name for name in report.broken} == {"empty.mp4", "text.mp4"}
+    assert json.loads(json.dumps(report.to_dict()))["windows"] == 7
+    assert not any("silent" in one.file for one in search(library, "a light", by="sound", top=50))
+    assert any("silent" in one.file for one in search(library, "a light", by="picture", top=50))
+    with pytest.raises(AvpeaError, match=r"silent.mp4 has no sound, so there is nothing to search by"):
+        search(library, example=folder / "silent.mp4", by="sound")
+
+
+def test_what_is_refused(
+    library: str, folder: Path, tiny_captioned: Make, tiny_written_run: Path, tiny_matched_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AvpeaError, match=r"There is no library .*nowhere; `avpea index RUN FOLDER --library"):
+        search(str(tmp_path / "nowhere"), "a light")
+    with pytest.raises(AvpeaError, match=r"is no library; `avpea index"):
+        search(str(folder), "a light")
+    with pytest.raises(AvpeaError, match="one of the two"):
+        search(library)
+    with pytest.raises(AvpeaError, match="has no words"):
+        search(library, "?!")
+    with pytest.raises(AvpeaError, match="task is 'avc', which compares no texts with videos"):
+        index(tiny_written_run, folder, str(tmp_path / "other"), progress=False)
+    with pytest.raises(AvpeaError, match="top is 0; expected 1 or more"):
+        search(library, "a light", top=0)
+    with pytest.raises(AvpeaError, match="workers is -1"):
+        index(tiny_matched_run, folder, library, workers=-1, progress=False)
+    with pytest.raises(AvpeaError, match="There is no folder"):
+        index(tiny_matched_run, tmp_path / "none", library, progress=False)
+    from avpea.train import train
+
+    another = train(tiny_captioned("avr", **{"train.seed": 1, "train.epochs": 1}), tmp_path / "run", progress=False).run
+    with pytest.raises(AvpeaError, match=r"was made by .* is another model .* Index into another library"):
+        index(another, folder, library, progress=False)
+    with pytest.raises(AvpeaError, match="is another model"):
+        search(library, "a light", run=another)
+
+
+def test_a_run_that_moved_is_asked_for(library: str, tiny_matched_run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_matched_run, moved)
+    place = str(tmp_path / "second")
+    (tmp_path / "few").mkdir()
+    coloured_video(tmp_path / "few" / "a.mp4", "red", 0, 2)
+    index(moved, tmp_path / "few", place, progress=False)
+    shutil.rmtree(moved)
+    with pytest.raises(AvpeaError, match=r"is not there; say where with --run"):
+        search(place, "a light")
+    assert len(search(place, "a light", run=tiny_matched_run)) == 1
+
+
+def test_an_empty_folder_makes_an_empty_library(tiny_matched_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    report = index(tiny_matched_run, tmp_path / "nothing", str(tmp_path / "library"), progress=False)
+    assert report.windows == 0
+    assert search(str(tmp_path / "library"), "a light") == []
+
+
+def test_what_was_read_is_kept_when_indexing_is_interrupted(
+    folder: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return rows_of(*arguments)
+
+    monkeypatch.setattr("avpea.search._index.rows_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index(tiny_matched_run, folder, str(tmp_path / "library"), progress=False)
+    monkeypatch.undo()
+    report = index(tiny_matched_run, folder, str(tmp_path / "library"), progress=False)
+    assert (report.indexed, report.unchanged, report.windows) == (2, 2, 6)
+
+
+def test_an_index_of_vectors_finds_the_same(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = Query(library)
+    before = query.text("a green light")
+    monkeypatch.setattr("avpea.search._library.INDEX_FROM", 1)
+    query.library.tidy()
+    after = Query(library).text("a green light")
+    assert [(one.file, one.start_seconds) for one in after] == [(one.file, one.start_seconds) for one in before]
+
+
+def test_a_library_that_another_process_has_only_begun_is_made(tmp_path: Path) -> None:
+    place = str(tmp_path / "library")
+    about = {"model": "a" * 64, "run": "runs/a", "segments": 10, "width": 512}
+    Library(place, about)._base.open_table("about").delete("true")
+    with pytest.raises(AvpeaError, match="is no library; `avpea index"):
+        Library(place)
+    assert Library(place, about).about["run"] == "runs/a"
+    assert Library(place).about["model"] == "a" * 64
+
+
+def test_windows_that_two_write_at_the_same_moment_are_there_once(
+    folder: Path, tiny_matched_run: Path, tmp_path: Path
+) -> None:
+    about = {"model": "a" * 64, "run": "runs/a", "segments": 10, "width": 512}
+    first, second = (Library(str(tmp_path / "library"), about) for _ in range(2))
+    rows = rows_of(load(tiny_matched_run), folder / "g4.mp4")
+    # Neither sees what the other writes before it writes itself.
+    for library in (first, second):
+        library._windows.checkout_latest = lambda: None
+        library.add(rows)
+    assert len(Library(first.place)) == len(rows)
+
+
+def _index(run: Path, folder: Path, library: str, begin: Any) -> None:
+    torch.set_num_threads(1)
+    begin.wait(60)
+    index(run, folder, library, progress=False)
+
+
+def _index_twice(run: Path, folder: Path, library: str) -> None:
+    """Two processes at the same time."""
+    context = multiprocessing.get_context("spawn")
+    begin = context.Barrier(2)
+    processes = [context.Process(target=_index, args=(run, folder, library, begin)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+
+
+@pytest.mark.slow
+def test_two_indexers_at_once_lose_nothing(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        os.link(folder / "g4.mp4", folder / f"copy{number}.mp4")
+    place = str(tmp_path / "library")
+    _index_twice(tiny_matched_run, folder, place)
+    files = Library(place).files()
+    assert len(files) == 16
+    assert len(Library(place)) == 18
+
+
+@pytest.mark.slow
+def test_ray_indexes_with_two_workers(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    (folder / "empty.mp4").write_bytes(b"")
+    command = [Path(sys.executable).with_name("avpea"), "index", str(tiny_matched_run), str(folder), "--library"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "library"), "--ray", "2", "--json"], capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["indexed"], report["windows"], len(report["broken"])) == (4, 6, 1)
+    assert done.returncode == 1  # one file was left out
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("moto", reason="the object store of the tests: pip install 'moto[s3]' flask flask-cors")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with (tmp_path / "moto.log").open("wb") as log:
+        command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    values = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ENDPOINT": address}
+    for name, value in {**values, "ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(urllib.request.Request(f"{address}/videos", method="PUT"), timeout=5):
+                    break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "moto.log").read_text()
+                time.sleep(0.1)
+        yield "s3://videos"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.slow
+def test_an_object_store_is_as_good_as_a_folder(folder: Path, tiny_matched_run: Path, bucket: str) -> None:
+    place = f"{bucket}/library"
+    with pytest.raises(AvpeaError, match=r"s3://videos/library is no library; `avpea index RUN FOLDER --library s3:"):
+        Library(place)
+    report = index(tiny_matched_run, folder, place, progress=False)
+    assert (report.indexed, report.windows) == (4, 6)
+    (folder / "g4.mp4").unlink()
+    report = index(tiny_matched_run, folder, place, progress=False)
+    assert (report.indexed, report.unchanged, report.removed) == (0, 3, 1)
+    assert len(Query(place).text("a green light")) == report.windows
+    place = f"{bucket}/another"
+    _index_twice(tiny_matched_run, folder, place)
+    assert len(Library(place)) == report.windows

@@ -1,0 +1,60 @@
+"""LAVISH's head: counts, both layers by hand, and its loss against PyTorch's own."""
+
+import pytest
+import torch
+
+from avpea.tasks.avel.heads.linear import LinearHead
+from tests.tasks.avel.heads.test_event_head_contract import CLASSES, DIM, labels_for, tokens
+
+
+@pytest.mark.parametrize(("dim", "parameters"), [(768, 801_821), (1024, 1_063_965)])
+def test_counts(dim: int, parameters: int) -> None:
+    head = LinearHead(dim, 28)
+    assert sum(p.numel() for p in head.parameters()) == parameters
+    assert head.registered_but_unused() == {}
+
+
+@torch.no_grad()
+def test_is_one_affine_map_of_both_cls_tokens_sound_first() -> None:
+    head = LinearHead(DIM, CLASSES).double()
+    visual, visual_cls, audio_cls = tokens(dtype=torch.float64)
+    logits = head(visual, visual_cls, audio_cls)
+    for b in range(2):
+        for t in range(5):
+            both = torch.tensor([*audio_cls[b, t].tolist(), *visual_cls[b, t].tolist()], dtype=torch.float64)
+            hidden = head.hidden.weight @ both + head.hidden.bias
+            expected = head.classes.weight @ hidden + head.classes.bias
+            assert (logits[b, t] - expected).abs().max() < 1e-12
+
+
+def test_loss_is_bceloss_of_the_softmax() -> None:
+    torch.manual_seed(0)
+    logits = 4 * torch.randn(2, 5, CLASSES + 1, dtype=torch.float64)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    head, labels = LinearHead(DIM, CLASSES), labels_for()
+    loss = head.loss(ours, labels)["cross_entropy"]
+    rows = torch.zeros(10, CLASSES + 1, dtype=torch.float64)
+    rows[range(10), labels.flatten().tolist()] = 1
+    expected = torch.nn.BCELoss()(theirs.softmax(dim=-1).view(10, -1), rows)
+    assert abs(loss.item() - expected.item()) < 1e-12
+    loss.backward()
+    expected.backward()
+    assert ours.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-12)
+
+
+def test_loss_keeps_its_gradient_where_the_softmax_saturates() -> None:
+    logits = torch.tensor([[[500.0, 0.0, 0.0, -500.0]]], requires_grad=True)
+    loss = LinearHead(DIM, CLASSES).loss(logits, torch.tensor([[3]]))["cross_entropy"]
+    loss.backward()
+    assert loss.item() == pytest.approx((1000 + 500) / 4, rel=1e-3)
+    assert logits.grad is not None
+    assert logits.grad[0, 0, 0] > 0
+    assert logits.grad[0, 0, 3] < 0
+
+
+def test_decides_each_segment_by_itself() -> None:
+    logits = torch.tensor([[[0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 3.0]]])
+    head = LinearHead(DIM, CLASSES)
+    assert head.decide(logits).tolist() == [[1, 3]]
+    assert torch.equal(head.probabilities(logits), logits.softmax(dim=-1))
