@@ -1,13 +1,12 @@
-"""Parameter counts, exact, from the real modules on the meta device: no weights, no memory, no network.
+"""Exact parameter counts, from the real modules on the meta device; no weights are loaded or downloaded.
 
-The paper's columns (Tables 1 and 4) follow this convention, found by counting:
+The columns of the paper's Tables 1 and 4 turn out to count this:
 
     Adapter      the adapters                                            3,654,192    12,890,208
-    trainable    adapters + the CMBS head as its code registers it      17,756,041    27,188,665
+    trainable    adapters + CMBS head as its public code has it         17,756,041    27,188,665
     frozen       backbone + its classifier of 21,843 classes           102,595,923   325,690,707
 
-The classifier and 4,344,064 parameters of the head are used by nothing; `ParameterCount` gives each total
-with and without them.
+The classifier and 4,344,064 parameters of the head are never used; `ParameterCount` has totals with and without them.
 """
 
 import dataclasses
@@ -31,16 +30,16 @@ __all__ = ["PaperRow", "ParameterCount", "count", "paper_rows"]
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """How many parameters an experiment has, by part. Buffers (BatchNorm statistics) are no parameters.
+    """Number of parameters of an experiment, by part. Buffers (BatchNorm statistics) do not count.
 
     Attributes:
-        frozen: Of the frozen networks, as they are used.
-        frozen_classifier: Of the backbone's own classifier, which is left out; 0 where nothing is frozen.
-        adapters: Of all adapters; where weights of the backbone itself train, those.
-        head: Of the task's head, as it is used.
-        head_registered: Of the head as its public code registers it, unused layers included.
-        num_classes: Event classes, or answers, that the head was counted for; 0 where it does not choose.
-        outputs: Which of them.
+        frozen: Parameters of the frozen networks, as used.
+        frozen_classifier: Parameters of the backbone's own classifier, which is not used; 0 if nothing is frozen.
+        adapters: Parameters of all adapters, or trained copies of the backbone's weights.
+        head: Parameters of the task's head, as used.
+        head_registered: Parameters of the head as its public code registers it, unused layers included.
+        num_classes: Number of classes or answers of the head; 0 if it does not classify.
+        outputs: What `num_classes` counts, such as `classes`.
     """
 
     frozen: int
@@ -53,64 +52,56 @@ class ParameterCount:
 
     @property
     def trainable(self) -> int:
-        """What trains here: adapters and head."""
+        """Trained parameters: adapters and head."""
         return self.adapters + self.head
 
     @property
     def trainable_registered(self) -> int:
-        """What the paper counts as trainable: adapters and the head as registered."""
+        """Trainable parameters as the paper counts them: adapters and the head as registered."""
         return self.adapters + self.head_registered
 
     @property
     def frozen_with_classifier(self) -> int:
-        """What the paper counts as frozen."""
+        """Frozen parameters as the paper counts them."""
         return self.frozen + self.frozen_classifier
 
     @property
     def total(self) -> int:
-        """All that a forward pass reads."""
+        """All parameters that a forward pass uses."""
         return self.frozen + self.trainable
 
     @property
     def adapter_share(self) -> float:
-        """Adapters in `total`, in [0, 1]."""
+        """Share of the adapters in `total`, in [0, 1]."""
         return self.adapters / self.total
 
     @property
     def trainable_share(self) -> float:
-        """Adapters and head in `total`, in [0, 1]."""
+        """Share of adapters and head in `total`, in [0, 1]."""
         return self.trainable / self.total
 
     @property
     def paper_share(self) -> float:
-        """Adapters in all that the paper counts, in [0, 1]: 3.04 % with ViT-B, 3.65 % with ViT-L."""
+        """Share of the adapters in all that the paper counts, in [0, 1]: 3.04 % with ViT-B, 3.65 % with ViT-L."""
         return self.adapters / (self.trainable_registered + self.frozen_with_classifier)
 
     def to_dict(self) -> dict[str, Any]:
         """Counts, totals and shares by name, as plain values."""
-        derived = (
-            "trainable",
-            "trainable_registered",
-            "frozen_with_classifier",
-            "total",
-            "adapter_share",
-            "trainable_share",
-            "paper_share",
-        )
+        derived = [name for name, member in vars(ParameterCount).items() if isinstance(member, property)]
         return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper's Table 1, 2 or 4, beside what this code counts.
+    """A row of the paper's Table 1, 2 or 4, with this code's counts.
 
     Attributes:
-        recipe: Name of its recipe.
-        title: What it is, with its table's number.
-        published: The paper's figures, by name: `accuracy` in percent, `adapter_millions`,
-            `trainable_millions`, `frozen_millions`; Table 4 gives the accuracy only. Table 2's accuracy is the mean
-            of the three modalities', which it gives as well; its rows without adapters have `total_millions`.
-        counts: Ours.
+        recipe: Name of the recipe.
+        title: Title of the recipe, with the number of the table.
+        published: The paper's figures: `accuracy` in percent, `adapter_millions`, `trainable_millions`,
+            `frozen_millions`. Table 4 has the accuracy only. Table 2's accuracy is the mean over the three modalities,
+            which are also there; its rows without adapters have `total_millions`.
+        counts: This code's counts.
     """
 
     recipe: str
@@ -120,9 +111,9 @@ class PaperRow:
 
     @property
     def in_paper_form(self) -> dict[str, float]:
-        """Our counts as the paper prints them: millions, rounded to one decimal (from 100 on to none).
+        """The counts of this code as the paper prints them: in millions with one decimal, from 100 on with none.
 
-        The frozen ones are cut off after the decimal instead.
+        Frozen counts are truncated to one decimal, not rounded.
         """
         trainable = self.counts.trainable_registered / 1e6
         return {
@@ -134,7 +125,7 @@ class PaperRow:
 
     @property
     def published_share(self) -> float | None:
-        """The text's share of the adapters, 3.1 % and 3.7 %: formed from the rounded columns. In [0, 1]."""
+        """The adapters' share in the paper's text, from its rounded columns, in [0, 1]: 3.1 % and 3.7 %."""
         if "adapter_millions" not in self.published:
             return None
         everything = self.published["trainable_millions"] + self.published["frozen_millions"]
@@ -156,12 +147,12 @@ def count(experiment: Experiment, labels: Labels | None = None) -> ParameterCoun
     """Count an experiment's parameters.
 
     Args:
-        experiment: Names backbone, adapter and head.
-        labels: What the head answers with; by default of the size of the best-known data set of the task's kind (AVE's
-            28 classes, MUSIC-AVQA's 93 words and 42 answers).
+        experiment: The experiment.
+        labels: Labels that the head predicts; by default as many as the best-known data set of the task has (AVE's 28
+            classes, MUSIC-AVQA's 93 words and 42 answers).
 
     Raises:
-        ExperimentError: Options that cannot be served.
+        ExperimentError: Options that do not fit each other.
     """
     backbone, classifier = _frozen(experiment.backbone)
     task: type[Task] = registry.load("task", experiment.task.name)
@@ -184,7 +175,7 @@ def count(experiment: Experiment, labels: Labels | None = None) -> ParameterCoun
 
 
 def paper_rows() -> list[PaperRow]:
-    """Every recipe that is a row of the paper, by table and then, as both tables are, by accuracy."""
+    """Every recipe that is a row of the paper, sorted by table and accuracy."""
     recipes = {name: load_recipe(name) for name in recipe_names() if name.startswith("paper/")}
     rows = [
         PaperRow(name, recipe.title, recipe.published, count(recipe))

@@ -1,4 +1,4 @@
-"""Where the streams looked in each other: the attention maps of adapters in one second."""
+"""Attention maps of adapters: where each stream attends in the other during one second."""
 
 import math
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ __all__ = ["AttentionMaps", "attention_maps", "on_one_grid"]
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Where the streams looked in each other in one second: Θ of Eq. (7), (8), on the patch grids.
+    """Where each stream attends in the other during one second: Θ of Eq. (7), (8), on the patch grids.
 
     Attributes:
         second: Start of the second in the video.
-        frame: Its frame as the model saw it.
+        frame: RGB frame of that second, as the model takes it.
         frame_aspect: Width by height of the frame as a player shows it.
-        log_mel: Its log-mel; rows are time.
+        log_mel: Log-mel of that second; rows are time.
         blocks: Indices of the blocks with adapters.
-        sound_looked: Θ_a, for each block where the audio stream has an adapter: the image patches; None without.
-        image_listened: Θ_v likewise: the patches of the log-mel image.
+        sound_looked: Θ_a over the frame's patches, for each block with an adapter in the audio stream, or None.
+        image_listened: Θ_v over the log-mel's patches, for each block with an adapter in the visual stream, or None.
     """
 
     second: float
@@ -102,7 +102,7 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
 
 
 def on_one_grid(maps: Sequence[Tensor]) -> Float[Tensor, "blocks rows columns"]:
-    """Attention maps of blocks on the finest of their grids; a coarser token's share goes to all it stands for."""
+    """Attention maps of several blocks on the finest of their grids; coarser maps are repeated and renormalised."""
     finest = max((tuple(one.shape) for one in maps), key=math.prod)
     if all(one.shape == finest for one in maps):
         return torch.stack(list(maps))

@@ -1,7 +1,7 @@
-"""Checkpoints: adapters and head only, as safetensors, with all that is needed to rebuild the rest.
+"""Checkpoints: adapters and head only, as safetensors, with what is needed to rebuild the rest of the model.
 
-A checkpoint names its backbone and carries the fingerprints of all frozen weights; on others it is refused.
-The training state (optimiser, random numbers, position) is a second file beside it. Nothing is pickled.
+A checkpoint names its backbone and holds fingerprints of all frozen weights; it is not loaded with other ones. The
+training state (optimiser, random state, position) is a second file beside it. Nothing is pickled.
 """
 
 import hashlib
@@ -48,16 +48,16 @@ _FORMAT = "avpea-1"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """Description of a checkpoint, stored with it.
 
     Attributes:
-        experiment: The whole configuration it was trained with.
-        labels: What the head answers with.
-        backbone: Name of the frozen model.
+        experiment: Experiment that was trained.
+        labels: Labels that the head predicts, such as class names.
+        backbone: Name of the frozen backbone.
         fingerprint: SHA-256 of the backbone's weights.
-        other_fingerprints: Likewise of other frozen weights, by the option that names their file.
-        results: Metrics at the time of saving, among them `epoch` and `selected_on`.
-        version: Version of avpea that wrote it.
+        other_fingerprints: SHA-256 of other frozen weights, by the option that names their file.
+        results: Metrics at the time of saving, and `epoch` and `selected_on`.
+        version: Version of avpea that wrote the checkpoint.
     """
 
     experiment: Experiment
@@ -103,7 +103,7 @@ def find(run: str | Path) -> Path:
             return path / MODEL_FILE
         raise CheckpointError(
             f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
-            f"an epoch; `avpea train` with the same --run goes on with it."
+            f"an epoch; `avpea train` with the same --run resumes it."
         )
     if not path.is_file():
         raise CheckpointError(f"There is no run folder or checkpoint '{run}'.")
@@ -111,7 +111,7 @@ def find(run: str | Path) -> Path:
 
 
 def fingerprint_of(run: str | Path) -> str:
-    """SHA-256 of a checkpoint file: what was trained, and the fingerprints of what was not.
+    """SHA-256 of a checkpoint file; it covers trained weights and the fingerprints of frozen ones.
 
     Raises:
         CheckpointError: There is none.
@@ -146,7 +146,7 @@ def _labels(experiment: Experiment, metadata: Mapping[str, str]) -> Labels:
     kind: type[Labels] = registry.load("task", experiment.task.name).needs
     if "labels" in metadata:
         return kind.from_dict(json.loads(metadata["labels"]))
-    # Until version 0.1.0 files held class names, and beside them a vocabulary where there was one.
+    # Up to version 0.1.0 files held class names and, for questions, a vocabulary.
     questions = json.loads(metadata.get("questions", "null"))
     if questions is not None:
         return kind.from_dict(questions)
@@ -166,14 +166,14 @@ def load_model(
 
     Args:
         path: Run folder or checkpoint file.
-        weights: Where the backbone's weights are, if not where they were in training.
-        audio_weights: Where VGGish's weights are, likewise.
-        backbone: One that is already built, to share it.
-        precision: As `train.precision`, whose value in training is the default.
+        weights: File of the backbone's weights, if moved since training.
+        audio_weights: File of VGGish's weights, if moved since training.
+        backbone: A backbone to share, instead of building one.
+        precision: `train.precision` to compute in; None means that of training.
 
     Raises:
-        CheckpointError: Unreadable, or trained on other frozen weights.
-        WeightsError: Frozen weights cannot be had.
+        CheckpointError: The checkpoint is unreadable, or was trained on other frozen weights.
+        WeightsError: The frozen weights cannot be loaded.
     """
     info = read_info(path)
     given = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
@@ -192,7 +192,7 @@ def load_model(
         if (wanted := info.other_fingerprints.get(option, "none")) != found:
             raise CheckpointError(
                 f"{path} was trained with {option} of fingerprint {wanted[:16]}, but these weights have fingerprint "
-                f"{found[:16]}; give the weights it was trained with by --{option} FILE."
+                f"{found[:16]}; give the weights it was trained with as --{option} FILE."
             )
     _, tensors = _open(find(path))
     _fill(model, tensors, str(path))
@@ -202,10 +202,10 @@ def load_model(
 
 
 def take_over(run: str | Path, model: AVModel) -> list[str]:
-    """Start a model's training from another run's: tensors of the same name and shape are copied.
+    """Initialise a model's trained weights from another run, wherever name and shape match.
 
     Returns:
-        Their names.
+        Names of the copied tensors.
 
     Raises:
         CheckpointError: There is no checkpoint, or nothing in it fits.
@@ -221,7 +221,7 @@ def take_over(run: str | Path, model: AVModel) -> list[str]:
 
 
 def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
-    """Write all that an interrupted training needs to go on as if nothing had happened, atomically."""
+    """Write the training state, from which training resumes as if never interrupted, atomically."""
     tensors = {f"model.{key}": value for key, value in model.trained_state().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
@@ -232,10 +232,10 @@ def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, pos
 
 
 def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put model, optimiser and random numbers back where `save_state` found them; answers the position.
+    """Restore model, optimiser and random state as saved by `save_state`, and return the position.
 
     Raises:
-        CheckpointError: Unreadable, or of another model.
+        CheckpointError: The file is unreadable, or of another model.
     """
     metadata, tensors = _open(path, remedy="remove it to train from the start")
     _fill(model, {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}, str(path))

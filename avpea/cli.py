@@ -12,14 +12,14 @@ from avpea.version import __version__
 
 __all__ = ["main", "make_parser"]
 
-_OVERRIDES = """Any option of the recipe can be changed behind the command, by its dotted name:
+_OVERRIDES = """Options of the recipe can be changed by their dotted names:
   --data.root DIR  --data.missing_audio silence  --train.epochs 3  --train.seed 1  --adapter.streams audio
 `avpea recipes NAME` prints every name with its value."""
 _GROUPS = {"data": "Make, check and measure data sets."}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses abbreviations, and answers a wrong use with one sentence and exit code 2."""
+    """Refuses abbreviations; on wrong use it prints one sentence and exits with code 2."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and answer its exit code: 0, 1 for an error of the user's, 2 for wrong use, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, or 1 for an error, 2 for wrong use, 130 for Ctrl-C."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "run_command"):
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "avpea: stopped; what was finished is kept, and the same command goes on from there.",
+            "avpea: stopped; what was finished is kept, and the same command resumes from there.",
             file=sys.stderr,
         )
         return 130
@@ -59,11 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole grammar, with the commands that tasks bring; the page on the command line is generated from it."""
+    """The parser of all commands, those of tasks included; docs/cli.md is generated from it."""
     parser = _Parser(
         prog="avpea",
         description="A frozen image transformer learns to hear: audio-visual adapters (AV-PEA).",
-        epilog="Each command has a help of its own: avpea train --help",
+        epilog="Each command has its own help, such as: avpea train --help",
     )
     parser.add_argument("--version", action="version", version=f"avpea {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -89,4 +89,8 @@ def _add(subparsers: Any, command: Command) -> None:
         command.name, help=command.summary, description=command.summary, epilog=epilog
     )
     command.arguments(made)
+    if command.json:
+        made.add_argument("--json", action="store_true", help="print JSON, one line per result")
+    if command.quiet:
+        made.add_argument("--quiet", action="store_true", help="no progress bars")
     made.set_defaults(run_command=command.run, takes_overrides=command.overrides, parser=made)

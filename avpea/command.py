@@ -1,4 +1,4 @@
-"""What a command of the command line is, and what several of them share. Nothing heavy is imported here."""
+"""The class of a command on the command line, and what several commands share. Nothing heavy is imported here."""
 
 import argparse
 import json
@@ -25,16 +25,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Command:
-    """A command, `avpea NAME`. A task's are listed as `COMMANDS` in its `command.py`.
+    """A command, `avpea NAME`. A task lists its commands as `COMMANDS` in its `command.py`.
 
     Attributes:
-        name: As it is typed.
-        summary: What it does, in a sentence.
-        example: How it is used.
-        arguments: Adds its arguments to its parser.
-        run: Does it; what heavy modules it needs, it imports. Answers the exit code, None for 0.
+        name: Name to type.
+        summary: What the command does, in one sentence.
+        example: An example of its use.
+        arguments: Function that adds the arguments to a parser.
+        run: Function that runs the command and returns the exit code, None for 0; it imports heavy modules itself.
         overrides: Whether options of the recipe may follow.
-        group: The command that it is a part of, such as `data`; empty for one of its own.
+        json: Whether the command has the option `--json`.
+        quiet: Whether the command has the option `--quiet`.
+        group: Group that the command is in, such as `data`; empty for none.
     """
 
     name: str
@@ -43,49 +45,55 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
     overrides: bool = False
+    json: bool = False
+    quiet: bool = False
     group: str = ""
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The argument `run`, and where its weights are."""
+    """Add the argument `run`, and those of `add_weights`."""
     parser.add_argument("run", type=Path, help="run folder or checkpoint file")
     add_weights(parser)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Where frozen weights are, if not where they were in training."""
-    parser.add_argument(
-        "--backbone.weights",
-        dest="weights",
-        metavar="FILE",
-        help="backbone weights, if not where they were in training",
-    )
-    parser.add_argument(
-        "--encoder.audio_weights", dest="audio_weights", metavar="FILE", help="VGGish's weights, likewise"
-    )
+    """Add the options that say where the frozen weights are."""
+    when = "if moved since training"
+    parser.add_argument("--backbone.weights", dest="weights", metavar="FILE", help=f"backbone weights, {when}")
+    parser.add_argument("--encoder.audio_weights", dest="audio_weights", metavar="FILE", help=f"VGGish weights, {when}")
 
 
 def add_missing(parser: argparse.ArgumentParser) -> None:
-    """What a file without sound or picture means."""
-    parser.add_argument("--missing-audio", choices=("error", "silence"), default="error", help="(default: error)")
-    parser.add_argument("--missing-video", choices=("error", "black"), default="error", help="(default: error)")
+    """Add the options that say what to do with a file without sound or picture."""
+    parser.add_argument(
+        "--missing-audio",
+        choices=("error", "silence"),
+        default="error",
+        help="what to do with a file without sound (default: error)",
+    )
+    parser.add_argument(
+        "--missing-video",
+        choices=("error", "black"),
+        default="error",
+        help="what to do with a file without a picture (default: error)",
+    )
 
 
 def as_options(error: AvpeaError) -> str:
-    """The sentence, with Python arguments that help written as the options that they are on the command line."""
+    """The message of an error, with Python arguments rewritten as options of the command line."""
     return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
 
 
 def print_json(value: Any) -> None:
-    """Print one line of JSON."""
+    """Print a value as one line of JSON."""
     print(json.dumps(value, ensure_ascii=False))
 
 
 def predictor_for(options: argparse.Namespace, verb: str) -> Any:
-    """The predictor of `options.run`, whose task must answer by the method `verb`.
+    """Load the predictor of `options.run`, whose task must have the method `verb`.
 
     Raises:
-        AvpeaError: It is a run of another task; says what it is for.
+        AvpeaError: The run is of another task; the message says what it is for.
     """
     from avpea.predict import load
 
@@ -100,19 +108,26 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
 def about_videos(
     options: argparse.Namespace, verb: str, *asked: Any, plot: Path | None = None, **more: Any
 ) -> Iterator[tuple[Any, Path, Any]]:
-    """Answer about each of `options.video`, print the answers, and yield predictor, video and answer.
+    """Predict for each of `options.video`, print the answer, and yield predictor, video and answer.
 
-    Of several videos, those that cannot be read are named and passed over.
+    With several videos, those that cannot be read are reported and skipped.
+
+    Args:
+        options: Parsed arguments: those of `add_run` and `add_missing`, `video` (a list) and `json`.
+        verb: Method of the predictor.
+        asked: Further positional arguments of that method, such as a question.
+        plot: File to draw the answer to; for a single video only.
+        more: Further keyword arguments of that method.
 
     Raises:
-        AvpeaError: The run is of another task; the only video cannot be read; or, after all others, some could not.
+        AvpeaError: The run is of another task; the only video cannot be read; or, at the end, some could not.
     """
     if plot is not None:
         from avpea import plot as pictures
 
         pictures.check(plot)
         if len(options.video) > 1:
-            raise AvpeaError("--plot draws one video; give it one, or leave it out.")
+            raise AvpeaError("--plot draws one video; give a single video, or leave --plot out.")
     from avpea.tables import show
 
     predictor, failed = predictor_for(options, verb), 0

@@ -1,4 +1,4 @@
-"""The commands that every task shares. Nothing heavy is imported before one of them runs."""
+"""The commands that all tasks share. Nothing heavy is imported before one of them runs."""
 
 import argparse
 import sys
@@ -22,17 +22,8 @@ def _experiment(options: Options) -> Any:
     return load_recipe(options.recipe).override(options.overrides)
 
 
-def _add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_quiet(parser: Parser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
 def _recipes_arguments(parser: Parser) -> None:
-    parser.add_argument("name", nargs="?", help="recipe to print; without it, all are listed")
-    _add_json(parser)
+    parser.add_argument("name", nargs="?", help="recipe to print; without it, list all recipes")
 
 
 def _recipes(options: Options) -> None:
@@ -48,8 +39,7 @@ def _recipes(options: Options) -> None:
 
 
 def _params_arguments(parser: Parser) -> None:
-    parser.add_argument("recipe", nargs="?", help="recipe name or YAML file; without it, the paper's rows beside ours")
-    _add_json(parser)
+    parser.add_argument("recipe", nargs="?", help="recipe name or YAML file; without it, compare with the paper's rows")
 
 
 def _params(options: Options) -> None:
@@ -57,7 +47,7 @@ def _params(options: Options) -> None:
 
     if options.recipe is None:
         if options.overrides:
-            raise ExperimentError("The table of the paper's rows takes no options; name a recipe to change it.")
+            raise ExperimentError("The table of the paper's rows takes no options; they need a recipe.")
         rows = accounting.paper_rows()
         print_json([row.to_dict() for row in rows]) if options.json else show(_paper_report(rows))
         return
@@ -114,11 +104,11 @@ def _paper_report(rows: Any) -> Iterator[str | Table]:
 
 def _make_arguments(parser: Parser) -> None:
     parser.add_argument("name", help="data set: av-digits")
-    parser.add_argument("folder", type=Path, help="where to")
+    parser.add_argument("folder", type=Path, help="folder to write it to")
     for split, count in (("train", 160), ("val", 40), ("test", 60)):
-        about = f"clips to {split} on (default: {count})"
+        about = f"number of clips in the split '{split}' (default: {count})"
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=about)
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another data set (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; each makes another data set (default: 0)")
 
 
 def _make(options: Options) -> None:
@@ -133,7 +123,6 @@ def _verify_arguments(parser: Parser) -> None:
 
     parser.add_argument("name", help=f"data set reader: {', '.join(registry.names('reader'))}")
     parser.add_argument("--decode", action="store_true", help="decode every video instead of reading its headers")
-    _add_json(parser)
 
 
 def _verify(options: Options) -> int:
@@ -144,7 +133,7 @@ def _verify(options: Options) -> int:
     given = {}
     for name, value in options.overrides.items():
         if not name.startswith("data."):
-            raise ExperimentError(f"no option of a data set is called '{name}'; they look like --data.root DIR.")
+            raise ExperimentError(f"'{name}' is not an option of a data set; those look like --data.root DIR.")
         given[name.removeprefix("data.")] = value
     section = parse_section("data", **{"name": options.name, **given})
     report = verify(data.read(section), decode=options.decode, workers=section.workers)
@@ -154,7 +143,6 @@ def _verify(options: Options) -> int:
 
 def _stats_arguments(parser: Parser) -> None:
     parser.add_argument("recipe", help="recipe name or YAML file")
-    _add_json(parser)
 
 
 def _stats(options: Options) -> None:
@@ -176,7 +164,6 @@ def _train_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse to train while any annotated video is missing or broken"
     )
-    _add_quiet(parser)
 
 
 def _train(options: Options) -> None:
@@ -199,11 +186,10 @@ def _train(options: Options) -> None:
 
 def _evaluate_arguments(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
-    parser.add_argument("--data.root", dest="root", metavar="DIR", help="data set, if not where it was in training")
-    parser.add_argument("--details", action="store_true", help="print all there is, such as the confusion of events")
-    _add_json(parser)
-    _add_quiet(parser)
+    splits = ("train", "val", "test")
+    parser.add_argument("--split", default="test", choices=splits, help="split to evaluate on (default: test)")
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+    parser.add_argument("--details", action="store_true", help="print more, such as the confusion matrix of events")
 
 
 def _evaluate(options: Options) -> None:
@@ -215,7 +201,7 @@ def _evaluate(options: Options) -> None:
 
 
 def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
-    """The metric, what it is measured against, and its parts."""
+    """The task's metric, reference scores, and the metric by class or type."""
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
     yield f"{options.run} on {metrics['split']}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
@@ -232,9 +218,8 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
 
 def _import_arguments(parser: Parser) -> None:
     parser.add_argument("file", type=Path, help="ckpt/model_step_N.pt of VALOR's public code")
-    parser.add_argument("recipe", help="recipe of its size and task, or YAML file")
-    parser.add_argument("--run", type=Path, required=True, help="folder to make")
-    _add_json(parser)
+    parser.add_argument("recipe", help="recipe name or YAML file, for the checkpoint's model size and task")
+    parser.add_argument("--run", type=Path, required=True, help="run folder to write")
 
 
 def _import_valor(options: Options) -> None:
@@ -249,22 +234,20 @@ def _import_valor(options: Options) -> None:
         return
     print(f"{report.run}: {len(report.taken)} tensors taken from {options.file}.")
     for what, names in (("Not in the file, so they start untrained", report.missing),
-                        ("In the file, but this model has no place for them", report.unknown)):  # fmt: skip
+                        ("In the file, but not in this model", report.unknown)):  # fmt: skip
         if names:
             show([f"{what} ({len(names)}):", *(f"  {name}" for name in names)])
 
 
 def _index_arguments(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("folder", type=Path, help="where the videos are; folders below it count")
+    parser.add_argument("folder", type=Path, help="folder of videos; its subfolders are searched too")
     parser.add_argument(
         "--library", required=True, metavar="PLACE", help="folder, or URL of an object store (s3://...)"
     )
     parser.add_argument(
-        "--ray", type=int, default=0, metavar="N", help="read files in N workers of Ray (default: in this process)"
+        "--ray", type=int, default=0, metavar="N", help="read files in N Ray workers (default: in this process)"
     )
-    _add_json(parser)
-    _add_quiet(parser)
 
 
 def _index(options: Options) -> int:
@@ -279,13 +262,13 @@ def _index(options: Options) -> int:
 
 
 def _search_arguments(parser: Parser) -> None:
-    parser.add_argument("library", help="folder or URL")
-    parser.add_argument("text", nargs="?", help="what is to be seen and heard")
+    parser.add_argument("library", help="folder or URL of the library")
+    parser.add_argument("text", nargs="?", help="a sentence that says what is seen or heard")
     parser.add_argument("--video", type=Path, metavar="FILE", help="an example clip instead of a sentence")
-    parser.add_argument("--by", choices=("both", "picture", "sound"), default="both", help="(default: both)")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--run", type=Path, help="the run that made the library, if not where it was")
-    _add_json(parser)
+    streams = ("both", "picture", "sound")
+    parser.add_argument("--by", choices=streams, default="both", help="what to compare with (default: both)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="number of results (default: 10)")
+    parser.add_argument("--run", type=Path, help="the run that made the library, if moved since")
     add_weights(parser)
 
 
@@ -309,15 +292,17 @@ def _search(options: Options) -> None:
 
 
 def _compare_arguments(parser: Parser) -> None:
-    parser.add_argument("sweep", nargs="?", help="sweep name or YAML file; without it, the names are listed")
+    parser.add_argument("sweep", nargs="?", help="sweep name or YAML file; without it, list all sweeps")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
-    parser.add_argument("--out", type=Path, default=Path("comparison"), help="results and report (default: comparison)")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the sweep's own")
-    parser.add_argument("--only", action="append", metavar="ROW", help="this row and the reference; may be given again")
-    parser.add_argument("--report", action="store_true", help="run nothing; report on the stored results")
-    parser.add_argument("--no-cost", action="store_true", help="do not measure seconds and memory of a step")
-    _add_json(parser)
-    _add_quiet(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("comparison"), help="folder of the results (default: comparison)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run instead of the sweep's")
+    parser.add_argument(
+        "--only", action="append", metavar="ROW", help="run this row and the reference; can be repeated"
+    )
+    parser.add_argument("--report", action="store_true", help="run nothing and report on the stored results")
+    parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory of a training step")
 
 
 def _compare(options: Options) -> int:
@@ -354,47 +339,51 @@ def _compare(options: Options) -> int:
 COMMANDS = [
     Command(
         "recipes", "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16",
-        _recipes_arguments, _recipes,
+        _recipes_arguments, _recipes, json=True,
     ),
     Command(
-        "params", "Count parameters as the paper's tables do, without loading weights.",
-        "avpea params paper/avel-vit-b16 --json", _params_arguments, _params, overrides=True,
+        "params", "Count parameters as in the paper's tables, without loading weights.",
+        "avpea params paper/avel-vit-b16 --json", _params_arguments, _params, overrides=True, json=True,
     ),
     Command(
-        "make", "Make a small data set from what is installed, without downloading anything.",
+        "make", "Make a small data set offline, from installed packages.",
         "avpea data make av-digits digits", _make_arguments, _make, group="data",
     ),
     Command(
-        "verify", "Check a data set before training: what is there, missing or broken.",
-        "avpea data verify ave --data.root AVE_Dataset", _verify_arguments, _verify, overrides=True, group="data",
+        "verify", "Check a data set before training: which videos are available, missing or broken.",
+        "avpea data verify ave --data.root AVE_Dataset", _verify_arguments, _verify,
+        overrides=True, json=True, group="data",
     ),
     Command(
         "stats", "Measure the log-mel's mean and standard deviation over the training videos.",
-        "avpea data stats mini/avel --data.root DIR", _stats_arguments, _stats, overrides=True, group="data",
+        "avpea data stats mini/avel --data.root DIR", _stats_arguments, _stats,
+        overrides=True, json=True, group="data",
     ),
     Command(
         "train", "Train a recipe; after an interruption, the same command resumes.",
-        "avpea train mini/avel --data.root DIR --train.seed 1", _train_arguments, _train, overrides=True,
+        "avpea train mini/avel --data.root DIR --train.seed 1", _train_arguments, _train, overrides=True, quiet=True,
     ),
     Command(
         "evaluate", "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test",
-        _evaluate_arguments, _evaluate,
+        _evaluate_arguments, _evaluate, json=True, quiet=True,
     ),
     Command(
         "import-valor", "Turn an official VALOR checkpoint into a run.",
         "avpea import-valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
-        _import_arguments, _import_valor, overrides=True,
+        _import_arguments, _import_valor, overrides=True, json=True,
     ),
     Command(
         "index", "Index the videos of a folder, so that they can be searched.",
-        "avpea index runs/NAME FOLDER --library LIBRARY", _index_arguments, _index,
+        "avpea index runs/NAME FOLDER --library LIBRARY", _index_arguments, _index, json=True, quiet=True,
     ),
     Command(
-        "search", "Find videos by a sentence, or by an example clip.",
-        'avpea search LIBRARY "a dog barks while a train passes" --by sound', _search_arguments, _search,
+        "search", "Search a library by a sentence or an example clip.",
+        'avpea search LIBRARY "a dog barks while a train passes" --by sound',
+        _search_arguments, _search, json=True,
     ),
     Command(
-        "compare", "Run or resume a grid of recipes and seeds, and report on it.",
-        "avpea compare mini/table4 --data.root DIR", _compare_arguments, _compare, overrides=True,
+        "compare", "Run or resume a grid of recipes and seeds, and report the results.",
+        "avpea compare mini/table4 --data.root DIR", _compare_arguments, _compare,
+        overrides=True, json=True, quiet=True,
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which device computes, and which precision it computes in natively."""
+"""Choosing the device and the precision."""
 
 from functools import cache
 from pathlib import Path
@@ -12,21 +12,21 @@ __all__ = ["choose_device", "choose_precision"]
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """Answer `auto` with the first of CUDA, MPS and the CPU that there is; other answers stand.
+    """The device that is wanted; `auto` is the first available one of CUDA, MPS and the CPU.
 
     Raises:
-        ExperimentError: The device is not there.
+        ExperimentError: The device is not available.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(name for name, usable in there.items() if usable))
-    if not there[wanted]:
+        return torch.device(next(name for name, usable in available.items() if usable))
+    if not available[wanted]:
         raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected auto or cpu.")
     return torch.device(wanted)
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
-    """Answer `auto` with `bf16` where the device computes in bfloat16 natively, else `fp32`; other answers stand."""
+    """The precision that is wanted; `auto` is `bf16` if the device supports bfloat16 natively, else `fp32`."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -36,7 +36,7 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.devi
 
 @cache
 def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; emulated it is slower than float32."""
+    """Whether the processor has bfloat16 instructions; emulated, bfloat16 is slower than float32."""
     flags = Path("/proc/cpuinfo")
     if not flags.is_file():
         return False

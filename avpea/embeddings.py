@@ -1,4 +1,4 @@
-"""Embeddings of texts and videos, token by token, and how alike they are.
+"""Embeddings of the tokens of texts and videos, and their similarity.
 
 VALOR (Chen et al., 2023; public code TXH-mercury/VALOR), its multimodal grouping alignment in the "fine" form.
 """
@@ -19,9 +19,9 @@ class Embeddings:
     """Projected tokens of texts or of videos.
 
     Attributes:
-        tokens: Of unit length.
-        scores: What the softmax over a row's tokens makes weights of.
-        mask: Which tokens are no padding.
+        tokens: Projected tokens, of unit length.
+        scores: Score of each token; a softmax over the tokens of a row gives their weights.
+        mask: True for tokens that are not padding.
     """
 
     tokens: Float[Tensor, "rows tokens width"]
@@ -33,15 +33,15 @@ class Embeddings:
 
     @property
     def weights(self) -> Float[Tensor, "rows tokens"]:
-        """How much each token counts, in sum 1."""
+        """Weight of each token; the weights of a row sum to 1."""
         return self.scores.masked_fill(~self.mask, -torch.inf).softmax(dim=-1)
 
     def pooled(self) -> Float[Tensor, "rows width"]:
-        """One vector of unit length for each row: its tokens by weight."""
+        """One vector of unit length for each row: the weighted mean of its tokens, normalised."""
         return F.normalize((self.weights[..., None] * self.tokens).sum(dim=1), dim=-1)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Embeddings":
-        """The same done to tokens, scores and mask."""
+        """Apply a function to tokens, scores and mask."""
         return Embeddings(change(self.tokens), change(self.scores), change(self.mask))
 
     def to(self, device: torch.device | str) -> "Embeddings":
@@ -49,11 +49,11 @@ class Embeddings:
         return self.each(lambda part: part.to(device))
 
     def __getitem__(self, rows: slice) -> "Embeddings":
-        """Some of the rows."""
+        """Select rows."""
         return self.each(lambda part: part[rows])
 
     def similarity(self, videos: "Embeddings") -> Float[Tensor, "rows videos"]:
-        """Of each of these texts and those videos."""
+        """Similarity of each of these texts to each video."""
         return fine_similarity(self.tokens, self.weights, self.mask, videos.tokens, videos.weights)
 
 
@@ -64,16 +64,16 @@ def fine_similarity(
     video: Float[Tensor, "videos tokens dim"],
     video_weights: Float[Tensor, "videos tokens"],
 ) -> Float[Tensor, "texts videos"]:
-    """Of each text and video: half of what each word's best token gives, and half of each token's best word.
+    """Similarity of each text to each video, from each word's best token and each token's best word.
 
-    S = 1/2 [sum_t w_t max_v s_tv + sum_v w_v max_t s_tv], s the dot products.
+    S = 1/2 [sum_t w_t max_v s_tv + sum_v w_v max_t s_tv], where s are dot products.
 
     Args:
         text: Projected words of unit length.
-        text_weights: Of the words, 0 for padding.
-        mask: Which words are no padding.
-        video: Projected tokens of unit length: CLS of each frame, of each second of sound, or of both in turn.
-        video_weights: Of the tokens.
+        text_weights: Weights of the words, 0 for padding.
+        mask: True for words that are not padding.
+        video: Projected tokens of unit length: CLS of each frame, of each second of sound, or both, frames first.
+        video_weights: Weights of the tokens.
     """
     products = torch.einsum("twd,vkd->tvwk", text, video)
     by_word = (products.amax(dim=3) * text_weights[:, None]).sum(dim=2)
@@ -83,12 +83,12 @@ def fine_similarity(
 
 
 def joined(first: Embeddings, second: Embeddings) -> Embeddings:
-    """The tokens of both, one after the other; they share one softmax."""
+    """The tokens of both, concatenated row by row; their weights come from one softmax."""
     return _concatenated((first, second), dim=1)
 
 
 def stacked(some: Sequence[Embeddings]) -> Embeddings:
-    """Single rows to one batch, padded on the right."""
+    """One batch from single rows, padded on the right."""
     longest = max(one.scores.shape[1] for one in some)
 
     def padded(rows: Tensor) -> Tensor:

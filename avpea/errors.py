@@ -1,4 +1,4 @@
-"""Every error that a user can cause: one sentence with the value, what was expected and the remedy.
+"""All errors that a user can cause: one sentence with the value, what was expected, and the remedy.
 
     AvpeaError (ValueError)
     ├── ExperimentError   a recipe or an option is wrong
@@ -6,9 +6,9 @@
     │   ├── NoVideoTrack  the file has no picture
     │   └── NoAudioTrack  the file has no sound
     ├── DataError         a data set's annotations or videos are missing or broken
-    ├── WeightsError      backbone weights cannot be had, or do not fit
+    ├── WeightsError      pretrained weights cannot be loaded, or do not fit
     ├── CheckpointError   a run folder or checkpoint cannot be read, or belongs to another backbone
-    └── TrainingError     training cannot go on (non-finite loss, nothing to train on)
+    └── TrainingError     training cannot start or continue (non-finite loss, nothing to train on)
 
 The command line prints the sentence and exits with 1; from Python, catch the class that you can handle.
 """
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class AvpeaError(ValueError):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and fix."""
 
 
 class ExperimentError(AvpeaError):
@@ -37,7 +37,7 @@ class ExperimentError(AvpeaError):
 
 
 class MediaError(AvpeaError):
-    """A media file is missing, unreadable, or lacks what was asked for."""
+    """A media file is missing, unreadable, or lacks the requested part."""
 
     def __init__(self, path: str | Path, message: str) -> None:
         self.path = Path(path)
@@ -45,7 +45,7 @@ class MediaError(AvpeaError):
         super().__init__(f"{path}: {message}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        # Exceptions cross process borders when the cache is built by several workers.
+        # For pickling: workers that fill the cache send exceptions to the main process.
         return type(self), (str(self.path), self.reason)
 
 
@@ -62,7 +62,7 @@ class DataError(AvpeaError):
 
 
 class WeightsError(AvpeaError):
-    """Backbone weights cannot be had, or do not fit the model."""
+    """Pretrained weights cannot be loaded, or do not fit the model."""
 
 
 class CheckpointError(AvpeaError):
@@ -70,4 +70,4 @@ class CheckpointError(AvpeaError):
 
 
 class TrainingError(AvpeaError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""

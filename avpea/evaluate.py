@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ __all__ = ["SplitResult", "evaluate", "infer", "prepare"]
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What a model answered for a split, and how correct it was.
+    """A model's answers for a split, and their metrics.
 
     Attributes:
-        samples: The videos, in order.
-        answers: What the task answered for each.
-        scores: How much of what each sample asks for was answered correctly, and how much it asks for.
-        metrics: By name, as the task computes them.
-        task: Which task.
+        samples: Samples of the split, in order.
+        answers: The task's answer for each sample.
+        scores: For each sample the number of correct answers (or the score) and the number of answers that it needs.
+        metrics: Metrics by name, as the task computes them.
+        task: Class of the task.
     """
 
     samples: tuple[Sample, ...]
@@ -45,7 +45,7 @@ class SplitResult:
 def prepare(
     experiment: Experiment, annotations: Annotations, splits: Sequence[str], progress: bool = True
 ) -> tuple[SampleCache, dict[str, tuple[Sample, ...]], FillReport]:
-    """Fill the sample cache for some splits; what is broken is left out of them and reported.
+    """Fill the sample cache for some splits, and leave out and report missing and broken videos.
 
     Raises:
         DataError: A split has no usable video, or `data.strict` and any is broken.
@@ -81,7 +81,8 @@ def infer(
     device = next(task.parameters()).device
     answers: list[Any] = []
     with progress_bar("Evaluating", len(samples), shown=progress) as advance:
-        for some in _chunks(samples, batch_size):
+        for start in range(0, len(samples), batch_size):
+            some = samples[start : start + batch_size]
             batch = cache.batch(some).to(device)
             targets = task.targets(some).to(device)
             answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
@@ -108,15 +109,17 @@ def evaluate(
     Args:
         run: Run folder or checkpoint file.
         split: `test`, `val` or `train`.
-        root: Folder of the data set, if not where it was in training.
-        cache: Folder of the sample cache, if not where it was in training.
-        weights: The backbone's weights, if not where they were in training.
-        audio_weights: VGGish's weights, likewise.
-        batch_size: Videos in one forward pass.
+        root: Folder of the data set, if moved since training.
+        cache: Folder of the sample cache, if moved since training.
+        weights: File of the backbone's weights, if moved since training.
+        audio_weights: File of VGGish's weights, if moved since training.
+        batch_size: Number of videos in a forward pass.
         progress: Show progress bars.
 
     Raises:
-        CheckpointError, DataError, WeightsError: As the parts say.
+        CheckpointError: There is no checkpoint, or it was trained on other frozen weights.
+        DataError: The data set cannot be read, was not made for this model, or has no usable video in the split.
+        WeightsError: The frozen weights cannot be loaded.
     """
     model, info = load_model(run, weights=weights, audio_weights=audio_weights)
     changes = {"data.root": root, "data.cache": cache}
@@ -150,10 +153,10 @@ def evaluate(
 
 
 def _require_known(annotations: Annotations, info: CheckpointInfo, run: str) -> None:
-    """Refuse annotations that the model was not made for.
+    """Refuse annotations with other labels than the model was trained on.
 
     Raises:
-        DataError: They are of another task, or have other classes.
+        DataError: They are of another kind, or have other classes.
     """
     kind = type(info.labels)
     if not isinstance(annotations.labels, kind):
@@ -163,7 +166,3 @@ def _require_known(annotations: Annotations, info: CheckpointInfo, run: str) -> 
     complaint = annotations.labels.complaint(info.labels)
     if complaint:
         raise DataError(f"{annotations.root} {complaint} ({run}).")
-
-
-def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    return (samples[start : start + size] for start in range(0, len(samples), size))

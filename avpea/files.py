@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, at whatever moment a process is killed."""
+"""Atomic writing: a file is either the old one or the complete new one, even if the process is killed."""
 
 import json
 import os
@@ -13,12 +13,12 @@ __all__ = ["replacing", "write_json", "write_text"]
 
 @contextmanager
 def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write to; once the block has ended without an error, it takes the place of `path`.
+    """A temporary path in the same folder, which is renamed to `path` when the block ends without an error.
 
     Args:
-        path: What is to be written; its folder is made if it is not there.
-        several_writers: Other processes may write the same file at this moment, so each needs a name of its own.
-            Otherwise there is one name, and what a killed process left behind is written over.
+        path: The file to write; its folder is made if it does not exist.
+        several_writers: Whether other processes may write the same file now, so that each needs its own temporary name.
+            Otherwise the name is fixed, and a leftover of a killed process is overwritten.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{uuid.uuid4().hex}.tmp" if several_writers else f".{path.name}.tmp")
@@ -39,5 +39,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
-    """Write a JSON file that ends in a line break."""
+    """Write a JSON file that ends with a newline."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Experiments as earlier versions wrote them, read as what they mean now."""
+"""Read experiments that earlier versions of avpea wrote."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +15,8 @@ _OF_THE_TEXT_MODEL = ("name", "weights", "length")
 def read_experiment(values: Mapping[str, Any], source: str = "") -> Experiment:
     """The experiment of a run, a checkpoint or a result, whichever version wrote it.
 
-    Until version 0.1.0 a section held every option that any extension of its kind has, and a section `text` those of
-    text models. What the extension that is named does not have was not used, and is left out.
+    Up to version 0.1.0 a section held the options of all extensions of its kind, and a section `text` those of text
+    models. Options that the named extension does not have were never used and are dropped.
 
     Raises:
         ExperimentError: As `Experiment.from_dict`.

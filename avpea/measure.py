@@ -1,4 +1,4 @@
-"""Interleaved timing, peak memory, and what machine this was: shared by benchmarks and comparisons."""
+"""Interleaved timing, peak memory, and a description of the machine, for benchmarks and comparisons."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ __all__ = ["environment", "forget_peak", "interleaved", "machine", "peak_mb", "r
 
 
 def interleaved(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action, taken in turns so that a busy machine disturbs all alike; the first round is dropped."""
+    """Seconds of each action, run in turns so that other load affects all equally; the first round is dropped."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds + 1):
         for name, action in actions.items():
@@ -32,7 +32,7 @@ def interleaved(actions: Mapping[str, Callable[[], object]], rounds: int) -> dic
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
-    """Median of the ratios of neighbours, with quartiles, and the fastest over the fastest."""
+    """Median and quartiles of the pairwise ratios, and the ratio of the two minima."""
     pairs = [a / b for a, b in zip(over, under, strict=True)]
     low, middle, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else [pairs[0]] * 3
     return {
@@ -43,7 +43,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
 
 
 def peak_mb(module: str, *words: str) -> float:
-    """What `python -m MODULE WORDS` prints last: its peak memory, in MB.
+    """Run `python -m MODULE WORDS` and read the last line it prints: its peak memory, in MB.
 
     Raises:
         RuntimeError: The process failed, with the last line that it wrote.
@@ -55,7 +55,7 @@ def peak_mb(module: str, *words: str) -> float:
 
 
 def forget_peak() -> None:
-    """Let the highest memory start anew from what is in use now (Linux, CUDA)."""
+    """Reset the peak memory to what is in use now (Linux, CUDA)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     marks = Path("/proc/self/clear_refs")
@@ -64,20 +64,20 @@ def forget_peak() -> None:
 
 
 def resident_peak_mb() -> float:
-    """Highest memory since `forget_peak`, in MB: of the GPU where there is one, else resident in this process."""
+    """Peak memory since `forget_peak`, in MB: of the GPU if there is one, else the resident size of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.is_file():
         return float(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
-    import resource  # no /proc: since the process began
+    import resource  # without /proc: the peak since the process started
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads, versions, commit, date."""
+    """The `environment`, and threads, load and date."""
     import timm
 
     return {
@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on besides its experiment: versions, commit, processor."""
+    """What a result depends on besides its experiment: versions, commit and processor."""
     return {
         "avpea": __version__,
         "commit": _commit(),
@@ -103,13 +103,13 @@ def environment() -> dict[str, Any]:
 
 @cache
 def _commit() -> str | None:
-    """Of the checkout that this code is in, `-dirty` where it was changed since; None outside of one."""
+    """The commit of the checkout that this code is in, with `-dirty` if it has changes; None outside a checkout."""
     words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    # A package that was installed into some other project's checkout is not that project's commit.
+    # This package may be installed inside another project's checkout, whose commit is not meant.
     inside = (Path(__file__).parents[1] / ".git").exists()
     return done.stdout.strip() or None if inside and done.returncode == 0 else None
 

@@ -1,4 +1,4 @@
-"""The whole model: frames and log-mels of a batch to the task's output; only adapters and head train."""
+"""The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,12 +19,12 @@ __all__ = ["AVModel", "build", "log_mel_image"]
 
 
 class AVModel(nn.Module):
-    """Encoder of both streams, and task.
+    """An encoder of both streams, and a task.
 
     Args:
-        encoder: Frozen networks, with what trains in or beside them.
+        encoder: Frozen networks with the adapters.
         task: Turns both token streams into an output; holds the trained head.
-        audio: How a log-mel becomes an image.
+        audio: Options that say how a log-mel becomes an image.
     """
 
     def __init__(self, encoder: Encoder, task: Task, audio: AudioOptions) -> None:
@@ -44,21 +44,17 @@ class AVModel(nn.Module):
         """The task's output for a batch of videos, as the sample cache holds them.
 
         Args:
-            frames: RGB frames, one for each second.
+            frames: RGB frames, one per second.
             log_mel: Log-mel of each second.
-            targets: As `Task.targets` makes them, for tasks whose answer depends on what is asked.
-            negatives: Frames of other videos, where the task's training wants them; seen without adapters.
-            positions: Which of its video's segments each one is, where they are not all there.
+            targets: Targets from `Task.targets`; needed if the output depends on them, as with questions.
+            negatives: Frames of other videos for the head's training, which are encoded without adapters.
+            positions: Index of each segment in its video; None if all segments are given.
         """
         others = None
         if negatives is not None:
             with torch.no_grad():
                 others = self.encoder.see(self.images(negatives)).to(frames.device, torch.float32)
-        if self.task.head.reads_video:
-            encoded = self.encode(frames, log_mel, others, positions)
-        else:
-            encoded = self._given(None, None, frames.shape[1], others, positions)
-        return self.task(encoded, targets)
+        return self.task(self.encode(frames, log_mel, others, positions), targets)
 
     def encode(
         self,
@@ -67,28 +63,21 @@ class AVModel(nn.Module):
         negatives: Float[Tensor, "images visual_tokens dim"] | None = None,
         positions: Int[Tensor, "batch segments"] | None = None,
     ) -> Encoded:
-        """Tokens of both streams, one image for each second, in float32 at least, as a task takes them."""
-        tokens: Streams = self.encoder(*self.pixels(frames, log_mel))
-        wide = torch.promote_types(tokens.visual.dtype, torch.float32)
-        return self._given(tokens.visual.to(wide), tokens.audio.to(wide), frames.shape[1], negatives, positions)
-
-    def _given(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        segments: int,
-        others: Tensor | None,
-        positions: Tensor | None,
-    ) -> Encoded:
-        backbone = self.encoder.backbone
-        return Encoded(visual, audio, segments, backbone.num_prefix_tokens, backbone.has_cls, others, positions)
+        """Tokens of both streams for a task, in float32 or wider; None for a head that reads no video."""
+        visual = audio = None
+        if self.task.head.reads_video:
+            tokens: Streams = self.encoder(*self.pixels(frames, log_mel))
+            wide = torch.promote_types(tokens.visual.dtype, torch.float32)
+            visual, audio = tokens.visual.to(wide), tokens.audio.to(wide)
+        prefix, has_cls = self.encoder.backbone.num_prefix_tokens, self.encoder.backbone.has_cls
+        return Encoded(visual, audio, frames.shape[1], prefix, has_cls, negatives, positions)
 
     def pixels(
         self,
         frames: UInt8[Tensor, "batch segments height width 3"],
         log_mel: Float[Tensor, "batch segments rows mel_bins"],
     ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images_of_sound 3 mel_rows mel_columns"]]:
-        """Normalised images of both streams (batch and segments, or slices, flattened), in the backbone's type."""
+        """Normalised images of both streams (batch and segments, or slices, flattened), in the backbone's dtype."""
         images = self.images(frames)
         if isinstance(self.audio, RowsOptions) and self.audio.layout == "slices":
             log_mel = slices(log_mel, self.audio)
@@ -96,14 +85,14 @@ class AVModel(nn.Module):
         return images, sounds.to(images.dtype)
 
     def images(self, frames: UInt8[Tensor, "batch segments height width 3"]) -> Float[Tensor, "images 3 height width"]:
-        """Normalised frames (batch and segments flattened), in the backbone's type."""
+        """Normalised frames (batch and segments flattened), in the backbone's dtype."""
         backbone = self.encoder.backbone
         mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         return ((images - mean) / std).to(next(backbone.parameters()).dtype)
 
     def trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Adapters (found by their type) and the task's head, with stable names: what a checkpoint holds."""
+        """Adapters and task with stable names: what a checkpoint holds."""
         for name, module in self.encoder.trained_parts():
             yield f"adapters.{name.removeprefix('beside.')}", module
         yield "head", self.task
@@ -117,7 +106,7 @@ class AVModel(nn.Module):
         }
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the adapters, of trained copies of the backbone's weights, and of the head."""
+        """Parameters by learning rate: of adapters, of trained copies of backbone weights, and of the head."""
         groups: dict[str, list[nn.Parameter]] = {"adapters": [], "backbone": [], "head": []}
         for name, module in self.trained_modules():
             part = "backbone" if getattr(module, "copies_weights", False) else name.partition(".")[0]
@@ -125,7 +114,7 @@ class AVModel(nn.Module):
         return groups
 
     def gates(self) -> dict[str, list[float]]:
-        """The adapters' gates, by branch, stream and name (`attn.audio.output_gate`), one value for each block."""
+        """Values of the adapters' gates in each block, by branch, stream and name (`attn.audio.output_gate`)."""
         found: dict[str, list[float]] = {}
         for path, part in self.encoder.trained_parts():
             place = path.removeprefix("beside.").partition(".")[2]
@@ -134,7 +123,7 @@ class AVModel(nn.Module):
         return found
 
     def half_precision(self) -> "AVModel":
-        """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' type."""
+        """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' dtype."""
         self.encoder.half_precision()
         self.task.head.half_precision()
         return self
@@ -145,8 +134,8 @@ def log_mel_image(
 ) -> Float[Tensor, "images 3 height width"]:
     """A normalised log-mel as an image with three equal channels; image rows are time, columns are mel bins.
 
-    The layout `image` resizes it to the frame's size, so that both streams have as many tokens; `native` pads it with
-    zeros or cuts it to `audio.rows` rows, as LAVISH does; `slices` has as many already. VGGish's own stays as it is.
+    The layout `image` resizes it to the frames' size, so that both streams have as many tokens; `native` zero-pads or
+    cuts it to `audio.rows` rows, as in LAVISH; with `slices` it has that many already. VGGish's log-mel is not changed.
     """
     if not isinstance(options, LogMelOptions):
         return log_mel[:, None].expand(-1, 3, -1, -1)
@@ -163,10 +152,10 @@ def log_mel_image(
 def slices(
     log_mel: Float[Tensor, "batch segments rows mel_bins"], options: RowsOptions
 ) -> Float[Tensor, "batch slices slice_rows mel_bins"]:
-    """The seconds of each video joined, and cut into slices of `audio.rows` rows.
+    """Join the log-mels of a video's seconds, and cut them into slices of `audio.rows` rows.
 
-    The last slice is filled with zeros before normalising, as in VALOR's public code; unlike there, a length that is a
-    multiple already gets no slice of zeros alone.
+    The last slice is zero-padded before normalising, as in VALOR's public code. Unlike there, a length that is already
+    a multiple of `audio.rows` gets no extra slice of zeros.
     """
     rows = log_mel.flatten(1, 2)
     missing = -rows.shape[1] % options.rows
@@ -174,15 +163,16 @@ def slices(
 
 
 def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVModel:
-    """The model of an experiment, with new adapters and a new head, initialised from the global generator.
+    """Build the model of an experiment; adapters and head are initialised from torch's global random state.
 
     Args:
         experiment: Names backbone, encoder, adapter, head and task.
-        labels: What the head answers with.
-        backbone: One that is already built, to share it; otherwise built from the experiment.
+        labels: Labels that the head predicts.
+        backbone: A backbone to share, instead of building one.
 
     Raises:
-        ExperimentError, WeightsError: Options do not fit, or the weights cannot be had.
+        ExperimentError: The options do not fit together.
+        WeightsError: The frozen weights cannot be loaded.
     """
     task: type[Task] = registry.load("task", experiment.task.name)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)

@@ -1,7 +1,7 @@
-"""Official VALOR checkpoints as runs of this code.
+"""Importing official VALOR checkpoints as runs.
 
-`ckpt/model_step_N.pt` of VALOR's public code (TXH-mercury/VALOR) holds everything in one table: CLIP, the audio tower,
-BERT and the heads. Here the frozen image transformer is a file of its own, and what trains a checkpoint beside it.
+`ckpt/model_step_N.pt` of VALOR's public code (TXH-mercury/VALOR) is one state_dict of CLIP, audio tower, BERT and
+heads. Here the frozen image transformer becomes a separate file of weights, and the trained parts a checkpoint.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ BACKBONE_FILE = "backbone.safetensors"
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of a checkpoint.
+    """What was imported from a checkpoint.
 
     Attributes:
         run: The run folder.
-        taken: Names here that were filled.
-        missing: Names here that nothing in the file fills: they start anew.
-        unknown: Names in the file that nothing here has.
+        taken: Names of this code's tensors that were loaded.
+        missing: Names of this code's tensors that are not in the file; they keep their random initialisation.
+        unknown: Names of the file's tensors that this code has no use for.
     """
 
     run: Path
@@ -50,18 +50,18 @@ class ImportReport:
 
 
 def import_valor(file: str | Path, experiment: Experiment, run: str | Path, labels: Labels) -> ImportReport:
-    """Make a run of an official checkpoint.
+    """Make a run from an official checkpoint.
 
     Args:
         file: `model_step_N.pt`.
-        experiment: A recipe of its size and task, such as `paper/avr-valor-l`.
-        run: Folder to make.
-        labels: Of the data set that it is for.
+        experiment: A recipe of the checkpoint's size and task, such as `paper/avr-valor-l`.
+        run: The run folder to make.
+        labels: Labels of the data set that the run is for.
 
     Raises:
-        CheckpointError: The folder is in use, the file is of another code, or a shape does not fit.
+        CheckpointError: The folder is not empty, the file is no checkpoint of VALOR, or a shape does not fit.
         WeightsError: The file cannot be read.
-        ExperimentError: The recipe names no frozen transformer of its size.
+        ExperimentError: The recipe's backbone is no transformer of the checkpoint's size.
     """
     folder = Path(run)
     if folder.exists() and any(folder.iterdir()):
@@ -80,10 +80,10 @@ def import_valor(file: str | Path, experiment: Experiment, run: str | Path, labe
 
 
 def fill(model: AVModel, table: Mapping[str, Tensor], source: str) -> tuple[list[str], list[str], list[str]]:
-    """Put an official table into a model; CLIP's image tower is left to the backbone's file.
+    """Load an official state_dict into a model, without CLIP's image tower, which the backbone has loaded.
 
     Returns:
-        Names of the model that were filled, names that were not, and names of the table that nothing here takes.
+        The names of the model's tensors that were loaded, those that were not, and the unused names of the state_dict.
 
     Raises:
         CheckpointError: A shape differs.
@@ -105,7 +105,7 @@ def fill(model: AVModel, table: Mapping[str, Tensor], source: str) -> tuple[list
 
 
 def translated(table: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> tuple[dict[str, Tensor], set[str]]:
-    """Tensors under this code's names, of those that are wanted, and the official names that they come from."""
+    """The wanted tensors by this code's names, and the official names that they come from."""
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for key, value in table.items():
@@ -123,7 +123,7 @@ def translated(table: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) ->
     for name, parts in _joined(table, wanted).items():
         found[name] = torch.cat([table[part] for part in parts])
         used.update(parts)
-    # The decoder's table is the table of the words, kept once.
+    # The weight of the decoder is tied to the token embeddings, so it is stored once here.
     if "task.head.text.words.bias" in found:
         used |= {"cls.decoder.weight"} & table.keys()
     return found, used
@@ -141,7 +141,7 @@ def _tower(name: str) -> Callable[[re.Match[str], Tensor], tuple[str, Tensor]]:
 
 
 def _rows(table: Tensor, count: int) -> Tensor:
-    """Embeddings of places (1, frames, dim): rows that the file does not have are its last one, as in its code."""
+    """Frame embeddings (1, frames, dim) cut to `count` frames, or extended by repeating the last, as in VALOR."""
     missing = count - table.shape[1]
     return torch.cat((table, table[:, -1:].expand(-1, missing, -1)), dim=1) if missing > 0 else table[:, :count]
 
@@ -187,7 +187,7 @@ _RULES: list[Rule] = [
 
 
 def _joined(table: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> dict[str, list[str]]:
-    """Query, key and value of the audio tower, which are one matrix here."""
+    """Official names of the audio tower's query, key and value, which are concatenated in this code, by its name."""
     found = {}
     for name in wanted:
         match = re.fullmatch(r"encoder\.tower\.vit\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name)
@@ -201,7 +201,7 @@ def _joined(table: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> di
 
 
 def _with_backbone(table: Mapping[str, Tensor], experiment: Experiment, folder: Path) -> Experiment:
-    """Write CLIP's image tower in timm's names, where the file has one, and point the experiment to it."""
+    """Write CLIP's image tower, if there is one, to a file with timm's keys, and point the experiment to it."""
     prefix = "clip_model.visual."
     image = {key.removeprefix("clip_model."): value for key, value in table.items() if key.startswith(prefix)}
     if not image:
@@ -209,7 +209,7 @@ def _with_backbone(table: Mapping[str, Tensor], experiment: Experiment, folder: 
     original, path = folder / f".original-{BACKBONE_FILE}", folder / BACKBONE_FILE
     write_tensors(original, image, {})
     try:
-        # The reader renames what OpenAI's CLIP calls its parts, and refuses what does not fit.
+        # This renames the keys of OpenAI's CLIP, and refuses tensors that do not fit.
         backbone = backbones.build(dataclasses.replace(experiment.backbone, weights=str(original)))
     finally:
         original.unlink()

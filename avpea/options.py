@@ -1,11 +1,11 @@
-"""Options: what an extension may be told by a recipe. Each kind of extension has a base class, each extension its own.
+"""Options: what a recipe can set on an extension. Each kind of extension has a base class, each extension its own.
 
     @dataclass(frozen=True)
     class LoRAOptions(AdapterOptions):
         rank: int = 8
 
-A recipe's section is parsed by the options class of the extension that the section names. A name that the class does
-not have, and a value that does not fit, are refused then, before anything runs.
+A section of a recipe is parsed by the options class of the extension that it names. Unknown names and values that do
+not fit are refused at that point, before anything runs.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ O = TypeVar("O", bound="Options")
 
 @dataclass(frozen=True)
 class Options:
-    """Base of all options: a frozen dataclass, one field for each option, with its default.
+    """Base of all options: a frozen dataclass with one field for each option, and its default.
 
-    A check that goes beyond types belongs into `__post_init__`, and raises `ExperimentError`.
+    Checks beyond types belong in `__post_init__` and raise `ExperimentError`.
 
     Attributes:
-        locations: Options that say where a file or folder is. They change no result, and results leave folders out.
-        harmless: Other options that may change between the two halves of an interrupted run.
+        locations: Names of options that say where a file or folder is; they do not change results.
+        harmless: Names of other options that may change when an interrupted run is resumed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -42,19 +42,19 @@ class Options:
     harmless: ClassVar[tuple[str, ...]] = ()
 
     def rebuilt(self: O) -> O:
-        """The options to rebuild a trained model with: without files that only training starts from."""
+        """The options for rebuilding a trained model, without files that only training starts from."""
         return self
 
 
 class Word(str):
-    """A value as it was typed on the command line; the type of the option says how it is read."""
+    """A value as typed on the command line; how it is read depends on the type of the option."""
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a value.
+    """Refuse a value unless a condition holds.
 
     Raises:
-        ExperimentError: The condition does not hold.
+        ExperimentError: The condition is false.
     """
     if not condition:
         raise ExperimentError(message)
@@ -66,7 +66,7 @@ def declared(extension: Any, base: type[O], skip: tuple[str, ...] = ()) -> type[
     Args:
         extension: The extension's class.
         base: Options that all extensions of its kind have.
-        skip: Keyword-only arguments that are facts and no options.
+        skip: Keyword-only arguments that are not options.
     """
     own: type[O] | None = getattr(extension, "Options", None)
     if own is not None:
@@ -88,7 +88,7 @@ def _from_constructor(extension: Any, base: Any, skip: tuple[str, ...]) -> Any:
 
 
 def option_names(cls: type[Options], prefix: str = "") -> list[str]:
-    """Dotted names of a class's options, those of nested options included."""
+    """Names of a class's options, with dotted names for nested ones."""
     names: list[str] = []
     for field in dataclasses.fields(cls):
         nested = _nested(field.type)
@@ -97,16 +97,16 @@ def option_names(cls: type[Options], prefix: str = "") -> list[str]:
 
 
 def parse(cls: type[O], values: Mapping[str, Any], section: str) -> O:
-    """Options from plain values; what is left out has its default.
+    """Options from plain values; options that are left out keep their defaults.
 
     Args:
         cls: The options class.
-        values: By name, nested as the options are.
-        section: What the options are called in errors, such as `adapter`.
+        values: Values by option name, nested like the options.
+        section: Name of the section in error messages, such as `adapter`.
 
     Raises:
-        ExperimentError: Values of a wrong type or that cannot work; all of them are named. Names that the class does
-            not have are for the caller to refuse first, who knows where else they may belong.
+        ExperimentError: Values have a wrong type or cannot work; the message names all of them. Unknown names are for
+            the caller to refuse first, since it knows which other section has them.
     """
     try:
         made: O = _adapter(cast("Any", cls)).validate_python(_read_words(cls, values, section))
@@ -121,7 +121,7 @@ def _adapter(cls: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Options, or a part of them, as lists, dictionaries and scalars."""
+    """Convert options, or part of them, to lists, dictionaries and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -136,7 +136,7 @@ def _nested(kind: Any) -> type[Options] | None:
 
 
 def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Values with what was typed on the command line read, and with what pydantic is too lenient with refused."""
+    """Values with `Word`s converted; what pydantic would accept too leniently is refused."""
     kinds = {field.name: field.type for field in dataclasses.fields(cls)}
     found = {}
     for name, value in values.items():
@@ -157,7 +157,7 @@ def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> 
 
 
 def _read_word(kind: Any, word: Word, where: str) -> Any:
-    """A word as YAML, unless the option takes text."""
+    """Parse a word as YAML, unless the option takes text."""
     if kind is str or (typing.get_origin(kind) is Literal and all(isinstance(x, str) for x in typing.get_args(kind))):
         return str(word)
     try:
@@ -179,9 +179,9 @@ _EXPECTED = {
 
 
 def _sentence(section: str, error: Any) -> str:
-    """One of pydantic's errors as a sentence: where, what was found, what was expected."""
+    """One of pydantic's errors as a sentence: which option, what was given, what was expected."""
     kind, place = error["type"], ".".join(map(str, (section, *error["loc"])))
-    if kind == "value_error":  # of a check in `__post_init__`, which is a sentence already
+    if kind == "value_error":  # from a check in `__post_init__`: already a sentence
         return str(error["ctx"]["error"])
     if kind == "literal_error":
         expected = f"one of {error['ctx']['expected']}"

@@ -1,4 +1,4 @@
-"""Predict: what a trained model answers about a video of one's own."""
+"""Predict: run a trained model on your own videos."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ MissingVideo = Literal["error", "black"]
 
 
 def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
-    """Windows of as many seconds as a model was trained on, as it takes them.
+    """Cut a clip into windows of as many seconds as a model was trained on, as inputs of the model.
 
-    The last one ends with the clip and may overlap the one before. A clip that is shorter is one window.
+    The last window ends with the clip and may overlap the one before. A shorter clip is one window.
     """
     segments, length = len(clip.frames), experiment.data.segments
     frames, log_mel = sample_from_clip(clip, experiment.audio)
@@ -39,7 +39,7 @@ def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
 
 @dataclass(frozen=True)
 class VideoView:
-    """A video in front of a trained model, as `avpea.tasks.Viewing` describes it."""
+    """A video and the trained model that looks at it; implements `avpea.tasks.Viewing`."""
 
     path: Path
     model: AVModel
@@ -48,21 +48,21 @@ class VideoView:
     missing_video: MissingVideo
 
     def whole(self) -> Clip:
-        """A frame and a second of sound for each second.
+        """Decode the whole video: a frame and a second of sound for each second.
 
         Raises:
-            MediaError: The file is missing, unreadable, or lacks a track and no choice was made for that.
+            MediaError: The file is missing or unreadable, or a track is missing and that is an error.
         """
         return read(self.path, **self._options())
 
     def spread(self) -> Clip:
-        """As many seconds as in training, spread over the whole video: as `data.seconds` says, or `every` so many."""
+        """Decode as many seconds as in training, spread over the video by `data.seconds` (`consecutive` as `every`)."""
         seconds = getattr(self.experiment.data, "seconds", "consecutive")
         spread: Literal["every", "linspace"] = "linspace" if seconds == "linspace" else "every"
         return read_spread(self.path, self.experiment.data.segments, spread, **self._options())
 
     def windows(self, clip: Clip) -> Iterator[Window]:
-        """Windows of as many seconds as in training."""
+        """The windows of a clip, each of as many seconds as in training."""
         return windows(clip, self.experiment)
 
     def run(self, window: Window, targets: Any = None) -> Any:
@@ -81,12 +81,11 @@ class VideoView:
 class Predictor:
     """A trained model, ready for videos.
 
-    Its answer comes from `predict`, and also from the method that the task names it by: `caption` for captions, `ask`
-    for questions.
+    `predict` also goes by the name that the task gives it: `caption` for captions, `ask` for questions.
 
     Args:
-        model: In evaluation mode.
-        info: What its checkpoint says.
+        model: The model, in evaluation mode.
+        info: Description of its checkpoint.
     """
 
     def __init__(self, model: AVModel, info: CheckpointInfo) -> None:
@@ -102,21 +101,21 @@ class Predictor:
         missing_video: MissingVideo = "error",
         **options: Any,
     ) -> Any:
-        """Answer about a video of any length, as the model's task does.
+        """Run the model's task on a video of any length.
 
         Args:
             video: Any file that FFmpeg reads.
-            asked: What the task needs besides, such as a question.
-            missing_audio: What a video without sound means: an error, or silence.
-            missing_video: What a file without a picture means: an error, or black frames.
-            options: What the task takes besides, such as `beams`.
+            asked: Further input of the task, such as a question.
+            missing_audio: What to do with a file without sound: raise an error, or use silence.
+            missing_video: What to do with a file without a picture: raise an error, or use black frames.
+            options: Options of the task, such as `beams`.
 
         Returns:
             The task's `avpea.tasks.Answer`.
 
         Raises:
-            AvpeaError: What is asked cannot be answered.
-            MediaError: The file is missing, unreadable, or lacks a track and no choice was made for that.
+            AvpeaError: The task has no answer to this input.
+            MediaError: The file is missing or unreadable, or a track is missing and that is an error.
         """
         view = VideoView(Path(video), self.model, self.info.experiment, missing_audio, missing_video)
         return self.model.task.predict(view, *asked, **options)
@@ -124,7 +123,7 @@ class Predictor:
     def read(
         self, video: str | Path, *, missing_audio: MissingAudio = "error", missing_video: MissingVideo = "error"
     ) -> Clip:
-        """Decode a video as the model wants it: a frame and a second of sound for each second.
+        """Decode a video at the model's frame size: a frame and a second of sound for each second.
 
         Raises:
             MediaError: As for `predict`.
@@ -133,7 +132,7 @@ class Predictor:
 
     @torch.inference_mode()
     def attention(self, clip: Clip, second: int) -> AttentionMaps:
-        """The adapters' attention maps in one second of a clip that `read` answered.
+        """The adapters' attention maps in one second of a clip from `read`.
 
         Raises:
             AvpeaError: The second is outside the clip, or no adapter has an attention map.
@@ -141,7 +140,7 @@ class Predictor:
         return attention_maps(self.model, self.info.experiment, clip, second)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        # Only for names that are not found otherwise: the method that the task calls its answer by.
+        # Python calls this for unknown attributes only; one of them is the name that the task gives to `predict`.
         model = self.__dict__.get("model")
         if model is not None and name == model.task.verb:
             return self.predict
@@ -164,13 +163,14 @@ def load(
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
 
     Args:
-        run: Where it is.
-        weights: The backbone's weights, if not where they were in training.
-        audio_weights: VGGish's weights, likewise.
-        precision: As `train.precision`, whose value in training is the default.
+        run: Folder, file or repository.
+        weights: File of the backbone's weights, if moved since training.
+        audio_weights: File of VGGish's weights, if moved since training.
+        precision: `train.precision` to compute in; None means that of training.
 
     Raises:
-        CheckpointError, WeightsError: As the parts say.
+        CheckpointError: There is no checkpoint, or it was trained on other frozen weights.
+        WeightsError: The frozen weights cannot be loaded.
     """
     model, info = load_model(resolve(run), weights=weights, audio_weights=audio_weights, precision=precision)
     return Predictor(model, info)

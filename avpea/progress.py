@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left, on stderr so that stdout stays clean."""
+"""Progress bars with rate and remaining time, on stderr."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
     """A bar over `total` items.
 
     Yields:
-        `advance(items=1, note="")`: moves the bar and replaces the note at its end.
+        `advance(items=1, note="")`, which moves the bar and sets the note at its end.
     """
     if not shown:
         yield lambda items=1, note="": None

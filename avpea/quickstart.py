@@ -1,6 +1,6 @@
-"""The quickstart: make a small data set, adapt the starter backbone to it, evaluate, look at a video.
+"""The quickstart: make a small data set, train on it with and without adapters, evaluate, predict for a video.
 
-`make quickstart` runs it; `python -m avpea.quickstart FOLDER` goes on where it was interrupted.
+`make quickstart` runs it. After an interruption the same command, or `python -m avpea.quickstart FOLDER`, resumes it.
 """
 
 import sys
@@ -20,7 +20,7 @@ _RECIPES = {"frozen ViT, no adapter": "mini/av-digits-none", "with AV-PEA adapte
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every step in the folder that is named; answers the exit code."""
+    """Run all steps in the folder that the first argument names; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         run(Path(words[0]) if words else Path("quickstart"))
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"avpea: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("avpea: stopped; the same command goes on from there.", file=sys.stderr)
+        print("avpea: stopped; the same command resumes it.", file=sys.stderr)
         return 130
     return 0
 
 
 def run(folder: Path) -> None:
-    """All steps: data, two trainings, the comparison, a timeline and an attention map."""
+    """Run all steps: data, two trainings, the comparison, a timeline and an attention map."""
     from avpea.data import samples
     from avpea.evaluate import evaluate
     from avpea.predict import load

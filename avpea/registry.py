@@ -4,9 +4,9 @@
     backbone   avpea/backbones/kinds/NAME.py      reader     avpea/data/readers/NAME.py
     task       avpea/tasks/NAME/task.py           head       avpea/tasks/TASK/heads/NAME.py
 
-Other packages add theirs through Python entry points named `avpea.adapters`, `avpea.encoders`, `avpea.backbones`,
-`avpea.readers`, `avpea.tasks` and `avpea.heads`. An entry point names the class; of a task it names the package, which
-is laid out as those here: `task.py` and, for a command of its own, `command.py`. Only what is chosen is imported.
+Other packages add theirs through Python entry points in the groups `avpea.adapters`, `avpea.encoders`,
+`avpea.backbones`, `avpea.readers`, `avpea.tasks` and `avpea.heads`. An entry point names the class, or for a task its
+package, laid out like those here: `task.py` and, if it has a command, `command.py`. Only what is used is imported.
 """
 
 import difflib
@@ -36,7 +36,7 @@ _FILES = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name, with a blank before it: what was probably meant, and what is known."""
+    """A hint for a mistyped name, with a leading space: what was probably meant, and which names exist."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     guess = f" Did you mean '{close[0]}'?" if close else ""
@@ -49,10 +49,10 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The class behind a name.
+    """The class of an extension.
 
     Returns:
-        The one public class of the module; a module that names `EXTENSION` answers with that object.
+        The module's `EXTENSION` if it defines one, else its only public class.
 
     Raises:
         ExperimentError: No extension of that kind has the name.
@@ -68,7 +68,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def command_modules() -> Iterator[ModuleType]:
-    """The modules `command` of all tasks that have one; they are imported, and import nothing heavy themselves."""
+    """Import the module `command` of each task that has one; such modules import nothing heavy themselves."""
     packages = [module.removesuffix(".task") for module in _modules("task").values()]
     packages += [point.value for point in _entry_points("task").values() if ":" not in point.value]
     for package in sorted(set(packages)):
@@ -91,7 +91,7 @@ def _extension(module: ModuleType) -> Any:
 
 @cache
 def _modules(kind: str) -> dict[str, str]:
-    """Modules of this package by the names of their extensions."""
+    """Module names of avpea's own extensions, by extension name."""
     found = {}
     for path in sorted(_ROOT.glob(_FILES[kind])):
         name = path.parent.name if kind == "task" else path.stem

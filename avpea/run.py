@@ -22,17 +22,17 @@ __all__ = ["RunFolder", "StopRequest", "differences"]
 class RunFolder:
     """The files of one training run.
 
-        experiment.yaml     the whole configuration
+        experiment.yaml     all options of the experiment
         metrics.jsonl       one line for each epoch
         skipped.json        videos that were left out, with the reason
-        environment.json    versions, commit and machine, once for each that took part
-        tensorboard/        the same figures for TensorBoard
+        environment.json    versions, commit and machine; several entries if they changed between sessions
+        tensorboard/        the metrics for TensorBoard
         model.safetensors   adapters and head of the best epoch
-        state.safetensors   what an interrupted training needs to go on
+        state.safetensors   training state, to resume from
 
     Args:
-        path: The folder; `open` makes it.
-        experiment: What is to run in it.
+        path: The folder; `open` creates it.
+        experiment: The experiment to run in it.
 
     Raises:
         CheckpointError: The folder holds a run of another experiment, or something else.
@@ -56,19 +56,19 @@ class RunFolder:
         self._experiment = experiment
 
     def open(self, broken: Mapping[str, str]) -> None:
-        """Make the folder, and write the experiment and the list of videos that were left out, each with its reason."""
+        """Create the folder; write the experiment, and the videos that were left out with the reasons."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "experiment.yaml", self._experiment.to_yaml())
         write_json(self.path / "skipped.json", dict(broken))
 
     def add_environment(self) -> None:
-        """Note what the training that begins now runs on."""
+        """Record the versions, commit and machine of the training that starts now."""
         here, before = environment(), self.environments()
         if here not in before:
             write_json(self.path / "environment.json", [*before, here])
 
     def environments(self) -> list[dict[str, Any]]:
-        """Where the run was trained, in order: one entry, or several where it went on somewhere else."""
+        """What the run was trained on, in order: one entry, or several if it was resumed somewhere else."""
         path = self.path / "environment.json"
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         return found
@@ -80,7 +80,7 @@ class RunFolder:
         return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").splitlines()]
 
     def forget_after(self, epochs: int) -> None:
-        """Drop the lines of epochs that the saved state does not know of: they will be trained again."""
+        """Drop metrics of epochs after the saved state; those epochs will be trained again."""
         kept = []
         for line in self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.is_file() else []:
             try:
@@ -92,7 +92,7 @@ class RunFolder:
         write_text(self._metrics, "".join(f"{line}\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append an epoch's figures to `metrics.jsonl` and to TensorBoard."""
+        """Append an epoch's metrics to `metrics.jsonl` and to TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter
 
         with self._metrics.open("a", encoding="utf-8") as file:
@@ -106,7 +106,7 @@ class RunFolder:
 def _settings(path: Path) -> Any:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        # Options that came after the run was made had, in it, the values that are their defaults.
+        # Options added since the run was made get their defaults, which is how it ran.
         return read_experiment(values, str(path)).to_dict() if isinstance(values, dict) else values
     except ExperimentError:
         return values
@@ -115,7 +115,7 @@ def _settings(path: Path) -> Any:
 
 
 def differences(old: Any, new: Any, free: Collection[str]) -> list[str]:
-    """What differs between two experiments' plain values, but for what may differ; one phrase for each option."""
+    """One phrase for each option that differs between two experiments' plain values, except those in `free`."""
     return [phrase for name, phrase in _differences(old, new) if name not in free]
 
 
@@ -129,14 +129,14 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, st
 
 
 class StopRequest:
-    """Turns the first Ctrl-C into a request that is obeyed between two steps; the second one stops at once."""
+    """Turns the first Ctrl-C into a request to stop after the current step; the second one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
         self._previous: Any = None
 
     def __enter__(self) -> "StopRequest":
-        # Signals belong to the main thread; elsewhere the caller decides how to stop.
+        # Only the main thread can handle signals; in other threads the caller decides how to stop.
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._request)
         return self
@@ -151,7 +151,7 @@ class StopRequest:
         self.requested = True
 
     def obey(self) -> None:
-        """Stop here if that was asked for.
+        """Stop here if that was requested.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.

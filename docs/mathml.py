@@ -12,14 +12,14 @@ from markdown.postprocessors import Postprocessor
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 
-class MathML(Extension):
+class MathML(Extension):  # type: ignore[misc]
     """What `pymdownx.arithmatex` found to be a formula."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (the name that Python-Markdown calls)
         md.postprocessors.register(_ToMathML(md), "mathml", 1)
 
 
-class _ToMathML(Postprocessor):
+class _ToMathML(Postprocessor):  # type: ignore[misc]
     def run(self, text: str) -> str:
         return _FORMULA.sub(_mathml, text)
 

@@ -9,10 +9,14 @@ make_video(tmp_path / "clip.mp4", seconds=3, keep=0.6)            # the last 40 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+from torch import Tensor
 
 Pixels = np.ndarray  # (height, width, 3) uint8
 STRIPES = 8  # bits of a frame's number
@@ -26,7 +30,7 @@ def numbered(number: int, size: tuple[int, int]) -> Pixels:
     return np.broadcast_to(columns[None, :, None], (height, width, 3)).astype(np.uint8)
 
 
-def number_of(pixels: Pixels) -> int:
+def number_of(pixels: Pixels | Tensor) -> int:
     """The number that `numbered` painted, read from a decoded frame (height, width, 3)."""
     pixels = np.asarray(pixels)
     width = pixels.shape[1]
@@ -97,10 +101,11 @@ def make_video(
     """
     path = Path(path)
     with av.open(str(path), "w", options=mux_options or {}) as container:
-        video, audio = None, []
+        video: VideoStream | None = None
+        audio: list[AudioStream] = []
         if fps is not None:
             rate = Fraction(fps).limit_denominator(1001)
-            video = container.add_stream(video_codec, rate=rate, options=video_options or {})
+            video = cast(VideoStream, container.add_stream(video_codec, rate=rate, options=video_options or {}))
             video.width, video.height, video.pix_fmt = *size, pixel_format
             video.codec_context.gop_size = key_every
             video.codec_context.time_base = Fraction(1, 90_000) if frame_times is not None else 1 / rate
@@ -111,9 +116,11 @@ def make_video(
             if rotation or hflip:
                 video.set_display_rotation(rotation, hflip=hflip)
         if audio_hz is not None:
-            audio = [container.add_stream(audio_codec, rate=audio_hz, layout=audio_layout) for _ in range(audio_tracks)]
-        packets = []
+            new = [container.add_stream(audio_codec, rate=audio_hz, layout=audio_layout) for _ in range(audio_tracks)]
+            audio = cast(list[AudioStream], new)
+        packets: list[Any] = []
         if video is not None:
+            assert fps is not None
             times = frame_times if frame_times is not None else [n / fps for n in range(round(seconds * fps))]
             packets += _encode_pictures(video, times, picture, size, "ITU709" if bt709 else None)
         for track, stream in enumerate(audio):
@@ -121,7 +128,7 @@ def make_video(
             length = seconds if audio_seconds is None else audio_seconds
             packets += _encode_sound(stream, wave, audio_start, length, channel_gains)
         if interleaved:
-            packets.sort(key=lambda packet: packet.dts * packet.time_base)
+            packets.sort(key=lambda packet: (packet.dts or 0) * packet.time_base)
         for packet in packets:
             container.mux(packet)
     if keep < 1:
@@ -130,8 +137,14 @@ def make_video(
     return path
 
 
-def _encode_pictures(stream, times, picture, size, colorspace) -> list[av.Packet]:
-    packets = []
+def _encode_pictures(
+    stream: VideoStream,
+    times: Sequence[float],
+    picture: Callable[[int, tuple[int, int]], Pixels],
+    size: tuple[int, int],
+    colorspace: str | None,
+) -> list[Any]:
+    packets: list[Any] = []
     for number, time in enumerate(times):
         frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
         frame = frame.reformat(format=stream.codec_context.pix_fmt, dst_colorspace=colorspace)
@@ -141,7 +154,13 @@ def _encode_pictures(stream, times, picture, size, colorspace) -> list[av.Packet
     return packets + stream.encode(None)
 
 
-def _encode_sound(stream, wave, start, seconds, gains) -> list[av.Packet]:
+def _encode_sound(
+    stream: AudioStream,
+    wave: Callable[[np.ndarray], np.ndarray],
+    start: float,
+    seconds: float,
+    gains: Sequence[float] | None,
+) -> list[Any]:
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout
     channels = layout.nb_channels
     times = start + np.arange(round(seconds * rate)) / rate
@@ -149,7 +168,7 @@ def _encode_sound(stream, wave, start, seconds, gains) -> list[av.Packet]:
     gain = np.ones(channels, np.float32) if gains is None else np.asarray(gains, np.float32)
     converter = av.AudioResampler(format=stream.codec_context.format.name, layout=layout.name, rate=rate)
     step = stream.codec_context.frame_size or 1024
-    packets = []
+    packets: list[Any] = []
     for first in range(0, len(values), step):
         block = np.ascontiguousarray(gain[:, None] * values[None, first : first + step])
         frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout.name)

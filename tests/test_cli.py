@@ -124,7 +124,7 @@ def test_ask(tiny_asked_run: Path, tiny_data: Path, tmp_path: Path, capsys: pyte
     video, picture = str(tiny_data / "AVE" / "g0.mp4"), tmp_path / "where.png"
     assert run("ask", str(tiny_asked_run), video, "Which bright colour sounds first?", "--plot", str(picture)) == 0
     printed = capsys.readouterr()
-    assert "Left out, as no training question has them: bright." in printed.out
+    assert "Left out, because no training question has these words: bright." in printed.out
     assert "It looked most at second" in printed.out
     assert f"Picture: {picture}" in printed.err
     assert picture.is_file()

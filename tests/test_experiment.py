@@ -145,7 +145,7 @@ def test_options_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train.epochs", "3"], "'train.epochs' is no option"),
+        (["train.epochs", "3"], "'train.epochs' is not an option"),
         (["--train.epochs"], "--train.epochs needs a value"),
         (["--train.epochs", "--train.seed", "1"], "--train.epochs needs a value"),
         (["--train.epoch", "3"], r"no option is called 'train\.epoch'\. Did you mean 'train\.epochs'"),

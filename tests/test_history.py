@@ -199,7 +199,7 @@ def test_a_run_says_of_itself_what_it_said(
 def test_a_run_is_as_good_as_it_was(name: str, place: Path, narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_where_words_may_change(name)
     run = copied(name, place, monkeypatch)
-    options = {"root": data_of(read_info(run).experiment, place), "cache": str(place / "cache")}
+    options: dict[str, Any] = {"root": data_of(read_info(run).experiment, place), "cache": str(place / "cache")}
     evaluate(run, "test", weights=str(place / "test_vit.safetensors"), progress=False, **options)
     found = json.loads((run / "evaluation-test.json").read_text())
     assert_alike(stored(f"{name}/evaluation-test.json"), found)
@@ -330,7 +330,7 @@ MOVED = {
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Options by their dotted names; `published` is one."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         nested = isinstance(value, dict) and key != "published"
         found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}

@@ -1,18 +1,18 @@
 """The model: how sound becomes an image, how pixels are normalised, and what is trained."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from avpea.adapters import Adapter
-from avpea.backbones import Backbone
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build, log_mel_image
 from tests.tiny import event_labels, section
 
 Make = Callable[..., Experiment]
-PLAIN = {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5): the values themselves
+PLAIN: dict[str, Any] = {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5): the values themselves
 
 
 @pytest.fixture
@@ -92,6 +92,8 @@ def test_half_precision_is_for_frozen_weights_only(model: AVModel) -> None:
     assert {p.dtype for p in model.encoder.backbone.parameters()} == {torch.bfloat16}
     assert {p.dtype for group in model.trained_parameters().values() for p in group} == {torch.float32}
     streams = model.encode(torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 3, 98, 32))
+    assert streams.visual is not None
+    assert streams.audio is not None
     assert streams.visual.dtype == streams.audio.dtype == torch.float32
 
 
@@ -127,5 +129,5 @@ def test_without_adapters_only_the_head_is_trained(tiny_experiment: Make) -> Non
 
 
 def test_a_backbone_can_be_shared(tiny_experiment: Make, model: AVModel) -> None:
-    shared: Backbone = model.encoder.backbone
+    shared = model.encoder.backbone
     assert build(tiny_experiment(), event_labels(), shared).encoder.backbone is shared

@@ -92,8 +92,8 @@ def official(size: str, audio: int = 768, audio_blocks: int = 12) -> dict[str, t
     for i in range(12):
         layer = f"{bert}.encoder.layer.{i}"
         for which, inner in (("attention", "self"), ("cross_attn", "cross")):
-            for part in ("query", "key", "value"):
-                keys |= dict(linear(f"{layer}.{which}.{inner}.{part}", 768, 768))
+            for matrix in ("query", "key", "value"):
+                keys |= dict(linear(f"{layer}.{which}.{inner}.{matrix}", 768, 768))
             keys |= dict(linear(f"{layer}.{which}.output.dense", 768, 768))
             keys |= dict(norm(f"{layer}.{which}.output.LayerNorm", 768))
         keys |= dict(linear(f"{layer}.intermediate.dense", 3072, 768)) | dict(
@@ -242,4 +242,5 @@ def test_a_whole_checkpoint_becomes_a_run(
     words = table["module.multimodal_encoder.embeddings.word_embeddings.weight"]
     torch.testing.assert_close(head.text.bert.embeddings.word_embeddings.weight.detach(), words)
     patches = table["module.clip_model.visual.conv1.weight"]
-    torch.testing.assert_close(model.encoder.backbone.patch_embed.proj.weight.float(), patches)
+    backbone: Any = model.encoder.backbone
+    torch.testing.assert_close(backbone.patch_embed.proj.weight.float(), patches)

@@ -113,7 +113,7 @@ def test_a_video_without_an_event(predictor: Predictor, videos: dict[str, Path])
     found = predictor.predict(videos["as trained"])
     nothing = Prediction(found.video, 3.0, found.class_names, (), torch.full((3,), 2), found.probabilities, found.clip)
     assert nothing.to_dict()["events"] == []
-    assert list(nothing.report())[-1] == "Nothing that the model knows was seen and heard together."
+    assert list(nothing.report())[-1] == "No event that the model knows was both seen and heard."
 
 
 def test_only_the_tasks_own_method_is_there(predictor: Predictor, videos: dict[str, Path]) -> None:

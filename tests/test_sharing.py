@@ -113,8 +113,9 @@ def test_the_hub_can_read_a_card(tiny_run: Path) -> None:
     found = {"segment_accuracy": 0.75, "videos": 3}
     card = model_card(info, {"test": found})
     again = huggingface_hub.ModelCard(str(card))
-    (result,) = again.data.eval_results
+    data: Any = again.data
+    (result,) = data.eval_results
     assert (result.dataset_split, result.metric_type, result.metric_value) == ("test", "segment_accuracy", 0.75)
     assert result.task_type == "event-localization"
-    assert again.data.library_name == "avpea"
+    assert data.library_name == "avpea"
     assert "| test | 75.00 % | 3 |" in str(card)

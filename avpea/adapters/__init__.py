@@ -1,4 +1,4 @@
-"""Adapters: what trains of an otherwise frozen transformer. A file here is an adapter's name."""
+"""Adapters: the trained part of an otherwise frozen transformer. The name of a file here is an adapter's name."""
 
 from avpea.adapters._base import Adapter, LinearAdapter, Trained, Tuning
 from avpea.sections import AdapterOptions

@@ -1,4 +1,4 @@
-"""What every adapter is: the trained part of an otherwise frozen transformer, of one of three kinds."""
+"""The base classes of adapters, the trained part of an otherwise frozen transformer; there are three kinds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,31 +12,31 @@ __all__ = ["Adapter", "LinearAdapter", "Trained", "Tuning"]
 
 
 class Trained(nn.Module, ABC):
-    """What trains in the encoder; checkpoints hold modules of this type, found by it and never by a name.
+    """A trained module of an encoder. Checkpoints hold all modules of this type, whatever their names.
 
-    A file in `avpea/adapters/` with one subclass of `Adapter`, `LinearAdapter` or `Tuning` is at once listed,
-    loadable from a recipe, counted and put through the contract tests. Its options are the
-    fields of its `Options`, a subclass of `AdapterOptions`; where it declares none, they are its constructor's
-    keyword-only arguments. Either way they reach the constructor by name.
+    A file in `avpea/adapters/` with one subclass of `Adapter`, `LinearAdapter` or `Tuning` is an adapter: recipes can
+    name it, its parameters are counted, and the contract tests cover it. Its options are the fields of its `Options`,
+    a subclass of `AdapterOptions`, or else the keyword-only arguments of its constructor. Either way the constructor
+    gets them by name.
     """
 
-    # Whether it trains copies of the backbone's own weights.
+    # Whether the module holds trained copies of the backbone's own weights.
     copies_weights: ClassVar[bool] = False
 
     def gates(self) -> dict[str, float]:
-        """Its scalar parameters. They start at zero and multiply what the adapter adds, so a new one adds nothing."""
+        """Its scalar parameters, which multiply what the adapter adds; they start at zero."""
         return {name: float(p.detach()) for name, p in self.named_parameters() if p.dim() == 0}
 
 
 class Adapter(Trained):
-    """Beside a frozen branch of one stream: reads its own stream and the other one, answers with a residual.
+    """An adapter beside a frozen branch of one stream: reads the tokens of both streams and returns a residual.
 
     Attributes:
-        beside: The frozen branches of a block that this adapter stands beside.
-        reads: `input`: the tokens that enter the branch, as AV-PEA and LAVISH do (parallel); `output`: what the
-            branch answers, as Houlsby's adapter does (sequential).
-        cross_modal: Whether its answer depends on the other stream.
-        attends: Whether it has `attention_map(x, other)`: where its CLS token looks in the other stream.
+        beside: The branches of a block that get one: the attention, the feed-forward layer, or both.
+        reads: `input`: the tokens that enter the branch (parallel, as in AV-PEA and LAVISH); `output`: the output of
+            the branch (sequential, as in Houlsby's adapter).
+        cross_modal: Whether its residual depends on the other stream.
+        attends: Whether it has `attention_map(x, other)`, the attention of its CLS token over the other stream.
     """
 
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn",)
@@ -52,14 +52,14 @@ class Adapter(Trained):
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """The residual for the stream `x`, which may depend on the tokens of the `other` stream."""
+        """The residual for the tokens `x` of its own stream, given the tokens of the `other` stream."""
 
 
 class LinearAdapter(Trained):
-    """Inside a frozen branch: reads what a frozen linear layer reads, and adds to what it answers.
+    """An adapter of a frozen linear layer: reads the layer's input and adds to its output.
 
     Attributes:
-        inside: The frozen linear layers of a block's attention that get one, in each stream its own.
+        inside: The linear layers of a block's attention that get one, separately in each stream.
     """
 
     inside: ClassVar[tuple[Literal["qkv", "proj"], ...]] = ("qkv", "proj")
@@ -70,17 +70,17 @@ class LinearAdapter(Trained):
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "*rows in_features"]) -> Float[Tensor, "*rows out_features"]:
-        """What is added to the frozen layer's answer."""
+        """The summand for the frozen layer's output."""
 
 
 class Tuning(Trained):
-    """Trained copies of some of the backbone's own weights, shared by both streams as the backbone is.
+    """Trained copies of some weights of the backbone, used by both streams.
 
-    The frozen weights stay as they were loaded. The copies are float32 at least, whatever the frozen weights' type, and
-    are cast on the way into the transformer.
+    The frozen weights stay as they were loaded. The copies are in float32 or wider, whatever the type of the frozen
+    weights, and are cast when the transformer uses them.
 
     Args:
-        frozen: The backbone's weights by name; those that `tunes` says yes to are copied.
+        frozen: The backbone's weights by name; those for which `tunes` is true are copied.
     """
 
     copies_weights = True
@@ -88,7 +88,7 @@ class Tuning(Trained):
     def __init__(self, frozen: Mapping[str, Tensor]) -> None:
         super().__init__()
         chosen = {name: weight for name, weight in frozen.items() if self.tunes(name)}
-        # A dot would be a path of modules.
+        # Names in a ParameterDict must not have dots.
         self.weights = nn.ParameterDict(
             {name.replace(".", "__"): nn.Parameter(_wide_copy(weight)) for name, weight in chosen.items()}
         )

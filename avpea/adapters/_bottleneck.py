@@ -21,7 +21,7 @@ class BottleneckOptions(AdapterOptions):
     """Options of adapters with a bottleneck.
 
     Attributes:
-        reduction: D / d of the bottleneck (8 in the papers of AV-PEA and LAVISH).
+        reduction: Width of the tokens over width of the bottleneck, D / d (8 in the papers of AV-PEA and LAVISH).
     """
 
     reduction: int = 8
@@ -36,7 +36,7 @@ class GatedOptions(BottleneckOptions):
     """Options that AV-PEA and LAVISH share.
 
     Attributes:
-        cross_modal: With it off, the adapter goes without what comes from the other stream.
+        cross_modal: Whether the adapter reads the other stream; without, it is a bottleneck on its own stream.
     """
 
     cross_modal: bool = True
@@ -57,19 +57,19 @@ def narrow_width(dim: int, reduction: int) -> int:
 
 
 class GatedBottleneck(Adapter):
-    """The layers, and the two halves of their forward pass; a subclass says what enters them.
+    """The layers of the bottleneck and the two halves of their forward pass, `project` and `finish`.
 
-    The linear maps have no bias (the papers: 1x1 convolutions) and may be split into groups. The gates start at
-    zero, so that a new adapter leaves the backbone as it is.
+    The linear maps have no bias (the papers have 1x1 convolutions). The gates start at zero, so a new adapter changes
+    nothing.
 
     Args:
-        dim: D, the width of the tokens.
-        reduction: D / d.
-        groups: Of both linear maps.
-        cross_modal: Whether there is a gate g of what comes from the other stream.
+        dim: Width of the tokens, D.
+        reduction: D / d, where d is the width of the bottleneck.
+        groups: Groups of both linear maps.
+        cross_modal: Whether there is a gate g for what is read from the other stream.
 
     Raises:
-        ExperimentError: `reduction` does not divide `dim`, or `groups` one of the widths.
+        ExperimentError: `reduction` does not divide D, or `groups` does not divide d.
     """
 
     def __init__(self, dim: int, *, reduction: int, groups: int = 1, cross_modal: bool = True) -> None:
@@ -89,13 +89,13 @@ class GatedBottleneck(Adapter):
         self.norm_after = nn.LayerNorm(dim)
 
     def project(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens narrow"]:
-        """LayerNorm and the map down; each token by itself."""
+        """LayerNorm and the linear map down, for each token separately."""
         norm = self.norm_before
         x = F.layer_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
         return F.linear(x, dense(self.down.weight, self.groups).to(x.dtype))
 
     def finish(self, z: Float[Tensor, "batch tokens narrow"]) -> Float[Tensor, "batch tokens dim"]:
-        """From BatchNorm in the narrow space to the gated residual."""
+        """The rest, from BatchNorm in the bottleneck to the gated residual."""
         z = batch_norm(z, self.batch_norm_down).relu()
         y = batch_norm_of_linear(z, dense(self.up.weight, self.groups), self.batch_norm_up)
         # The gate times the last LayerNorm, as one affine map.
@@ -105,7 +105,7 @@ class GatedBottleneck(Adapter):
 
 
 def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor, "out in"]:
-    """A grouped map as one matrix with zeros: at these widths one product costs less than a few small ones."""
+    """A grouped linear map as one block-diagonal matrix: at these widths faster than several small products."""
     if groups == 1:
         return weight
     matrix: Tensor = torch.block_diag(*weight.chunk(groups))  # type: ignore[no-untyped-call]
@@ -113,7 +113,7 @@ def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor
 
 
 def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
-    """BatchNorm over all tokens of the batch, in float32 at least; answers in the type of `x`."""
+    """BatchNorm over all tokens of the batch, computed in float32 or wider and returned in the type of `x`."""
     wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
     normed: Tensor = norm(wide)
     return normed.to(x.dtype).view_as(x)
@@ -122,13 +122,16 @@ def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Fl
 def batch_norm_of_linear(
     z: Float[Tensor, "batch tokens narrow"], u: Float[Tensor, "dim narrow"], norm: nn.BatchNorm1d
 ) -> Float[Tensor, "batch tokens dim"]:
-    """`norm(z @ u.T)` with the batch statistics taken in the narrow space.
+    """`norm(z @ u.T)`, with the batch statistics computed from `z`.
 
-    For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor is written
-    once instead of being read three times; the running statistics are those of BatchNorm.
+    For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor y is written
+    once instead of being read three times. The running statistics are updated as BatchNorm does it.
     """
     rows = z.flatten(0, 1)
     wide = torch.promote_types(z.dtype, torch.float32)
+    running_mean, running_var = norm.running_mean, norm.running_var
+    assert running_mean is not None
+    assert running_var is not None
     if norm.training:
         centre = rows.to(wide).mean(dim=0)
         centred = rows.to(wide) - centre
@@ -136,20 +139,12 @@ def batch_norm_of_linear(
         covariance = centred.T @ centred / count
         mean = u @ centre
         variance = ((u @ covariance) * u).sum(dim=1)
-        _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        norm.num_batches_tracked += 1
+        running_mean.lerp_(mean.detach().to(running_mean.dtype), norm.momentum)
+        running_var.lerp_((variance.detach() * (count / max(count - 1, 1))).to(running_var.dtype), norm.momentum)
     else:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean, variance = norm.running_mean, norm.running_var
+        mean, variance = running_mean, running_var
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return F.linear(z, (u * scale[:, None]).to(z.dtype), (norm.bias - mean * scale).to(z.dtype))
-
-
-def _track(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    norm.num_batches_tracked += 1
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_(variance.to(norm.running_var.dtype), norm.momentum)

@@ -16,31 +16,32 @@ class AVPEAOptions(GatedOptions):
     """Options of AV-PEA.
 
     Attributes:
-        scaled_attention: Divide the attention logits by sqrt(D). Beyond the paper.
+        scaled_attention: Whether to divide the attention logits by sqrt(D); the paper does not.
     """
 
     scaled_attention: bool = False
 
 
 class AVPEA(GatedBottleneck):
-    r"""Audio-visual parameter-efficient adapter: the CLS token asks the other stream, a bottleneck tells the patches.
+    r"""Audio-visual parameter-efficient adapter: the CLS token attends to the other stream, then a bottleneck.
 
     For one stream with tokens $X = (X_{cls} \parallel X_p)$ and the other stream's tokens $X'$:
 
     $$\Theta = \mathrm{Softmax}(X_{cls} X'^T), \quad CA = X_{cls} + g \, \Theta X', \quad B = h \, f(CA \parallel X_p)$$
 
     $f$ is LayerNorm, a linear map $D \to d = D / 8$, BatchNorm, ReLU, a linear map $d \to D$, BatchNorm,
-    LayerNorm; the linear maps (Algorithm 1: 1x1 convolutions) have no bias. Both gates start at zero, so that
-    a new adapter leaves the backbone as it is. It has $2 + 6D + 2d + 2Dd$ parameters. `cross_gate` is $g$
-    (Algorithm 1: `q_gate`), `output_gate` is $h$ (`gate`).
+    LayerNorm; the linear maps (Algorithm 1: 1x1 convolutions) have no bias. Both gates start at zero, so a new
+    adapter changes nothing. It has $2 + 6D + 2d + 2Dd$ parameters. `cross_gate` is $g$ (Algorithm 1: `q_gate`),
+    `output_gate` is $h$ (`gate`).
 
-    Without a CLS token (SigLIP, Swin) the mean of the tokens asks, and every token receives $g \, \Theta X'$.
+    Without a CLS token (SigLIP, Swin) the query is the mean of the tokens, and $g \, \Theta X'$ is added to every
+    token.
 
     Args:
-        dim: D, the width of the tokens.
+        dim: Width of the tokens, D.
         reduction: D / d.
-        scaled_attention: Divide the logits by sqrt(D). The paper does not.
-        cross_modal: With it off, $CA = X_{cls}$, and there is no g: the rest alone, for ablations.
+        scaled_attention: Whether to divide the logits by sqrt(D); the paper does not.
+        cross_modal: Whether to attend to the other stream; without, $CA = X_{cls}$ and there is no g (an ablation).
         has_cls: Whether token 0 is a CLS token.
 
     Raises:
@@ -66,8 +67,8 @@ class AVPEA(GatedBottleneck):
     def attention_map(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
     ) -> Float[Tensor, "batch 1 other_tokens"]:
-        """Θ of Eq. (7), (8): where in the other stream this stream's CLS token looks."""
-        # Unscaled logits reach hundreds, where bfloat16 steps by whole units: float32 at least.
+        """Θ of Eq. (7), (8): the attention of this stream's CLS token over the other stream's tokens."""
+        # Unscaled logits reach hundreds, where bfloat16 steps by whole units, so float32 or wider.
         wide = torch.promote_types(x.dtype, torch.float32)
         query = x[:, :1] if self.has_cls else x.mean(dim=1, keepdim=True)
         logits = query.to(wide) @ other.to(wide).transpose(1, 2)
@@ -82,7 +83,7 @@ class AVPEA(GatedBottleneck):
         heard = self.attention_map(x, other).to(x.dtype) @ other  # Eq. (7), (8): Θ X'
         heard = self.cross_gate.to(x.dtype) * heard
         if self.has_cls:
-            # The bottleneck sees one token at a time up to here: project first, then swap the CLS in the narrow space.
+            # `project` treats tokens separately, so the CLS token can be replaced after it, in the bottleneck.
             z = torch.cat((self.project(x[:, :1] + heard), self.project(x)[:, 1:]), dim=1)
         else:
             z = self.project(x + heard)

@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken et al., ACL 2022): the transformer's biases train, and nothing else of it."""
+"""BitFit (Ben Zaken et al., ACL 2022): only the biases of the transformer are trained."""
 
 from avpea.adapters._base import Tuning
 
@@ -6,9 +6,9 @@ __all__ = ["BitFit"]
 
 
 class BitFit(Tuning):
-    """All biases: of linear layers, normalisations and the patch convolution."""
+    """Trains all biases of linear layers, normalisations and the patch convolution."""
 
     @classmethod
     def tunes(cls, name: str) -> bool:
-        """`….bias`, and the separate `q_bias` and `v_bias` of some families."""
+        """Names that end in `bias`; some families have `q_bias` and `v_bias`."""
         return name.endswith("bias")

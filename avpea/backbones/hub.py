@@ -1,4 +1,4 @@
-"""Pretrained weights by name: from the hub's cache, else downloaded, else a quick and clear answer."""
+"""Pretrained weights by name: from the hub's cache, or downloaded; if neither works, a quick and clear error."""
 
 import threading
 import urllib.error
@@ -19,10 +19,10 @@ _OTHER_OPTIONS = "name a local file with --backbone.weights FILE, or take --back
 
 
 def from_hub(name: str) -> Path:
-    """The file with a timm model's pretrained weights: from the cache, or else downloaded.
+    """The file with a timm model's pretrained weights, from the cache or downloaded.
 
-    A cached file is used without asking the network; a hub that does not answer is reported within two
-    seconds (the hub's own client retries for most of a minute).
+    A cached file is used without network access; a hub that does not answer is reported within two seconds (the
+    hub's own client retries for most of a minute).
 
     Raises:
         WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
@@ -35,13 +35,13 @@ def from_hub(name: str) -> Path:
 
 
 def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> Path:
-    """The first of some files that a hub repository has: from the cache, or else downloaded.
+    """The first of several files that exists in a hub repository, from the cache or downloaded.
 
     Args:
         repository: `owner/name`.
-        files: Names in the repository, the best first.
-        what: What is fetched, as the subject of the error.
-        otherwise: What helps without the hub.
+        files: File names in the repository, the preferred one first.
+        what: Description of the files, the subject of the error.
+        otherwise: Remedy without the hub, for the error.
 
     Raises:
         WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
@@ -68,13 +68,13 @@ def _download(what: str, repository: str, file: str, otherwise: str) -> Path | N
     """The downloaded file; None if the repository has no such file."""
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
-    except hub_errors.RepositoryNotFoundError as error:  # of which a gated repository is one kind
+    except hub_errors.RepositoryNotFoundError as error:  # also raised for a gated repository
         raise WeightsError(
             f"{what}: the hub has no repository {repository}, or it asks for a login (`hf auth login`); {otherwise}."
         ) from error
-    # The HTTP library under the hub's client, and so its errors, differ between versions.
+    # The hub's client uses different HTTP libraries in different versions, with different errors.
     except Exception as error:
-        lost = isinstance(error, hub_errors.LocalEntryNotFoundError)  # the connection, not the file
+        lost = isinstance(error, hub_errors.LocalEntryNotFoundError)  # no connection, rather than no such file
         if isinstance(error, hub_errors.EntryNotFoundError) and not lost:
             return None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
@@ -85,7 +85,7 @@ def _download(what: str, repository: str, file: str, otherwise: str) -> Path | N
 
 
 def _reachable(endpoint: str) -> bool:
-    """Whether the hub answers at all, within `_PROBE_SECONDS`, look-up of its name included."""
+    """Whether the hub answers within `_PROBE_SECONDS`, DNS look-up included."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -93,12 +93,12 @@ def _reachable(endpoint: str) -> bool:
             request = urllib.request.Request(endpoint, method="HEAD")
             urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # an answer all the same
+            pass  # an HTTP error is an answer
         except (OSError, ValueError):
             return
         answered.set()
 
-    # In a thread, because a time-out does not bound the look-up of the name; it dies with the process.
+    # In a daemon thread, because the time-out of `urlopen` does not bound the DNS look-up.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_PROBE_SECONDS)

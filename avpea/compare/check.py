@@ -1,4 +1,4 @@
-"""Whether the runs of a grid could run, found out before any does."""
+"""Checking all runs of a grid before any of them starts."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ __all__ = ["complaints"]
 
 
 def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
-    """Why runs could not run, each reason in a sentence: their models are built, for the shapes only.
+    """Reasons why runs cannot start, each in a sentence; models are built on the meta device to find them.
 
     Args:
-        cells: What is to run.
-        runs: Folder of the runs.
+        cells: The runs to check.
+        runs: Folder of the run folders.
     """
     wrong: list[str] = []
     for row in dict.fromkeys(cell.row for cell in cells):
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
         wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
-    # A folder that all rows share is complained about once.
+    # An error about a data set that all rows share is given once.
     wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
     wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
     return wrong

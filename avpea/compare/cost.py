@@ -1,4 +1,4 @@
-"""What a training step costs in each row: seconds and memory, in the same run, in turns with the reference row.
+"""The cost of a training step in each row: seconds, measured in turns with the reference row, and memory.
 
 python -m avpea.compare.cost EXPERIMENT_JSON    (prints the peak memory of one step, in MB)
 """
@@ -25,17 +25,17 @@ __all__ = ["measure_costs", "training_step"]
 
 
 def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Seconds of a step, their ratio to the reference row's, and the peak memory of a step, for each row.
+    """Measure for each row the seconds of a step, their ratio to the reference row's, and the peak memory.
 
-    The step is forward, loss, backward and optimiser over one batch of random pixels and sounds, of the recipe's
-    batch size, backbone, precision and threads; weights are random, as they change neither figure. Each row is
-    timed in turns with the reference row, so that both see the same machine; memory is what a process of its own
-    needs above what it had once the model was built. On a GPU it is the GPU's.
+    A step is forward, loss, backward and optimiser on one batch of random frames and sounds, with the recipe's batch
+    size, backbone, precision and threads; weights are random, which changes neither figure. Steps of the row and of the
+    reference row alternate, so that both run under the same load. Memory is the peak in a separate process, less its
+    memory after building the model; on a GPU it is the peak of the GPU's.
 
     Args:
         sweep: The rows.
-        rounds: Timed steps of each side.
-        say: Told which row is being measured.
+        rounds: Number of timed steps of each of the two rows.
+        say: Called with the row that is being measured.
     """
     reference = next(row for row in sweep.rows if row.label == sweep.reference)
     rows: dict[str, Any] = {}
@@ -45,18 +45,18 @@ def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = la
             torch.set_num_threads(row.experiment.train.threads)
         actions = {"reference": training_step(reference.experiment), "row": training_step(row.experiment)}
         times = measure.interleaved(actions, rounds)
-        words = json.dumps(_without_data(row.experiment).to_dict())
+        experiment = row.experiment.override({"data.root": "", "data.cache": ""})
         rows[row.label] = {
             "step_seconds": round(statistics.median(times["row"]), 4),
             "over_reference": measure.ratio(times["row"], times["reference"]),
-            "peak_mb": round(measure.peak_mb("avpea.compare.cost", words)),
+            "peak_mb": round(measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict()))),
             "batch_size": row.experiment.train.batch_size,
         }
     return {"reference": sweep.reference, "rounds": rounds, "machine": measure.machine(), "rows": rows}
 
 
 def training_step(experiment: Experiment) -> Callable[[], None]:
-    """A function that trains a model of its own by one step."""
+    """A function that trains a new model by one step."""
     files = {"backbone.weights", "encoder.audio_weights"} & experiment.locations()
     experiment = experiment.override(dict.fromkeys(files, "random"))
     config = experiment.train
@@ -84,7 +84,7 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
 
 
 def random_batch(experiment: Experiment, model: AVModel) -> Batch:
-    """A batch of noise, shaped as the experiment's."""
+    """A batch of noise with the shapes of the experiment."""
     videos, audio = experiment.train.batch_size, experiment.audio
     segments = experiment.train.segments or experiment.data.segments
     side = model.encoder.backbone.image_size
@@ -97,10 +97,6 @@ def random_batch(experiment: Experiment, model: AVModel) -> Batch:
     )
 
 
-def _without_data(experiment: Experiment) -> Experiment:
-    return experiment.override({"data.root": "", "data.cache": ""})
-
-
 if __name__ == "__main__":
     described = Experiment.from_dict(json.loads(sys.argv[1]))
     if described.train.threads:
@@ -109,5 +105,5 @@ if __name__ == "__main__":
     measure.forget_peak()
     before = 0.0 if torch.cuda.is_available() else measure.resident_peak_mb()
     once()
-    once()  # the second step has the optimiser's moments as well
+    once()  # in the second step the optimiser's moments exist too
     print(measure.resident_peak_mb() - before)

@@ -1,28 +1,21 @@
-"""The report's pictures: accuracy over parameters, learning curves, gates over training, classes."""
+"""The figures of the report: accuracy over parameters, learning curves, gates over training, and classes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from avpea.compare.summary import RowSummary, Summary
-from avpea.errors import AvpeaError
 from avpea.files import replacing
+from avpea.plot.style import COLOURS, INK, above, frame, label_width, new_figure, plain, quiet, write
 
 __all__ = ["draw"]
 
 
 def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
-    """Draw what the figures allow; answers files with a line that says what each shows.
-
-    Raises:
-        AvpeaError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
+    """Draw all figures for which there is data; returns the file and a caption by name."""
     metric = summary.figure
     drawings: dict[str, tuple[Callable[[Summary], Any], str]] = {
         "parameters": (_parameters, f"Test {metric.name} over trained adapter parameters, with deviation over seeds"),
@@ -45,16 +38,12 @@ def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _colours(summary: Summary) -> dict[str, str]:
-    from avpea.plot.style import COLOURS, INK
-
     others = [row.label for row in summary.rows if row.label != summary.reference]
     more = (*COLOURS, "#7f6000", "#5a4fcf", "#6b7280", "#8c2d04")
     return {summary.reference: INK} | {label: more[i % len(more)] for i, label in enumerate(others)}
 
 
 def _parameters(summary: Summary) -> Any:
-    from avpea.plot.style import above, new_figure, quiet, write
-
     metric = summary.figure
     figure = new_figure(7.4, 4.0, f"{metric.heading()} over parameters")
     axes = figure.add_axes((0.09, 0.14, 0.86, 0.66))
@@ -66,14 +55,14 @@ def _parameters(summary: Summary) -> Any:
     low, high = axes.get_ylim()
     for row in summary.rows:
         x, y = points[row.label]
-        # To the left of the point where another one's label would be on it.
+        # To the left of the point if a label on the right would overlap another one.
         close = 0.06 * (high - low)
         near = any(x < a < 4 * x and abs(b - y) < close for label, (a, b) in points.items() if label != row.label)
         axes.annotate(
             row.label, (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
             ha="right" if near else "left", color=colours[row.label], parse_math=False,
         )  # fmt: skip
-    axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # 0 is where no adapter is
+    axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # rows without an adapter are at 0
     axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _ in points.values())))  # room for the last label
     quiet(axes)
     write(axes, 0, above(axes, 0.12), f"test {metric.name}, {metric.unit}", size=8.5)
@@ -82,10 +71,6 @@ def _parameters(summary: Summary) -> Any:
 
 
 def _curves(summary: Summary) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    from avpea.plot.style import above, new_figure, quiet, write
-
     figure = new_figure(9.4, 3.9, "Learning curves")
     colours, metric = _colours(summary), summary.figure
     chosen = summary.selected_on.partition(",")[0]
@@ -116,21 +101,17 @@ def _over_seeds(row: RowSummary, key: str, factor: float) -> tuple[Any, Any, Any
 
 
 def _gate_lines(row: RowSummary) -> Iterator[tuple[str, Any, Any]]:
-    """Places (`attn.audio.output_gate`), epochs, and mean size over blocks and seeds; the start is 0."""
+    """For each gate (`attn.audio.output_gate`), epochs from 0 and its mean magnitude over blocks and seeds."""
     length = min(len(seed) for seed in row.epochs)
     seeds = [[epoch.get("gates") or {} for epoch in seed[:length]] for seed in row.epochs]
     seeds = [gates for gates in seeds if gates and gates[0]]
-    for place in seeds[0][0] if seeds else ():
-        sizes = np.array([[np.abs(epoch[place]).mean() for epoch in gates] for gates in seeds])
+    for gate in seeds[0][0] if seeds else ():
+        sizes = np.array([[np.abs(epoch[gate]).mean() for epoch in gates] for gates in seeds])
         epochs = [epoch["epoch"] for epoch in row.epochs[0][:length]]
-        yield place, [0, *epochs], [0.0, *sizes.mean(axis=0)]
+        yield gate, [0, *epochs], [0.0, *sizes.mean(axis=0)]
 
 
 def _gates(summary: Summary) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    from avpea.plot.style import above, new_figure, quiet, write
-
     lines = [(row.label, *line) for row in summary.rows for line in _gate_lines(row)]
     if not lines:
         return None
@@ -140,9 +121,9 @@ def _gates(summary: Summary) -> Any:
     kinds = (("output_gate", "output gate h"), ("cross_gate", "cross-modal gate g"))
     for column, (kind, title) in enumerate(kinds):
         axes = figure.add_axes((0.06 + 0.39 * column, 0.13, 0.33, 0.66))
-        for label, place, epochs, sizes in lines:
-            where, _, gate = place.rpartition(".")
-            if gate == kind:
+        for label, gate, epochs, sizes in lines:
+            where, _, name = gate.rpartition(".")
+            if name == kind:
                 dash = dashes.get(where, "-")
                 axes.plot(
                     epochs, sizes, dash, lw=1.4, color=colours[label], label=f"{label}, {where.replace('.', ' ')}"
@@ -158,8 +139,6 @@ def _gates(summary: Summary) -> Any:
 
 
 def _classes(summary: Summary) -> Any:
-    from avpea.plot.style import label_width, new_figure, plain
-
     reference = next((row for row in summary.rows if row.label == summary.reference), None)
     others = [row for row in summary.rows if row is not reference]
     if reference is None or not others:
@@ -188,6 +167,5 @@ def _classes(summary: Summary) -> Any:
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    frame(axes)
     return figure

@@ -1,4 +1,4 @@
-"""Run or resume a grid, and report on what is stored."""
+"""Running or resuming a grid, and reporting on the stored results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a call of `compare` came to.
+    """The result of `compare`.
 
     Attributes:
-        summary: Of all stored results; None where there are none yet.
-        page: The report for a browser; None where there is nothing to report.
-        missing: Names of runs without a result: not asked for, or of another process that is still at it.
-        failed: Reason by name of run.
+        summary: Summary of all stored results; None if there are none yet.
+        page: The HTML report; None if there are no results yet.
+        missing: Names of runs without a result: not started, failed, or running in another process.
+        failed: Reason by name of run, for runs that failed.
     """
 
     summary: Summary | None
@@ -51,25 +51,25 @@ def compare(
     progress: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Run what a sweep lacks, then write its report.
+    """Run everything in a sweep that has no result yet, then write its report.
 
-    What has a result is not run again; what was interrupted goes on. Several processes may share a grid: each
-    takes runs that no other has begun. A run that fails is reported, and the others go on.
+    Interrupted runs are resumed. Several processes may share a grid: each takes runs that no other has started. A run
+    that fails is reported, and the others continue.
 
     Args:
-        sweep: Name, file or sweep.
-        changes: Options of every row by dotted name, such as `data.root`.
-        runs: Folder of the runs, each in a folder named as `avpea train` names it.
+        sweep: Name of a sweep, a YAML file, or a `Sweep`.
+        changes: Options to change in every row, by dotted name, such as `data.root`.
+        runs: Folder of the run folders, which are named as by `avpea train`.
         out: Folder of the results, `OUT/RUN.json`, and of the report, `OUT/SWEEP/index.html` and `report.md`.
-        seeds: Instead of the sweep's own.
-        only: Labels of rows; the reference always is one of them.
-        run: With False only the report is written, from the results that are stored.
-        cost: Measure seconds and memory of a training step, unless that is stored already.
-        progress: Show progress bars.
-        say: Told what is being done, a line at a time.
+        seeds: Seeds to use instead of the sweep's.
+        only: Labels of the rows to run; the reference row is always included.
+        run: Whether to run anything; if not, only the report is written.
+        cost: Whether to measure seconds and memory of a training step, if that is not stored yet.
+        progress: Whether to show progress bars.
+        say: Called with each line about the progress.
 
     Raises:
-        ExperimentError: Wrong entries: all of them, each in a sentence, before anything runs.
+        ExperimentError: Entries of the sweep are wrong; names all of them, before anything runs.
     """
     grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
     grid = grid.only(only) if only and not wrong else grid
@@ -103,10 +103,10 @@ def compare(
 
 
 def make_folders(*folders: Path) -> None:
-    """Make folders that are not there yet.
+    """Make folders that do not exist yet.
 
     Raises:
-        AvpeaError: One cannot be made or written to.
+        AvpeaError: A folder cannot be made or written to.
     """
     for folder in folders:
         try:
@@ -118,7 +118,7 @@ def make_folders(*folders: Path) -> None:
 
 
 def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
-    """Train and evaluate one run and store its result, unless another process is at it or has done it."""
+    """Train and evaluate one run and store its result, unless another process does so or has done so."""
     try:
         with FileLock(runs / f"{cell.name}.lock", timeout=0):  # released by the system if the process dies
             if results.read(out, cell) is not None:

@@ -1,4 +1,4 @@
-"""The report of a comparison, for a browser and as Markdown, from stored figures alone."""
+"""The report of a comparison, as HTML and as Markdown, from a summary of the stored results."""
 
 import base64
 import html
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.compare.summary import RowSummary, Summary
+from avpea.errors import AvpeaError
 from avpea.files import write_json, write_text
 from avpea.metrics.figures import headline
 
@@ -29,11 +30,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Figures:
-    """Cells of text; the first column is left-aligned, the others are figures."""
+    """A table of texts; the first column is left-aligned, the others, with numbers, are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    strong: int | None = None  # index of the reference's row
+    strong: int | None = None  # index of the reference row, in bold
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,18 @@ Part = Heading | Text | Figures | Picture
 
 
 def write_report(summary: Summary, folder: Path) -> Path:
-    """Write `index.html` (whole in one file), `report.md` with its pictures, and `summary.json`.
+    """Write `index.html` (in a single file), `report.md` with its figures, and `summary.json`.
 
     Returns:
-        The page for a browser.
-    """
-    from avpea.compare.figures import draw
+        The path of `index.html`.
 
+    Raises:
+        AvpeaError: matplotlib is not installed.
+    """
+    try:
+        from avpea.compare.figures import draw
+    except ImportError:
+        raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(_parts(summary, draw(summary, folder)))
     write_text(folder / "report.md", _markdown(summary.title, parts))

@@ -1,4 +1,4 @@
-"""The stored result of one run: all that a report needs, and nothing that belongs to one machine's folders."""
+"""The stored result of one run: everything that the report needs, without paths of the machine."""
 
 import json
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ from avpea.train import TrainResult
 __all__ = ["described", "load", "read", "read_costs", "record", "save"]
 
 _FORMAT = "avpea-result-1"
-# How many threads computed it, and how many processes decoded, changes a result by rounding at most.
+# Options that change a result by rounding at most, so that results with other values may be used.
 _FREE = {"train.threads", "train.device"}
 
-# What a result has in places of its own.
+# Metrics that a result stores under other keys.
 _ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped")
 
 
@@ -58,14 +58,14 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
-    """The experiment without what belongs to one machine."""
+    """The experiment as a dictionary, without paths of the machine."""
     values = experiment.to_dict()
     values["data"] |= {"root": Path(experiment.data.root).name, "cache": ""}
     return _without_folders(values)
 
 
 def _without_folders(values: dict[str, Any]) -> dict[str, Any]:
-    """Files and folders by their names alone."""
+    """Absolute paths replaced by their last part."""
 
     def named(value: Any) -> Any:
         if isinstance(value, dict):
@@ -76,15 +76,15 @@ def _without_folders(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(out: Path, cell: Cell, result: Mapping[str, Any]) -> None:
-    """Write `OUT/CELL.json`, whole or not at all."""
+    """Write `OUT/CELL.json` atomically."""
     write_json(out / f"{cell.name}.json", result, indent=1)
 
 
 def read(out: Path, cell: Cell) -> dict[str, Any] | None:
-    """The stored result of a cell; None where there is none.
+    """The stored result of a cell; None if there is none.
 
     Raises:
-        AvpeaError: The file is broken, or holds a result of other settings.
+        AvpeaError: The file is broken, or has a result of other settings.
     """
     path = out / f"{cell.name}.json"
     if not path.is_file():
@@ -96,7 +96,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
         raise AvpeaError(f"{path} is no result of avpea compare; remove it, or choose another --out.") from None
     if form != _FORMAT:
         raise AvpeaError(f"{path} has format {form}, expected {_FORMAT}; remove it, or choose another --out.")
-    # Options that came later had the values that are their defaults now.
+    # Options that did not exist yet are taken to have had their defaults.
     known = read_experiment(settings, str(path)).to_dict()
     changed = differences(known, cell.experiment.to_dict(), _FREE | cell.experiment.harmless())
     if changed:
@@ -107,7 +107,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
 
 
 def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]]:
-    """The stored results of a sweep, by cell, and what is wrong with others, a sentence each."""
+    """The stored results of a sweep by cell, and the reasons why other files cannot be used, in sentences."""
     found, wrong = {}, []
     for cell in sweep.cells():
         try:
@@ -121,7 +121,7 @@ def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]
 
 
 def read_costs(folder: Path, sweep: Sweep) -> dict[str, Any] | None:
-    """What was measured of a step, if it was measured for every row and against the same reference."""
+    """The stored costs, if they were measured for every row and with the same reference row."""
     path = folder / "cost.json"
     try:
         costs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What seeds and test videos allow to be said: mean and deviation, and a paired bootstrap interval."""
+"""Mean and deviation over seeds, and a paired bootstrap interval over test videos and seeds."""
 
 import math
 import statistics
@@ -24,19 +24,19 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the difference in mean accuracy, ours less theirs, on the same test videos.
+    """Percentile interval of the difference in mean accuracy, `ours` minus `theirs`, on the same test videos.
 
-    In each draw the videos are drawn with replacement, the same ones for both sides, and so are the seeds of each
-    side: the interval holds the luck of the test set and the luck of training. With few seeds the latter is known
-    only roughly. With one seed on each side it is the plain paired bootstrap over videos.
+    Each bootstrap sample draws videos with replacement, the same ones for both, and seeds separately for each: the
+    interval covers the variance of the test set and of training, the latter only roughly if seeds are few. With one
+    seed each it is the ordinary paired bootstrap over videos.
 
     Args:
-        ours: Share of right answers of each test video, a row for each seed.
-        theirs: The same of what we compare with; columns are the same videos.
-        asked: Answers of each video, which its share counts for (questions); None: all videos alike.
-        draws: Bootstrap samples.
-        confidence: Share of the draws inside the interval.
-        seed: Of the draws.
+        ours: Share of correct answers for each test video, one row per seed.
+        theirs: The same for the other row of the comparison, with the same videos as columns.
+        asked: Weight of each video, such as its number of questions; None weighs all videos equally.
+        draws: Number of bootstrap samples.
+        confidence: Share of the samples inside the interval.
+        seed: Random seed.
     """
     generator = np.random.default_rng(seed)
     videos = ours.shape[1]

@@ -1,4 +1,4 @@
-"""From stored results to what is compared: a line for each row, and remarks on what limits the comparison."""
+"""Summarising stored results: figures for each row, and remarks on the limits of the comparison."""
 
 import dataclasses
 import math
@@ -19,25 +19,25 @@ __all__ = ["RowSummary", "Summary", "summarise"]
 
 @dataclass(frozen=True)
 class RowSummary:
-    """One row over its seeds. Accuracies are shares in [0, 1].
+    """The results of a row over its seeds. Accuracies are shares in [0, 1].
 
     Attributes:
-        label: As in the sweep.
-        seeds: That have a result.
+        label: Label of the row in the sweep.
+        seeds: Seeds with a result.
         test: Test accuracy of each seed.
-        test_mean: Over seeds.
-        test_std: Sample standard deviation over seeds; None with a single one.
-        selection_mean: On the split that chose the epoch, mean over seeds.
-        difference: Mean less the reference's mean, over the same test videos; None for the reference itself.
-        interval: 95 % paired bootstrap interval of the difference over test videos and seeds.
-        adapters: Trained parameters of the adapters.
-        trained: Trained parameters, head included.
-        train_minutes: Wall time of training, mean over seeds.
-        step: Seconds, ratio to the reference and peak memory of a training step, where measured.
+        test_mean: Mean test accuracy over seeds.
+        test_std: Sample standard deviation of the test accuracy over seeds; None for a single seed.
+        selection_mean: Mean accuracy over seeds on the split that chose the epoch.
+        difference: Mean test accuracy minus that of the reference row, on the same videos; None for the reference row.
+        interval: 95 % paired bootstrap interval of `difference`, over test videos and seeds.
+        adapters: Number of trained parameters of the adapters.
+        trained: Number of all trained parameters, with the head.
+        train_minutes: Mean wall time of training over seeds.
+        step: Seconds, ratio to the reference row and peak memory of a training step, or None.
         published: The paper's figures for this row.
-        beside: Other figures that the task's comparisons show, mean over seeds; None where there is none.
-        per_class: Test accuracy of each class or type of question, mean over the seeds; None where there is none of it.
-        epochs: The epochs' records of each seed.
+        beside: Other metrics that the task shows, mean over seeds; None if a seed lacks one.
+        per_class: Mean test accuracy over seeds by class or type of question; None for a class without samples.
+        epochs: Records of all epochs of each seed.
     """
 
     label: str
@@ -60,22 +60,22 @@ class RowSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison in figures.
+    """The summary of a comparison.
 
     Attributes:
-        sweep: Its name.
-        title: In a line.
-        reference: Label of the row that differences are taken against.
+        sweep: Name of the sweep.
+        title: Title of the sweep.
+        reference: Label of the row from which differences are taken.
         selected_on: Split or splits that chose the epochs.
-        figure: What is compared, such as the segment accuracy.
-        videos: Test videos that every run answered.
-        references: What answers without seeing or hearing score on test, by name.
-        rows: In the sweep's order; a row without results is left out.
+        figure: The metric that is compared.
+        videos: Number of test videos that all runs have in common.
+        references: Test scores of trivial baselines that neither see nor hear, by name.
+        rows: Rows with results, in the sweep's order.
         quoted: Published rows that were not run.
-        published_where: What published figures were measured on.
-        remarks: What limits the comparison, a sentence each.
+        published_where: The data that published figures were measured on.
+        remarks: Sentences about the limits of the comparison.
         environments: Versions, commits and processors of the runs.
-        cost_machine: Where the steps were measured; None where they were not.
+        cost_machine: The machine on which training steps were measured, or None.
     """
 
     sweep: str
@@ -101,7 +101,7 @@ class Summary:
         return values
 
     def report(self) -> Iterator[str | Table]:
-        """For the terminal: the metric with its deviation, difference with its interval, parameters, time of a step."""
+        """For the terminal: metric and deviation, difference and interval, parameters, and seconds of a step."""
         unit = "%" if self.figure.unit == "%" else f"{self.figure.name} {self.figure.unit}"
         columns = ["", f"test {unit}", f"less {self.reference} [95 %]", "adapters, M", "step s", "published %"]
         rows = []
@@ -116,11 +116,11 @@ class Summary:
         yield Table(columns, rows, self.title)
         yield from self.remarks
         if self.published_where and any(row.published for row in self.rows):
-            yield f"Published: {self.published_where}; to be compared only as far as data and weights are the same."
+            yield f"Published: {self.published_where}; comparable only as far as data and weights are the same."
 
 
 def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Mapping[str, Any] | None) -> Summary:
-    """Compare the stored results of a sweep, on the test videos that every run answered."""
+    """Summarise the stored results of a sweep, on the test videos that all runs have in common."""
     by_row = {row: {c.seed: r for c, r in results.items() if c.row is row} for row in sweep.rows}
     by_row = {row: found for row, found in by_row.items() if found}
     answered = [set(result["test_videos"]) for result in results.values()]
@@ -236,5 +236,5 @@ def _remarks(
         remarks.append("Rows were trained for different numbers of epochs.")
     seeds = max(len(found) for found in by_row.values())
     if seeds < 3:
-        remarks.append(f"{seeds} seed{'s' * (seeds > 1)}: what differs between seeds cannot be judged.")
+        remarks.append(f"{seeds} seed{'s' * (seeds > 1)}: too few to judge the variance between seeds.")
     return remarks

@@ -36,13 +36,13 @@ _KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the comparison: an experiment whose seeds differ.
+    """A row of the comparison: an experiment, run with several seeds.
 
     Attributes:
-        label: What the report calls it.
-        name: What its runs and results are called: the recipe's name and the options, as a file name.
-        experiment: With the first seed.
-        published: Figures of the paper for it, such as `accuracy` in percent; may be empty.
+        label: Label in the report.
+        name: Name of its runs and results: the recipe's name and the options, as a file name.
+        experiment: The experiment, with the recipe's seed.
+        published: The paper's figures for the row, such as `accuracy` in percent; may be empty.
     """
 
     label: str
@@ -60,12 +60,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As `avpea train` names the run of the same recipe and seed."""
+        """Name of the run, as `avpea train` names one of the same recipe and seed."""
         return f"{self.row.name}-seed{self.seed}"
 
     @property
     def experiment(self) -> Experiment:
-        """What is trained."""
+        """The experiment with the seed."""
         return self.row.experiment.override({"train.seed": self.seed})
 
 
@@ -74,14 +74,14 @@ class Sweep:
     """A grid of rows and seeds.
 
     Attributes:
-        name: Of the sweep or its file.
-        title: In a line.
-        rows: In the report's order.
-        seeds: Of every row.
-        reference: Label of the row that differences are taken against.
-        published_where: What the published figures were measured on.
-        quoted: Published rows that are not run, by label, each with its figures and `why`.
-        part: Which rows, where not all of them are meant.
+        name: Name of the sweep, or its file.
+        title: Title of the report.
+        rows: The rows, in the report's order.
+        seeds: The seeds of every row.
+        reference: Label of the row from which differences are taken.
+        published_where: The data that published figures were measured on.
+        quoted: Published rows that are not run, by label, each with its figures and the reason `why`.
+        part: Labels of the rows if only some were chosen with `only`, else empty.
     """
 
     name: str
@@ -95,17 +95,17 @@ class Sweep:
 
     @property
     def folder(self) -> str:
-        """What the folder of its report is called."""
+        """Name of the folder of its report."""
         path = Path(self.name)
         name = path.stem if path.suffix in {".yaml", ".yml"} else self.name.replace("/", "-")
         return f"{name}--{self.part}" if self.part else name
 
     def cells(self) -> Iterator[Cell]:
-        """Every run, seed by seed, so that an unfinished grid already compares all rows."""
+        """All runs, seed by seed, so that an unfinished grid can already compare all rows."""
         return (Cell(row, seed) for seed in self.seeds for row in self.rows)
 
     def only(self, labels: Sequence[str]) -> "Sweep":
-        """The named rows and the reference; its name says so, and so does its report's folder.
+        """The sweep with the named rows and the reference row only; `part` and `folder` name them.
 
         Raises:
             ExperimentError: No such row.
@@ -124,7 +124,7 @@ def sweep_names() -> list[str]:
 
 
 def sweep_titles() -> dict[str, str]:
-    """What each sweep that comes with avpea compares, in a line; no recipe is loaded."""
+    """Titles of the sweeps that come with avpea, by name; no recipe is loaded."""
     return {name: str(_read(name).get("title", name)) for name in sweep_names()}
 
 
@@ -134,12 +134,12 @@ def load_sweep(
     """Read a sweep by name or from a YAML file.
 
     Args:
-        name_or_path: `mini/table4`, or a file.
-        changes: Options of every row by dotted name, such as `data.root`.
-        seeds: Instead of the sweep's own.
+        name_or_path: A name such as `mini/table4`, or a file.
+        changes: Options to change in every row, by dotted name, such as `data.root`.
+        seeds: Seeds to use instead of the sweep's.
 
     Raises:
-        ExperimentError: No such sweep, or wrong entries: all of them, each in a sentence.
+        ExperimentError: There is no such sweep, or entries are wrong; names all of them.
     """
     sweep, wrong = parse_sweep(name_or_path, changes, seeds)
     if wrong:
@@ -150,10 +150,10 @@ def load_sweep(
 def parse_sweep(
     name_or_path: str | Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] | None = None
 ) -> tuple[Sweep, list[str]]:
-    """As `load_sweep`, but what is wrong is answered, a sentence each, beside what could be read.
+    """Like `load_sweep`, but returns what could be read, and a sentence for each wrong entry.
 
     Raises:
-        ExperimentError: No such sweep, or not one at all.
+        ExperimentError: There is no such sweep, or the file is no sweep.
     """
     name = str(name_or_path)
     values = _read(name)
@@ -162,7 +162,7 @@ def parse_sweep(
     chosen = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
         wrong.append(f"seeds is {given!r}; expected different whole numbers, such as [0, 1, 2].")
-        chosen = (0,)  # so that the rows are looked at nevertheless
+        chosen = (0,)  # so that the rows are checked nevertheless
     rows = list(_rows(values, dict(changes or {}), wrong))
     wrong += [f"rows '{one}' and '{other}' are the same experiment; leave one out." for one, other in _alike(rows)]
     labels = [row.label for row in rows]
@@ -178,7 +178,7 @@ def parse_sweep(
 
 
 def refusal(name: str, wrong: Sequence[str]) -> ExperimentError:
-    """All that is wrong with a sweep, each in a sentence."""
+    """The error for all wrong entries of a sweep, given as sentences."""
     what = "an entry that cannot" if len(wrong) == 1 else f"{len(wrong)} entries that cannot"
     return ExperimentError(f"{name} has {what} run; nothing was started:\n" + "\n".join(f"  {line}" for line in wrong))
 
@@ -212,7 +212,7 @@ def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) 
                 rows.append(_row(title, entry, options))
             except AvpeaError as error:
                 wrong.append(f"row '{title}': {error}")
-    # A sweep is told for all of its rows where files are; a row that does not read them goes without.
+    # `changes` holds the locations of files for all rows; a row without such an option does not get it.
     locations = {name for row in rows for name in row.experiment.locations()} if len(wrong) == failed else set()
     for row in rows:
         elsewhere = locations - row.experiment.locations()
@@ -240,7 +240,7 @@ def _row(label: str, entry: Any, backbone: Any) -> Row:
 
 
 def file_name(text: str) -> str:
-    """Text as part of a file's name."""
+    """Text that can be part of a file name."""
     return re.sub(r"[^\w.=+-]+", "-", text).strip("-.")
 
 

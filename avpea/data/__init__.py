@@ -1,4 +1,4 @@
-"""Data sets: reading annotations, checking the videos, and the cache of decoded samples."""
+"""Data sets: readers of annotations, checks of the videos, and the cache of decoded samples."""
 
 from typing import Any
 

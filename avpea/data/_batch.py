@@ -17,10 +17,10 @@ class Batch:
     """Decoded samples, batch first.
 
     Attributes:
-        frames: RGB, 0 to 255.
-        log_mel: Natural log of mel energies; rows are time, not normalised.
-        samples: What each row is.
-        positions: Which of its video's segments each one is, where only some were drawn.
+        frames: RGB frames, 0 to 255, one per segment.
+        log_mel: Log-mel of each segment, not normalised; rows are analysis windows.
+        samples: The sample of each video in the batch.
+        positions: Index of each segment in its video if only some were drawn, else None.
     """
 
     frames: UInt8[Tensor, "batch segments height width 3"]
@@ -32,7 +32,7 @@ class Batch:
         return len(self.samples)
 
     def drawn(self, count: int) -> "Batch":
-        """Some segments of each video: one drawn from each of `count` equal parts, by torch's generator on the CPU."""
+        """Draw `count` segments of each video, one from each of `count` equal parts, with torch's CPU generator."""
         videos, segments = self.frames.shape[:2]
         bounds = torch.linspace(0, segments, count + 1).round().long()
         within = (torch.rand(videos, count) * (bounds[1:] - bounds[:-1])).long()
@@ -41,13 +41,13 @@ class Batch:
         return replace(self, frames=self.frames[row, chosen], log_mel=self.log_mel[row, chosen], positions=chosen)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Move to a device; the batch itself stays as it is."""
+        """A copy of the batch on a device."""
         positions = None if self.positions is None else self.positions.to(device)
         return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), positions=positions)
 
 
 def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) -> Batch:
-    """Stack samples and their decoded tensors, which all have as many segments (`data.segments`)."""
+    """Stack samples and their decoded tensors; all must have the same number of segments (`data.segments`)."""
     return Batch(
         frames=torch.stack([entry["frames"] for entry in tensors]),
         log_mel=torch.stack([entry["log_mel"] for entry in tensors]),

@@ -1,4 +1,4 @@
-"""Many independent jobs over a few processes, with a progress bar, surviving a decoder that crashes."""
+"""Many independent jobs in a few processes, with a progress bar; survives a decoder that crashes."""
 
 import multiprocessing
 import os
@@ -32,13 +32,13 @@ def run(
     """Call `function` on every job and yield each job with its result, in the order in which they finish.
 
     Args:
-        function: Picklable; what it raises ends the run.
-        jobs: Picklable values.
-        workers: Processes; 0 works in this one.
-        crashed: Gives the result of a job whose process died (a crash inside a codec cannot be caught).
-        title: Shown before the bar.
-        progress: Show the bar on stderr.
-        few: Fewer jobs than this are done here, as starting a process that imports torch takes about 3 s.
+        function: A picklable function; its exceptions end the run.
+        jobs: Picklable arguments of `function`.
+        workers: Number of processes; 0 means this one.
+        crashed: Result for a job whose process died (a crash inside a codec cannot be caught).
+        title: Title of the progress bar.
+        progress: Whether to show the bar on stderr.
+        few: With fewer jobs than this, no process is started, as one that imports torch takes about 3 s.
 
     Raises:
         DataError: The processes cannot be started.
@@ -58,12 +58,12 @@ def _in_processes(
     while left:
         yield from _all_at_once(function, left, workers)
         if left:
-            # The job that killed a process is among the next few; one at a time shows which it is.
+            # One of the next jobs killed its process; run one at a time to find it.
             yield from _until_crash(function, left, crashed)
 
 
 def _all_at_once(function: Callable[[Job], Result], left: dict[int, Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Work off `left`; returns early, with jobs in it, when a process dies."""
+    """Remove jobs from `left` as they finish; if a process dies, return early and leave the rest."""
     with _pool(min(workers, len(left)), function) as pool:
         try:
             indices = {pool.submit(function, job): index for index, job in left.items()}
@@ -93,7 +93,7 @@ def _until_crash(
 
 @contextmanager
 def _pool(workers: int, function: Callable[[Job], Result]) -> Iterator[ProcessPoolExecutor]:
-    # `fork` would copy the locks of torch's and FFmpeg's threads in whatever state they are.
+    # `fork` would copy locks that are held by threads of torch or FFmpeg.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
     try:
@@ -105,7 +105,7 @@ def _pool(workers: int, function: Callable[[Job], Result]) -> Iterator[ProcessPo
 
 def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
     try:
-        # A process that cannot import the function dies on receiving it, as if the first job had crashed.
+        # A process that cannot import the function dies when it gets the first job, as if the job had crashed.
         pool.submit(callable, function).result()
     except BrokenProcessPool:
         raise DataError(
@@ -115,7 +115,7 @@ def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
 
 
 def _start() -> None:
-    """Prepare a worker: one thread, Ctrl-C left to the parent, and an end when the parent is killed."""
+    """Prepare a worker: one thread, Ctrl-C is ignored, and it ends when the parent is killed."""
     import torch
 
     torch.set_num_threads(1)

@@ -3,9 +3,8 @@
     <cache>/<hash of settings>/settings.json
     <cache>/<hash of settings>/<2 hex>/<hash of video and window>.safetensors
 
-An entry's name hashes the video's path, size and modification time with the window, so an edited video or
-another setting makes a new entry. Files appear whole (written aside, then renamed): several processes may
-fill one cache, and a killed run goes on where it stopped.
+The name of an entry is a hash of the window and of the video's path, size and modification time, so an edited video
+gets a new entry. Files are written atomically, so several processes may fill one cache, and a killed run resumes.
 """
 
 import hashlib
@@ -37,7 +36,7 @@ from avpea.sections import AudioOptions, LogMelOptions, ReaderOptions, VGGishOpt
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
-# Raise when decoding, resizing or the log-mel changes, so that no old entry is taken for a new one.
+# Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
 _FORMAT = 1
 _STALE_SECONDS = 3600.0
 
@@ -45,12 +44,11 @@ _STALE_SECONDS = 3600.0
 def sample_from_clip(
     clip: Clip, audio: AudioOptions
 ) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments rows mel_bins"]]:
-    """Turn a clip into what a model sees; training (through the cache) and prediction both do it here.
+    """Turn a clip into the input of a model, for training (through the cache) and for prediction.
 
     Returns:
-        The clip's frames, and the log-mel of each second. As in LAVISH the mean of the whole waveform is
-        removed before Kaldi's; VGGish takes the sound as it is. Normalising and resizing to an image is the
-        model's part.
+        The clip's frames, and the log-mel of each second. Before Kaldi's log-mel the mean of the whole waveform is
+        removed, as in LAVISH; for VGGish's it is not. The model itself normalises the log-mel and resizes it.
     """
     waveform = clip.waveform if audio.features == "vggish" else clip.waveform - clip.waveform.mean()
     return clip.frames, features(waveform.reshape(clip.frames.shape[0], -1), audio)
@@ -59,7 +57,7 @@ def sample_from_clip(
 def features(
     seconds: Float[Tensor, "segments samples"], audio: AudioOptions
 ) -> Float[Tensor, "segments rows mel_bins"]:
-    """The log-mel of each second of a waveform at 16 kHz, as the experiment wants it."""
+    """The log-mel of each second of a waveform at 16 kHz, with the settings of an experiment."""
     if not isinstance(audio, LogMelOptions):
         return vggish_log_mel(seconds)
     return log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
@@ -67,14 +65,14 @@ def features(
 
 @dataclass(frozen=True)
 class FillReport:
-    """What became of the samples that were asked for.
+    """The result of filling the cache.
 
     Attributes:
-        ready: Samples that can be read, in the order given.
-        broken: Reason by sample key, for those that cannot.
-        padded: What is missing, by sample key, of samples whose file ends before they do: the last picture is
-            held and silence follows. They are ready nevertheless.
-        decoded: Windows decoded just now; the others were there.
+        ready: Samples that can be read, in the given order.
+        broken: Reason by sample key, for samples that cannot be read.
+        padded: Description by sample key, for samples in `ready` whose file ends before they do, and which are padded
+            with the last frame and silence.
+        decoded: Number of samples that were decoded now, and not before.
         seconds: Time taken.
     """
 
@@ -89,8 +87,8 @@ class SampleCache:
     """Decoded samples on disk.
 
     Args:
-        config: Section `data`: where the cache is, what missing tracks become, how many processes decode.
-        audio: The log-mel's settings.
+        config: Section `data` of the experiment.
+        audio: Section `audio` of the experiment.
         frame_size: Side of the square frames, in pixels.
     """
 
@@ -108,16 +106,16 @@ class SampleCache:
             "missing_audio": config.missing_audio,
             "missing_video": config.missing_video,
         }
-        if audio.features != "kaldi":  # the others keep the names that they had before there was a choice
+        if audio.features != "kaldi":  # not for Kaldi's, whose entries keep their names from before there was a choice
             self.settings["features"] = audio.features
         base = Path(config.cache) if config.cache else platformdirs.user_cache_path("avpea") / "samples"
         self.folder = base.expanduser() / _hashed(self.settings)[:16]
 
     def path(self, sample: Sample) -> Path:
-        """Where the sample's entry is, or will be.
+        """Path of the sample's entry, which may not exist yet.
 
         Raises:
-            MediaError: The video is not there.
+            MediaError: The video does not exist.
         """
         status = _status(sample.video)
         window: list[Any] = [sample.start_seconds, sample.segments]
@@ -129,11 +127,11 @@ class SampleCache:
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def fill(self, samples: Sequence[Sample], progress: bool = True) -> FillReport:
-        """Decode what is not there yet.
+        """Decode the samples that are not in the cache yet.
 
         Args:
             samples: Samples that will be read.
-            progress: Show a bar on stderr while videos are decoded.
+            progress: Whether to show a progress bar on stderr.
 
         Raises:
             DataError: The cache cannot be written; or `config.strict` and a video is missing or broken.
@@ -141,7 +139,7 @@ class SampleCache:
         began = time.monotonic()
         self._prepare()
         missing, broken = self._missing(samples)
-        # Each process in its own order: several that fill one cache then share the work instead of racing.
+        # In random order, so that several processes that fill one cache share the work instead of racing.
         jobs = list(missing)
         random.Random(os.getpid()).shuffle(jobs)
         results = run(
@@ -167,7 +165,7 @@ class SampleCache:
     def read(self, sample: Sample) -> dict[str, Tensor]:
         """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, rows, mel bins).
 
-        An entry that is not there, or not whole, is decoded again.
+        An entry that is missing or incomplete is decoded again.
 
         Raises:
             MediaError: The video is missing or broken.
@@ -184,14 +182,14 @@ class SampleCache:
     def frames_of_others(
         self, samples: Sequence[Sample], pool: Sequence[Sample]
     ) -> UInt8[Tensor, "batch segments height width 3"]:
-        """For each segment of each sample a random frame of a random other video, drawn from torch's generator.
+        """For each segment of each sample, a random frame of a random other video, with torch's generator.
 
         Args:
-            samples: That the frames are to differ from.
-            pool: Samples to draw from, of at least two videos.
+            samples: Samples whose videos are excluded, each for its own segments.
+            pool: Samples of at least two videos to draw from.
 
         Raises:
-            DataError: All samples of the pool are of one video.
+            DataError: All samples of the pool are from one video.
         """
         if len({sample.video for sample in pool}) < 2:
             raise DataError("Frames of other videos were asked for, but there is only one video.")
@@ -212,7 +210,7 @@ class SampleCache:
         return frame
 
     def log_mel_statistics(self, samples: Sequence[Sample]) -> tuple[float, float]:
-        """Mean and standard deviation of all log-mel values of the samples, for the section `audio`.
+        """Mean and standard deviation of all log-mel values of the samples, for `audio.mean` and `audio.std`.
 
         Raises:
             DataError: There are no samples.
@@ -220,7 +218,7 @@ class SampleCache:
         count, mean, squares = 0, 0.0, 0.0
         for sample in samples:
             values = self.read(sample)["log_mel"].double()
-            # Chan, Golub and LeVeque's update: no catastrophic cancellation, one sample in memory.
+            # Update of Chan, Golub and LeVeque: numerically stable, with one sample in memory.
             step = values.mean().item() - mean
             total = count + values.numel()
             mean += step * values.numel() / total
@@ -231,7 +229,7 @@ class SampleCache:
         return mean, (squares / count) ** 0.5
 
     def _prepare(self) -> None:
-        """Make the folder, say in it what made it, and remove what killed processes left half-written."""
+        """Make the folder, write its settings into it, and remove incomplete files of killed processes."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             note = self.folder / "settings.json"
@@ -242,12 +240,12 @@ class SampleCache:
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink(missing_ok=True)
         except FileNotFoundError:
-            pass  # another process removed or renamed its file between listing and looking
+            pass  # another process has just removed or renamed its file
         except OSError as error:
             raise self._write_error(error) from None
 
     def _missing(self, samples: Sequence[Sample]) -> tuple[dict[Path, list[Sample]], dict[str, str]]:
-        """List entries still to make, each with its samples, and the reasons of videos that are not there."""
+        """Missing entries with their samples, and the reason by sample key where the video does not exist."""
         entries: dict[Path, list[Sample]] = {}
         broken: dict[str, str] = {}
         for sample in samples:
@@ -265,25 +263,22 @@ class SampleCache:
         except (OSError, SafetensorError):
             return False
         side = self.frame_size
-        return frames == [sample.segments, side, side, 3] and mel[::2] == [
-            sample.segments,
-            self.audio.mel_bins,
-        ]
+        return frames == [sample.segments, side, side, 3] and mel[::2] == [sample.segments, self.audio.mel_bins]
 
     def _padding(self, sample: Sample) -> str:
-        """Say how much of an entry the file did not have, if any."""
+        """How much of an entry is padding, in a sentence; empty if nothing is."""
         with safe_open(self.path(sample), framework="pt") as entry:
             duration_seconds = float(entry.metadata()["duration_seconds"])
-        there = segments_in(duration_seconds - sample.start_seconds)
-        if there >= sample.segments:
+        available = segments_in(duration_seconds - sample.start_seconds)
+        if available >= sample.segments:
             return ""
         return (
             f"{sample.video} ends at {duration_seconds:.1f} s; "
-            f"{sample.segments - there} of {sample.segments} segments are padding"
+            f"{sample.segments - available} of {sample.segments} segments are padding"
         )
 
     def _make_by_path(self, job: tuple[Path, Sample]) -> str:
-        """Decode one entry in a worker and answer with the reason when that fails, else with nothing."""
+        """Decode one entry in a worker; returns the reason if that fails, else an empty text."""
         path, sample = job
         if self._is_whole(path, sample):  # another process was faster
             return ""

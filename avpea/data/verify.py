@@ -1,4 +1,4 @@
-"""Checking a data set before hours are spent on it: what is missing, broken, or not as annotated."""
+"""Checking a data set before training: what is missing, broken, or not as annotated."""
 
 import dataclasses
 import functools
@@ -22,27 +22,27 @@ _FEW_DECODES = 8
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found; files are named by their paths.
+    """The findings of `verify`; files are given as paths.
 
     Attributes:
-        name: The data set.
-        root: Its folder.
+        name: Name of the data set.
+        root: Folder of the data set.
         splits: Counts by split.
-        classes: Event classes, or answers.
-        outputs: Which of them; empty where there is nothing to choose among.
-        videos: Different video files that the annotations name.
-        missing: Files that are not there.
-        broken: Reason by file, for those that cannot be opened (or decoded, where that was asked for).
+        classes: Number of event classes or answers.
+        outputs: What `classes` counts; empty if the labels are no classes.
+        videos: Number of different video files in the annotations.
+        missing: Files that do not exist.
+        broken: Reason by file, for files that cannot be opened (or, if requested, decoded).
         no_audio: Files without a sound track.
         no_video: Files without a picture.
-        too_short: Files that end before a second annotated as an event begins, with the reason.
-        padded: Files shorter than their window; the rest is background, held picture and silence.
-        repeated: Video ids with several samples of one window.
-        overlaps: Video ids in two splits, by pair of splits.
+        too_short: Reason by file, for files that end before one of their events does.
+        padded: Files shorter than their window; the rest of it is the last frame and silence, as background.
+        repeated: Video ids with several samples for the same window.
+        overlaps: Video ids that are in two splits, by pair of splits.
         unlabelled: Classes without an event, by split.
-        extra: Videos beside the annotated ones that no annotation names.
+        extra: Videos in the same folders that are not annotated.
         decoded: Whether every file was decoded to its end, not only opened.
-        notes: What the reader of the annotations remarked.
+        notes: Notes of the reader of the annotations.
     """
 
     name: str
@@ -66,7 +66,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every annotated second can be seen and heard; remarks such as overlaps do not count."""
+        """Whether every annotated second can be read, picture and sound; remarks such as overlaps do not count."""
         return not (self.missing or self.broken or self.no_audio or self.no_video or self.too_short)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class VerifyReport:
         return {"ok": self.ok, **dataclasses.asdict(self)}
 
     def lines(self) -> list[str]:
-        """Sentences for a person: counts first, then what is wrong, then remarks."""
+        """Sentences for the terminal: counts, then faults, then remarks."""
         return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
 
     def _count_lines(self) -> list[str]:
@@ -109,13 +109,13 @@ class VerifyReport:
 
 
 def verify(annotations: Annotations, decode: bool = False, workers: int = 2, progress: bool = True) -> VerifyReport:
-    """Look at every annotated video.
+    """Check every annotated video.
 
     Args:
         annotations: The data set.
-        decode: Decode each file to its end, which finds damage inside; else only its headers are read.
-        workers: Processes to do it in; 0 means this one.
-        progress: Show a bar on stderr.
+        decode: Whether to decode each file to its end, which finds damage inside; else only headers are read.
+        workers: Number of processes; 0 means this one.
+        progress: Whether to show a progress bar on stderr.
 
     Raises:
         DataError: The processes cannot be started.
@@ -126,11 +126,11 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         for file in (sample.video, sample.sound):
             if file is not None:
                 by_video.setdefault(file, []).append(sample)
-    there = [video for video in by_video if video.is_file()]
+    existing = [video for video in by_video if video.is_file()]
     examine: Callable[[Path], MediaInfo | str] = functools.partial(_examine, decode=decode)
     results = run(
         examine,
-        there,
+        existing,
         workers=workers,
         crashed=lambda video: f"{video}: the decoder crashed on it",
         title="Decoding videos" if decode else "Opening videos",
@@ -138,7 +138,7 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         few=_FEW_DECODES if decode else _FEW_PROBES,
     )
     found = dict(results)
-    infos = {video: found[video] for video in there}
+    infos = {video: found[video] for video in existing}
     opened = {video: info for video, info in infos.items() if isinstance(info, MediaInfo)}
     too_short, padded = _lengths(annotations, opened, by_video)
     labels, splits = annotations.labels, annotations.splits
@@ -168,7 +168,7 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
 
 
 def _examine(video: Path, decode: bool) -> MediaInfo | str:
-    """Open a video, or decode it to its end, and answer with the reason when that fails."""
+    """Open a video, or decode it to its end; returns the reason if that fails."""
     try:
         info = probe(video)
         if decode:
@@ -193,7 +193,7 @@ def _decoded(video: Path, info: MediaInfo) -> MediaInfo | str:
 def _lengths(
     annotations: Annotations, opened: Mapping[Path, MediaInfo], by_video: Mapping[Path, list[Sample]]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Files that end before their events do, and files that end before their windows do."""
+    """Files that end before one of their events, and files that end before one of their windows."""
     too_short: dict[str, str] = {}
     padded = []
     for video, info in opened.items():
@@ -207,7 +207,7 @@ def _lengths(
 
 
 def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[str, ...]:
-    """Videos in the folders of annotated ones that no annotation names."""
+    """Videos in the same folders as annotated ones that are not annotated."""
     named = {video.absolute() for video in by_video}
     folders = sorted({video.parent for video in named if video.parent.is_dir()})
     beside = [path for folder in folders for path in sorted(folder.iterdir())]

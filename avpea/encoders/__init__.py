@@ -1,4 +1,4 @@
-"""Encoders: from pixels of both streams to their tokens. A file here is an encoder's name."""
+"""Encoders: from pixels of both streams to tokens. The name of a file here is an encoder's name."""
 
 from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer, build_encoder
 from avpea.sections import EncoderOptions

@@ -1,9 +1,9 @@
-"""What every encoder is: frames and log-mel images of the same seconds to tokens of both streams."""
+"""The base class of encoders, which turn frames and log-mel images of the same seconds into tokens."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -14,33 +14,52 @@ from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
+from avpea.options import require
 from avpea.sections import EncoderOptions
 
-__all__ = ["Encoder", "PositionOptions", "Streams", "as_transformer", "build_encoder"]
+__all__ = ["AudioWeightsOptions", "Encoder", "PositionOptions", "Streams", "as_transformer", "build_encoder"]
 
 
 @dataclass(frozen=True)
 class PositionOptions(EncoderOptions):
-    """Options of encoders that run log-mel images through a transformer for pictures.
+    """Options of encoders that run log-mel images through an image transformer.
 
     Attributes:
-        positions: How position embeddings reach the grid of a log-mel image. `grid`: resampled in two dimensions;
-            `sequence`: LAVISH's linear interpolation of the whole sequence, CLS slot included.
+        positions: How position embeddings are resampled to the grid of a log-mel image. `grid`: in two dimensions;
+            `sequence`: linearly along the whole sequence, CLS included, as in LAVISH.
     """
 
     positions: Literal["grid", "sequence"] = "grid"
 
 
+@dataclass(frozen=True)
+class AudioWeightsOptions(EncoderOptions):
+    """Options of encoders with an audio network of its own.
+
+    Attributes:
+        audio_weights: Weights of the audio network: a local file (`separate`: VGGish's, .safetensors or .pth with the
+            keys of torchvggish; `audio_tower`: AST's own checkpoint, where training starts), or `random`. They are on
+            no hub: with the default, `pretrained`, an error says which file to download.
+    """
+
+    locations: ClassVar[tuple[str, ...]] = ("audio_weights",)
+
+    audio_weights: str = "pretrained"
+
+    def __post_init__(self) -> None:
+        require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
+
+
 class Streams(NamedTuple):
-    """Tokens of both streams; with one transformer for both, row i of one belongs to row i of the other."""
+    """Tokens of both streams; where one transformer serves both, image i of one belongs to image i of the other."""
 
     visual: Float[Tensor, "images visual_tokens dim"]
     audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"]
 
     def each(self, see: Callable[[Tensor], Tensor], hear: Callable[[Tensor], Tensor]) -> "Streams":
-        """Run a frozen layer on both streams, in one call where it is the same and that saves launches."""
-        # On a CPU two calls cost the same and spare the copies (docs/log.md), and a stream that no adapter
-        # has touched then needs no backward pass.
+        """Apply frozen layers to both streams, in one call if the layer is the same and that is faster."""
+        # On a CPU two calls cost the same and avoid the copies (docs/log.md), and a stream without adapters so far
+        # then needs no backward pass.
         alike = self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
         if see == hear and alike and self.visual.device.type != "cpu":
             visual, audio = see(torch.cat(self)).chunk(2)
@@ -48,7 +67,7 @@ class Streams(NamedTuple):
         return Streams(see(self.visual), hear(self.audio))
 
     def plus(self, residuals: tuple[Tensor | None, Tensor | None]) -> "Streams":
-        """The sum, stream by stream; None adds nothing."""
+        """Add a residual to each stream; None adds nothing."""
         visual, audio = residuals
         return Streams(
             self.visual if visual is None else self.visual + visual,
@@ -57,18 +76,18 @@ class Streams(NamedTuple):
 
 
 class Encoder(nn.Module, ABC):
-    """Pixels of both streams to their tokens.
+    """Pixels of both streams to tokens.
 
-    A file in `avpea/encoders/` with one subclass is at once listed, loadable from a recipe, counted and put
-    through the contract tests. What trains in it are modules of type `Trained`; all else is frozen.
+    A file in `avpea/encoders/` with one subclass is an encoder: recipes can name it, its parameters are counted, and
+    the contract tests cover it. Its trained modules are of type `Trained`; everything else is frozen.
 
     Attributes:
-        Options: What a recipe can tell it: a subclass of `EncoderOptions`.
-        features: The log-mel that it reads, `audio.features`.
-        adapters: Kinds of adapters that it has a place for.
-        default_adapter: The one that it has where a recipe says nothing; empty means none.
-        sees_alone: Whether it has a frozen image network to `see` frames with.
-        backbone: The frozen image network; says how pixels are normalised, and the type to compute in.
+        Options: Its options, a subclass of `EncoderOptions`.
+        features: The kind of log-mel that it reads, as `audio.features` names it.
+        adapters: Base classes of the adapters that it can hold.
+        default_adapter: Name of the adapter that it gets if a recipe names none; empty means no adapter.
+        sees_alone: Whether it has a frozen image network, with which `see` works.
+        backbone: The image network; defines how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
     """
@@ -85,43 +104,51 @@ class Encoder(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "Encoder":
-        """The encoder of an experiment, its trained parts new.
+        """The encoder of an experiment, with new trained modules.
 
         Raises:
-            ExperimentError: An option that it cannot serve.
+            ExperimentError: An option that does not work with this encoder.
         """
 
     @abstractmethod
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
-        """Normalised pixels of frames, and log-mels as `avpea.model.log_mel_image` makes them, to tokens."""
+        """Normalised frames, and log-mels from `avpea.model.log_mel_image`, to tokens."""
 
     @classmethod
     def check(cls, experiment: Experiment) -> None:
-        """Refuse, when a recipe is read, what does not fit the encoder.
+        """Check other sections of the experiment when it is read.
 
         Raises:
-            ExperimentError: What does not, and what would.
+            ExperimentError: An option that does not fit the encoder.
         """
 
     @classmethod
     def require_files(cls, experiment: Experiment) -> None:
-        """Refuse, before any work, files of its own that are known not to be there.
+        """Check, before any work, that the encoder's own files of weights exist.
 
         Raises:
-            WeightsError: As `build`.
+            WeightsError: One does not.
         """
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames as the frozen image network alone sees them, without sound, where `sees_alone`."""
-        raise NotImplementedError
+        """Tokens of frames from the image network alone, without sound or adapters; only where `sees_alone`."""
+        if isinstance(self.backbone, CNN):
+            tokens: Tensor = self.backbone(frames)
+            return tokens
+        x = self.backbone.embed(frames)
+        for block in self.backbone.blocks_for(*frames.shape[-2:]):
+            x = block.merge(x) if block.merge else x
+            x = x + block.attend(x)
+            x = x + block.feed(x)
+        return self.backbone.norm(x)
 
     def require_see(self) -> None:
-        """Refuse, before any work, an encoder that cannot `see`.
+        """Check, before any work, that `see` works.
 
         Raises:
-            ExperimentError: It has no frozen image network.
+            ExperimentError: The encoder has no frozen image network.
         """
         if not self.sees_alone:
             raise ExperimentError(
@@ -130,22 +157,22 @@ class Encoder(nn.Module, ABC):
             )
 
     def beside_attention(self) -> list[tuple[int, Literal["visual", "audio"], Any]]:
-        """Adapters beside the attention of frozen blocks: index of the block, stream, adapter."""
+        """Adapters beside the attention of frozen blocks, each with the index of its block and its stream."""
         return []
 
     def trained_parts(self) -> list[tuple[str, Trained]]:
-        """Modules that train, with their names: they and the head are what a checkpoint holds."""
+        """The trained modules with their names; a checkpoint holds them and the head."""
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Trained)]
 
     def parameter_counts(self) -> tuple[int, int]:
-        """Parameters that stay frozen, and that train; of weights with a trained copy, the copy counts."""
+        """Number of frozen and of trained parameters; weights with a trained copy count once, as trained."""
         trained = sum(p.numel() for _, part in self.trained_parts() for p in part.parameters())
         tuning: Tuning | None = getattr(self, "tuning", None)
         copied = 0 if tuning is None else sum(p.numel() for p in tuning.parameters())
         return sum(p.numel() for p in self.parameters()) - trained - copied, trained
 
     def other_fingerprints(self) -> dict[str, str]:
-        """SHA-256 of frozen weights beside the backbone's, by the option that names their file."""
+        """SHA-256 of frozen weights other than the backbone's, by the option that names their file."""
         return {}
 
     def half_precision(self) -> "Encoder":
@@ -153,8 +180,8 @@ class Encoder(nn.Module, ABC):
         self.backbone.to(torch.bfloat16)
         return self
 
-    def train(self, mode: bool = True) -> "Encoder":
-        """Switch what trains; all that is frozen stays in evaluation mode."""
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the trained modules; frozen ones stay in evaluation mode."""
         super().train(False)
         for _, part in self.trained_parts():
             part.train(mode)
@@ -163,18 +190,18 @@ class Encoder(nn.Module, ABC):
 
 
 def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encoder:
-    """The encoder that an experiment names, its trained parts new.
+    """The encoder that an experiment names, with new trained modules.
 
     Raises:
-        ExperimentError: No such encoder, or an option that it cannot serve.
-        WeightsError: Frozen weights of its own cannot be had.
+        ExperimentError: No such encoder, or an option that does not work with it.
+        WeightsError: The encoder's own frozen weights cannot be loaded.
     """
     kind: type[Encoder] = registry.load("encoder", experiment.encoder.name)
     return kind.build(backbone, experiment)
 
 
 def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Transformer:
-    """The backbone, if it has a transformer's blocks.
+    """The backbone, if it is a transformer.
 
     Raises:
         ExperimentError: It is a CNN.

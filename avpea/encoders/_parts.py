@@ -1,4 +1,4 @@
-"""How adapters are put beside and inside the frozen blocks, and how weights are lent to them."""
+"""Adapters beside and inside frozen blocks, and trained copies used in place of frozen weights."""
 
 import dataclasses
 import inspect
@@ -15,13 +15,13 @@ from avpea.encoders._base import Streams, as_transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["BlockAdapters", "block_adapters", "frozen_tokens", "lend", "own_tuning", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "lend", "lend_tuned", "own_tuning", "tuning"]
 
 Stream = Literal["visual", "audio"]
 
 
 class Beside(nn.Module):
-    """The adapters beside one frozen branch, at most one for each stream."""
+    """The adapters beside one frozen branch, at most one per stream."""
 
     def __init__(self, visual: Adapter | None = None, audio: Adapter | None = None) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Beside(nn.Module):
         self.audio = audio
 
     def forward(self, x: Streams, branch: Streams) -> tuple[Tensor | None, Tensor | None]:
-        """Both residuals, each from both streams as they enter the branch (or leave it); None without an adapter."""
+        """The residual for each stream, from the input `x` or the output `branch` of the branch; or None."""
 
         def residual(adapter: Any, stream: Stream, other: Stream) -> Tensor | None:
             if adapter is None:
@@ -50,7 +50,7 @@ class Inside(nn.Module):
         self.audio = nn.ModuleDict(dict(audio))
 
     def enter(self, block: FrozenBlock, layer: nn.Module, stream: Stream) -> FrozenBlock:
-        """The block as one stream sees it."""
+        """The block with this stream's adapters in its attention."""
         adapters = getattr(self, stream)
         if not len(adapters):
             return block
@@ -69,7 +69,7 @@ class _Sum(nn.Module):
 
 
 class BlockAdapters(nn.Module):
-    """What belongs to one frozen block: adapters beside its attention and its feed-forward layer, or inside."""
+    """The adapters of one frozen block: beside its attention, beside its feed-forward layer, and inside."""
 
     def __init__(self, attn: Beside, mlp: Beside, inside: Inside) -> None:
         super().__init__()
@@ -88,17 +88,22 @@ class _Lent(nn.Module):
 
 
 def lend(weights: Mapping[str, Tensor], module: nn.Module, run: Callable[..., Any], *arguments: Any) -> Any:
-    """`run(*arguments)` while `module` has other weights under some names, in the type of its own."""
+    """`run(*arguments)` with some weights of `module` replaced, cast to the type of the originals."""
     own = dict(module.named_parameters())
     lent = {f"lent_to.{name}": weight.to(own[name].dtype) for name, weight in weights.items()}
     return torch.func.functional_call(_Lent(module), lent, (run, *arguments))
 
 
+def lend_tuned(tuned: Tuning | None, module: nn.Module, run: Callable[..., Any], *arguments: Any) -> Any:
+    """`run(*arguments)` with the trained copies of weights of `module`, if there are any."""
+    return run(*arguments) if tuned is None else lend(tuned.by_name(), module, run, *arguments)
+
+
 def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleList:
-    """New adapters for a backbone, one `BlockAdapters` for each of its blocks.
+    """New adapters for a backbone, one `BlockAdapters` per block.
 
     Raises:
-        ExperimentError: No such adapter; an option that it cannot serve; or a block index beyond the backbone's depth.
+        ExperimentError: No such adapter, an option that does not work with it, or a block index beyond the depth.
     """
     kind: type[Trained] = registry.load("adapter", config.name)
     beyond = [index for index in config.blocks if index >= backbone.depth]
@@ -135,10 +140,10 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
 
 
 def tuning(config: AdapterOptions, backbone: Transformer) -> Tuning | None:
-    """The trained copies of the backbone's weights, for adapters of that kind.
+    """New trained copies of the backbone's weights, if the adapter is a `Tuning`.
 
     Raises:
-        ExperimentError: One stream alone was asked for; the weights belong to both.
+        ExperimentError: `adapter.streams` is a single stream, but both share the weights.
     """
     kind: type[Trained] = registry.load("adapter", config.name)
     if not issubclass(kind, Tuning) or config.streams == "none":
@@ -154,7 +159,7 @@ def tuning(config: AdapterOptions, backbone: Transformer) -> Tuning | None:
 
 
 def own_tuning(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | None:
-    """Trained copies of a transformer's weights, for encoders that have no other adapters; None without an adapter.
+    """New trained copies of a transformer's weights, for encoders without other adapters; None without adapter.
 
     Raises:
         ExperimentError: The backbone is a CNN.
@@ -165,18 +170,8 @@ def own_tuning(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | 
 
 
 def _own_options(kind: type[Trained], config: AdapterOptions, *, has_cls: bool) -> dict[str, Any]:
-    """What an adapter's constructor is told: its own options, and whether there is a CLS token where it asks for it."""
+    """Keyword arguments of an adapter's constructor: its options, and `has_cls` if it takes that."""
     common = {field.name for field in dataclasses.fields(AdapterOptions)}
     own = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in common}
     asks = "has_cls" in inspect.signature(kind.__init__).parameters
     return own | ({"has_cls": has_cls} if asks else {})
-
-
-def frozen_tokens(backbone: Transformer, images: Tensor) -> Tensor:
-    """Normalised pixels to the tokens of the frozen transformer by itself."""
-    x = backbone.embed(images)
-    for block in backbone.blocks_for(*images.shape[-2:]):
-        x = block.merge(x) if block.merge else x
-        x = x + block.attend(x)
-        x = x + block.feed(x)
-    return backbone.norm(x)

@@ -1,4 +1,4 @@
-"""A frozen image transformer for the frames and an audio transformer of its own for the sound: VALOR as published.
+"""A frozen image transformer for the frames and a trained audio transformer for the sound, as in VALOR.
 
 The row "VALOR" of the AV-PEA paper's Table 3, whose audio encoder is AST (Gong et al., Interspeech 2021) pre-trained on
 AudioSet. As in VALOR's public code the sound of a video is one log-mel, cut into slices of 512 windows (5.12 s).
@@ -16,48 +16,35 @@ from torch import Tensor
 
 from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, named_file, read_table
-from avpea.encoders._base import Encoder, Streams, as_transformer
-from avpea.encoders._parts import frozen_tokens, lend, own_tuning
+from avpea.encoders._base import AudioWeightsOptions, Encoder, Streams, as_transformer
+from avpea.encoders._parts import lend_tuned, own_tuning
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import Experiment
-from avpea.options import require
-from avpea.sections import EncoderOptions, RowsOptions
+from avpea.sections import RowsOptions
 
 __all__ = ["EXTENSION", "AudioTower", "AudioTowerEncoder", "AudioTowerOptions", "ast_file"]
 
 DIM, BLOCKS, PATCH = 768, 12, 16
-# Grid of the patches of AST's own checkpoint: 128 mel bins and 1,024 windows, patches that overlap.
+# Patch grid of AST's own checkpoint: 128 mel bins and 1,024 windows, overlapping patches.
 AST_GRID = (12, 101)
 AST_FILE = "audioset_10_10_0.4593.pth"
 
 
 @dataclass(frozen=True)
-class AudioTowerOptions(EncoderOptions):
-    """Options of the audio tower.
-
-    Attributes:
-        audio_weights: AST's, where training starts: the path of its own checkpoint, or `random` to train the audio
-            transformer from the start; `pretrained` has no place to come from, and the error says what to give instead.
-    """
-
-    locations: ClassVar[tuple[str, ...]] = ("audio_weights",)
-
-    audio_weights: str = "pretrained"
-
-    def __post_init__(self) -> None:
-        require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
+class AudioTowerOptions(AudioWeightsOptions):
+    """Options of the audio tower."""
 
     def rebuilt(self) -> "AudioTowerOptions":
-        """Without AST's file: a checkpoint holds what became of it."""
+        """Without AST's file: a checkpoint holds the trained tower."""
         return replace(self, audio_weights="random")
 
 
 class AudioTower(Trained):
-    """AST of the size of ViT-B: 16x16 patches of a log-mel, without overlap, CLS, no distillation token.
+    """AST in the size of ViT-B: 16x16 patches without overlap, a CLS token, no distillation token.
 
     Args:
-        mel_bins: Of the log-mel (64 in VALOR).
-        windows: Of a slice (512 in VALOR).
+        mel_bins: Mel bins of the log-mel (64 in VALOR).
+        windows: Analysis windows in a slice (512 in VALOR).
     """
 
     def __init__(self, mel_bins: int, windows: int) -> None:
@@ -74,19 +61,19 @@ class AudioTower(Trained):
         )  # fmt: skip
 
     def forward(self, sounds: Float[Tensor, "slices 3 windows mel_bins"]) -> Float[Tensor, "slices tokens dim"]:
-        """Normalised log-mels, three equal channels, to tokens after the last norm, CLS first."""
+        """Normalised log-mels in three equal channels to tokens after the last norm, CLS first."""
         images = sounds[:, :1].transpose(2, 3)  # mel bins are the rows
         tokens: Tensor = self.vit.forward_features(images)
         return tokens
 
     def take(self, state: dict[str, Tensor], source: str) -> None:
-        """Start from AST's own checkpoint (`audioset_10_10_0.4593.pth`).
+        """Load AST's own checkpoint (`audioset_10_10_0.4593.pth`).
 
-        As VALOR's public code does: positions are resampled bilinearly, the distillation token is dropped. AST's
-        classifier is left out.
+        As in VALOR's public code, positions are resampled bilinearly and the distillation token is dropped, as is
+        AST's classifier.
 
         Raises:
-            WeightsError: Another file.
+            WeightsError: The file holds something else.
         """
         prefix = "module.v."
         found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -105,10 +92,10 @@ class AudioTower(Trained):
 
 
 def ast_file(weights: str) -> Path | None:
-    """The file of AST's weights that `encoder.audio_weights` names; None for a tower that starts anew.
+    """The file of AST's weights that `encoder.audio_weights` names; None for random weights.
 
     Raises:
-        WeightsError: It names none, or there is none.
+        WeightsError: It names no file, or the file does not exist.
     """
     if weights == "random":
         return None
@@ -121,12 +108,12 @@ def ast_file(weights: str) -> Path | None:
 
 
 class AudioTowerEncoder(Encoder):
-    """Frames through the backbone, sounds through an `AudioTower`, which is trained.
+    """Frames through the backbone, sounds through a trained `AudioTower`.
 
     Args:
-        backbone: A transformer, frozen unless `tuned`.
-        tower: For the sounds.
-        tuned: Trained copies of the backbone's weights, as in VALOR itself; None trains none.
+        backbone: A frozen transformer.
+        tower: The audio transformer.
+        tuned: Trained copies of the backbone's weights, as in VALOR itself, or None.
     """
 
     Options = AudioTowerOptions
@@ -143,11 +130,11 @@ class AudioTowerEncoder(Encoder):
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "AudioTowerEncoder":
-        """The encoder of an experiment, the tower from a file or new.
+        """The encoder of an experiment, its tower from AST's file or new.
 
         Raises:
-            ExperimentError: An adapter that needs both streams in one transformer, or another layout of the sound.
-            WeightsError: AST's weights cannot be had, or do not fit.
+            ExperimentError: An adapter that needs both streams in one transformer, or sizes that the tower cannot have.
+            WeightsError: AST's weights cannot be loaded, or do not fit.
         """
         audio: Any = experiment.audio
         options: Any = experiment.encoder
@@ -159,10 +146,10 @@ class AudioTowerEncoder(Encoder):
 
     @classmethod
     def check(cls, experiment: Experiment) -> None:
-        """Log-mels are read as they are.
+        """Check that log-mels are not resized.
 
         Raises:
-            ExperimentError: They are to be resized to the frames' size.
+            ExperimentError: `audio.layout` is `image`.
         """
         if not isinstance(experiment.audio, RowsOptions):
             raise ExperimentError(
@@ -172,24 +159,16 @@ class AudioTowerEncoder(Encoder):
 
     @classmethod
     def require_files(cls, experiment: Experiment) -> None:
-        """AST's weights, unless the tower starts anew."""
+        """Check that the file of AST's weights exists."""
         options: Any = experiment.encoder
         ast_file(options.audio_weights)
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "slices 3 rows columns"]
     ) -> Streams:
-        """Normalised pixels and log-mels to tokens; there are as many slices as the sound of the videos fills."""
+        """Normalised frames and slices of log-mels to tokens; the numbers of frames and slices may differ."""
         heard = self.tower(sounds.float())
-        if self.tuning is None:
-            return Streams(self.see(frames), heard)
-        seen: Tensor = lend(self.tuning.by_name(), self.backbone, self.see, frames)
-        return Streams(seen, heard)
-
-    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames as the transformer alone sees them."""
-        return frozen_tokens(self.backbone, frames)
+        return Streams(lend_tuned(self.tuning, self.backbone, self.see, frames), heard)
 
 
-# Of the public classes here, this one is the encoder.
 EXTENSION = AudioTowerEncoder

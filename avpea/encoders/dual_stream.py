@@ -8,7 +8,7 @@ from torch import Tensor
 from avpea.adapters import AdapterOptions, Trained
 from avpea.backbones import CNN, FrozenBlock, Transformer
 from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
-from avpea.encoders._parts import BlockAdapters, block_adapters, frozen_tokens, lend, tuning
+from avpea.encoders._parts import BlockAdapters, block_adapters, lend_tuned, tuning
 from avpea.experiment import Experiment
 
 __all__ = ["DualStreamEncoder"]
@@ -20,9 +20,9 @@ class DualStreamEncoder(Encoder):
     """Frames and log-mel images through the same frozen blocks, with adapters beside them.
 
     Args:
-        backbone: The frozen transformer; it stays in `eval()` and gets no gradient.
+        backbone: The frozen transformer.
         adapter: Which adapters, in which streams and blocks.
-        positions: How position embeddings are resampled for audio images of another grid.
+        positions: How position embeddings are resampled to the grid of a log-mel image.
     """
 
     Options = PositionOptions
@@ -51,10 +51,8 @@ class DualStreamEncoder(Encoder):
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
-        """Normalised pixels of frames and of log-mel images to tokens after the backbone's last norm."""
-        if self.tuning is None:
-            return self._run(frames, sounds)
-        tokens: Streams = lend(self.tuning.by_name(), self.backbone, self._run, frames, sounds)
+        """Normalised frames and log-mel images to tokens after the backbone's last norm."""
+        tokens: Streams = lend_tuned(self.tuning, self.backbone, self._run, frames, sounds)
         return tokens
 
     def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
@@ -67,12 +65,8 @@ class DualStreamEncoder(Encoder):
             x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
         return x.each(self.backbone.norm, self.backbone.norm)
 
-    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames as the frozen transformer alone sees them."""
-        return frozen_tokens(self.backbone, frames)
-
     def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
-        """The frozen blocks as each stream sees them: the same weights, bound to its grid, with what is inside."""
+        """The blocks for each stream: the same frozen weights, for its patch grid and with its inner adapters."""
         seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
         inside = [adapters.inside for adapters in self.in_blocks()]
         layers = list(self.backbone.layers)
@@ -82,16 +76,16 @@ class DualStreamEncoder(Encoder):
         )
 
     def in_blocks(self) -> list[BlockAdapters]:
-        """What belongs to each block, in order."""
+        """The adapters of each block, in order."""
         return cast("list[BlockAdapters]", list(self.beside))
 
     def beside_attention(self) -> list[tuple[int, Literal["visual", "audio"], Any]]:
-        """Adapters beside the attention."""
+        """See `Encoder`."""
         pairs = [(i, s, getattr(block.attn, s)) for i, block in enumerate(self.in_blocks()) for s in _STREAMS]
         return [(index, stream, adapter) for index, stream, adapter in pairs if adapter is not None]
 
     def embed(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
-        """Pixels to the tokens that enter block 0."""
+        """Pixels to the tokens that enter the first block."""
         return Streams(self.backbone.embed(frames), self.backbone.embed(sounds, self.positions))

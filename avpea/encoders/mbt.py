@@ -1,18 +1,18 @@
-"""MBT (Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021): two transformers, all trained.
+"""MBT (Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021): two fully trained transformers.
 
-Each stream has its own transformer; both start from the backbone's weights. Up to layer L_f a stream runs alone:
+Each stream has its own transformer; both start from the backbone's weights. Up to layer L_f the streams are separate:
 
     z_m = Layer_m(z_m)                                  m in {visual, audio}
 
-and from there on the streams exchange a few bottleneck tokens z_b, which both read before either writes:
+and from there on they exchange a few bottleneck tokens z_b, which both streams read before they are updated:
 
     [z_m | z_b,m] = Layer_m([z_m | z_b])
     z_b = mean over m of z_b,m
 
-as in the paper's bottleneck fusion and its public code (google-research/scenic, `projects/mbt`). What differs:
-that code normalises the tokens of both streams by one last LayerNorm, here each transformer keeps its own (1,536
-parameters more with D = 768); its dropout, stochastic depth and mixup are left out; and an audio transformer that
-was trained on AudioSet (AST, as in the AV-PEA paper's Table 1) is not at hand.
+as in the paper's bottleneck fusion and its public code (google-research/scenic, `projects/mbt`). Differences: that
+code has one last LayerNorm for both streams, here each transformer keeps its own (1,536 more parameters with D = 768);
+there is no dropout, stochastic depth or mixup; and the audio transformer starts from image weights, not from AST
+trained on AudioSet as in the AV-PEA paper's Table 1.
 """
 
 from collections.abc import Callable
@@ -42,9 +42,9 @@ class MBTOptions(PositionOptions):
     """Options of MBT.
 
     Attributes:
-        bottleneck_tokens: Tokens that the streams exchange, B (4 in its paper).
-        fusion_from: Index of the first fusion layer, which is the number of layers before it (8 of 12 in its paper);
-            the number of all layers means late fusion, without bottleneck tokens.
+        bottleneck_tokens: Number of tokens that the streams exchange, B (4 in MBT's paper).
+        fusion_from: Index L_f of the first layer with bottleneck tokens (8 of 12 in MBT's paper); the depth of the
+            backbone means late fusion, without bottleneck tokens.
     """
 
     bottleneck_tokens: int = 4
@@ -57,11 +57,11 @@ class MBTOptions(PositionOptions):
 
 
 class Bottleneck(Trained):
-    """The tokens that the streams exchange, drawn from N(0, 0.02^2) as in the public code.
+    """The tokens that the streams exchange, initialised from N(0, 0.02^2) as in the public code.
 
     Args:
-        tokens: How many, B.
-        dim: Their width.
+        tokens: Number of tokens, B.
+        dim: Width of a token.
     """
 
     def __init__(self, tokens: int, dim: int) -> None:
@@ -76,15 +76,14 @@ class Bottleneck(Trained):
 class MBT(Encoder):
     """Two trained copies of the backbone, which exchange bottleneck tokens in their last layers.
 
-    The backbone itself stays as it was loaded and only lends its shape: with ViT-B/16 and 4 tokens
-    2 x 85,798,656 + 3,072 parameters train and none is frozen.
+    The backbone's own weights are not used after that: with ViT-B/16 and 4 tokens 2 x 85,798,656 + 3,072 parameters
+    are trained and none is frozen.
 
     Args:
-        backbone: A transformer without rotary positions, which bottleneck tokens have no place in.
-        bottleneck_tokens: B, the tokens that are exchanged (4 in the paper).
-        fusion_from: Index L_f of the first layer with bottleneck tokens (8 of 12 in the paper). With the
-            backbone's depth there is none: late fusion.
-        positions: How position embeddings are resampled for audio images of another grid.
+        backbone: A transformer with learned positions; rotary ones have no position for a bottleneck token.
+        bottleneck_tokens: Number of tokens that are exchanged, B.
+        fusion_from: Index L_f of the first layer with bottleneck tokens; the depth of the backbone means late fusion.
+        positions: How position embeddings are resampled to the grid of a log-mel image.
 
     Raises:
         ExperimentError: `fusion_from` is beyond the depth, or the positions are rotary.
@@ -122,7 +121,7 @@ class MBT(Encoder):
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "MBT":
-        """The encoder of an experiment, both copies as the backbone was loaded."""
+        """The encoder of an experiment; both copies start from the backbone's weights."""
         options: Any = experiment.encoder
         vit = as_transformer(backbone, experiment)
         if not isinstance(vit, Backbone):
@@ -133,14 +132,14 @@ class MBT(Encoder):
         return cls(vit, options.bottleneck_tokens, options.fusion_from, options.positions)
 
     def parameter_counts(self) -> tuple[int, int]:
-        """Parameters that stay frozen, and that train; the backbone is not counted beside its copies."""
+        """Number of frozen and of trained parameters; the backbone does not count beside its copies."""
         frozen, trained = super().parameter_counts()
         return frozen - sum(p.numel() for p in self.backbone.parameters()), trained
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
-        """Normalised pixels of frames and of log-mel images to each stream's own tokens after its last norm."""
+        """Normalised frames and log-mel images to the tokens of each stream after its last norm."""
         see, hear = self._with(self.visual), self._with(self.audio)
         x = Streams(see(self._alone, frames), hear(self._alone, sounds, self.positions))
         if self.bottleneck is not None:
@@ -154,9 +153,9 @@ class MBT(Encoder):
         return Streams(see(self.backbone.norm, x.visual), hear(self.backbone.norm, x.audio))
 
     def _with(self, copy: Full) -> Run:
-        """What runs a part of the backbone with a stream's own weights."""
+        """A function that runs a part of the backbone with a stream's own weights."""
         dtype = next(self.backbone.parameters()).dtype
-        weights = {name: weight.to(dtype) for name, weight in copy.by_name().items()}  # cast once, lent often
+        weights = {name: weight.to(dtype) for name, weight in copy.by_name().items()}  # cast once per step
 
         def run(part: Run, *arguments: Any) -> Tensor:
             tokens: Tensor = lend(weights, self.backbone, part, *arguments)

@@ -1,10 +1,9 @@
-"""Separate frozen encoders: an image network for the frames, VGGish for the sound, and nothing between them.
+"""Separate frozen encoders: an image network for the frames and VGGish for the sound, without interaction.
 
-CMBS as published (Xia & Zhao, CVPR 2022; row "CMBS" of the AV-PEA paper's Table 1) on ResNet-152's or VGG-19's last
-feature map and VGGish's embedding of each second. Only the head trains.
+As in CMBS (Xia & Zhao, CVPR 2022; row "CMBS" of the AV-PEA paper's Table 1): the last feature map of ResNet-152 or
+VGG-19, and VGGish's embedding of each second. Only the head is trained.
 """
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,44 +12,23 @@ from torch import Tensor
 
 from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish, vggish_file
-from avpea.encoders._base import Encoder, Streams
-from avpea.encoders._parts import frozen_tokens, lend, own_tuning
+from avpea.encoders._base import AudioWeightsOptions, Encoder, Streams
+from avpea.encoders._parts import lend_tuned, own_tuning
 from avpea.experiment import Experiment
-from avpea.options import require
-from avpea.sections import EncoderOptions
 
-__all__ = ["EXTENSION", "SeparateEncoders", "SeparateOptions"]
-
-
-@dataclass(frozen=True)
-class SeparateOptions(EncoderOptions):
-    """Options of the separate encoders.
-
-    Attributes:
-        audio_weights: VGGish's: the path of a local file with the keys of torchvggish (.safetensors, or .pth read with
-            weights_only), or `random` (tests and counting only); `pretrained` has no place to come from, and the error
-            says what to give instead.
-    """
-
-    locations: ClassVar[tuple[str, ...]] = ("audio_weights",)
-
-    audio_weights: str = "pretrained"
-
-    def __post_init__(self) -> None:
-        require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
+__all__ = ["SeparateEncoders"]
 
 
 class SeparateEncoders(Encoder):
     """A frozen image network beside frozen VGGish.
 
     Args:
-        backbone: A CNN, whose map's locations are the visual tokens; or a transformer, whose tokens after the last norm
-            are, which is beyond the paper and shows what an audio network adds to the same frozen images.
-        vggish: Frozen; its embedding is the one audio token of a second.
-        tuned: Trained copies of a transformer's weights, for Table 2's row with a trained Swin-V2-L; None trains none.
+        backbone: A CNN, whose visual tokens are the locations of its feature map; or, beyond the paper, a transformer.
+        vggish: Frozen VGGish, whose embedding of a second is its only audio token.
+        tuned: Trained copies of a transformer's weights (Table 2 has a row with a trained Swin-V2-L), or None.
     """
 
-    Options = SeparateOptions
+    Options = AudioWeightsOptions
     features = "vggish"
     adapters: ClassVar[tuple[type[Trained], ...]] = (Tuning,)
     sees_alone = True
@@ -65,11 +43,11 @@ class SeparateEncoders(Encoder):
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "SeparateEncoders":
-        """The encoders of an experiment; beside a backbone without weights, VGGish without weights.
+        """The encoders of an experiment; if the backbone is on the meta device, so is VGGish.
 
         Raises:
             ExperimentError: An adapter that needs both streams in one transformer.
-            WeightsError: VGGish's weights cannot be had, or do not fit.
+            WeightsError: VGGish's weights cannot be loaded, or do not fit.
         """
         options: Any = experiment.encoder
         tuned = own_tuning(backbone, experiment)
@@ -82,13 +60,13 @@ class SeparateEncoders(Encoder):
 
     @classmethod
     def require_files(cls, experiment: Experiment) -> None:
-        """VGGish's weights, where they are asked for."""
+        """Check that the file of VGGish's weights exists."""
         options: Any = experiment.encoder
         if options.audio_weights != "random":
             vggish_file(options.audio_weights)
 
     def other_fingerprints(self) -> dict[str, str]:
-        """VGGish's."""
+        """The fingerprint of VGGish."""
         return {"encoder.audio_weights": self.vggish.fingerprint()}
 
     def half_precision(self) -> "SeparateEncoders":
@@ -100,17 +78,6 @@ class SeparateEncoders(Encoder):
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 96 64"]
     ) -> Streams:
-        """Normalised pixels and VGGish's log-mels (three equal channels) to locations of the map and one token."""
-        tuned = {} if self.tuning is None else self.tuning.by_name()
-        seen = lend(tuned, self.backbone, self.see, frames) if tuned else self.see(frames)
+        """Normalised frames, and VGGish's log-mels in three equal channels, to visual tokens and one audio token."""
+        seen = lend_tuned(self.tuning, self.backbone, self.see, frames)
         return Streams(seen, self.vggish(sounds[:, :1])[:, None])
-
-    def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
-        """Tokens of frames, of the frozen weights."""
-        if isinstance(self.backbone, CNN):
-            tokens: Tensor = self.backbone(frames)
-            return tokens
-        return frozen_tokens(self.backbone, frames)
-
-
-EXTENSION = SeparateEncoders

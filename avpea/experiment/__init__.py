@@ -1,7 +1,7 @@
-"""An experiment: one typed, frozen configuration naming task, data, inputs, backbone, adapter, head and training.
+"""An experiment: one typed, frozen configuration of task, data, inputs, backbone, adapter, head and training.
 
-A recipe is an experiment in a YAML file under `avpea/recipes/`; `base:` names a recipe that it starts from, so that a
-file holds only what is its own. Each section is parsed by the options class of the extension that its `name` chooses.
+A recipe is an experiment in a YAML file under `avpea/recipes/`; `base:` names a recipe to start from, so that a file
+only holds what differs. Each section is parsed by the options class of the extension that its `name` chooses.
 """
 
 from avpea.experiment._experiment import Experiment, parse_overrides, parse_section

@@ -1,4 +1,4 @@
-"""The experiment itself, and options that are typed on the command line."""
+"""The class `Experiment`, and parsing of single sections and of options on the command line."""
 
 import dataclasses
 import functools
@@ -29,19 +29,19 @@ __all__ = ["Experiment", "parse_overrides", "parse_section"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that makes a run, but for the folder that it is written to.
+    """Complete configuration of a run, except the folder that it is written to.
 
     Attributes:
-        title: What this is, in a line.
-        task: What is asked about the videos.
-        published: Figures of the paper for this row, by name; empty where there are none.
+        title: Description of the experiment in one line.
+        task: What the model predicts about a video.
+        published: Results that the paper reports for this experiment, by name; may be empty.
         data: Data set reader, and where the videos are.
         audio: How sound becomes an image.
         backbone: The frozen image network.
         encoder: How the two streams become tokens.
-        adapter: What trains beside the frozen layers; None where the encoder has no place for it, or gets none.
-        head: What answers.
-        train: Optimisation and selection.
+        adapter: Trained layers beside the frozen ones; None if there are none, or if the encoder takes none.
+        head: The trained module after the encoder.
+        train: Optimisation and model selection.
     """
 
     title: str
@@ -57,14 +57,14 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "") -> "Experiment":
-        """Build from nested plain values, refusing what no extension that they name has, and what does not fit.
+        """Build an experiment from nested plain values.
 
         Args:
-            values: As in a recipe, without `base`.
-            source: Named in errors: the file that the values came from, if any.
+            values: Sections and their options as in a recipe, without `base`.
+            source: File that the values came from, if any; named in error messages.
 
         Raises:
-            ExperimentError: An unknown key, a wrong type, an impossible value, or extensions that do not fit together.
+            ExperimentError: An unknown option, a wrong type, an invalid value, or extensions that do not fit together.
         """
         try:
             made = cls(**parsed(spelled(values)))
@@ -74,7 +74,7 @@ class Experiment:
         return made
 
     def to_dict(self) -> Values:
-        """Plain nested values, as `from_dict` takes them."""
+        """Nested plain values for `from_dict`."""
         values: Values = plain(self)
         return {key: value for key, value in values.items() if value is not None}
 
@@ -85,10 +85,10 @@ class Experiment:
     def override(self, changes: Mapping[str, Any]) -> "Experiment":
         """A copy with options changed by their dotted names, for example `{"train.seed": 1}`.
 
-        Naming another extension starts its own options from their defaults; options that both share stay.
+        If another extension is named, options that both share keep their values, and the others get their defaults.
 
         Raises:
-            ExperimentError: An unknown name, an impossible value, or extensions that do not fit together.
+            ExperimentError: An unknown option, an invalid value, or extensions that do not fit together.
         """
         nested: Values = {}
         for dotted, value in changes.items():
@@ -97,7 +97,7 @@ class Experiment:
         return Experiment.from_dict(merged(self.to_dict(), nested))
 
     def rebuilt(self) -> "Experiment":
-        """The experiment as a checkpoint is rebuilt by it: without files that only training starts from."""
+        """The experiment for rebuilding a trained model, without files that only training starts from."""
         rebuilt: Values = {name: options.rebuilt() for name, options in self._sections()}
         return dataclasses.replace(self, **rebuilt)
 
@@ -106,7 +106,7 @@ class Experiment:
         return {f"{name}.{one}" for name, options in self._sections() for one in options.locations}
 
     def harmless(self) -> set[str]:
-        """Dotted names of options that may change between the halves of an interrupted run without changing it."""
+        """Dotted names of options that may change when an interrupted run is resumed."""
         more = {f"{name}.{one}" for name, options in self._sections() for one in options.harmless}
         return {"title", "published"} | self.locations() | more
 
@@ -118,7 +118,7 @@ class Experiment:
 
 
 def parse_section(section: str, **values: Any) -> Any:
-    """The options of one section by themselves, for example `parse_section("adapter", name="lora", rank=4)`.
+    """Parse the options of a single section, for example `parse_section("adapter", name="lora", rank=4)`.
 
     Raises:
         ExperimentError: As `Experiment.from_dict`.
@@ -129,12 +129,12 @@ def parse_section(section: str, **values: Any) -> Any:
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Read `--train.epochs 3 --data.root=DIR` as `{"train.epochs": "3", "data.root": "DIR"}`.
+    """Parse `--train.epochs 3 --data.root=DIR` as `{"train.epochs": "3", "data.root": "DIR"}`.
 
-    The values are words as they were typed, which `Experiment.override` reads by the type of the option.
+    The values are `Word`s, which `Experiment.override` converts to the type of the option.
 
     Raises:
-        ExperimentError: A word is no option, or an option has no value.
+        ExperimentError: A word is not an option, or an option has no value.
     """
     changes: dict[str, Any] = {}
     rest = list(words)
@@ -142,7 +142,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--"):
-            raise ExperimentError(f"'{word}' is no option; options of the recipe look like --train.epochs 3.")
+            raise ExperimentError(f"'{word}' is not an option; options of the recipe look like --train.epochs 3.")
         if not equals:
             if not rest or (rest[0].startswith("--") and "." in rest[0]):
                 raise ExperimentError(f"--{name} needs a value, for example --{name} VALUE.")

@@ -1,4 +1,4 @@
-"""Which extensions fit together."""
+"""Check that the extensions of an experiment fit together."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def require_fitting(experiment: Any) -> None:
     """Refuse extensions that do not fit together.
 
     Raises:
-        ExperimentError: Which two do not, and what would.
+        ExperimentError: The message names what does not fit, and what would.
     """
     task = registry.load("task", experiment.task.name)
     head = registry.load("head", experiment.head.name)

@@ -1,4 +1,4 @@
-"""Recipes: experiments in YAML files, each with what it starts from."""
+"""Recipes: experiments in YAML files, each of which may start from another."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with avpea, for example `paper/avel-vit-b16`."""
+    """Names of avpea's own recipes, for example `paper/avel-vit-b16`."""
     paths = (path for path in RECIPES.rglob("*.yaml") if not path.name.startswith("_"))
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in paths)
 
 
 def recipe_titles() -> dict[str, str]:
-    """What each recipe is, in a line; the files are read, and no extension is loaded."""
+    """Title of each recipe; reads the files but loads no extension."""
     return {name: str(_resolved(name, titles_only=True).get("title", "")) for name in recipe_names()}
 
 
@@ -29,7 +29,7 @@ def load_recipe(name_or_path: str | Path) -> Experiment:
     """Read a recipe by name (`mini/avel`) or from a YAML file.
 
     Raises:
-        ExperimentError: No such recipe, or what it holds is wrong.
+        ExperimentError: There is no such recipe, or its contents are wrong.
     """
     return Experiment.from_dict(_resolved(str(name_or_path)), str(name_or_path))
 

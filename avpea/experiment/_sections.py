@@ -1,4 +1,4 @@
-"""Which options class a section chooses, values over values, and every section parsed."""
+"""Choose the options class of each section, merge values over a base's, and parse all sections."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Top(Options):
-    """What a recipe says outside of its sections."""
+    """Keys of a recipe outside of its sections."""
 
     title: str = ""
     published: dict[str, float] = field(default_factory=dict)
@@ -41,7 +41,7 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
 
 
 def spelled(values: Mapping[str, Any]) -> Values:
-    """The values with short spellings written out: `task: NAME`."""
+    """The values with the short form `task: NAME` written out."""
     spelled = dict(values)
     if isinstance(spelled.get("task"), str):
         spelled["task"] = {"name": str(spelled["task"])}
@@ -49,7 +49,7 @@ def spelled(values: Mapping[str, Any]) -> Values:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
-    """Values over values. Of a section that then names another extension, only what both extensions share stays."""
+    """Merge `above` over `below`; where that changes a section's extension, only options that both share are kept."""
     below, above = spelled(below), spelled(above)
     merged = dict(below)
     for key, value in above.items():
@@ -59,7 +59,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
         else:
             # `published` belongs to one row of one table and is never inherited piecewise.
             merged[key] = value
-    # An adapter that another encoder has no place for goes with the encoder that it stood in.
+    # Changing the encoder drops an adapter that the new one does not take, unless `above` names the adapter.
     if "adapter" in below and "adapter" not in above and "encoder" in above and not _has_place(merged):
         del merged["adapter"]
     return merged
@@ -78,14 +78,10 @@ def _staying(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ma
     if section not in OWNED and section not in CHOSEN:
         return old
     before, after = class_of(section, old), class_of(section, {**old, **new})
-    if issubclass(before, after):  # the same, or one that has less
-        common: type[Options] = after
-    else:
-        common = next(one for one in after.__mro__ if issubclass(before, one))
-    known = {item.name for item in dataclasses.fields(common)} if dataclasses.is_dataclass(common) else set()
-    # What neither has stays too, so that it is refused where it was written.
-    foreign = old.keys() - {item.name for item in dataclasses.fields(before)}
-    return {key: value for key, value in old.items() if key in known or key in foreign}
+    common: type[Options] = next(one for one in after.__mro__ if issubclass(before, one))
+    dropped = {item.name for item in dataclasses.fields(before)} - {item.name for item in dataclasses.fields(common)}
+    # Unknown options stay, so that they are refused later, with the right message.
+    return {key: value for key, value in old.items() if key not in dropped}
 
 
 def _has_place(values: Mapping[str, Any]) -> bool:
@@ -97,7 +93,7 @@ def _has_place(values: Mapping[str, Any]) -> bool:
 
 
 def parsed(values: Values) -> Values:
-    """Every section parsed by the class that it chooses."""
+    """Parse every section with its options class."""
     known = ["title", "published", *OWNED, *CHOSEN]
     for name in ("task", "data"):
         if name not in values:

@@ -1,4 +1,4 @@
-"""Options that are not there: refused, with what was probably meant and who has it."""
+"""Refuse unknown options, and say what was probably meant or which extension has the option."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from avpea.sections import OWNED, LogMelOptions, RowsOptions, TrainOptions, trai
 
 __all__ = ["no_such", "refuse_unknown"]
 
-# Names of version 0.1.0 for which the spelling alone would suggest another option, or none.
+# Option names of version 0.1.0 whose new name a spelling suggestion would not find.
 _MOVED = {"audio.native_frames": "audio.rows"}
 _MOVED |= {f"text.{name}": f"head.text.{name}" for name in ("name", "weights", "length")}
 _MOVED |= {f"text.{name}": f"head.{name}" for name in ("prompt", "masked", "beams", "longest")}
@@ -21,7 +21,7 @@ _MOVED |= {f"text.{name}": f"head.{name}" for name in ("prompt", "masked", "beam
 def refuse_unknown(
     section: str, cls: type[Options], values: Mapping[str, Any], classes: Mapping[str, type[Options]], prefix: str = ""
 ) -> None:
-    """Refuse what a section's class does not have; says who has it."""
+    """Refuse options that a section's class does not have, and say which extension has them."""
     fields = {item.name: item.type for item in dataclasses.fields(cls)}
     for key, value in values.items():
         dotted = f"{prefix or section}.{key}"
@@ -39,7 +39,7 @@ def refuse_unknown(
 
 
 def _choice(section: str, values: Mapping[str, Any]) -> str:
-    """What a section chooses, as `adapter.name is 'lora'`."""
+    """The choice that a section makes, such as `adapter.name is 'lora'`."""
     if section == "audio":
         key = "features" if values.get("features") == "vggish" else "layout"
         default: str = LogMelOptions.layout
@@ -51,7 +51,7 @@ def _choice(section: str, values: Mapping[str, Any]) -> str:
 
 
 def _owners(section: str, key: str) -> list[str]:
-    """Which other choices in a section have an option."""
+    """Other choices in the same section that have an option."""
     if section == "train":
         choices: dict[str, type[Options]] = {"the schedule 'step'": train_options({"schedule": "step"})}
     elif section == "audio":
@@ -66,7 +66,7 @@ def _owners(section: str, key: str) -> list[str]:
 
 
 def no_such(dotted: str, value: Any, classes: Mapping[str, type[Options]], beside: Sequence[str]) -> str:
-    """No option has the name: the nearest one beside it, or one of that name elsewhere."""
+    """The message for an unknown option: suggests the closest name beside it, or the same name in another section."""
     everywhere = [f"{section}.{name}" for section, cls in classes.items() for name in option_names(cls)]
     if isinstance(value, Mapping) and value:  # a whole section
         dotted = f"{dotted}.{next(iter(value))}"

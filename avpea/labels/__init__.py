@@ -1,6 +1,7 @@
-"""What videos are labelled with: samples, and for each kind of labels one class that knows all about them.
+"""Labels of videos: samples, and one class for each kind of labels.
 
-A kind of labels is a subclass of `Labels` with its samples; a reader makes them, and a task says which kind it needs.
+A kind of labels is a subclass of `Labels` with its own samples; a data set reader makes them, and a task names the kind
+that it needs.
 """
 
 from avpea.labels._base import MEDIA_SUFFIXES, SPLITS, Annotations, Counts, Labels, Sample, shortened

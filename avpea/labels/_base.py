@@ -1,4 +1,4 @@
-"""What a data set is once its annotations are read: samples, and one object that says what their labels are."""
+"""A data set after its annotations are read: samples, and one object that describes their labels."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ __all__ = ["MEDIA_SUFFIXES", "SPLITS", "Annotations", "Counts", "Labels", "Sampl
 
 SPLITS = ("train", "val", "test")
 
-# Containers that people keep videos in; the first one listed wins when two files share a stem.
+# File types of videos; if two files share a stem, the type listed first wins.
 MEDIA_SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts"),
     *(".flv", ".wmv", ".3gp", ".ogv"),
@@ -21,17 +21,17 @@ MEDIA_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One window of a video; a subclass says what is known of it.
+    """One window of a video; subclasses add its labels.
 
     Attributes:
-        key: Unique in its data set and safe as a file name, for example `test-0012-VWi2ENBuTbw`.
-        video_id: The data set's own name of the video; several samples may share it.
-        video: The file, which need not exist: `SampleCache.fill` and `verify` say which are missing.
-        start_seconds: Start of the window in the file.
-        segments: One-second segments in the window.
+        key: Name that is unique in the data set and safe as a file name, for example `test-0012-VWi2ENBuTbw`.
+        video_id: Name of the video in the data set; several samples may share it.
+        video: Video file, which may be missing: `SampleCache.fill` and `verify` report that.
+        start_seconds: Start of the window in the file, in seconds.
+        segments: Number of one-second segments in the window.
         split: `train`, `val` or `test`.
-        seconds: Which seconds of the file the segments are, as `SpreadOptions.seconds`.
-        sound: The file whose sound is heard instead of the video's own; None means its own.
+        seconds: Which seconds of the file to use, as in `SpreadOptions.seconds`.
+        sound: File to take the sound from; None means the video itself.
     """
 
     key: str
@@ -45,17 +45,17 @@ class Sample:
 
     @property
     def weight(self) -> int:
-        """How many answers it asks for, of equal weight in a loss."""
+        """Number of answers that the sample needs, all of equal weight in the loss."""
         return 1
 
 
 @dataclass(frozen=True)
 class Counts(ABC):
-    """What a split holds, for `avpea data verify`.
+    """Contents of a split, for `avpea data verify`.
 
     Attributes:
-        samples: Rows, or windows of a manifest.
-        available: Those whose video can be opened.
+        samples: Number of samples.
+        available: Number of samples whose video can be opened.
     """
 
     samples: int
@@ -63,7 +63,7 @@ class Counts(ABC):
 
     @abstractmethod
     def line(self) -> str:
-        """In a sentence."""
+        """The counts in a sentence."""
 
     def unlabelled(self) -> tuple[str, ...]:
         """Names of labels that no sample of the split has."""
@@ -72,12 +72,12 @@ class Counts(ABC):
 
 @dataclass(frozen=True)
 class Labels(ABC):
-    """What the labels of a data set are: their kind, their names, and how they are counted and stored.
+    """The labels of a data set: their kind and names, and how to count and store them.
 
     Attributes:
-        kind: What videos are annotated with, as a plural: `events`.
-        outputs: What a head that chooses among `names` chooses: `classes`; empty where it does not choose.
-        splits_share_videos: Whether a video may be in several splits by design.
+        kind: The kind of annotation, in the plural: `events`.
+        outputs: What the entries of `names` are called: `classes`; empty if there are no names.
+        splits_share_videos: Whether the data set has videos in several splits by design.
     """
 
     kind: ClassVar[str]
@@ -86,47 +86,47 @@ class Labels(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of what a head chooses among, in the order of its outputs."""
+        """Names of the head's outputs, in order."""
         return ()
 
     @classmethod
     @abstractmethod
     def typical(cls) -> Self:
-        """Made-up labels of the size of the best-known data set, to count parameters and measure with."""
+        """Made-up labels, as many as in the best-known data set, for counting parameters and measuring cost."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which `from_dict` makes the same labels."""
+        """Plain values for `from_dict`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave."""
+        """The labels that `to_dict` was called on."""
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
     def complaint(self, trained: Self) -> str:
-        """Why a model that was trained on other labels cannot be evaluated on these; empty where it can."""
+        """Why a model trained on the labels `trained` cannot be evaluated on these; empty if it can."""
         return ""
 
     @abstractmethod
     def count(self, samples: Sequence[Any], available: int) -> Counts:
-        """What a split's samples hold, of which so many have a video that opens."""
+        """Count the labels of a split, of whose samples `available` have a video that opens."""
 
     def end_seconds(self, sample: Any) -> float:
-        """Where the last thing ends that a sample is annotated with, in its file; 0 where nothing has a time."""
+        """End of a sample's last annotation in its file, in seconds; 0 if annotations have no times."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """A whole data set as annotated; reading it opens no picture and no sound.
+    """All annotations of a data set; reading them opens no video.
 
     Attributes:
-        name: Name of the data set for people and result files.
-        root: Folder of the data set, or the manifest's.
-        labels: What the samples are labelled with.
-        splits: Samples of `train`, `val` and `test`, each in the order of its file.
-        notes: Sentences that a reader of results should know: videos in two splits, empty rows ...
-        sources: By split the annotation file and what identifies its version, where there are several.
+        name: Name of the data set in reports and result files.
+        root: Folder of the data set, or of its manifest.
+        labels: Labels of the data set.
+        splits: Samples of `train`, `val` and `test`, in the order of their files.
+        notes: Remarks on the annotations in sentences, such as videos in two splits or empty rows.
+        sources: Annotation file and version of each split, for data sets with several versions.
     """
 
     name: str
@@ -148,12 +148,12 @@ class Annotations:
         return {f"{a}/{b}": tuple(sorted(ids[a] & ids[b])) for a, b in pairs if ids[a] & ids[b]}
 
     def repeated_ids(self) -> tuple[str, ...]:
-        """Video ids that more than one sample of a window has (AVE: one video, two categories)."""
+        """Ids of videos with several samples of the same window (in AVE: one video, two categories)."""
         windows = Counter((sample.video_id, sample.start_seconds) for sample in self.samples)
         return tuple(sorted({video_id for (video_id, _), count in windows.items() if count > 1}))
 
 
 def shortened(items: list[str] | tuple[str, ...], limit: int = 5) -> str:
-    """Write a list for a sentence: `a, b, c and 14 more`."""
+    """A list for use in a sentence: `a, b, c and 14 more`."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

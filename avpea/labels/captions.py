@@ -1,4 +1,4 @@
-"""Captions: sentences that people wrote about a video."""
+"""Captions: sentences that annotators wrote about a video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ __all__ = ["CaptionCounts", "CaptionLabels", "CaptionSample"]
 
 @dataclass(frozen=True)
 class CaptionSample(Sample):
-    """A video with what people wrote about it."""
+    """A video with its captions."""
 
     captions: tuple[str, ...] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class CaptionCounts(Counts):
-    """What a split of a data set of captions holds.
+    """Contents of a split with captions.
 
     Attributes:
-        captions: About all of its videos.
-        words: Of all captions together.
+        captions: Number of captions.
+        words: Number of words in all captions.
     """
 
     captions: int
     words: int
 
     def line(self) -> str:
-        """In a sentence."""
+        """The counts in a sentence."""
         mean = self.words / self.captions if self.captions else 0.0
         return (
             f"{self.captions} captions of {mean:.1f} words on average about {self.samples} videos ({self.available} "
@@ -39,16 +39,16 @@ class CaptionCounts(Counts):
 
 @dataclass(frozen=True)
 class CaptionLabels(Labels):
-    """Captions are open: there is nothing to choose among, and nothing to store."""
+    """Captions are free text: there are no names to choose from, and nothing to store."""
 
     kind: ClassVar[str] = "captions"
 
     @classmethod
     def typical(cls) -> "CaptionLabels":
-        """The same for every data set."""
+        """The same as for any data set."""
         return cls()
 
     def count(self, samples: Sequence[CaptionSample], available: int) -> CaptionCounts:
-        """Captions and words."""
+        """Count captions and words."""
         captions = [caption for sample in samples for caption in sample.captions]
         return CaptionCounts(len(samples), available, len(captions), sum(len(one.split()) for one in captions))

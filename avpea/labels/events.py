@@ -17,7 +17,7 @@ class EventSample(Sample):
     """A window with a label for each of its seconds.
 
     Attributes:
-        labels: Class index of each segment; `EventLabels.background` is background. Segment s is
+        labels: Class index of each segment, or `EventLabels.background`. Segment s covers the seconds
             [start_seconds + s, start_seconds + s + 1).
     """
 
@@ -30,13 +30,13 @@ class EventSample(Sample):
 
 @dataclass(frozen=True)
 class EventCounts(Counts):
-    """What a split of a data set of events holds.
+    """Contents of a split with events.
 
     Attributes:
-        seconds: One-second segments.
-        background_seconds: Segments that belong to no event.
-        rows: Samples in which each class occurs; a sample with two classes counts for both.
-        event_seconds: Segments of each class.
+        seconds: Number of one-second segments.
+        background_seconds: Number of segments that are background.
+        rows: Number of samples with each class; a sample with two classes counts for both.
+        event_seconds: Number of segments of each class.
     """
 
     seconds: int
@@ -45,7 +45,7 @@ class EventCounts(Counts):
     event_seconds: dict[str, int]
 
     def line(self) -> str:
-        """In a sentence."""
+        """The counts in a sentence."""
         share = self.background_seconds / self.seconds if self.seconds else 0.0
         return (
             f"{self.samples} samples ({self.available} with a video that opens), {self.seconds} seconds, "
@@ -53,16 +53,16 @@ class EventCounts(Counts):
         )
 
     def unlabelled(self) -> tuple[str, ...]:
-        """Classes without an event."""
+        """Classes that have no event in the split."""
         return tuple(name for name, rows in self.rows.items() if not rows)
 
 
 @dataclass(frozen=True)
 class EventLabels(Labels):
-    """Event classes; one more category, background, belongs to no event.
+    """Event classes, and one more category for background.
 
     Attributes:
-        class_names: Names in index order, background not among them.
+        class_names: Names of the event classes in index order, without background.
     """
 
     kind: ClassVar[str] = "events"
@@ -77,7 +77,7 @@ class EventLabels(Labels):
 
     @property
     def background(self) -> int:
-        """Category of the seconds that belong to no event."""
+        """Index of the background category."""
         return len(self.class_names)
 
     @classmethod
@@ -86,18 +86,18 @@ class EventLabels(Labels):
         return cls(tuple(f"class {number}" for number in range(AVE_CLASSES)))
 
     def complaint(self, trained: "EventLabels") -> str:
-        """Classes must be the same, in the same order."""
+        """The classes must be the same, in the same order."""
         if self.class_names == trained.class_names:
             return ""
         return f"has the classes {list(self.class_names)}, but the run was trained on {list(trained.class_names)}"
 
     def background_share(self, samples: Sequence[EventSample]) -> float:
-        """Share of seconds that are background, in [0, 1]: the score of always answering so; 0 without samples."""
+        """Share of seconds that are background, in [0, 1], which is the score of always predicting it; 0 if empty."""
         labels = [label for sample in samples for label in sample.labels]
         return labels.count(self.background) / len(labels) if labels else 0.0
 
     def count(self, samples: Sequence[EventSample], available: int) -> EventCounts:
-        """Seconds, and rows of each class."""
+        """Count segments, and samples and segments of each class."""
         seconds = Counter(label for sample in samples for label in sample.labels)
         rows = Counter(label for sample in samples for label in set(sample.labels))
         return EventCounts(

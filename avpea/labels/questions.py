@@ -1,4 +1,4 @@
-"""Questions about videos: MUSIC-AVQA's tokenisation, what a model can read and answer, and free wording.
+"""Questions about videos: MUSIC-AVQA's tokenisation, vocabulary, and reading of freely worded questions.
 
 Source: the public code of MUSIC-AVQA (Li et al., CVPR 2022), GeWu-Lab/MUSIC-AVQA.
 """
@@ -38,13 +38,13 @@ MUSIC_AVQA_ANSWERS = (
 
 
 def tokenise(content: str, values: Sequence[str] = ()) -> tuple[str, ...]:
-    """Words of a question whose slots (`<Object>`) are filled in order; a value of two words stays one token.
+    """Split a question into words and fill its slots (`<Object>`) in order; a value of two words stays one token.
 
-    Blanks at the end go, the rest is split at single blanks, the last word loses its question mark, and every word
-    with a `<` gives way to the next value. Case stays. A question mark that stands alone is dropped.
+    Trailing spaces are removed, the rest is split at single spaces, the last word loses its question mark, and every
+    word with a `<` is replaced by the next value. Case is kept. A question mark by itself is dropped.
 
     Raises:
-        ValueError: There are more slots than values, or fewer; the sentence says how many of each.
+        ValueError: The number of slots is not the number of values; the message gives both.
 
     >>> tokenise("Is the <Object> in the video always playing?", ["ukulele"])
     ('Is', 'the', 'ukulele', 'in', 'the', 'video', 'always', 'playing')
@@ -61,12 +61,12 @@ def tokenise(content: str, values: Sequence[str] = ()) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class QuestionVocabulary:
-    """What a model can read and answer.
+    """Words and answers that a model knows.
 
     Attributes:
-        words: In the order of their indices; the first is padding. MUSIC-AVQA has 93.
-        length: Words of the longest training question, to which shorter ones are padded. MUSIC-AVQA: 14.
-        answers: In the order of the head's outputs. MUSIC-AVQA has 42.
+        words: Words in index order, the first of which is padding (MUSIC-AVQA: 93).
+        length: Number of words in the longest training question; shorter ones are padded to it (MUSIC-AVQA: 14).
+        answers: Answers in the order of the head's outputs (MUSIC-AVQA: 42).
         templates: Wordings of the training questions, with their slots.
     """
 
@@ -74,51 +74,49 @@ class QuestionVocabulary:
     length: int
     answers: tuple[str, ...]
     templates: tuple[str, ...] = ()
-    _index: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._index.update((word, i) for i, word in enumerate(self.words))
 
     @classmethod
     def of_size(cls, words: int, answers: int, length: int = 14) -> "QuestionVocabulary":
-        """One of made-up words, to count parameters and to measure with."""
+        """A vocabulary of made-up words, for counting parameters and measuring cost."""
         named = tuple(f"word{i}" for i in range(1, words))
         return cls((PADDING, *named), length, tuple(f"answer{i}" for i in range(answers)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "QuestionVocabulary":
-        """From what `to_dict` gave."""
+        """The vocabulary that `to_dict` was called on."""
         lists = {name: tuple(values[name]) for name in ("words", "answers", "templates")}
         return cls(length=int(values["length"]), **lists)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        names = [f.name for f in dataclasses.fields(self) if f.init]
-        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
+        """Plain values for `from_dict`."""
+        return dataclasses.asdict(self)
 
     def indices(self, words: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
-        """Indices of a question's words, padded on the right or cut to `length`, and the words that it does not know.
+        """Indices of a question's words, padded on the right or cut to `length`, and its unknown words.
 
-        Unknown words are left out, as the public code has no index for them.
+        Unknown words are left out, because the public code has no index for them.
         """
         known = [self._index[word] for word in words if word in self._index][: self.length]
         unknown = tuple(word for word in words if word not in self._index)
         return known + [0] * (self.length - len(known)), unknown
 
     def answer_index(self, answer: str) -> int:
-        """Which output an answer is; -1 for one that training did not have."""
+        """Index of an answer; -1 for one that training did not have."""
         return self._answer_index.get(answer, -1)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
 
     @cached_property
     def _answer_index(self) -> dict[str, int]:
         return {answer: i for i, answer in enumerate(self.answers)}
 
     def read(self, question: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Words of a question as a person types it, and what the vocabulary does not know of it.
+        """Known words of a freely typed question, and its unknown words.
 
-        Case, punctuation and blanks do not matter, an underscore is as good as a blank, and of several words that
-        are one entry of the vocabulary the longest goes first. A word is looked up as typed before its case is
-        given up.
+        Case, punctuation and spaces do not matter, an underscore counts as a space, and the longest run of words that
+        is an entry of the vocabulary is taken first. Words are looked up as typed first, then without case.
 
         >>> words = ("<pad>", "Where", "is", "the", "acoustic_guitar")
         >>> QuestionVocabulary(words, 4, ()).read("where is THE big acoustic guitar?")
@@ -152,7 +150,7 @@ class QuestionVocabulary:
         return found
 
     def has_wording(self, words: Sequence[str]) -> bool:
-        """Whether a training question has this wording, whatever is in its slots."""
+        """Whether a training question has this wording, with any values in its slots."""
         return any(
             len(words) == len(template)
             and all("<" in slot or slot == word for slot, word in zip(template, words, strict=True))
@@ -164,7 +162,7 @@ class QuestionVocabulary:
         return [tokenise(t, [w for w in t.split(" ") if "<" in w]) for t in self.templates]
 
     def nearest(self, question: str) -> str | None:
-        """The training wording that is most like a question; None where none is like it."""
+        """The training wording closest to a question; None if none is similar."""
         close = difflib.get_close_matches(_plain(question), {_plain(t): t for t in self.templates}, n=1, cutoff=0.4)
         return next((t for t in self.templates if close and _plain(t) == close[0]), None)
 
@@ -179,12 +177,12 @@ def _plain(text: str) -> str:
 def build_vocabulary(
     questions: Iterable[tuple[Sequence[str], str, str]], official: Sequence[str] = MUSIC_AVQA_ANSWERS
 ) -> QuestionVocabulary:
-    """The vocabulary of training questions.
+    """Build the vocabulary of training questions.
 
     Args:
-        questions: Words, template and answer of each.
-        official: Answers in the order they are given if they hold all that occur (MUSIC-AVQA and its second version,
-            for which others have stored other orders); else the order is that of first appearance.
+        questions: Words, template and answer of each training question.
+        official: Answers in a fixed order, used if they include all answers that occur (MUSIC-AVQA and its second
+            version, for which other code has stored other orders); otherwise answers are in order of appearance.
     """
     rows = list(questions)
     words = dict.fromkeys(word for row in rows for word in row[0])
@@ -202,11 +200,11 @@ class Question:
     """A question about a video, with its answer.
 
     Attributes:
-        question_id: The data set's own; not always unique (MUSIC-AVQA's first test file repeats 55).
-        type: For example `Audio-Visual Counting`: modality, then kind.
-        template: The wording with its slots, for example `Is the <Object> in the video always playing?`.
-        words: The tokens after the slots were filled, as `tokenise` makes them.
-        answer: As annotated.
+        question_id: Id in the data set; not always unique (MUSIC-AVQA's first test file repeats 55).
+        type: Modality and kind of question, for example `Audio-Visual Counting`.
+        template: Wording with slots, for example `Is the <Object> in the video always playing?`.
+        words: Words from `tokenise`, with filled slots.
+        answer: Annotated answer.
     """
 
     question_id: str
@@ -218,30 +216,30 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionSample(Sample):
-    """A video with all questions about it that are in the sample's split."""
+    """A video with all questions about it in one split."""
 
     questions: tuple[Question, ...] = field(kw_only=True)
 
     @property
     def weight(self) -> int:
-        """How many questions there are."""
+        """Number of questions."""
         return len(self.questions)
 
 
 @dataclass(frozen=True)
 class QuestionCounts(Counts):
-    """What a split of a data set of questions holds.
+    """Contents of a split with questions.
 
     Attributes:
-        questions: About all of its videos.
-        types: Questions of each type.
+        questions: Number of questions.
+        types: Number of questions of each type.
     """
 
     questions: int
     types: dict[str, int]
 
     def line(self) -> str:
-        """In a sentence."""
+        """The counts in a sentence."""
         return (
             f"{self.questions} questions of {len(self.types)} types about {self.samples} videos ({self.available} that "
             "open)."
@@ -250,10 +248,10 @@ class QuestionCounts(Counts):
 
 @dataclass(frozen=True)
 class QuestionLabels(Labels):
-    """Questions with answers; the splits are of questions, and one video may have questions in several.
+    """Questions with answers. Splits are of questions, so a video may have questions in several splits.
 
     Attributes:
-        vocabulary: What the training questions are made of, and their answers.
+        vocabulary: Words and answers of the training questions.
     """
 
     kind: ClassVar[str] = "questions"
@@ -273,15 +271,15 @@ class QuestionLabels(Labels):
         return cls(QuestionVocabulary.of_size(words=93, answers=len(MUSIC_AVQA_ANSWERS)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The vocabulary's plain values."""
+        """Plain values of the vocabulary."""
         return self.vocabulary.to_dict()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "QuestionLabels":
-        """From what `to_dict` gave."""
+        """The labels that `to_dict` was called on."""
         return cls(QuestionVocabulary.from_dict(dict(values)))
 
     def count(self, samples: Sequence[QuestionSample], available: int) -> QuestionCounts:
-        """Questions of each type."""
+        """Count questions of each type."""
         types = Counter(question.type for sample in samples for question in sample.questions)
         return QuestionCounts(len(samples), available, types.total(), dict(sorted(types.items())))

@@ -1,4 +1,4 @@
-"""From media files to tensors: frames with their seconds, the waveform, and log-mels: Kaldi's and VGGish's."""
+"""From media files to tensors: frames with their time stamps, waveforms, and Kaldi's and VGGish's log-mels."""
 
 from avpea.media.clip import SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
 from avpea.media.decode import probe, read

@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["SAMPLE_RATE_HZ", "Clip", "MediaInfo", "segments_in"]
 
 SAMPLE_RATE_HZ = 16_000
-CODEC_PADDING_SECONDS = 0.1  # codecs round a track up to whole packets, and nobody means that sliver as a segment
+CODEC_PADDING_SECONDS = 0.1  # codecs round a track up to whole packets; the excess is no segment
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,16 @@ class Clip:
     """A stretch of a video, cut into segments `[start_seconds + i, start_seconds + i + 1)`.
 
     Attributes:
-        frames: The frame on show at the middle of each segment, upright, RGB.
-        frame_seconds: Time stamp of each of these frames on the file's own clock, which starts at 0
-            (float64).
-        frame_aspect: Width by height of the frames as a player shows them, whatever size they were squashed to.
-        waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file
-            has none.
+        frames: RGB frames, one per segment: the one that is displayed at its middle, upright.
+        frame_seconds: Time stamp of each frame, where the file starts at 0 (float64).
+        frame_aspect: Width / height of the frames as a player displays them, whatever size they were resized to.
+        waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file has no
+            sound.
         duration_seconds: Length of the whole file, as far as it can be decoded.
-        declared_seconds: Length that the file declares; it is more where the file was cut off.
-        start_seconds: Where the first segment starts.
+        declared_seconds: Length that the file declares; longer than `duration_seconds` if the file is truncated.
+        start_seconds: Start of the first segment.
         path: The file.
-        segment_starts: Where each segment starts, where they do not follow each other; empty where they do.
+        segment_starts: Start of each segment if they are not consecutive, else empty.
     """
 
     frames: UInt8[Tensor, "segments height width 3"]
@@ -43,16 +42,16 @@ class Clip:
 
     @property
     def starts(self) -> tuple[float, ...]:
-        """Where each segment starts, in seconds."""
+        """Start of each segment, in seconds."""
         return self.segment_starts or tuple(self.start_seconds + i for i in range(len(self.frames)))
 
     @property
     def cut_off(self) -> bool:
-        """Whether the file's end is missing."""
+        """Whether the file is truncated."""
         return self.duration_seconds < self.declared_seconds
 
     def remarks(self) -> list[str]:
-        """What a person should know of how the file was read, in sentences."""
+        """Sentences for the user about problems in reading the file."""
         if not self.cut_off:
             return []
         return [
@@ -61,7 +60,7 @@ class Clip:
         ]
 
     def part(self, start: int, stop: int) -> "Clip":
-        """Some of the segments, from `start` up to `stop`, which follow each other."""
+        """The segments [start, stop)."""
         return replace(
             self,
             frames=self.frames[start:stop],
@@ -72,22 +71,24 @@ class Clip:
         )
 
     def segment_waveforms(self) -> Float[Tensor, "segments 16000"]:
-        """Cut `waveform` into the sound of each segment, without copying."""
+        """`waveform` split into segments, without copying."""
         return self.waveform.view(-1, SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds, told without decoding it.
+    """What a file contains, found without decoding all of it.
 
     Attributes:
-        duration_seconds: From the header, or from the last time stamp where the header does not tell.
-        width: Of the picture as shown (upright, square pixels); 0 without a picture.
-        height: As `width`.
-        fps: Mean frames per second; 0 without a picture or where the file does not tell.
-        audio_rate_hz: Of the first audio track; 0 without sound.
-        audio_channels: As `audio_rate_hz`.
-        audio_tracks: How many there are.
+        duration_seconds: Duration in the header, or the last time stamp if the header has none.
+        has_video: Whether there is a picture.
+        has_audio: Whether there is sound.
+        width: Width of the picture as displayed (upright, square pixels); 0 without a picture.
+        height: Height of the picture as displayed; 0 without a picture.
+        fps: Mean frames per second; 0 without a picture or if unknown.
+        audio_rate_hz: Sampling rate of the first audio track; 0 without sound.
+        audio_channels: Channels of the first audio track; 0 without sound.
+        audio_tracks: Number of audio tracks.
         container: FFmpeg's name of the format, such as "mov" or "matroska".
         codecs: FFmpeg's names of the codecs, picture first.
     """
@@ -106,7 +107,7 @@ class MediaInfo:
 
 
 def segments_in(duration_seconds: float) -> int:
-    """How many one-second segments a duration holds, at least 1; 0.1 s of codec padding does not count.
+    """Number of one-second segments in a duration, at least 1; up to 0.1 s of codec padding do not count.
 
     >>> segments_in(10.05), segments_in(9.4), segments_in(0.2)
     (10, 10, 1)

@@ -1,4 +1,4 @@
-"""Opens media files and finds what is in them: tracks, length, and where the clock starts."""
+"""Opening media files, and finding their tracks, their length and the start of their clock."""
 
 import contextlib
 import multiprocessing
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 ONE_FRAME_SECONDS = 0.04  # of a still image, whose frame has no duration
-PLAYLIST = b"#EXTM3U"  # FFmpeg would follow it, and wait for ever for a live one to go on
+PLAYLIST = b"#EXTM3U"  # FFmpeg would open what it lists, and wait forever for a live stream
 BLACK_REMEDY = 'Use a file with a picture, or missing_video="black".'
 SILENCE_REMEDY = 'Use a file with sound, or missing_audio="silence".'
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """Open a container, or say in a sentence why it cannot be.
+    """Open a media file.
 
     Raises:
         MediaError: The file is missing, empty or not media.
@@ -57,7 +57,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
             raise MediaError(path, "the file is empty (0 bytes); expected a video. Get it anew.")
         if first_bytes == PLAYLIST:
             raise MediaError(path, "this is a playlist (m3u8); expected the video itself.")
-        # "file:" keeps a colon in a name from being taken for a protocol; nothing else may be opened.
+        # With "file:", a colon in a name does not start a protocol; the whitelist allows no other protocol.
         container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except InvalidDataError:
         raise MediaError(path, "not a video, or cut off before its index (moov); expected a media file.") from None
@@ -70,10 +70,10 @@ def opened(path: Path) -> Iterator[InputContainer]:
 def tracks_of(
     container: InputContainer, path: Path, audio_track: int, missing_audio: str, missing_video: str
 ) -> tuple[VideoStream | None, AudioStream | None]:
-    """Find the picture and the asked sound track.
+    """Find the video track, and the audio track with index `audio_track`.
 
     Raises:
-        MediaError: A track is missing that may not be.
+        MediaError: A track is missing that is not allowed to be.
     """
     video, sounds = picture_track(container), sound_tracks(container)
     if video is None and not sounds:
@@ -88,29 +88,29 @@ def tracks_of(
 
 
 def picture_track(container: InputContainer) -> VideoStream | None:
-    """Find the first video track that is not the cover image of a sound file, and set it up for decoding."""
+    """The first video track that is not the cover image of a sound file, set up for decoding; or None."""
     pictures = (track for track in container.streams.video if track.codec_context is not None)
     video = next((track for track in pictures if not track.disposition & Disposition.attached_pic), None)
     if video is not None:
         video.thread_type = "AUTO"
-        # Workers share the machine already; alone, a process may use all of it. The pixels are the same.
+        # One thread in worker processes, which share the machine; all cores otherwise. The pixels are the same.
         video.codec_context.thread_count = 1 if multiprocessing.parent_process() is not None else 0
     return video
 
 
 def sound_tracks(container: InputContainer) -> list[AudioStream]:
-    """List the audio tracks that FFmpeg has a decoder for."""
+    """The audio tracks for which FFmpeg has a decoder."""
     return [track for track in container.streams.audio if track.codec_context is not None]
 
 
 def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # type: ignore[type-arg]  # stubs only
-    """Walk over the packets of the tracks; a file that turns out to be cut off ends there."""
+    """The packets of the tracks; a truncated file ends early."""
     with contextlib.suppress(FFmpegError):
         yield from container.demux(*tracks)
 
 
 def decoded(packet: Packet) -> list[VideoFrame | AudioFrame]:  # type: ignore[type-arg]  # generic in stubs only
-    """Decode a packet; a damaged one gives nothing, as in a player."""
+    """The frames of a packet; none if it is damaged, as in a player."""
     try:
         return list(packet.decode())
     except FFmpegError:
@@ -118,19 +118,19 @@ def decoded(packet: Packet) -> list[VideoFrame | AudioFrame]:  # type: ignore[ty
 
 
 def seconds_of(item: Packet | Frame, zero_seconds: float) -> float | None:  # type: ignore[type-arg]
-    """Time stamp on the file's clock, if there is one."""
+    """Time stamp, where the file starts at 0; None if there is none."""
     if item.pts is None or item.time_base is None:
         return None
     return float(item.pts) * float(item.time_base) - zero_seconds
 
 
 def zero_seconds(container: InputContainer) -> float:
-    """Time stamp of the container at which the file's clock starts."""
+    """Time stamp of the container at which the file starts."""
     return float((container.start_time or 0) / av.time_base)
 
 
 def duration_of(container: InputContainer, path: Path) -> float:
-    """Seconds by the header; where that does not tell (raw streams), by walking over the packets."""
+    """Duration in the header, or computed from all packets if the header has none (raw streams)."""
     if container.duration:
         return float(container.duration / av.time_base)
     end = 0.0
@@ -144,5 +144,5 @@ def duration_of(container: InputContainer, path: Path) -> float:
 
 
 def pixel_aspect(video: VideoStream | None) -> float:
-    """Width of a coded pixel by its height."""
+    """Width / height of a coded pixel."""
     return float((video.sample_aspect_ratio if video is not None else None) or 1)

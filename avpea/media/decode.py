@@ -1,7 +1,7 @@
-"""Reads a `Clip` out of any file that FFmpeg reads, in one pass over the file.
+"""Reading a `Clip` from any file that FFmpeg reads, in one pass over the file.
 
-Time is the file's own clock, which starts at 0 even where the container's time stamps do not (MPEG-TS). Both
-tracks are placed on it by their time stamps, so sound that starts late stays in step with the picture.
+Every file starts at 0 s, even where the container's time stamps do not (MPEG-TS). Both tracks are placed by their time
+stamps, so sound that starts late stays in step with the picture.
 """
 
 import math
@@ -38,13 +38,13 @@ from avpea.media.sound import Timeline
 __all__ = ["probe", "read"]
 
 SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
-WARM_UP_SECONDS = 1.0  # codecs with memory (AAC, MP3, Opus) need some sound before the first they get right
-INDEXED = {"mov", "matroska"}  # these tell where key frames are; elsewhere seeking is a guess
-TRUNCATED_SECONDS = 1.0  # less than this is a matter of how the last frame's duration is counted
+WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
+INDEXED = {"mov", "matroska"}  # formats with an index of key frames; in others seeking is a guess
+TRUNCATED_SECONDS = 1.0  # smaller differences come from how the last frame's duration is counted
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Tell what a file holds; decodes a single frame, because only that tells how the picture is turned.
+    """What a file contains; decodes a single frame, because only that shows how the picture is rotated.
 
     Raises:
         MediaError: The file is missing, empty or not media.
@@ -87,24 +87,24 @@ def read(
 ) -> Clip:
     """Read one frame and one second of sound for each segment of a video.
 
-    A track that ends before the last segment goes on with its last frame, or with silence. A file that is cut
-    off gives what decodes: with `segments=None`, so many segments as that fills.
+    A track that ends before the last segment is continued with its last frame, or with silence. Of a truncated file,
+    `segments=None` reads as many segments as can be decoded.
 
     Args:
         path: A file in any container and codec that FFmpeg reads.
-        start_seconds: Where the first segment starts, on the file's clock.
-        segments: How many one-second segments; None reads to the end of the file (`segments_in`).
-        frame_size: Height and width that frames are squashed to (bicubic, antialiased); None keeps the size
-            that a player shows (upright, square pixels).
-        missing_audio: What to do with a file without sound: raise, or give digital silence.
-        missing_video: What to do with a file without a picture: raise, or give black frames (224 x 224 unless
-            `frame_size` says otherwise), each with the middle of its segment as time stamp.
-        audio_track: Which of several audio tracks, counted from 0.
+        start_seconds: Start of the first segment.
+        segments: Number of one-second segments; None reads to the end of the file (`segments_in`).
+        frame_size: Height and width to resize frames to (bicubic, antialiased), ignoring their aspect ratio; None
+            keeps the size that a player displays (upright, square pixels).
+        missing_audio: For a file without sound: raise an error, or return digital silence.
+        missing_video: For a file without a picture: raise an error, or return black frames (224 x 224 without
+            `frame_size`) with the middles of the segments as time stamps.
+        audio_track: Index of the audio track, from 0.
 
     Raises:
         NoVideoTrack: The file has no picture and `missing_video` is "error".
-        NoAudioTrack: The file has no sound and `missing_audio` is "error", or no track `audio_track`.
-        MediaError: The file is missing, empty, not media or broken, or `start_seconds` is not in it.
+        NoAudioTrack: The file has no sound and `missing_audio` is "error", or it has no track `audio_track`.
+        MediaError: The file is missing, empty, not media or broken, or ends before `start_seconds`.
     """
     path = Path(path)
     _check_span(path, start_seconds, segments, frame_size)
@@ -117,7 +117,7 @@ def read(
         wanted = segments or segments_in(duration - start_seconds)
         walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
         found = walk.run(seek=far)
-    if not found:  # the index led past the start: read all that comes before instead
+    if not found:  # seeking led past the start of the segments: read from the start of the file instead
         with opened(path) as container:
             tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
             walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
@@ -134,7 +134,7 @@ def read(
 
 
 class _Walk:
-    """One walk over the packets of the chosen tracks, until both have given what the segments need."""
+    """One pass over the packets of both tracks, until all segments have their frame and sound."""
 
     def __init__(
         self,
@@ -155,11 +155,11 @@ class _Walk:
 
     @property
     def end_seconds(self) -> float:
-        """Where the last picture or sound ends that was decoded."""
+        """End of the last frame or sound that was decoded."""
         return max(self._picture_end, self.timeline.end_seconds)
 
     def run(self, seek: bool) -> bool:
-        """Decode; False if seeking led to a place from which the first segments cannot be had."""
+        """Decode; False if seeking led to a point from which the first segments cannot be decoded."""
         if seek and not self._seek():
             return False
         tracks = [track for track in (self._video, self._audio) if track is not None]
@@ -175,10 +175,10 @@ class _Walk:
         return not (self._sought and self._video is not None and self.picker.empty)
 
     def require(self, path: Path, missing_audio: str, missing_video: str) -> None:
-        """Refuse tracks in which nothing decodes, unless they may be missing.
+        """Refuse tracks in which nothing can be decoded, unless they may be missing.
 
         Raises:
-            MediaError: Nothing decodes, or nothing in a track that has to be there.
+            MediaError: Nothing can be decoded at all, or nothing of a required track.
         """
         no_picture = self._video is not None and self.picker.empty
         no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
@@ -193,7 +193,7 @@ class _Walk:
         return not (self.picker.done if track is self._video else self.timeline.done)
 
     def _take(self, frame: VideoFrame | AudioFrame) -> bool:
-        """Hand a frame on; False if it is the first after seeking and is late or cannot stand alone."""
+        """Use a frame; False if it is the first one after seeking, and late or no key frame."""
         seconds = seconds_of(frame, self._zero)
         if isinstance(frame, AudioFrame):
             if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
@@ -209,8 +209,8 @@ class _Walk:
 
     def _shown_seconds(self, frame: VideoFrame) -> float:
         assert self._video is not None
-        told = float((frame.duration or 0) * (frame.time_base or 0))
-        return max(told, 1 / float(self._video.average_rate or 25))
+        declared = float((frame.duration or 0) * (frame.time_base or 0))
+        return max(declared, 1 / float(self._video.average_rate or 25))
 
     def _seek(self) -> bool:
         self._sought = True

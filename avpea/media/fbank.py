@@ -1,9 +1,9 @@
 """Kaldi's log-mel filter bank at 16 kHz, bit-exact with `torchaudio.compliance.kaldi.fbank`.
 
 The settings are those of the published code that AV-PEA builds on: 25 ms Hann windows, `htk_compat=True`,
-`use_energy=False`, `dither=0`, all else as Kaldi has it. Spectra of 512 points are coarser than the lowest
-filters when there are many, so some filters are empty and give log(eps) = -15.94 for every sound: 1 of 128,
-8 of 192, 16 of 224. That is what the published models are fed, and is kept.
+`use_energy=False`, `dither=0`, everything else as in Kaldi. With many filters, the lowest are narrower than the
+resolution of 512-point spectra, so some are empty and give log(eps) = -15.94 for every sound: 1 of 128, 8 of 192, 16 of
+224. The published models were trained on such log-mels, so this is kept.
 """
 
 import functools
@@ -25,8 +25,8 @@ PREEMPHASIS = 0.97
 
 def log_mel(
     waveform: Float[Tensor, "*batch samples"], *, mel_bins: int = 128, frame_shift_ms: float = 10.0
-) -> Float[Tensor, "*batch frames {mel_bins}"]:
-    """Log of the energy in mel bands, of windows that lie wholly inside the sound (`snip_edges`).
+) -> Float[Tensor, "*batch windows {mel_bins}"]:
+    """Log energy in mel bands, for each analysis window that lies inside the sound (`snip_edges`).
 
     Args:
         waveform: Mono sound at 16 kHz, at least one window (400 samples) long.
@@ -34,7 +34,7 @@ def log_mel(
         frame_shift_ms: Milliseconds between the starts of windows, rounded down to whole samples.
 
     Returns:
-        float32; `1 + (samples - 400) // shift` frames: 98 for a second at 10 ms.
+        float32; rows are the `1 + (samples - 400) // shift` windows, 98 for a second at 10 ms; columns are the bands.
 
     Raises:
         ValueError: The sound is shorter than a window, or the shift shorter than a sample.
@@ -61,10 +61,10 @@ def _mel(hertz: float) -> float:
 
 @functools.cache
 def _mel_bank(mel_bins: int) -> Float[Tensor, "frequencies {mel_bins}"]:
-    """Triangles, evenly spaced and half overlapping on the mel scale; none holds the Nyquist frequency."""
+    """Triangular filters, equidistant and half overlapping on the mel scale, without the Nyquist frequency."""
     low, high = _mel(LOW_HZ), _mel(SAMPLE_RATE_HZ / 2)
     spacing = (high - low) / (mel_bins + 1)
-    # float32 from here on, in Kaldi's order of operations, for the sake of the last bit.
+    # float32 from here on, in Kaldi's order of operations, to be bit-exact.
     number = torch.arange(mel_bins).unsqueeze(1)
     left, centre, right = (low + (number + edge) * spacing for edge in (0.0, 1.0, 2.0))
     hertz = SAMPLE_RATE_HZ / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2)

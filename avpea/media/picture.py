@@ -1,4 +1,4 @@
-"""From decoded frames, the one on show at the middle of each second: upright, RGB, at the asked size."""
+"""From decoded frames to the one that is displayed at the middle of each segment: upright, RGB, resized."""
 
 import struct
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 __all__ = ["FramePicker", "display_size"]
 
-# Many containers round time stamps to the millisecond; a frame meant for 0.5 s must count as shown at 0.5 s.
+# Many containers round time stamps to milliseconds; a frame meant for 0.5 s must count as displayed at 0.5 s.
 TIME_STAMP_ROUNDING_SECONDS = 1e-3
-BLACK_SIZE = (224, 224)  # of frames made up for a file without a picture: what most backbones take
-# swscale widens the bicubic kernel when it shrinks a picture, which is what antialiasing means. The other
-# flags ask for exact arithmetic, so that every machine gets the same pixels.
+BLACK_SIZE = (224, 224)  # of black frames for a file without a picture: the size of most backbones
+# swscale widens the bicubic kernel when it downsamples, which is antialiasing. The other flags make the arithmetic
+# exact, so that every machine gets the same pixels.
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     """How to turn a coded frame upright: transpose it, then flip its rows, then its columns.
 
-    The display matrix tells: it sends the pixel at (x, y) to (a x + c y, b x + d y), with y pointing down.
-    Angles between quarter turns are rounded to the nearest.
+    From the display matrix, which maps the pixel at (x, y) to (a x + c y, b x + d y), with y pointing down. Other
+    angles than quarter turns are rounded to the nearest one.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
@@ -35,23 +35,22 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def display_size(frame: VideoFrame, pixel_aspect: float = 1.0) -> tuple[int, int]:
-    """Height and width in square pixels of a frame as a player shows it, upright."""
+    """Height and width in square pixels of a frame as a player displays it, upright."""
     height, width = frame.height, max(1, round(frame.width * pixel_aspect))
     return (width, height) if _orientation(frame)[0] else (height, width)
 
 
 class FramePicker:
-    """Keeps, of all frames in the order of showing, the one on show at the middle of each segment.
+    """Chooses from frames in display order the one that is displayed at the middle of each segment.
 
-    That is the last frame whose time stamp is not after the middle; before the first frame it is the first
-    one, and after the last frame the last one (a player holds it as well). Only chosen frames are converted
-    and kept.
+    That is the last frame whose time stamp is not after the middle, or the first frame if all are after it. After the
+    end of the track it is the last frame, as in a player. Only chosen frames are converted and kept.
 
     Args:
         start_seconds: Start of the first segment.
-        segments: How many segments to fill.
-        frame_size: Height and width to squash frames to; None keeps the display size of the first frame.
-        pixel_aspect: Width of a coded pixel by its height.
+        segments: Number of segments.
+        frame_size: Height and width to resize frames to; None keeps the display size of the first frame.
+        pixel_aspect: Width / height of a coded pixel.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class FramePicker:
 
     @property
     def empty(self) -> bool:
-        """Whether no frame has come at all."""
+        """Whether no frame was added."""
         return self._shown is None
 
     @property
@@ -83,17 +82,17 @@ class FramePicker:
 
     @property
     def aspect(self) -> float:
-        """Width by height of the pictures as shown; of the black ones if none came."""
+        """Width / height of the frames as displayed; of the black ones if no frame was added."""
         height, width = self._display or self._frame_size or BLACK_SIZE
         return width / height
 
     @property
     def first_middle(self) -> float:
-        """Seconds of the middle of the first segment."""
+        """Middle of the first segment, in seconds."""
         return self._middles[0]
 
     def add(self, seconds: float, frame: VideoFrame) -> None:
-        """Take the next frame, shown from `seconds` on."""
+        """Add the next frame, displayed from `seconds` on."""
         while (
             self._shown is not None
             and not self.done
@@ -103,7 +102,7 @@ class FramePicker:
         self._shown = (seconds, frame)
 
     def finish(self, segments: int) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments"]]:
-        """Return `segments` frames and their time stamps; black ones at the middles if no frame came."""
+        """The frames of the first `segments` segments and their time stamps; black ones if no frame was added."""
         if self._shown is None:
             height, width = self._frame_size or BLACK_SIZE
             black = torch.zeros((segments, height, width, 3), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""From decoded audio of any rate and layout, a mono 16 kHz waveform that lies exactly on the file's clock."""
+"""From decoded audio of any rate and layout to a mono 16 kHz waveform that is aligned with the time stamps."""
 
 import math
 from typing import Any
@@ -16,57 +16,57 @@ __all__ = ["Timeline"]
 
 Samples = np.ndarray[Any, np.dtype[Any]]  # rows are planes
 
-# Time stamps that stray less than this are rounding (Matroska and FLV write milliseconds) and the samples
-# simply follow one another; more is a hole or an overlap. Shorter than the shortest common packet (20 ms).
+# Smaller deviations of time stamps are rounding (Matroska and FLV have milliseconds), and the samples are consecutive;
+# larger ones are a gap or an overlap. Shorter than the shortest common packet (20 ms).
 JITTER_SECONDS = 0.015
-# Sound before and after the asked span that the resampler's filter sees, so that a part of a file sounds as
-# it does in the whole.
+# Sound before and after the requested span for the resampler's filter, so that a part of a file gets the same samples
+# as the whole file.
 MARGIN_SECONDS = 1
-# The default downmix adds channels up beyond 1 for float samples; normalised, stereo becomes its mean.
+# By default, float channels are summed and can exceed 1; normalised, the downmix of stereo is its mean.
 DOWNMIX = {"rematrix_maxval": "1.0"}
 
 
 class Timeline:
-    """Collects the sound of `[start_seconds, start_seconds + seconds)`; holes are silent, overlaps dropped.
+    """Collects the sound of `[start_seconds, start_seconds + seconds)`; gaps become silence, overlaps are dropped.
 
-    The resampler always starts on a whole second of the file's clock, where its phase is the same for every
-    rate, so a window of a file gets the same samples as the whole file does. Where time stamps cannot tell
-    that exactly (Opus in Matroska, after seeking), the window is less than one of their ticks off: 1 ms.
+    The resampler always starts at a whole second, where its phase is the same for every rate, so a part of a file gets
+    the same samples as the whole file. If time stamps are not exact (Opus in Matroska, after seeking), the part is off
+    by less than one of their ticks, 1 ms.
     """
 
     def __init__(self, start_seconds: float, seconds: int) -> None:
         self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
-        self.end_seconds = -math.inf  # of the last sample that has come
+        self.end_seconds = -math.inf  # of the last sample that was added
         self._skip = round((start_seconds - self.origin_seconds) * SAMPLE_RATE_HZ)
         self._stop_seconds = start_seconds + seconds + MARGIN_SECONDS
         self._chunks: list[Samples] = []
         self._resampler: AudioResampler | None = None
         self._setup: tuple[str, str, int] | None = None
-        # In input samples, counted from where the present resampler starts:
+        # In input samples, counted from the start of the current resampler:
         self._first_seconds = float(self.origin_seconds)
-        self._next = 0  # the sample that the resampler waits for
-        self._run_start: float | None = None  # where the present run of frames without a hole started,
-        self._run_bounds = (-math.inf, math.inf)  # between which places that is known to lie,
-        self._run_samples = 0  # and how many samples it has had
+        self._next = 0  # index of the next sample for the resampler
+        self._run_start: float | None = None  # start of the current run of frames without a gap,
+        self._run_bounds = (-math.inf, math.inf)  # bounds of that start, where time stamps are rounded,
+        self._run_samples = 0  # and number of its samples so far
 
     @property
     def empty(self) -> bool:
-        """Whether no sample has come at all."""
+        """Whether no sample was added."""
         return self.end_seconds == -math.inf
 
     @property
     def done(self) -> bool:
-        """Whether all the sound asked for has come."""
+        """Whether all of the requested sound was added."""
         return self.end_seconds >= self._stop_seconds
 
     def add(self, seconds: float | None, frame: AudioFrame, tick_seconds: float = 0.0) -> None:
-        """Take the next samples.
+        """Add the next samples.
 
         Args:
-            seconds: Time stamp of the first one; None if it just follows the last.
-            frame: Samples of any format, layout and rate.
-            tick_seconds: Unit that time stamps are rounded to, if reading did not start where the track does:
-                then the first time stamp alone is no exact place, and many narrow it down.
+            seconds: Time stamp of the first sample; None if it follows the last one.
+            frame: Samples in any format, layout and rate.
+            tick_seconds: Unit that time stamps are rounded to, if reading started after a seek, else 0. A single time
+                stamp is then inexact, so the start is estimated from several.
         """
         rate = frame.sample_rate
         setup = (frame.format.name, frame.layout.name, rate)
@@ -75,31 +75,31 @@ class Timeline:
         index = self._place(seconds, rate, tick_seconds)
         self._run_samples += frame.samples
         self.end_seconds = max(self.end_seconds, self._first_seconds + (index + frame.samples) / rate)
-        hole = index - self._next
-        if hole > 0:
+        gap = index - self._next
+        if gap > 0:
             limit = math.ceil((self._stop_seconds - self._first_seconds) * rate) - self._next
-            self._push_silence(frame, min(hole, limit))
-        elif -hole >= frame.samples:
+            self._push_silence(frame, min(gap, limit))
+        elif -gap >= frame.samples:
             return
-        self._push(_slice(frame, -hole) if hole < 0 else frame)
+        self._push(_slice(frame, -gap) if gap < 0 else frame)
 
     def _place(self, seconds: float | None, rate: int, tick_seconds: float) -> int:
-        """Index of a frame's first sample: right after the last frame, unless its time stamp shows a hole."""
+        """Index of a frame's first sample: right after the last frame, unless its time stamp shows a gap."""
         if seconds is None:
             self._run_start = self._run_start or 0.0
             return round(self._run_start) + self._run_samples
-        told = (seconds - self._first_seconds) * rate
-        if self._run_start is None or abs(told - self._run_start - self._run_samples) > JITTER_SECONDS * rate:
-            self._run_start, self._run_bounds, self._run_samples = told, (-math.inf, math.inf), 0
-        if tick_seconds and self._next == 0:  # nothing is placed yet: narrow down where the run started
-            start, doubt = told - self._run_samples, tick_seconds * rate / 2
+        stamped = (seconds - self._first_seconds) * rate
+        if self._run_start is None or abs(stamped - self._run_start - self._run_samples) > JITTER_SECONDS * rate:
+            self._run_start, self._run_bounds, self._run_samples = stamped, (-math.inf, math.inf), 0
+        if tick_seconds and self._next == 0:  # no sample is used yet: narrow down the start of the run
+            start, doubt = stamped - self._run_samples, tick_seconds * rate / 2
             low, high = self._run_bounds
             self._run_bounds = low, high = max(low, start - doubt), min(high, start + doubt)
             self._run_start = (low + high) / 2
         return round(self._run_start) + self._run_samples
 
     def finish(self, segments: int) -> Float[Tensor, "samples"]:
-        """Return the waveform of the first `segments` seconds, silent where the sound has ended."""
+        """The waveform of the first `segments` seconds, silent after the end of the sound."""
         self._flush()
         samples = segments * SAMPLE_RATE_HZ
         sound = np.concatenate([np.zeros(0, np.float32), *self._chunks])[self._skip : self._skip + samples]
@@ -110,19 +110,19 @@ class Timeline:
     def _push(self, frame: AudioFrame) -> None:
         assert self._resampler is not None
         self._next += frame.samples
-        frame.pts = None  # the samples are in place already; the resampler only has to keep counting
+        frame.pts = None  # consecutive for the resampler, as gaps and overlaps are already resolved
         self._chunks += [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
 
     def _push_silence(self, like: AudioFrame, samples: int) -> None:
         values = like.to_ndarray()
-        level = 128 if like.format.name.startswith("u8") else 0  # unsigned samples rest in their middle
+        level = 128 if like.format.name.startswith("u8") else 0  # silence in unsigned samples is 128
         while samples > 0:
             count = min(samples, like.sample_rate)
             self._push(_frame(np.full((len(values), count * _step(like)), level, values.dtype), like))
             samples -= count
 
     def _restart(self, setup: tuple[str, str, int]) -> None:
-        """Start a resampler: for the first frame, and where a broadcast changes its rate or layout."""
+        """Start a resampler, for the first frame and whenever format, layout or rate change."""
         if self._setup is not None:
             self._flush()
             self._first_seconds = self.origin_seconds + sum(map(len, self._chunks)) / SAMPLE_RATE_HZ
@@ -136,7 +136,7 @@ class Timeline:
 
 
 def _step(frame: AudioFrame) -> int:
-    """Array columns that one sample takes: interleaved channels lie in one row."""
+    """Array columns per sample; interleaved channels share one row."""
     return 1 if frame.format.is_planar else frame.layout.nb_channels
 
 

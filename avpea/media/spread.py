@@ -1,4 +1,4 @@
-"""Segments that are spread over a whole video: which seconds they are, and reading only those."""
+"""Segments spread over a whole video: choosing their seconds, and reading only those."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ __all__ = ["SpreadRule", "chosen_seconds", "read_spread"]
 
 SpreadRule = Literal["every", "linspace"]
 
-# Up to here a file is read in one go; beyond, seeking to each second decodes less than all that lies between.
+# Shorter files are read as a whole; in longer ones, seeking to each second decodes less.
 WHOLE_UP_TO_SECONDS = 180
 
 
 def chosen_seconds(total: int, segments: int, rule: SpreadRule) -> list[int]:
-    """Which of a video's `total` seconds its segments are.
+    """Choose the seconds of a video that are its segments.
 
     Args:
         total: Whole seconds in the video.
-        segments: How many to choose; a video with fewer is taken from its start, second by second.
-        rule: `every`: each (total // segments)-th second from the first on, as MUSIC-AVQA's public code does;
-            `linspace`: evenly from the first second to the last, rounded down, as LAVISH's does for frames.
+        segments: Number of seconds to choose; of a shorter video, consecutive seconds from 0 on.
+        rule: `every`: every (total // segments)-th second from 0 on, as in MUSIC-AVQA's public code; `linspace`:
+            evenly from the first second to the last, rounded down, as LAVISH's code does for frames.
 
     >>> chosen_seconds(60, 10, "every")
     [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]
@@ -41,16 +41,16 @@ def chosen_seconds(total: int, segments: int, rule: SpreadRule) -> list[int]:
 
 
 def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: Any) -> Clip:
-    """Read one frame and one second of sound at each of the chosen seconds of a whole video.
+    """Read one frame and one second of sound for each chosen second of a whole video.
 
     Args:
         path: Any file that FFmpeg reads.
-        segments: How many seconds.
-        rule: Which ones, as in `chosen_seconds`.
-        **options: As for `read`.
+        segments: Number of seconds.
+        rule: How to choose them, see `chosen_seconds`.
+        **options: Options of `read`.
 
     Raises:
-        MediaError, NoVideoTrack, NoAudioTrack: As `read` says.
+        MediaError, NoVideoTrack, NoAudioTrack: See `read`.
     """
     seconds = chosen_seconds(segments_in(probe(path).duration_seconds), segments, rule)
     if seconds == list(range(segments)):
@@ -58,7 +58,7 @@ def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: An
     if seconds[-1] >= WHOLE_UP_TO_SECONDS:
         try:
             return _joined([read(path, start_seconds=second, segments=1, **options) for second in seconds], seconds)
-        except MediaError:  # its end is missing; how much there is, only reading tells
+        except MediaError:  # truncated: read all of it to find its length
             pass
     clip = read(path, **options)
     return _picked(clip, chosen_seconds(len(clip.frames), segments, rule), segments, path, options)

@@ -1,11 +1,11 @@
-"""VGGish's log-mel: what the audio network of AudioSet's released features reads, for one second of sound.
+"""VGGish's log-mel of one second of sound, the input of the network behind AudioSet's released features.
 
 As published with VGGish (Hershey et al., ICASSP 2017; AudioSet's public code, `mel_features.py` and
 `vggish_params.py`): 16 kHz, 25 ms periodic Hann windows every 10 ms, magnitudes (not power) of 512-point spectra,
-64 bands on HTK's mel scale between 125 and 7,500 Hz, log(x + 0.01), and 96 windows, 0.96 s, to an example.
+64 bands on HTK's mel scale between 125 and 7,500 Hz, log(x + 0.01), and 96 windows (0.96 s) in an example.
 
-Unlike there, where examples follow one another without a gap, an example here begins with each second of the
-video, so that it belongs to that second's frame; the last 25 to 40 ms of a second go unheard.
+In the published code examples follow one another without a gap. Here an example begins with each second of the video,
+so that it belongs to that second's frame; the last 25 ms of a second are not read.
 """
 
 import functools
@@ -29,14 +29,13 @@ EXAMPLE_SAMPLES = WINDOW_SAMPLES + (WINDOWS - 1) * SHIFT_SAMPLES  # 15,600
 
 
 def vggish_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch 96 64"]:
-    """Log of the magnitude in mel bands, of the first 96 windows.
+    """Log magnitude in mel bands, for the first 96 analysis windows.
 
     Args:
-        waveform: Mono sound in [-1, 1] at 16 kHz, 15,600 samples (0.975 s) or more; what comes after them is
-            not read.
+        waveform: Mono sound in [-1, 1] at 16 kHz, at least 15,600 samples (0.975 s); later samples are ignored.
 
     Returns:
-        In the waveform's type; rows are time, columns bands from low to high.
+        The log-mel in the waveform's type; rows are windows, columns are bands from low to high.
 
     Raises:
         ValueError: The sound is shorter than an example.
@@ -59,7 +58,7 @@ def _mel(hertz: Tensor) -> Tensor:
 
 @functools.cache
 def _mel_matrix() -> Float[Tensor, "frequencies 64"]:
-    """Triangles in float64, evenly spaced and half overlapping on the mel scale; frequency 0 is in none."""
+    """Triangular filters in float64, equidistant and half overlapping on the mel scale, without frequency 0."""
     low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ], dtype=torch.float64)).tolist()
     edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]

@@ -1,1 +1,1 @@
-"""Metrics: pure functions with cases that one can count by eye."""
+"""Metrics, as pure functions."""

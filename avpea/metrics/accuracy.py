@@ -1,4 +1,4 @@
-"""Accuracies of event localization: pure functions of answered and annotated categories, second by second.
+"""Accuracies of event localization, from the predicted and the annotated category of each segment.
 
 A category is an index; background is the last one, equal to the number of event classes.
 """
@@ -22,10 +22,10 @@ NO_EVENT = -1
 
 
 def segment_accuracy(answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"]) -> float:
-    """Share of segments answered rightly, background included, in [0, 1].
+    """Share of segments with the correct category, background included, in [0, 1].
 
-    The AVE protocol: pooled over all segments of all videos, which equals the mean over batches weighted by
-    their sizes. Answering background everywhere reaches 17.8 % on AVE's test split.
+    The AVE protocol: pooled over all segments of all videos. Always predicting background reaches 17.8 % on AVE's test
+    split.
     """
     return _share(answers == labels)
 
@@ -33,23 +33,23 @@ def segment_accuracy(answers: Int[Tensor, "videos segments"], labels: Int[Tensor
 def foreground_accuracy(
     answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], num_classes: int
 ) -> float:
-    """Share of segments rightly answered as event or background, whichever event it is, in [0, 1]."""
+    """Share of segments correctly classified as event or background, whichever event it is, in [0, 1]."""
     return _share((answers < num_classes) == (labels < num_classes))
 
 
 def category_accuracy(
     answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], num_classes: int
 ) -> float:
-    """Share of the videos with an event whose main category is answered rightly, in [0, 1].
+    """Share of the videos with an event whose main event class is predicted correctly, in [0, 1].
 
-    An answer of background throughout is wrong. NaN where no video has an event.
+    A video predicted as background throughout is wrong. NaN if no video has an event.
     """
     truth = video_category(labels, num_classes)
     return _share((video_category(answers, num_classes) == truth)[truth != NO_EVENT])
 
 
 def video_category(categories: Int[Tensor, "videos segments"], num_classes: int) -> Int[Tensor, " videos"]:
-    """The event class that covers most segments of each video, the lowest of equals; `NO_EVENT` for none."""
+    """The event class with the most segments in each video, the lowest one in a tie; `NO_EVENT` if there is none."""
     counts = F.one_hot(categories.long(), num_classes + 1)[..., :num_classes].sum(dim=1)
     return torch.where(counts.any(dim=1), counts.argmax(dim=1), NO_EVENT)
 
@@ -57,21 +57,21 @@ def video_category(categories: Int[Tensor, "videos segments"], num_classes: int)
 def confusion_matrix(
     answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], categories: int
 ) -> Int[Tensor, "categories categories"]:
-    """Number of segments by annotated category (row) and answered category (column).
+    """Number of segments by annotated category (row) and predicted category (column).
 
     Args:
-        answers: Answered categories.
+        answers: Predicted categories.
         labels: Annotated categories.
-        categories: Event classes and background.
+        categories: Number of event classes plus one for background.
     """
     pairs = labels.flatten() * categories + answers.flatten()
     return torch.bincount(pairs, minlength=categories * categories).view(categories, categories)
 
 
 def per_class_accuracy(confusion: Int[Tensor, "categories categories"]) -> Float[Tensor, " categories"]:
-    """Share of each annotated category's segments answered rightly; NaN for a category without segments."""
+    """Share of each category's segments that are predicted correctly; NaN for a category without segments."""
     return confusion.diagonal().double() / confusion.sum(dim=1)
 
 
-def _share(right: Tensor) -> float:
-    return float(right.double().mean())
+def _share(correct: Tensor) -> float:
+    return float(correct.double().mean())

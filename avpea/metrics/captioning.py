@@ -1,7 +1,7 @@
 """BLEU-4, METEOR, ROUGE-L and CIDEr of captions, as pycocoevalcap computes them.
 
-Its tokenizer and METEOR are Java programs inside the package. Where there is no Java, a tokenizer of our own stands
-in, which the result names, and METEOR is None.
+Its tokenizer and METEOR are Java programs inside the package. Without Java, a similar tokenizer in Python is used (the
+result says so), and METEOR is None.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from avpea.errors import AvpeaError
 
 __all__ = ["caption_metrics", "has_java", "require_scorers", "tokenise"]
 
-# In lower case, and so not among what pycocoevalcap drops: they stay in its tokens.
+# pycocoevalcap drops such tokens only in upper case, so these stay.
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-# What pycocoevalcap drops after tokenising, as far as it can occur; a quotation mark is one of its pairs of strokes.
+# Tokens that pycocoevalcap drops, as far as they can occur; the quotation mark stands for its `` and ''.
 _DROPPED = {"'", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", '"'}
 _CLITICS = re.compile(r"(?i)(?<=\w)('s|'re|'ve|'ll|'d|'m)\b|(?<=\w)(n't)\b")
 _TOKENS = re.compile(
@@ -29,12 +29,12 @@ _TOKENS = re.compile(
 
 
 def has_java() -> bool:
-    """Whether there is a Java to run METEOR and the tokenizer."""
+    """Whether Java is installed, which METEOR and the tokenizer need."""
     return shutil.which("java") is not None
 
 
 def require_scorers() -> None:
-    """Refuse to go without pycocoevalcap.
+    """Check that pycocoevalcap is installed.
 
     Raises:
         AvpeaError: It is not installed.
@@ -44,9 +44,9 @@ def require_scorers() -> None:
 
 
 def tokenise(caption: str) -> str:
-    """Words in lower case without punctuation, close to the Penn Treebank's without Java.
+    """Lower-case tokens without punctuation, separated by blanks, close to the Penn Treebank's; needs no Java.
 
-    Clitics are words (`dog 's`, `does n't`), hyphened words stay one.
+    Clitics are separate tokens (`dog 's`, `does n't`), hyphenated words are one.
 
     >>> tokenise("A dog's bark, doesn't stop (well-known).")
     "a dog 's bark does n't stop -lrb- well-known -rrb-"
@@ -59,19 +59,19 @@ def tokenise(caption: str) -> str:
 def caption_metrics(
     references: Mapping[str, Sequence[str]], answers: Mapping[str, str], *, java: bool | None = None
 ) -> dict[str, Any]:
-    """Score captions against what people wrote; figures in [0, 1] (CIDEr above it), as pycocoevalcap gives them.
+    """Score captions against reference captions, with pycocoevalcap.
 
     Args:
-        references: Captions of each video, by its name.
-        answers: One caption of each.
-        java: Use Java for tokens and METEOR; None means where there is one.
+        references: Reference captions by video.
+        answers: Generated caption by video.
+        java: Whether to use Java, for tokens and METEOR; None means if it is installed.
 
     Returns:
-        `bleu_1` to `bleu_4`, `meteor` (None without Java), `rouge_l`, `cider`, `tokenizer`: `ptb` or `plain`, and
-        `cider_of_each` by name.
+        `bleu_1` to `bleu_4`, `meteor` (None without Java) and `rouge_l` in [0, 1]; `cider`, which may be above 1;
+        `cider_of_each` by video; and `tokenizer`: `ptb` or `plain`.
 
     Raises:
-        AvpeaError: pycocoevalcap is not installed, or names differ.
+        AvpeaError: pycocoevalcap is not installed, or the videos differ.
     """
     if references.keys() != answers.keys() or not answers:
         raise AvpeaError(
@@ -87,7 +87,7 @@ def caption_metrics(
     given = {name: list(captions) for name, captions in references.items()}
     made = {name: [caption] for name, caption in answers.items()}
     given, made = (_ptb(one) if java else _plain(one) for one in (given, made))
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it compares
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints lengths
         bleu, _ = Bleu(4).compute_score(given, made, verbose=0)
         rouge, _ = Rouge().compute_score(given, made)
         cider, each = Cider().compute_score(given, made)
@@ -116,7 +116,7 @@ def _ptb(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the Java program's timings from the terminal: it writes to the process's own stderr."""
+    """Hide what the Java program writes to the process's stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""How a figure that runs are compared by is called and printed."""
+"""The metric by which runs are compared: its names, and how its values are printed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ __all__ = ["Figure", "headline"]
 
 @dataclass(frozen=True)
 class Figure:
-    """The metric that selects an epoch and that runs are compared by, in [0, 1] or, as CIDEr, above.
+    """The metric that selects the best epoch and by which runs are compared; in [0, 1], except CIDEr.
 
     Attributes:
-        metric: Its name among the metrics of an evaluation.
-        name: In a sentence.
-        breakdown: The metric that gives the same by class, or by type of question.
-        part: What that divides it into.
-        parts: The same as a heading.
-        unit: Of its hundredfold.
-        beside: Other metrics that a comparison shows beside it, each with its heading.
+        metric: Key in the metrics of an evaluation.
+        name: Name in a sentence.
+        breakdown: Key of the same metric by class, or by type of question.
+        part: What `breakdown` is by, as the heading of a column.
+        parts: What `breakdown` is by, as the heading of a section.
+        unit: Unit of 100 times the value.
+        beside: Other metrics that a comparison also shows, each with its heading.
     """
 
     metric: str
@@ -37,11 +37,11 @@ class Figure:
         return f"{self.name} {self.shown(value)}"
 
     def heading(self) -> str:
-        """Name and unit, as a sentence begins."""
+        """Name and unit, capitalised."""
         unit = "in percent" if self.unit == "%" else self.unit
         return f"{self.name[0].upper()}{self.name[1:]} {unit}"
 
 
 def headline(published: Mapping[str, object]) -> str:
-    """The first number of a published row, which is the one that it is known by; nothing where there is none."""
+    """The first number of a published row, the one it is known for; empty if there is none."""
     return next((f"{value:.2f}" for value in published.values() if isinstance(value, float | int)), "")

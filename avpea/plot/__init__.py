@@ -13,7 +13,7 @@ from avpea.plot._event import EventLike
 
 __all__ = ["EventLike", "attention", "check", "grounding", "timeline"]
 
-# What each format is told, so that equal inputs give equal files: no dates.
+# Metadata without dates, so that equal inputs give equal files.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 
@@ -22,7 +22,7 @@ def timeline(path: Path, **shown: Any) -> None:
 
     Args:
         path: The picture to write: .png, .pdf or .svg.
-        shown: As `avpea.plot.timeline_figure` takes it.
+        shown: The arguments of `timeline_figure` (`avpea/plot/_timeline.py`).
 
     Raises:
         AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
@@ -31,12 +31,12 @@ def timeline(path: Path, **shown: Any) -> None:
 
 
 def attention(path: Path, **shown: Any) -> None:
-    """Draw the adapters' attention maps over the frame and the log-mel; as `timeline`, by `attention_figure`."""
+    """Draw the adapters' attention maps over frame and log-mel: like `timeline`, with `attention_figure`."""
     _draw(path, "attention", shown)
 
 
 def grounding(path: Path, **shown: Any) -> None:
-    """Draw the answer to a question, and where and when it was found; as `timeline`, by `grounding_figure`."""
+    """Draw the answer to a question and the attention behind it: like `timeline`, with `grounding_figure`."""
     _draw(path, "grounding", shown)
 
 
@@ -46,7 +46,7 @@ def _draw(path: Path, what: str, shown: dict[str, Any]) -> None:
 
 
 def check(path: Path) -> None:
-    """Refuse before any work what would fail at its end.
+    """Refuse a path that could not be written, before any work is done for it.
 
     Args:
         path: The picture to write.

@@ -7,20 +7,20 @@ __all__ = ["EventLike"]
 
 @runtime_checkable
 class EventLike(Protocol):
-    """Anything with these attributes, such as `avpea.tasks.avel.answer.Event`; the range is half open."""
+    """Anything with these attributes, such as `avpea.tasks.avel.answer.Event`: [start_seconds, end_seconds)."""
 
     @property
     def label(self) -> str:
-        """Its category."""
+        """Name of its class."""
 
     @property
     def start_seconds(self) -> float:
-        """Where it begins."""
+        """Start in the video."""
 
     @property
     def end_seconds(self) -> float:
-        """Where it ends."""
+        """End in the video."""
 
     @property
     def confidence(self) -> float:
-        """How sure the model was, in [0, 1]; not read for annotated events."""
+        """Confidence of the model, in [0, 1]; ignored for annotated events."""

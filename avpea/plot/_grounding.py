@@ -1,4 +1,4 @@
-"""A question's answer: where each second's sound was found in its picture, and which seconds mattered."""
+"""The answer to a question: where each second's sound was located in its frame, and which seconds mattered."""
 
 import textwrap
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ ANSWERS_WIDTH = 5.0
 SHOWN_ANSWERS = 5
 MEL_BINS = 64
 HEAT = "inferno"
-# A map counts as nearly even below this: then the heat is as faint as what it says.
+# The heat of a map is faint if its peak is below this multiple of an even share: the map says little then.
 CLEAR_PEAK = 3.0
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the segments' columns are: `count` of `width` x `height` inches."""
+    """The columns of the segments: `count` frames of `width` x `height` inches."""
 
     count: int
     width: float
@@ -37,7 +37,7 @@ class Columns:
 
     @property
     def inches(self) -> float:
-        """Of all of them."""
+        """Width of all columns, in inches."""
         return self.count * (self.width + GAP) - GAP
 
 
@@ -54,21 +54,21 @@ def grounding_figure(
     seen: Float[Tensor, " segments"] | None,
     heard: Float[Tensor, " segments"] | None,
 ) -> Figure:
-    """Draw the answer to a question: its probabilities, where sounds were found, and which seconds mattered.
+    """Draw the answer to a question: probabilities, where the sound was located, and which seconds mattered.
 
-    Its axes are labelled `answers`, `frame 0`, `sound 0`, ...
+    Axes are labelled `answers`, `frame 0`, `sound 0`, ...
 
     Args:
-        title: Shown above, such as the file's name.
-        question: As it was asked.
-        answers: With their probabilities, the most probable first; the first five are shown.
-        frames: One for each segment, RGB.
-        frame_seconds: Where each segment begins in the video.
-        frame_aspect: Width / height of a frame as people should see it.
-        waveform: Mono sound at 16 kHz, a second for each segment, one after the other.
-        spatial: Shares of a grid of patches in where each segment's sound was found; None for a model without.
-        seen: Share of each segment's picture in the answer, likewise.
-        heard: Share of each segment's sound in the answer, likewise.
+        title: Title of the figure, such as the file's name.
+        question: The question.
+        answers: Answers with their probabilities, the most probable first; the first five are shown.
+        frames: RGB frames, one per segment.
+        frame_seconds: Start of each segment in the video.
+        frame_aspect: Width / height of a frame as displayed.
+        waveform: Mono sound at 16 kHz, one second per segment, concatenated.
+        spatial: Attention of each segment's sound over the patches of its frame; None if the model computes none.
+        seen: Temporal attention over the frames; None if the model computes none.
+        heard: Temporal attention over the sounds; None if the model computes none.
     """
     columns = _columns(len(frames), frame_aspect)
     lines = textwrap.wrap(style.plain(question, 180), 90)[:2] or [""]
@@ -130,20 +130,19 @@ def _heading(spatial: Tensor | None) -> str:
 
 
 def _draw_answers(axes: Axes, answers: Sequence[tuple[str, float]]) -> None:
-    places = range(len(answers))
-    colours = [style.COLOURS[2] if place == 0 else style.FAINT for place in places]
-    axes.barh(places, [chance for _, chance in answers], height=0.62, color=colours)
+    rows = range(len(answers))
+    colours = [style.COLOURS[2] if row == 0 else style.FAINT for row in rows]
+    axes.barh(rows, [chance for _, chance in answers], height=0.62, color=colours)
     axes.set_xlim(0, 1.12)
     axes.set_ylim(len(answers) - 0.5, -0.5)
-    axes.set_yticks(places, [style.plain(answer, 20) for answer, _ in answers])
+    axes.set_yticks(rows, [style.plain(answer, 20) for answer, _ in answers])
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
-    for place, (_, chance) in enumerate(answers):
-        axes.text(chance + 0.012, place, f"{100 * chance:.0f} %", va="center", fontsize=8, color=style.SOFT)
+    for row, (_, chance) in enumerate(answers):
+        axes.text(chance + 0.012, row, f"{100 * chance:.0f} %", va="center", fontsize=8, color=style.SOFT)
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=style.LABEL_SIZE, labelfontfamily=style.FONT, labelcolor=style.INK)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    style.frame(axes)
 
 
 def _draw_frame(
@@ -157,14 +156,12 @@ def _draw_frame(
         axes.imshow(grey, extent=extent, aspect="auto", cmap="gray", vmin=0, vmax=1)
         heat = _heat(shares)
         axes.imshow(heat, extent=extent, aspect="auto", cmap=HEAT, vmin=0, vmax=1, alpha=0.25 + 0.45 * heat)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color=style.FAINT, linewidth=0.8)
+    axes.set(xticks=[], yticks=[])
+    style.frame(axes, *style.ALL_SIDES)
 
 
 def _heat(shares: Float[Tensor, "rows columns"]) -> npt.NDArray[np.floating]:
-    """0 to 1: how far above an even share, of the highest; fainter where even the highest is hardly above."""
+    """Attention above an even share, scaled to its maximum, in [0, 1]; fainter where the maximum is small."""
     times = shares.float() * shares.numel()
     above = (times - 1).clamp(min=0)
     heat: npt.NDArray[np.floating] = (above / max(float(above.max()), CLEAR_PEAK - 1)).numpy()
@@ -178,10 +175,8 @@ def _mark_second(figure: Figure, x: float, y: float, second: float) -> None:
 def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"]) -> None:
     image = log_mel(waveform, mel_bins=MEL_BINS, frame_shift_ms=10.0)
     axes.imshow(image.T.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=-14, vmax=2)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    style.frame(axes)
 
 
 def _draw_bars(axes: Axes, shares: Float[Tensor, " segments"], columns: Columns, colour: str) -> None:
@@ -195,8 +190,5 @@ def _draw_bars(axes: Axes, shares: Float[Tensor, " segments"], columns: Columns,
         axes.text(
             middle, share, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=style.TICK_SIZE, color=style.SOFT
         )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set(color=style.FAINT, linewidth=0.8)
+    axes.set(xticks=[], yticks=[])
+    style.frame(axes, "bottom")

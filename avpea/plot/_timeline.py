@@ -18,19 +18,19 @@ from avpea.media import SAMPLE_RATE_HZ, log_mel
 from avpea.plot import style
 from avpea.plot._event import EventLike
 
-WIDTH = 10.0  # everything here that has no other unit is in inches
+WIDTH = 10.0  # sizes without a unit in their name are in inches
 RIGHT, TOP, BOTTOM, GAP = 0.25, 0.5, 0.5, 0.34
 SOUND_HEIGHT, CONFIDENCE_HEIGHT, ROW_HEIGHT = 1.05, 1.15, 0.36
-THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 0.7, 1.5  # at least this wide (landscape), at most this high
-ROWS = 12  # labels with a row of their own; further ones share the last
-MEL_BINS = 64  # none of which is empty at this resolution
-SHOWN_COLUMNS = 2400  # of the log-mel: what a print resolves
+THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 0.7, 1.5  # minimum width (landscape) and maximum height
+ROWS = 12  # at most; if there are more labels, the rest share the last row
+MEL_BINS = 64  # few enough that no mel filter is empty
+SHOWN_COLUMNS = 2400  # of the log-mel, at most: more cannot be seen in print
 CHUNK_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the event panel: the labels in it, its name, colour and line style."""
+    """A row of the event panel: its labels, name, colour and line style."""
 
     labels: tuple[str, ...]
     name: str
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Span:
-    """The time axis: seconds on the video's clock, and its place across the figure."""
+    """The time axis: first and last second in the video, and its left end in the figure, in inches."""
 
     start: float
     stop: float
@@ -65,19 +65,19 @@ def timeline_figure(
 ) -> Figure:
     """Draw a video along time: its frames, its sound, the events found in it, and how sure the model was.
 
-    Its axes are labelled frames, sound, events, confidence.
+    Axes are labelled `frames`, `sound`, `events` and `confidence`.
 
     Args:
-        title: Shown above, such as the file's name.
-        frames: One for each second, RGB.
+        title: Title of the figure, such as the file's name.
+        frames: RGB frames, one per second.
         waveform: Mono sound at 16 kHz.
-        events: What was found, in seconds on the video's clock.
-        probabilities: Of each category in each second; the last column is "no event".
-        class_names: Names of the columns before the last.
-        start_seconds: Where the first second begins on the video's clock.
-        truth: What was annotated; drawn as outlines.
-        frame_aspect: Width / height of a frame as people should see it, for frames that were squashed for a
-            model; None takes the tensor's own.
+        events: The events that were found.
+        probabilities: Probability of each category in each second; the last column is "no event".
+        class_names: Names of the columns of `probabilities`, without the last.
+        start_seconds: Start of the first frame's second in the video.
+        truth: The annotated events, drawn as outlines.
+        frame_aspect: Width / height of a frame as displayed, if it was resized for a model; None means that of the
+            tensor.
     """
     segments, height, width = frames.shape[:3]
     rows = _rows([*events, *(truth or ())])
@@ -99,7 +99,7 @@ def timeline_figure(
 
 
 def _rows(events: Sequence[EventLike]) -> list[Row]:
-    """A row for each label in order of appearance; of too many, those that last longest keep their own."""
+    """A row for each label in order of appearance; if there are too many, the shortest in total share one."""
     seconds: dict[str, float] = {}
     for event in sorted(events, key=lambda e: e.start_seconds):
         seconds[event.label] = seconds.get(event.label, 0.0) + event.end_seconds - event.start_seconds
@@ -127,14 +127,14 @@ def _left_margin(rows: Sequence[Row]) -> float:
 
 
 def _thumbnails(segments: int, aspect: float, inches: float) -> tuple[int, float]:
-    """How many frames fit side by side and stay legible, and their height in inches."""
+    """How many frames fit side by side, and their height in inches."""
     narrowest = THUMBNAIL_WIDTH * min(1.0, max(aspect, 0.6))
     count = max(1, min(segments, int(inches / narrowest)))
     return count, min(THUMBNAIL_HEIGHT, inches / count / aspect)
 
 
 def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, Axes]:
-    """Axes from top to bottom with one time axis, on which only the lowest has labels."""
+    """Axes from top to bottom that share the time axis; only the lowest shows its labels."""
     total = figure.get_figheight()
     panels: dict[str, Axes] = {}
     top = total - TOP - 0.12
@@ -160,7 +160,7 @@ def _heading(axes: Axes, text: str) -> None:
 
 
 def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
-    """Explain lines or patches at the right of the panel's heading."""
+    """A legend at the right of the panel's heading."""
     key = axes.legend(
         handles=handles, loc="lower right", bbox_to_anchor=(1.0, style.above(axes, 0.045)), borderaxespad=0,
         borderpad=0, ncols=len(handles), frameon=False, labelcolor=style.SOFT, handlelength=1.6, columnspacing=1.2,
@@ -173,8 +173,7 @@ def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
 def _draw_frames(
     axes: Axes, frames: UInt8[Tensor, "segments height width 3"], count: int, span: Span, height: float, aspect: float
 ) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    style.frame(axes)
     axes.set(ylim=(0, 1), yticks=[])
     slot = (span.stop - span.start) / count
     half = min(0.485 * slot, height * aspect / span.inches * (span.stop - span.start) / 2)
@@ -187,11 +186,11 @@ def _draw_frames(
 
 
 def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"], span: Span) -> None:
-    """Log-mel of the whole sound; long ones are averaged to the columns that a print can show."""
+    """The log-mel of the whole sound, averaged to `SHOWN_COLUMNS` columns if it has more."""
     shift_ms = 10.0 if span.stop - span.start > 5 else 2.5
     shift = int(SAMPLE_RATE_HZ * shift_ms / 1000)
     step = CHUNK_SECONDS * SAMPLE_RATE_HZ
-    # A window reaches 15 ms or more into the next chunk, the last one into silence.
+    # Analysis windows reach 15 ms or more into the next chunk, and after the last chunk into silence.
     padded = torch.nn.functional.pad(waveform, (0, 400 - shift))
     chunks = [padded[i : i + step + 400 - shift] for i in range(0, max(len(waveform), 1), step)]
     image = torch.cat([log_mel(c, mel_bins=MEL_BINS, frame_shift_ms=shift_ms) for c in chunks if len(c) >= 400])
@@ -243,7 +242,7 @@ def _draw_events(
 
 
 def _name(axes: Axes, row: Row, height: float, span: Span) -> None:
-    """The row's label, and the line that stands for it in the confidence panel."""
+    """The row's label, with a sample of its line in the confidence panel."""
     ends = (-0.3 / span.inches, -0.08 / span.inches)
     swatch = Line2D(ends, (height, height), color=row.colour, linestyle=row.dashes, linewidth=2.2)
     swatch.set(transform=axes.transAxes, clip_on=False)
@@ -281,6 +280,6 @@ def _draw_confidence(
 
 
 def _on(colour: str) -> str:
-    """Black or white, whichever reads better on a colour (relative luminance, Rec. 709)."""
+    """Black or white, whichever is more legible on a colour (relative luminance, Rec. 709)."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return style.INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else "white"

@@ -1,4 +1,4 @@
-"""Colours, type sizes and small helpers that both pictures share."""
+"""Colours, type sizes and helpers that all pictures share."""
 
 import math
 import textwrap
@@ -17,10 +17,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture looks the same everywhere
 TITLE_SIZE, HEADING_SIZE, LABEL_SIZE, TICK_SIZE = 12.0, 9.0, 9.0, 8.0
 LOWEST_HZ = 20.0
+ALL_SIDES = ("left", "right", "top", "bottom")
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """A white figure of inches with its title at the top left."""
+    """A white figure of this size in inches, with its title at the top left."""
     figure = Figure(figsize=(width, height), facecolor="white")
     write(figure, 0.16 / width, 1 - 0.14 / height, plain(title, 110), size=TITLE_SIZE, va="top", weight="bold")
     return figure
@@ -30,7 +31,7 @@ def write(
     on: Figure | Axes, x: float, y: float, text: str, *, size: float = LABEL_SIZE, colour: str = INK,
     ha: str = "left", va: str = "baseline", weight: str = "normal",
 ) -> None:  # fmt: skip
-    """Text as it stands, in fractions of the figure or axes: a dollar sign in a file name is not mathematics."""
+    """Write text verbatim (a dollar sign starts no formula); x and y are fractions of the figure or axes."""
     place: dict[str, Any] = {} if isinstance(on, Figure) else {"transform": on.transAxes}
     on.text(
         x, y, text, fontsize=size, color=colour, ha=ha, va=va, fontweight=weight, fontfamily=FONT,
@@ -39,14 +40,14 @@ def write(
 
 
 def above(axes: Axes, inches: float) -> float:
-    """Height of a point so far above the axes, in fractions of the axes."""
+    """The y coordinate, in fractions of the axes, of a point this many inches above them."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     return float(1 + inches / (axes.get_position().height * figure.get_figheight()))
 
 
 def plain(text: str, length: int) -> str:
-    """Text that any font can be asked for, on one line of at most `length` characters, cut in the middle."""
+    """Text on one line of at most `length` characters, shortened in the middle; broken Unicode is replaced."""
     text = " ".join(text.encode("utf-8", "replace").decode().split())
     if len(text) <= length:
         return text
@@ -55,27 +56,32 @@ def plain(text: str, length: int) -> str:
 
 
 def wrapped(text: str, columns: int = 26) -> str:
-    """A label on at most two lines; what does not fit is cut and marked with an ellipsis."""
+    """A label on at most two lines; a longer one is cut and ends in an ellipsis."""
     return "\n".join(textwrap.wrap(plain(text, 4 * columns), columns, max_lines=2, placeholder=" …"))
 
 
 def label_width(line: str) -> float:
-    """Width in inches of a line of a label."""
-    # A text path would read dollar signs as mathematics; an 8 is as wide.
+    """Width in inches of one line of a label."""
+    # A text path would take dollar signs for mathematics; an 8 is as wide.
     path = TextPath((0, 0), line.replace("$", "8"), size=LABEL_SIZE, prop=FontProperties(family=FONT))
     return float(path.get_extents().width) / 72 if len(path.vertices) else 0.0
 
 
-def quiet(axes: Axes) -> None:
-    """Thin grey frame at the left and bottom, small grey tick labels."""
+def frame(axes: Axes, *sides: str) -> None:
+    """Draw a thin grey line at these sides of the axes, and none at the others."""
     for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
+        spine.set_visible(side in sides)
         spine.set(color=FAINT, linewidth=0.8)
+
+
+def quiet(axes: Axes) -> None:
+    """Thin grey lines at the left and bottom, small grey tick labels."""
+    frame(axes, "left", "bottom")
     axes.tick_params(colors=FAINT, labelcolor=SOFT, labelsize=TICK_SIZE, labelfontfamily=FONT, length=3, width=0.8)
 
 
 def mel_row(hertz: float, mel_bins: int) -> float:
-    """Where a frequency lies on an axis on which bin b covers [b, b + 1); bins are those of `media.log_mel`."""
+    """Position of a frequency on an axis where mel bin b of `media.log_mel` covers [b, b + 1)."""
     low, high, mel = (1127.0 * math.log(1.0 + f / 700.0) for f in (LOWEST_HZ, SAMPLE_RATE_HZ / 2, hertz))
     return (mel - low) / ((high - low) / (mel_bins + 1)) - 0.5
 

@@ -1,4 +1,4 @@
-"""Search one's own videos: a library of indexed windows, and the best ones for a sentence or an example."""
+"""Searching your own videos: a library of indexed windows, and the best matches for a sentence or an example clip."""
 
 from avpea.search._index import IndexReport, index
 from avpea.search._library import Library

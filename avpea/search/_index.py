@@ -1,4 +1,4 @@
-"""Index a folder: only what is new or changed, file by file, so that it may be stopped and gone on with."""
+"""Indexing a folder of videos: only new and changed files, so that it can be interrupted and resumed."""
 
 import logging
 import random
@@ -24,16 +24,16 @@ WRITE_EVERY_SECONDS = 20.0
 
 @dataclass
 class IndexReport:
-    """What indexing did.
+    """The result of indexing.
 
     Attributes:
-        library: Where.
-        indexed: Files that were new or changed.
-        unchanged: Files that were as they had been.
-        removed: Files that are no longer there.
-        broken: Files that could not be read, with the reason.
-        windows: Windows in the library now.
-        seconds: That it took.
+        library: Folder or URL of the library.
+        indexed: Number of new or changed files.
+        unchanged: Number of unchanged files.
+        removed: Number of files that no longer exist.
+        broken: Reason by file, for files that could not be read.
+        windows: Number of windows in the library now.
+        seconds: Time taken.
     """
 
     library: str
@@ -45,7 +45,7 @@ class IndexReport:
     seconds: float = 0.0
 
     def count(self, source: str, outcome: str) -> None:
-        """Count a file, by what `_look` says of it."""
+        """Count a file with an outcome of `_look`."""
         if outcome == "indexed":
             self.indexed += 1
         elif outcome == "unchanged":
@@ -58,7 +58,7 @@ class IndexReport:
         return dict(vars(self))
 
     def lines(self) -> list[str]:
-        """What was done, and which files could not be read, in sentences."""
+        """Sentences for the terminal: the files that could not be read, and the counts."""
         parts = [f"{self.indexed} indexed", f"{self.unchanged} unchanged", f"{self.removed} removed"]
         parts += [f"{len(self.broken)} left out"] * bool(self.broken)
         rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
@@ -76,22 +76,22 @@ def index(
     workers: int = 0,
     progress: bool = True,
 ) -> IndexReport:
-    """Index the videos in a folder and below it.
+    """Index the videos in a folder and all folders below it.
 
-    What is there and unchanged is not read again; files that are gone disappear. It may be interrupted at any moment,
-    and several may index into one library at once.
+    Unchanged files are not read again, and files that no longer exist are removed from the library. Indexing can be
+    interrupted at any time, and several processes can index into the same library.
 
     Args:
-        run: Of retrieval: folder, checkpoint, or hub repository.
-        folder: Where the videos are.
-        library: Folder or URL of the library; made where there is none.
-        weights: The backbone's weights, if not where they were in training.
-        audio_weights: VGGish's weights, likewise.
-        workers: Ray Data workers to spread the files over; 0 reads them in this process.
-        progress: Show a progress bar.
+        run: A run of retrieval: run folder, checkpoint or hub repository.
+        folder: Folder of the videos.
+        library: Folder or URL of the library, which is made if it does not exist.
+        weights: The backbone's weights, if they have moved since training.
+        audio_weights: VGGish's weights, if they have moved since training.
+        workers: Number of Ray Data workers; 0 reads the files in this process.
+        progress: Whether to show a progress bar.
 
     Raises:
-        AvpeaError: No such folder; the run compares no texts with videos; or the library is another model's.
+        AvpeaError: The folder does not exist, the run is not one of retrieval, or another model made the library.
     """
     started, folder = time.monotonic(), Path(folder)
     if not folder.is_dir():
@@ -99,7 +99,7 @@ def index(
     if workers < 0:
         raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
     if workers:
-        _start_ray()  # before LanceDB is loaded, which does not like to be forked
+        _start_ray()  # before LanceDB is imported, which does not support forks
     predictor = load(run, weights=weights, audio_weights=audio_weights)
     require_searchable(predictor)
     into = Library(library, about(predictor, run))
@@ -110,7 +110,7 @@ def index(
     into.remove(gone)
     new = [state for state in here if known.get(state.source) != (state.size, state.modified)]
     report.removed, report.unchanged = len(gone), len(here) - len(new)
-    # Each process in an order of its own: two that index one folder then seldom read the same file.
+    # In random order, so that two processes that index the same folder rarely read the same file.
     random.Random().shuffle(new)
     if workers:
         _with_ray(into, new, report, workers, run=str(run), weights=weights, audio_weights=audio_weights)
@@ -123,7 +123,7 @@ def index(
 
 
 def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
-    """What a library must know of its model."""
+    """The description of the model that a library stores."""
     task = require_searchable(predictor)
     return {
         "model": fingerprint_of(resolve(run)),
@@ -135,14 +135,14 @@ def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
 
 
 def _look(into: Library, predictor: Predictor, state: FileState) -> tuple[str, list[dict[str, Any]]]:
-    """What becomes of a file (`indexed`, `unchanged`, or why it cannot be read), and its rows."""
+    """The outcome for a file (`indexed`, `unchanged`, or why it cannot be read), and its rows."""
     if into.has(state):  # another process was faster
         return "unchanged", []
     try:
         return "indexed", rows_of(predictor, Path(state.source))
     except MediaError as error:
         return str(error), []
-    except OSError as error:  # it was moved or deleted meanwhile
+    except OSError as error:  # it was moved or deleted in the meantime
         return f"{state.source}: {error.strerror or error}.", []
 
 
@@ -161,13 +161,13 @@ def _here(
                 into.add(waiting)
                 waiting, written = [], time.monotonic()
     finally:
-        into.add(waiting)  # what was read is kept, also when this is interrupted
+        into.add(waiting)  # also after an interruption
 
 
 def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, workers: int, **loading: Any) -> None:
-    """Read the files in Ray Data's workers, on this machine or on a cluster that `RAY_ADDRESS` names.
+    """Index the files in Ray Data workers, on this machine or on the cluster that `RAY_ADDRESS` names.
 
-    Each worker loads the model once and writes to the library itself; files must be readable where it runs.
+    Each worker loads the model once and writes to the library itself. It must be able to read the files.
     """
     if not new:
         return
@@ -188,7 +188,7 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
 
 
 def _start_ray() -> None:
-    """Join the cluster that `RAY_ADDRESS` names, or start one here, without its messages."""
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one here, without log messages."""
     try:
         import ray
     except ImportError:
@@ -198,7 +198,7 @@ def _start_ray() -> None:
 
 
 class _Worker:
-    """A Ray actor: indexes batches of files."""
+    """A Ray actor that indexes batches of files."""
 
     def __init__(self, library: str, about: Mapping[str, Any], run: str, **loading: Any) -> None:
         import torch

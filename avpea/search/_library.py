@@ -1,4 +1,4 @@
-"""A library of indexed videos: a LanceDB data base in a folder, or in an object store by its URL."""
+"""A library of indexed videos: a LanceDB database in a folder or an object store."""
 
 import json
 import random
@@ -15,26 +15,24 @@ __all__ = ["Library"]
 
 FORMAT = "avpea-library-1"
 _WINDOWS, _ABOUT = "windows", "about"
-# From here on a search looks through a part of the vectors only (bench/results/search.json).
+# From this number of windows on, a search scans only part of the vectors (bench/results/search.json).
 INDEX_FROM = 100_000
-NPROBES = 64  # cells of those that a search looks through
+NPROBES = 64  # number of cells that a search scans
 _VECTORS = ("vector", "seen", "heard")
 
 
 class Library:
-    """The windows of indexed videos, with what model they were made.
+    """The windows of indexed videos, and a description of the model that embedded them.
 
-    Several processes may write at once: a window's row has one name, whoever writes it, and each write is whole or not
-    at all.
+    Several processes may write at once: the key of a window does not depend on the writer, and writes are atomic.
 
     Args:
-        place: Folder, or URL of an object store that LanceDB knows (`s3://bucket/videos`).
-        about: What made it: `model` (fingerprint), `run`, `segments`, `width` of its embeddings; None opens one that is
-            there.
+        place: Folder, or URL of an object store that LanceDB supports (`s3://bucket/videos`).
+        about: Description of the model, to make the library if it does not exist: `model` (fingerprint), `run`,
+            `segments` and `width` of its embeddings; None only opens an existing library.
 
     Raises:
-        AvpeaError: LanceDB is not installed; there is no library and none is to be made; or it was made by another
-            model.
+        AvpeaError: LanceDB is not installed, there is no library (and `about` is None), or another model made it.
     """
 
     def __init__(self, place: str, about: Mapping[str, Any] | None = None) -> None:
@@ -48,7 +46,7 @@ class Library:
         try:
             self._base: Any = lancedb.connect(place)
             described = self._described()
-        except Exception as error:  # the data base and its object stores have errors of their own
+        except Exception as error:  # LanceDB and its object stores have many types of errors
             raise AvpeaError(f"The library {place} cannot be opened ({_first_line(error)}).") from None
         if not described:
             if about is None:
@@ -65,7 +63,7 @@ class Library:
             self.require(str(about["model"]), str(about["run"]))
 
     def require(self, model: str, run: str) -> None:
-        """Refuse a model that is not the library's.
+        """Check that a model is the one that made the library.
 
         Raises:
             AvpeaError: It is another one.
@@ -78,7 +76,7 @@ class Library:
             )
 
     def _described(self) -> list[dict[str, Any]]:
-        """The row that says what the library is; none where there is no library, or another process just makes it."""
+        """The row that describes the library; empty if there is no library, or another process is making it now."""
         try:
             table = self._base.open_table(_ABOUT)
         except ValueError as error:
@@ -92,7 +90,7 @@ class Library:
         import pyarrow as pa
 
         def key(kind: Any) -> Any:
-            """A column by which rows of two writers are one: without the mark, both rows would stay."""
+            """The key column; without this metadata, concurrent writers would leave two rows for one key."""
             mark = {"lance-schema:unenforced-primary-key": "true"}
             return pa.field("id", kind, nullable=False, metadata=mark)
 
@@ -109,26 +107,26 @@ class Library:
         description = pa.schema([key(pa.int64()), ("json", pa.string())])
         self._base.create_table(_WINDOWS, schema=windows, exist_ok=True)
         table = self._base.create_table(_ABOUT, schema=description, exist_ok=True)
-        # Of two that begin at once the second finds the first one's row.
+        # If two processes start at once, the second finds the first one's row.
         row = pa.Table.from_pylist([{"id": 0, "json": json.dumps({"format": FORMAT, **about})}], schema=description)
         table.merge_insert("id").when_not_matched_insert_all().execute(row)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return int(self._windows.count_rows())
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each indexed file, by its path."""
+        """Size and modification time of each indexed file, by its path."""
         self._windows.checkout_latest()
         return {row["source"]: (row["size"], row["modified"]) for row in self._columns(["source", "size", "modified"])}
 
     def has(self, state: FileState) -> bool:
-        """Whether a file is indexed as it is now."""
+        """Whether the current version of a file is indexed."""
         self._windows.checkout_latest()
         return self._windows.count_rows(_same(state)) > 0  # type: ignore[no-any-return]
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the windows of some files, and drop what older versions of these files had."""
+        """Write the windows of some files, and remove those of older versions of these files."""
         if not rows:
             return
         import pyarrow as pa
@@ -147,7 +145,7 @@ class Library:
             _patiently(lambda: self._delete(stale))
 
     def remove(self, sources: Iterable[str]) -> None:
-        """Forget files."""
+        """Remove all windows of some files."""
         some = list(sources)
         for start in range(0, len(some), 500):
             names = ", ".join(_quoted(source) for source in some[start : start + 500])
@@ -159,7 +157,7 @@ class Library:
         self._windows.delete(condition)
 
     def tidy(self) -> None:
-        """Put small pieces together and, in a big library, index the vectors; left to others that do it now."""
+        """Compact the database and, in a large library, index the vectors; skipped if another process is at it."""
         try:
             self._windows.checkout_latest()
             self._windows.optimize(cleanup_older_than=timedelta(days=1))
@@ -170,7 +168,7 @@ class Library:
                 raise AvpeaError(f"The library {self.place} could not be tidied ({_first_line(error)}).") from None
 
     def index_vectors(self) -> None:
-        """Sort the vectors into cells, so that a search looks through a part of them (inverted file, unshortened)."""
+        """Sort the vectors into cells, so that a search scans only some (an inverted file without compression)."""
         from lancedb.index import IvfFlat
 
         cells = max(1, round(len(self) ** 0.5))
@@ -180,14 +178,14 @@ class Library:
     def nearest(
         self, vector: Sequence[float], column: str, count: int, *, exact: bool = False, condition: str = ""
     ) -> list[dict[str, Any]]:
-        """The rows whose vector is most like one, the most alike first.
+        """The rows with the vectors most similar to a vector, the most similar first.
 
         Args:
-            vector: Of unit length.
-            column: `vector`, `seen` or `heard`.
-            count: How many.
-            exact: Look through all, whether or not there is an index.
-            condition: In SQL, of the rows that may be found.
+            vector: A vector of unit length.
+            column: The vectors to compare: `vector`, `seen` or `heard`.
+            count: Number of rows.
+            exact: Whether to scan all vectors even if they are indexed.
+            condition: An SQL condition on the rows.
         """
         query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
         query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
@@ -210,7 +208,7 @@ def _same(state: FileState) -> str:
 
 
 def _patiently(write: Callable[[], Any]) -> None:
-    """Write, again where another process has written in between."""
+    """Write, and retry if another process has written in between."""
     for attempt in range(12):
         try:
             write()
@@ -223,7 +221,7 @@ def _patiently(write: Callable[[], Any]) -> None:
 
 
 def _is_conflict(error: Exception) -> bool:
-    # What another process makes just now is there and cannot be opened yet.
+    # The last two occur while another process is making the library.
     words = ("conflict", "retry", "concurrent", "preempted", "not found", "already exists")
     return any(word in str(error).lower() for word in words)
 

@@ -1,4 +1,4 @@
-"""Find windows in a library: by a sentence, or by an example clip, by what is seen, what is heard, or both."""
+"""Searching a library with a sentence or an example clip, by picture, by sound, or by both."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class Found:
     """A window that was found.
 
     Attributes:
-        score: Fine-grained similarity, at most 1; higher is more alike.
-        file: The video.
-        start_seconds: Where the window starts.
-        end_seconds: Where it ends.
-        thumbnail: A picture of its middle; None where the file has none.
+        score: Fine-grained similarity, at most 1; higher is more similar.
+        file: Path of the video.
+        start_seconds: Start of the window.
+        end_seconds: End of the window.
+        thumbnail: Path of an image of its middle; None if the video has no picture.
     """
 
     score: float
@@ -50,13 +50,13 @@ class Query:
     """A library with its model, for many searches.
 
     Args:
-        library: Folder or URL.
-        run: The run that made it, where it is not where it was; a run folder, checkpoint or hub repository.
-        weights: The backbone's weights, if not where they were in training.
-        audio_weights: VGGish's weights, likewise.
+        library: Folder or URL of the library.
+        run: The run that indexed it, if it has moved: a run folder, checkpoint or hub repository.
+        weights: The backbone's weights, if they have moved since training.
+        audio_weights: VGGish's weights, if they have moved since training.
 
     Raises:
-        AvpeaError: There is no library, it was made by another model, or the run cannot be loaded.
+        AvpeaError: There is no library, another model indexed it, or the run cannot be loaded.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Query:
 
     @torch.inference_mode()
     def text(self, sentence: str, *, by: str = "both", top: int = 10) -> list[Found]:
-        """The windows that a sentence is about.
+        """The windows that match a sentence best.
 
         Args:
-            sentence: In the language of the training captions.
-            by: `both`, `picture` or `sound`.
-            top: How many.
+            sentence: A sentence in the language of the training captions.
+            by: What to compare: `both`, `picture` or `sound`.
+            top: Number of windows.
 
         Raises:
-            AvpeaError: Nothing is left of the sentence without its punctuation, or `by` is not possible.
+            AvpeaError: The sentence has no words, or the model cannot search by `by`.
         """
         query = self.task.embed_text(sentence)
         if query is None:
@@ -90,11 +90,11 @@ class Query:
 
     @torch.inference_mode()
     def example(self, video: str | Path, *, by: str = "both", top: int = 10) -> list[Found]:
-        """The windows most like a clip (of a long one, like any of six windows spread over it).
+        """The windows most similar to a clip (if it is long, to any of up to six windows spread over it).
 
         Raises:
             MediaError: The clip cannot be read.
-            AvpeaError: It lacks the track that `by` compares.
+            AvpeaError: The clip lacks the track that `by` compares.
         """
         info: MediaInfo = probe(video)
         lacking = {"picture": not info.has_video, "sound": not info.has_audio}
@@ -106,7 +106,7 @@ class Query:
         return self._find(queries[::step][:EXAMPLE_WINDOWS], by, top)
 
     def _find(self, queries: list[Embeddings], by: str, top: int) -> list[Found]:
-        """Nearest by one vector each, then in order of the fine-grained similarity that the model was trained with."""
+        """The nearest windows by their pooled vectors, re-ranked by the fine-grained similarity of the loss."""
         if top < 1:
             raise AvpeaError(f"top is {top}; expected 1 or more.")
         if BY[by] not in self.task.searches_by and BY[by] != "tva":
@@ -133,7 +133,7 @@ class Query:
         ]  # fmt: skip
 
     def _thumbnail(self, row: dict[str, Any]) -> str | None:
-        """Where a window's picture is, written there where it is not yet."""
+        """Path of a window's thumbnail, which is written if it does not exist."""
         if not row["thumbnail"]:
             return None
         name = hashlib.sha256(row["thumbnail"]).hexdigest()[:24]
@@ -148,10 +148,10 @@ def search(
     library: str, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
     run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None,
 ) -> list[Found]:  # fmt: skip
-    """Search a library once, by a sentence or by an example clip; `Query` says what the options are.
+    """Search a library once, with a sentence or an example clip; see `Query` for the options.
 
     Raises:
-        AvpeaError: Neither or both were given, or as `Query` says.
+        AvpeaError: Neither or both are given, or see `Query`.
     """
     if bool(text) == (example is not None):
         raise AvpeaError("Give a sentence, or an example clip with --video: one of the two.")

@@ -1,4 +1,4 @@
-"""Videos of any length to windows as a retrieval model takes them, and those to rows of a library."""
+"""From videos of any length to embedded windows, and from these to rows of a library."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ __all__ = [
     "videos_below",
 ]
 
-# What a search may look at, and the group of modalities that it is.
+# What a search can compare, and the group of modalities in `head.groups` that it needs.
 BY = {"both": "tva", "picture": "tv", "sound": "ta"}
 THUMBNAIL = 320  # longer side in pixels
 AT_ONCE = 600  # segments that are decoded together
@@ -34,12 +34,12 @@ AT_ONCE = 600  # segments that are decoded together
 
 @dataclass(frozen=True)
 class FileState:
-    """A file as it was when it was looked at: another size or time of change makes it another one.
+    """A version of a file, identified by its size and modification time.
 
     Attributes:
         source: Absolute path.
-        size: In bytes.
-        modified: In nanoseconds.
+        size: Size in bytes.
+        modified: Modification time in nanoseconds.
     """
 
     source: str
@@ -48,20 +48,20 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> "FileState":
-        """The state of a file that is there."""
+        """The current version of an existing file."""
         about = path.stat()
         return cls(path.absolute().as_posix(), about.st_size, about.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class EmbeddedWindow:
-    """A stretch of a video and its tokens.
+    """A window of a video with its embeddings.
 
     Attributes:
-        start_seconds: In the file.
-        end_seconds: Likewise.
-        seen: Tokens of its frames; None where the file has no picture.
-        heard: Tokens of its sound; None where it has none.
+        start_seconds: Start in the video.
+        end_seconds: End in the video.
+        seen: Embeddings of its frames; None if the file has no picture.
+        heard: Embeddings of its sound; None if the file has no sound.
     """
 
     start_seconds: float
@@ -70,7 +70,7 @@ class EmbeddedWindow:
     heard: Embeddings | None
 
     def embeddings(self, by: str) -> Embeddings | None:
-        """What a search by `both`, `picture` or `sound` compares; where one track is missing, both is the other."""
+        """The embeddings for a search by `both`, `picture` or `sound`; with one track, `both` means that track."""
         if by != "both":
             return self.seen if by == "picture" else self.heard
         if self.seen is None or self.heard is None:
@@ -79,10 +79,10 @@ class EmbeddedWindow:
 
 
 def require_searchable(predictor: Predictor) -> Any:
-    """The task of a run, if it embeds sentences and videos in one space: `embed_text`, `embed_video`, `searches_by`.
+    """The task of a run, if it has `embed_text`, `embed_video` and `searches_by`, as retrieval has.
 
     Raises:
-        AvpeaError: It does not.
+        AvpeaError: It has not.
     """
     task = predictor.model.task
     if not hasattr(task, "embed_text"):
@@ -95,7 +95,7 @@ def require_searchable(predictor: Predictor) -> Any:
 
 
 def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Video files in a folder and all folders below it, in order; hidden ones are passed over."""
+    """Video files in a folder and all folders below it, sorted; hidden files and folders are skipped."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -106,7 +106,7 @@ def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def embedded(predictor: Predictor, video: Path) -> Iterator[EmbeddedWindow]:
-    """Windows of as many seconds as the model was trained on; the last one ends with the video.
+    """Embed the windows of a video, as long as those of training; the last one ends with the video.
 
     Raises:
         MediaError: The file is missing, unreadable, or has neither picture nor sound.
@@ -123,7 +123,7 @@ def embedded(predictor: Predictor, video: Path) -> Iterator[EmbeddedWindow]:
 
 
 def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) -> Iterator[Clip]:
-    """The video in stretches that fit the memory, each of whole windows; one that is cut off ends where it decodes."""
+    """Read a video in parts of whole windows that fit into memory; a truncated video ends early."""
     size = predictor.model.encoder.backbone.image_size
     options: dict[str, Any] = {
         "frame_size": (size, size),
@@ -136,14 +136,14 @@ def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) 
         return
     start = 0
     while start < total:
-        # The last stretch takes the rest with it, so that its last window can end with the video and still be whole.
+        # The last part includes the rest, so that its last window can end with the video and still be complete.
         count = at_once if total - start >= 2 * at_once else total - start
         try:
             clip = read(video, start_seconds=float(start), segments=count, **options)
         except MediaError:
             if start == 0:
                 raise
-            return  # the file ends here, whatever it declares
+            return  # the file ends here, before its declared end
         usable = segments_in(clip.duration_seconds - start) if clip.cut_off else count
         yield clip.part(0, min(usable, count))
         if usable < count:
@@ -152,10 +152,10 @@ def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) 
 
 
 def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
-    """A video's rows in a library.
+    """The rows of a video in a library.
 
     Raises:
-        MediaError: As `embedded` says.
+        MediaError: See `embedded`.
     """
     state = FileState.of(video)
     rows = []
@@ -187,7 +187,7 @@ def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
 
 
 def embeddings_from(row: dict[str, Any], by: str) -> Embeddings:
-    """The tokens of a row that a search compares."""
+    """The embeddings in a row, for a search by `both`, `picture` or `sound`."""
     tokens = torch.from_numpy(np.frombuffer(row["tokens"], np.float16).reshape(len(row["scores"]), -1).copy()).float()
     scores, frames = torch.tensor(row["scores"]), row["frames"]
     chosen = {"both": slice(None), "picture": slice(0, frames), "sound": slice(frames, None)}[by]
@@ -202,7 +202,7 @@ def _vector(some: Embeddings | None, width: int) -> list[float]:
 
 
 def _thumbnail(video: Path, window: EmbeddedWindow) -> bytes:
-    """The frame in the window's middle, as a player shows it, as JPEG; empty where it cannot be had."""
+    """The frame in the middle of a window, as JPEG; empty if it cannot be read."""
     from PIL import Image
 
     middle = (window.start_seconds + window.end_seconds) / 2

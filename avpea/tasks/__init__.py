@@ -1,9 +1,9 @@
-"""Tasks: from tokens to an output, a loss and an answer for a person. A folder here is a task's name.
+"""Tasks: from tokens to an output, a loss, metrics and a readable answer. Each folder here is a task.
 
     tasks/NAME/task.py       one subclass of `Task`
     tasks/NAME/heads/*.py    heads, each a subclass of `Head`
-    tasks/NAME/answer.py     what a person gets, a subclass of `Answer`
-    tasks/NAME/command.py    its command, if it has one of its own; it imports nothing heavy before it runs
+    tasks/NAME/answer.py     the answer to a user, a subclass of `Answer`
+    tasks/NAME/command.py    its command, if any; it imports nothing heavy before it runs
 
 The names below are looked up when they are first used, so that commands can be listed without importing torch.
 """

@@ -1,4 +1,4 @@
-"""What every task is: it turns both token streams into an output, and knows its loss, metrics and answer."""
+"""Base classes: a task turns both token streams into an output, and defines its loss, metrics and answer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,11 +35,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Dims:
-    """Widths of the tokens that an encoder gives.
+    """Widths of an encoder's tokens.
 
     Attributes:
-        visual: Of the visual stream.
-        audio: Of the audio stream.
+        visual: Width of the visual tokens.
+        audio: Width of the audio tokens.
     """
 
     visual: int
@@ -48,19 +48,19 @@ class Dims:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder gives a task: the tokens of both streams for a batch of videos.
+    """The tokens of both streams for a batch of videos, from an encoder to a task.
 
-    Images are the videos' segments in turn: all of the first video, then all of the second. A video has as many frames
-    as segments; how many images its sound has, the encoder decides.
+    Images are in the order of videos, then segments. A video has one frame for each segment; the number of log-mel
+    images of a video depends on the encoder.
 
     Attributes:
-        visual: Tokens of the frames; None where the head reads no video.
-        audio: Tokens of the log-mel images, likewise.
-        segments: Segments of a video.
-        num_prefix_tokens: Tokens before the patches, in the visual stream.
+        visual: Tokens of the frames; None for a head that reads no video.
+        audio: Tokens of the log-mel images; None for a head that reads no video.
+        segments: Number of segments of each video.
+        num_prefix_tokens: Number of tokens before the patches, in the visual stream.
         has_cls: Whether token 0 is a CLS token.
-        negatives: Tokens of frames of other videos, where training wants them.
-        positions: Which of its video's segments each one is; None where they are all there.
+        negatives: Tokens of frames of other videos, if the head's training uses them.
+        positions: Index of each segment in its video; None if all segments are given.
     """
 
     visual: Float[Tensor, "images visual_tokens dim"] | None
@@ -92,7 +92,7 @@ class Encoded:
 
     @property
     def negative_patches(self) -> Float[Tensor, "videos segments patches dim"] | None:
-        """Patch tokens of the frames of other videos, one for each segment; None where there are none."""
+        """Patch tokens of the frames of other videos, one frame for each segment; None without negatives."""
         if self.negatives is None:
             return None
         patches = self.negatives[:, self.num_prefix_tokens :]
@@ -100,12 +100,12 @@ class Encoded:
 
     @property
     def visual_cls(self) -> Float[Tensor, "videos segments dim"]:
-        """CLS of each frame, or the mean of its tokens where there is none."""
+        """CLS token of each frame; the mean of its tokens if there is no CLS token."""
         return self._cls(self.frames)
 
     @property
     def audio_cls(self) -> Float[Tensor, "videos sounds audio_dim"]:
-        """CLS of each image of sound, or the mean of its tokens; an image of one token has that one."""
+        """CLS token of each log-mel image; the mean of its tokens if there is no CLS token."""
         return self._cls(self.sounds)
 
     def _cls(self, tokens: Float[Tensor, "... tokens dim"]) -> Float[Tensor, "... dim"]:
@@ -113,15 +113,15 @@ class Encoded:
 
 
 class Head(nn.Module, ABC):
-    """The trained module after the encoder; what it takes and answers is an affair of its task.
+    """The trained module after the encoder; its task defines what it takes and returns.
 
-    A file in `avpea/tasks/TASK/heads/` with one subclass is a head's name.
+    Each file in `avpea/tasks/TASK/heads/` defines one head, which is called by the file's name.
 
     Attributes:
-        Options: What a recipe can tell it: a subclass of `HeadOptions`.
-        reads_video: Whether it sees or hears anything at all.
-        frozen_negatives: Whether a training step wants frames of other videos, as the frozen backbone sees them.
-        fused_optimizer: Whether one kernel for all weights pays, as it does with a large table of words (docs/log.md).
+        Options: Options in a recipe, a subclass of `HeadOptions`.
+        reads_video: Whether the head uses any tokens of the video.
+        frozen_negatives: Whether training uses frames of other videos, encoded by the frozen backbone alone.
+        fused_optimizer: Whether to use a fused optimiser, which is faster with large word embeddings (docs/log.md).
     """
 
     Options: ClassVar[type[HeadOptions]] = HeadOptions
@@ -132,42 +132,43 @@ class Head(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def build(cls, options: Any, dims: Dims, labels: Any) -> Self:
-        """A new head.
+        """Build a new head.
 
         Args:
-            options: Of its own class.
+            options: Options of the class `Options`.
             dims: Widths of the tokens.
-            labels: What it answers with.
+            labels: Labels that the head predicts.
 
         Raises:
-            ExperimentError, WeightsError: An option that it cannot serve; weights of its own cannot be had.
+            ExperimentError: An option does not fit.
+            WeightsError: Pretrained weights of the head cannot be loaded.
         """
 
     @classmethod
     def require_files(cls, options: Any) -> None:
-        """Refuse, before any work, files of its own that are known not to be there.
+        """Refuse, before any work, if files that `build` needs are known to be missing.
 
         Raises:
-            WeightsError: As `build`.
+            WeightsError: A file is missing.
         """
 
     def half_precision(self) -> None:
-        """Compute in bfloat16, where that is worth it; the weights, which train, stay as they are."""
+        """Compute in bfloat16 where that pays; the trained weights stay in float32."""
 
     def registered_but_unused(self) -> dict[str, int]:
-        """Parameters that the head's public code registers but never uses, by what they are."""
+        """Number of parameters that the head's public code registers but never uses, by layer."""
         return {}
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a clip that a model looks at in one pass.
+    """A stretch of a clip that a model processes in one pass.
 
     Attributes:
-        start: Its first segment.
-        stop: The segment after its last one.
-        first_new: The first segment that no window before it has.
-        frames: RGB frames, one for each second.
+        start: Index of the first segment.
+        stop: Index after the last segment.
+        first_new: Index of the first segment that is in no earlier window.
+        frames: RGB frames, one per second.
         log_mel: Log-mel of each second.
     """
 
@@ -180,17 +181,17 @@ class Window:
 
 @runtime_checkable
 class Viewing(Protocol):
-    """A video in front of a trained model: what a task makes an answer for a person of."""
+    """A video and a trained model: what a task needs to answer a user."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The video file."""
 
     def whole(self) -> Any:
-        """Decode the whole video, second by second, to an `avpea.media.Clip`."""
+        """Decode the whole video to an `avpea.media.Clip`."""
 
     def spread(self) -> Any:
-        """Decode as many seconds as the model was trained on, spread over the whole video, to a `Clip`."""
+        """Decode as many seconds as the model was trained on, spread over the video, to a `Clip`."""
 
     def windows(self, clip: Any) -> Iterator[Window]:
         """Windows of as many seconds as the model was trained on; the last one ends with the clip."""
@@ -200,7 +201,7 @@ class Viewing(Protocol):
 
 
 class Answer(ABC):
-    """What a person gets for a video."""
+    """A task's answer to a user about a video."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -208,37 +209,37 @@ class Answer(ABC):
 
     @abstractmethod
     def report(self) -> Iterator[str | Table]:
-        """What a person reads on the terminal."""
+        """The answer as text and tables for the terminal."""
 
     def plot(self, path: str | Path) -> None:
-        """Draw it.
+        """Draw the answer to a file.
 
         Raises:
-            AvpeaError: There is no picture of such an answer.
+            AvpeaError: There is no picture of this kind of answer.
         """
-        raise AvpeaError(f"There is no picture of what is answered here; leave out {path}.")
+        raise AvpeaError(f"There is no picture of this kind of answer; leave out {path}.")
 
 
 class Task(nn.Module, ABC):
-    """A task with its trained head. A folder in `avpea/tasks/` whose `task.py` has one subclass is a task's name.
+    """A task with its trained head. Each `avpea/tasks/NAME/task.py` defines one task, which is called by its folder.
 
-    Between the model and the task go tensors only: `targets` makes them from the samples of a batch.
+    Only tensors pass between model and task: `targets` makes them from the samples of a batch.
 
     Attributes:
-        Options: What a recipe can tell it: a subclass of `TaskOptions`.
-        figure: The metric that selects an epoch and that runs are compared by.
-        needs: What its data set is annotated with.
-        heads: What its heads are subclasses of.
-        default_head: The one that it has where a recipe names none.
-        whole_videos: Whether what it asks for holds for a video's segments together, so that some of them will do.
-        verb: The method of a `Predictor` that gives its answer; empty where there is none for a person.
-        use: The command that a trained run is for, with `{run}` for its folder.
-        tag: What such models are called on the hub.
-        example: Python that uses a `Predictor`, for the model card.
+        Options: Options in a recipe, a subclass of `TaskOptions`.
+        figure: Metric that selects the best epoch and compares runs.
+        needs: Kind of labels that its data set must have.
+        heads: Base class of its heads.
+        default_head: Name of the head if a recipe names none.
+        whole_videos: Whether an answer is about a whole video, so that training may use only some of its segments.
+        verb: Name that `Predictor.predict` also goes by; empty if the task has no answer for a user.
+        use: Command to use a trained run with; `{run}` stands for the run folder.
+        tag: Tag of such models on the hub.
+        example: Python code that uses a `Predictor`, for the model card.
 
     Args:
-        head: What answers.
-        labels: What it answers with.
+        head: The trained head.
+        labels: Labels that the head predicts.
     """
 
     Options: ClassVar[type[TaskOptions]] = TaskOptions
@@ -259,94 +260,95 @@ class Task(nn.Module, ABC):
 
     @classmethod
     def build(cls, experiment: Experiment, dims: Dims, labels: Labels) -> Self:
-        """The task of an experiment with a new head.
+        """Build the task of an experiment, with a new head.
 
         Raises:
-            ExperimentError, WeightsError: As `Head.build`.
+            ExperimentError, WeightsError: From `Head.build`.
         """
         head: type[Head] = registry.load("head", experiment.head.name)
         return cls(head.build(experiment.head, dims, labels), labels)
 
     def require_metrics(self) -> None:
-        """Refuse, before any work, to go without what `evaluate` needs.
+        """Refuse, before any work, if a library that `evaluate` needs is missing.
 
         Raises:
-            AvpeaError: A library is not installed.
+            AvpeaError: The library is not installed.
         """
 
     @abstractmethod
     def targets(self, samples: Sequence[Any]) -> Any:
-        """What a batch asks for, as tensors: a tensor, or something with `to(device)`."""
+        """The targets of a batch: a tensor, or an object of tensors with `to(device)`."""
 
     @abstractmethod
     def forward(self, encoded: Encoded, targets: Any = None) -> Any:
-        """Tokens to an output.
+        """The output for a batch.
 
         Args:
-            encoded: Of both streams.
-            targets: What is asked; a task whose answer does not depend on it does without.
+            encoded: Tokens of both streams.
+            targets: Targets from `targets`; needed if the output depends on them, as with questions.
         """
 
-    @abstractmethod
     def loss(self, output: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total and its named terms."""
+        """The total loss, and its terms by name; by default those of `head.loss`."""
+        terms = self.head.loss(output, targets)
+        return self.total(terms), terms
 
     @abstractmethod
     def answers(self, output: Any, targets: Any) -> list[Any]:
-        """What is answered for each sample of the batch, on the CPU."""
+        """The answer for each sample of the batch, on the CPU."""
 
     def complete(self, samples: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
-        """The answers once those of a whole split are known, for tasks that compare its samples with each other."""
+        """Complete the answers of a whole split, for tasks that compare its samples with each other."""
         return list(answers)
 
     @abstractmethod
     def evaluate(self, samples: Sequence[Any], answers: Sequence[Any]) -> dict[str, Any]:
-        """Metrics by name, as plain values; `figure.metric` and `figure.breakdown` are among them."""
+        """Metrics by name, as plain values, including `figure.metric` and `figure.breakdown`."""
 
     @abstractmethod
     def score(self, sample: Any, answer: Any) -> float:
-        """How many of what a sample asks for are answered correctly, or how well, as `figure` has it."""
+        """Number of correct answers for a sample, or its score, on the scale of `figure`."""
 
     def weight(self, sample: Any) -> int:
-        """How many answers a sample asks for, of which `score` counts the correct ones."""
+        """Number of answers that a sample needs, of which `score` counts the correct ones."""
         return int(sample.weight)
 
     @abstractmethod
     def row(self, sample: Any, answer: Any) -> dict[str, Any]:
-        """What was annotated, answered and how sure, as plain values for a line of a file."""
+        """Annotation, answer and confidence, as plain values for a line of a file."""
 
     @abstractmethod
     def examples(self, count: int, segments: int) -> list[Any]:
-        """Made-up samples, to measure what a training step costs."""
+        """Made-up samples, for measuring the cost of a training step."""
 
     def references(self, train: Sequence[Any], samples: Sequence[Any]) -> dict[str, float]:
-        """What answers without looking or listening score, by name: only the training samples are known."""
+        """Scores of baselines that know the training samples but not the videos, by name."""
         return {}
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterable[str | Table]:
-        """What a person reads of an evaluation, below the figure itself: by default the figure's breakdown."""
+        """An evaluation as text and tables, printed below the metric; by default its breakdown."""
         parts = metrics[cls.figure.breakdown]
         cells = [(name, "-" if share is None else f"{100 * share:.2f}") for name, share in parts.items()]
         yield Table([cls.figure.part, cls.figure.heading()], cells)
 
     def predict(self, viewing: Viewing, *asked: Any, **options: Any) -> Answer:
-        """The answer for a person, about one video; in inference mode.
+        """The answer to a user about one video; called in inference mode.
 
-        A task names in its own signature what it takes besides, such as a question.
+        A task that takes further input, such as a question, adds it to the signature.
 
         Raises:
-            AvpeaError: There is none, or what is asked cannot be answered.
+            AvpeaError: The task has no answer about a single video, or not to this input.
         """
         raise AvpeaError(f"A {self.tag} model has no answer about a single video.")
 
     @staticmethod
     def total(terms: dict[str, Tensor]) -> Tensor:
-        """The sum of named terms."""
+        """The sum of loss terms."""
         return torch.stack(list(terms.values())).sum()
 
 
 def video_index(counts: Iterable[int]) -> Int[Tensor, " rows"]:
-    """Which video each row belongs to, when each video has so many rows in turn."""
+    """Index of the video of each row, where `counts` gives the number of rows of each video."""
     of_each = torch.tensor(list(counts), dtype=torch.int64)
     return torch.arange(len(of_each)).repeat_interleave(of_each)

@@ -1,8 +1,8 @@
-"""What the tasks with texts share: the texts of a batch, and cleaned sentences."""
+"""Bases of the tasks with texts, the texts of a batch, and cleaning of sentences."""
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +10,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avpea.labels import CaptionSample
+from avpea.labels import CaptionLabels, CaptionSample
 from avpea.tasks import Encoded, Task
 from avpea.tasks._base import video_index
-from avpea.tasks._text_head import TextHead
 from avpea.text import Sentences
 
-__all__ = ["TextTargets", "WritingTask", "caption_targets", "clean", "example_captions"]
+__all__ = ["CaptionTask", "TextTargets", "WritingTask", "clean"]
 
 _REMOVED = str.maketrans(dict.fromkeys("_-/", " ") | dict.fromkeys(set(string.punctuation) - set("_-/"), ""))
 
 
 @dataclass(frozen=True)
 class TextTargets:
-    """The captions of a batch, one video's after another's, or the questions with their answers.
+    """The captions of a batch, or its questions and answers, in the order of the videos.
 
     Attributes:
-        text: What people wrote.
-        video: Which video of the batch each is about.
-        questions: What each answers, where something was asked.
+        text: Annotated captions or answers.
+        video: Index in the batch of each text's video.
+        questions: Question of each answer; None for captions.
     """
 
     text: Sentences
@@ -37,51 +36,56 @@ class TextTargets:
 
     def to(self, device: torch.device | str) -> "TextTargets":
         """Move to a device."""
-        asked = None if self.questions is None else self.questions.to(device)
-        return replace(self, text=self.text.to(device), video=self.video.to(device), questions=asked)
+        questions = None if self.questions is None else self.questions.to(device)
+        return TextTargets(self.text.to(device), self.video.to(device), questions)
+
+
+class CaptionTask(Task):
+    """A task whose samples are videos with captions."""
+
+    needs = CaptionLabels
+    whole_videos = True
+
+    def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
+        """All captions of a batch."""
+        return TextTargets(
+            self.head.text.sentences([clean(caption) for sample in samples for caption in sample.captions]),
+            video_index(len(sample.captions) for sample in samples),
+        )
+
+    def examples(self, count: int, segments: int) -> list[CaptionSample]:
+        """Samples with one caption each."""
+        caption = "a dog barks loudly while a train passes and people talk on the platform of the station"
+        return [
+            CaptionSample(f"{i}", f"{i}", Path(), 0.0, segments, "train", captions=(f"{caption} {i}",))
+            for i in range(count)
+        ]
 
 
 class WritingTask(Task):
-    """What captions and free answers share: what is looked at, and the loss of hidden words."""
+    """A task whose answers are written word by word, trained to predict masked words."""
 
     whole_videos = True
 
     def forward(self, encoded: Encoded, targets: Any = None) -> dict[str, Tensor | None]:
-        """What the head may look at, for each group."""
+        """The memory that the text model attends to, for each group of modalities."""
         streams = (None, None) if encoded.visual is None else (encoded.frames, encoded.sounds)
         memories: dict[str, Tensor | None] = self.head(*streams, encoded.positions)
         return memories
 
     def loss(self, output: Any, targets: TextTargets) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The mean of the groups' cross-entropies of hidden words."""
+        """Cross-entropy of the masked words, mean over the groups."""
         terms = self.head.loss(output, targets.text, targets.video, targets.questions)
         return self.total(terms), terms
 
 
 def clean(text: str) -> str:
-    """A text as VALOR's public code has the text model read it: lower case, without ASCII punctuation.
+    """Convert a text to lower case without ASCII punctuation, as VALOR's public code does for the text model.
 
-    What joins words (`_`, `-`, `/`) becomes a blank, so that `acoustic_guitar` stays two words; the public code removes
-    it on one side of a comparison only.
+    Characters that join words (`_`, `-`, `/`) become spaces, so that `acoustic_guitar` becomes two words; the public
+    code does that on one side of a comparison only.
 
     >>> clean("An acoustic_guitar's sound, well-known.")
     'an acoustic guitars sound well known'
     """
     return " ".join(text.lower().translate(_REMOVED).split())
-
-
-def caption_targets(head: TextHead, samples: Sequence[CaptionSample]) -> TextTargets:
-    """All captions of a batch."""
-    return TextTargets(
-        head.text.sentences([clean(caption) for sample in samples for caption in sample.captions]),
-        video_index(len(sample.captions) for sample in samples),
-    )
-
-
-def example_captions(count: int, segments: int) -> list[Any]:
-    """Samples with a caption each, to measure what a training step costs."""
-    caption = "a dog barks loudly while a train passes and people talk on the platform of the station"
-    return [
-        CaptionSample(f"{i}", f"{i}", Path(), 0.0, segments, "train", captions=(f"{caption} {i}",))
-        for i in range(count)
-    ]

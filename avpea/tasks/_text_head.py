@@ -1,4 +1,4 @@
-"""What the heads for text are: tokens of a video and a text model, put together in groups of modalities."""
+"""Base of heads with a text model, which combine it with the tokens of a video in groups of modalities."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ class TextHeadOptions(HeadOptions):
     """Options of heads with a text model.
 
     Attributes:
-        groups: What they look at, each with a loss of its own: `tva` picture and sound, `tv` picture alone, `ta` sound
-            alone, `t` neither. The first one is what is answered with.
-        prompt: What goes with each text, or before each question (VALOR-L: `describe the video with natural language`,
-            `answer the question`, `project language in common space`; VALOR-B: nothing).
-        text: The text model.
+        groups: Modalities that the text model attends to: `tva` picture and sound, `tv` picture alone, `ta` sound
+            alone, `t` neither. Each group has its own loss; answers come from the first.
+        prompt: Prompt for each text, or before each question (VALOR-L: `describe the video with natural language`,
+            `answer the question`, `project language in common space`; VALOR-B: none).
+        text: Options of the text model.
     """
 
     groups: tuple[Literal["tva", "tv", "ta", "t"], ...] = ("tva",)
@@ -35,10 +35,10 @@ class TextHeadOptions(HeadOptions):
 
     def __post_init__(self) -> None:
         different = len(set(self.groups)) == len(self.groups) > 0
-        require(different, f"head.groups is {list(self.groups)}; expected one or more different ones.")
+        require(different, f"head.groups is {list(self.groups)}; expected one or more groups, each once.")
 
     def rebuilt(self) -> Self:
-        """Without the weights that training started from; a folder stays, as it says the shape and the words."""
+        """The options without pretrained weights; a folder is kept, as it holds configuration and vocabulary."""
         if self.text.weights != "pretrained":
             return self
         return replace(self, text=replace(self.text, weights="random"))
@@ -48,13 +48,13 @@ class TextHead(Head):
     """A head with a text model, which is trained with it.
 
     Attributes:
-        writes: Whether its text model writes.
+        writes: Whether the text model writes.
 
     Args:
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
         text: The text model.
-        options: Its options.
+        options: Options of the head.
     """
 
     Options = TextHeadOptions
@@ -71,12 +71,12 @@ class TextHead(Head):
 
     @classmethod
     def build(cls, options: Any, dims: Dims, labels: Labels) -> Self:
-        """A new head with its text model; what the text says, it does not choose from labels."""
+        """Build a new head with its text model; the labels are not used."""
         return cls(dims.visual, dims.audio, build_text(options.text, writes=cls.writes), options)
 
     @classmethod
     def require_files(cls, options: Any) -> None:
-        """The text model's."""
+        """Require the files of the text model."""
         require_text(options.text)
 
     def half_precision(self) -> None:
@@ -84,7 +84,7 @@ class TextHead(Head):
         self.text.bf16 = True
 
     def prompts(self, number: int, device: torch.device) -> Sentences | None:
-        """The recipe's prompt, once for each text; None where it has none."""
+        """The recipe's prompt, repeated for each text; None if it has none."""
         if not self.prompt:
             return None
         one = self.text.sentences([self.prompt]).to(device)

@@ -1,6 +1,7 @@
 """AV-PEA against the paper's equations, written out with loops and sharing no code with the package."""
 
 import math
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from avpea.adapters.av_pea import AVPEA
 from avpea.errors import ExperimentError
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+
+def randomised(module: ModuleT, seed: int = 0) -> ModuleT:
     """Every parameter and buffer away from its initial value, so that none can hide behind a zero or a one."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
@@ -28,14 +31,16 @@ def layer_norm(row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     )
 
 
-def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
+def plain_adapter(adapter: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     """Eq. (5)-(8) and Algorithm 1, token by token; `adapter` only lends its weights and its mode."""
     weights = dict(adapter.state_dict())
     g, h = weights["cross_gate"], weights["output_gate"]
     batch, tokens, dim = x.shape
     rows = []
     for b in range(batch):
-        logits = [sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])]  # Eq. (7)
+        logits: list[Any] = [
+            sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])
+        ]  # Eq. (7)
         highest = max(float(value) for value in logits)
         powers = [(value - highest).exp() for value in logits]
         theta = [power / sum(powers) for power in powers]
@@ -53,7 +58,8 @@ def plain_adapter(adapter: AVPEA, x: Tensor, other: Tensor) -> Tensor:
 
 
 def plain_batch_norm(rows: list[Tensor], name: str, weights: dict[str, Tensor], training: bool) -> list[Tensor]:
-    mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+    mean: Any = weights[f"{name}.running_mean"]
+    variance: Any = weights[f"{name}.running_var"]
     if training:
         mean = sum(rows) / len(rows)
         variance = sum((row - mean) ** 2 for row in rows) / len(rows)

@@ -35,9 +35,10 @@ def config(name: str, **options: Any) -> AdapterOptions:
 
 def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, cls: bool = True) -> DualStreamEncoder:
     torch.manual_seed(0)
+    without: dict[str, Any] = {} if cls else {"class_token": False, "global_pool": "avg"}
     vit = timm.create_model(
         "vit_tiny_patch16_224", pretrained=False, img_size=32, embed_dim=16, depth=2, num_heads=2, num_classes=0,
-        dynamic_img_size=True, **({} if cls else {"class_token": False, "global_pool": "avg"}),
+        dynamic_img_size=True, **without,
     )  # fmt: skip
     torch.manual_seed(seed)
     return DualStreamEncoder(Backbone(vit, "small"), config(name)).to(dtype)
@@ -88,7 +89,7 @@ def test_every_weight_gets_a_gradient_and_no_frozen_one_does(name: str) -> None:
     encoder = moved(make(name)).train()
     tokens = encoder(*images())
     torch.manual_seed(1)
-    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()  # type: ignore[union-attr]
+    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()
     assert [key for key, p in trained(encoder) if p.grad is None or not p.grad.any()] == []
     assert all(p.grad is None and not p.requires_grad for p in encoder.backbone.parameters())
     assert {id(p) for _, p in trained(encoder)} == {id(p) for p in encoder.parameters() if p.requires_grad}
@@ -176,7 +177,7 @@ def test_without_its_cross_modal_part_it_hears_nothing_and_every_weight_matters(
     assert not any(m.cross_modal for m in encoder.modules() if isinstance(m, Adapter))
     frames, sounds = images()
     tokens = encoder(frames, sounds)
-    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()  # type: ignore[union-attr]
+    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()
     assert all(p.grad is not None and p.grad.any() for _, p in trained(encoder))
     assert torch.equal(encoder(frames, images(seed=9)[1]).visual, tokens.visual)
 
@@ -186,6 +187,7 @@ def test_checkpoint_round_trip(name: str, tiny_experiment: Callable[..., Any], t
     experiment = tiny_experiment(**{"adapter.name": name})
     torch.manual_seed(0)
     model = build(experiment, event_labels()).train()
+    assert isinstance(model.encoder, DualStreamEncoder)
     moved(model.encoder)
     frames, log_mel = torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8), torch.randn(2, 3, 98, 32)
     model(frames, log_mel)  # moves BatchNorm statistics

@@ -1,8 +1,10 @@
 """LAVISH against a plain transcription of its public code's layers, sharing no code with the package."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avpea.adapters.lavish import LAVISH
 from avpea.encoders.dual_stream import DualStreamEncoder
@@ -20,7 +22,8 @@ def softmax(row: list[Tensor]) -> list[Tensor]:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    return sum(a[i] * b[i] for i in range(len(a)))
+    total: Any = sum(a[i] * b[i] for i in range(len(a)))
+    return total
 
 
 def grouped(row: Tensor, weight: Tensor, groups: int) -> Tensor:
@@ -29,8 +32,9 @@ def grouped(row: Tensor, weight: Tensor, groups: int) -> Tensor:
     return torch.stack([dot(weight[o], row[(g := o * groups // out) * width : (g + 1) * width]) for o in range(out)])
 
 
-def plain_lavish(adapter: LAVISH, x: Tensor, other: Tensor) -> Tensor:
+def plain_lavish(adapter: nn.Module | None, x: Tensor, other: Tensor) -> Tensor:
     """The public code's steps, token by token; `adapter` only lends its weights and its mode."""
+    assert isinstance(adapter, LAVISH)
     weights, groups = dict(adapter.state_dict()), adapter.groups
     batch, tokens, dim = x.shape
     rows = []

@@ -1,6 +1,7 @@
 """Bottleneck, LoRA and the tunings against plain formulas and the library PEFT."""
 
 import math
+from typing import Any
 
 import peft
 import pytest
@@ -22,7 +23,8 @@ from tests.encoders.test_dual_stream import layer_norm as norm_of_tokens
 from tests.tiny import section
 
 
-def plain_bottleneck(adapter: Bottleneck, s: Tensor) -> Tensor:
+def plain_bottleneck(adapter: nn.Module | None, s: Tensor) -> Tensor:
+    assert isinstance(adapter, Bottleneck)
     hidden = s @ adapter.down.weight.T + adapter.down.bias
     hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
     return hidden @ adapter.up.weight.T + adapter.up.bias
@@ -59,8 +61,8 @@ class Attention(nn.Module):
 @pytest.mark.parametrize(("rank", "alpha"), [(8, 8.0), (4, 16.0)])
 def test_lora_computes_and_starts_as_peft_does(rank: int, alpha: float) -> None:
     torch.manual_seed(0)
-    theirs = peft.get_peft_model(
-        Attention(), peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=["qkv", "proj"])
+    theirs: Any = peft.get_peft_model(
+        Attention(), peft.LoraConfig(r=rank, lora_alpha=int(alpha), target_modules=["qkv", "proj"])
     ).base_model.model
     for layer in (theirs.qkv, theirs.proj):
         frozen = layer.base_layer
@@ -98,7 +100,7 @@ def test_lora_in_the_encoder_is_the_transformer_with_merged_weights() -> None:
         torch.testing.assert_close(getattr(tokens, stream), merged.norm(x), rtol=0, atol=1e-12)
 
 
-def count(name: str, **options: object) -> int:
+def count(name: str, **options: Any) -> int:
     backbone = shape_only(section("backbone", "vit_base_patch16_224.augreg_in21k"))
     with torch.device("meta"):
         return sum(p.numel() for p in block_adapters(section("adapter", name, **options), backbone).parameters())

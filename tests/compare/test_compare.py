@@ -12,9 +12,10 @@ import yaml
 from filelock import FileLock
 
 from avpea.compare import Comparison, compare
-from avpea.compare import grid as module
 from avpea.errors import AvpeaError, ExperimentError, TrainingError
+from avpea.evaluate import evaluate
 from avpea.files import write_json
+from avpea.train import train
 
 pytest.importorskip("matplotlib")
 Make = Callable[..., Any]
@@ -87,6 +88,7 @@ def test_figures_of_the_summary(finished: tuple[Path, Comparison, list[str]]) ->
         assert row.test_std == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
         if row is not reference:
             assert row.difference == pytest.approx(row.test_mean - reference.test_mean)
+            assert row.difference is not None
             assert row.interval is not None
             assert row.interval[0] <= row.difference <= row.interval[1]
         assert row.step is not None
@@ -95,7 +97,7 @@ def test_figures_of_the_summary(finished: tuple[Path, Comparison, list[str]]) ->
     assert reference.step is not None
     assert 0.5 < reference.step["over_reference"]["median"] < 2
     assert rows["nothing"].adapters == 0
-    assert done.summary.remarks == ("2 seeds: what differs between seeds cannot be judged.",)
+    assert done.summary.remarks == ("2 seeds: too few to judge the variance between seeds.",)
 
 
 def test_the_report_in_both_forms(finished: tuple[Path, Comparison, list[str]]) -> None:
@@ -159,7 +161,7 @@ def test_interrupted_and_gone_on_with(
     finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _, _ = finished
-    original, calls = module.evaluate, 0
+    original, calls = evaluate, 0
 
     def stop_at_third(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
@@ -169,7 +171,7 @@ def test_interrupted_and_gone_on_with(
         return original(*arguments, **options)
 
     monkeypatch.setattr("avpea.compare.grid.evaluate", stop_at_third)
-    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    places: dict[str, Any] = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
     with pytest.raises(KeyboardInterrupt):
         compare(sweep, **places, cost=False, progress=False)
     assert len(stored(tmp_path / "out")) == 2
@@ -200,7 +202,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(
 
 
 def test_one_failure_does_not_stop_the_others(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = module.train
+    original = train
 
     def fail_for_lavish(experiment: Any, *arguments: Any, **options: Any) -> Any:
         if experiment.adapter.name == "lavish":

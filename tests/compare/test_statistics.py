@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from avpea.compare.statistics import mean_and_std, paired_bootstrap
 
@@ -36,7 +36,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     shaken = steady + np.array([[-0.05], [0.0], [0.05]])
     narrow = paired_bootstrap(steady + 0.1, steady)
     wide = paired_bootstrap(shaken + 0.1, steady)
-    assert narrow == (pytest.approx(0.1), pytest.approx(0.1))  # every video gains as much
+    assert narrow == pytest.approx((0.1, 0.1))  # every video gains as much
     assert wide[1] - wide[0] == pytest.approx(2 * 0.05, abs=0.01)  # all three draws alike: one time in 27
 
 

@@ -74,7 +74,8 @@ def test_rows_backbones_and_seeds_make_the_grid(tmp_path: Path) -> None:
     text = ROWS + "seeds: [3, 5]\nreference: a, small\nbackbones: {small: {depth: 2}, large: {depth: 4}}\n"
     sweep = load_sweep(write(tmp_path, text), {"train.epochs": 1})
     assert [row.label for row in sweep.rows] == ["a, small", "a, large", "b, small", "b, large"]
-    assert [row.experiment.backbone.depth for row in sweep.rows] == [2, 4, 2, 4]
+    backbones: list[Any] = [row.experiment.backbone for row in sweep.rows]
+    assert [backbone.depth for backbone in backbones] == [2, 4, 2, 4]
     assert {row.experiment.train.epochs for row in sweep.rows} == {1}
     cells = list(sweep.cells())
     assert [cell.seed for cell in cells] == [3] * 4 + [5] * 4

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from avpea.data.samples._plan import DIGIT_NAMES, FORM_STARTS, OTHER_WORDS, VOIC
 from avpea.data.samples._sound import SOUND_RATE_HZ, Noise, choose_noise, compose
 from avpea.data.samples._speech import SPEECH_RATE_HZ, speak
 from avpea.errors import DataError
+from avpea.labels import EventSample
 from tests.tiny import section
 
 pytest.importorskip("sklearn")
@@ -80,6 +82,7 @@ def test_layout_reads_as_ave(tiny: Path) -> None:
     rows = {r["video_id"]: r for r in map(json.loads, (tiny / "timelines.jsonl").read_text().splitlines())}
     for sample in annotations.samples:
         row = rows[sample.video_id]
+        assert isinstance(sample, EventSample)
         assert sample.video.is_file()
         assert sample.split == row["split"]
         both = zip(row["visual_per_second"], row["audio_per_second"], strict=True)
@@ -93,7 +96,7 @@ def test_files_hold_ten_seconds_of_picture_and_sound(tiny: Path) -> None:
         with av.open(str(path)) as container:
             picture, sound = container.streams.video[0], container.streams.audio[0]
             assert (picture.codec_context.name, sound.codec_context.name) == ("h264", "aac")
-            assert (picture.width, picture.height, picture.average_rate) == (112, 112, 8)
+            assert (picture.width, picture.height, picture.average_rate) == (112, 112, Fraction(8))
             assert (sound.rate, sound.channels) == (16_000, 1)
             assert sum(1 for _ in container.decode(video=0)) == 80
             assert container.duration == pytest.approx(10e6, abs=0.1e6)

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from crash_factory import die_on_three
-from media_factory import make_video, numbered
 
 from avpea.data import _work
 from avpea.data import cache as cache_module
@@ -19,6 +19,9 @@ from avpea.errors import DataError, MediaError
 from avpea.labels import Sample
 from avpea.media import log_mel, vggish_log_mel
 from avpea.media import read as read_media
+from avpea.sections import AudioOptions
+from tests.data.crash_factory import die_on_three
+from tests.media_factory import make_video, numbered
 from tests.tiny import section
 
 AUDIO = section("audio", mel_bins=16, frame_shift_ms=20.0)
@@ -26,11 +29,11 @@ SIDE = 24
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten two-second videos and one that is no video."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(10):
-        options = {
+        options: dict[str, Any] = {
             "size": (48, 32),
             "audio_hz": 16_000,
             "audio_layout": "mono",
@@ -41,27 +44,27 @@ def videos(tmp_path_factory):
     return folder
 
 
-def sample(video, key=None, **changes):
+def sample(video: Path, key: str | None = None, **changes: Any) -> Sample:
     values = {"start_seconds": 0.0, "segments": 2, "split": "train", **changes}
     return Sample(key=key or video.stem, video_id=video.stem, video=video, **values)
 
 
-def samples(videos, count=10):
+def samples(videos: Path, count: int = 10) -> list[Sample]:
     return [sample(videos / f"v{number}.mp4") for number in range(count)]
 
 
-def make_cache(folder, audio=AUDIO, side=SIDE, **changes):
+def make_cache(folder: Path, audio: AudioOptions = AUDIO, side: int = SIDE, **changes: Any) -> SampleCache:
     return SampleCache(section("data", "ave", cache=str(folder), segments=2, **{"workers": 0, **changes}), audio, side)
 
 
-def entries(cache):
+def entries(cache: SampleCache) -> list[Path]:
     return sorted(cache.folder.rglob("*.safetensors"))
 
 
 # --- what an entry holds
 
 
-def test_entry_equals_the_clip(videos, tmp_path):
+def test_entry_equals_the_clip(videos: Path, tmp_path: Path) -> None:
     cache, first = make_cache(tmp_path), samples(videos)[3]
     entry = cache.read(first)
     clip = read_media(first.video, segments=2, frame_size=(SIDE, SIDE))
@@ -78,21 +81,21 @@ def test_entry_equals_the_clip(videos, tmp_path):
     assert path.parent.name == path.name[:2]
 
 
-def test_a_constant_offset_of_the_waveform_changes_nothing(videos):
+def test_a_constant_offset_of_the_waveform_changes_nothing(videos: Path) -> None:
     clip = read_media(videos / "v1.mp4", frame_size=(SIDE, SIDE))
     shifted = dataclasses.replace(clip, waveform=clip.waveform + 0.25)
     (_, plain), (_, other) = (sample_from_clip(c, AUDIO) for c in (clip, shifted))
     torch.testing.assert_close(plain, other, atol=0.05, rtol=0)
 
 
-def test_a_window_later_in_the_file(videos, tmp_path):
+def test_a_window_later_in_the_file(videos: Path, tmp_path: Path) -> None:
     cache, late = make_cache(tmp_path), sample(videos / "v0.mp4", start_seconds=1.0, segments=1)
     whole, part = cache.read(samples(videos)[0]), cache.read(late)
     assert torch.equal(part["frames"][0], whole["frames"][1])
     assert len(entries(cache)) == 2
 
 
-def test_batch(videos, tmp_path):
+def test_batch(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     batch = cache.batch(samples(videos)[:3])
     assert len(batch) == 3
@@ -105,7 +108,7 @@ def test_batch(videos, tmp_path):
     assert moved.samples == batch.samples
 
 
-def test_log_mel_statistics(videos, tmp_path):
+def test_log_mel_statistics(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     mean, std = cache.log_mel_statistics(samples(videos)[:4])
     values = cache.batch(samples(videos)[:4]).log_mel.double()
@@ -118,7 +121,7 @@ def test_log_mel_statistics(videos, tmp_path):
 # --- filling
 
 
-def test_fill_decodes_once_and_resumes(videos, tmp_path):
+def test_fill_decodes_once_and_resumes(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     assert cache.fill(samples(videos)[:4], progress=False).decoded == 4
     report = cache.fill(samples(videos)[:7], progress=False)
@@ -130,14 +133,14 @@ def test_fill_decodes_once_and_resumes(videos, tmp_path):
     assert (cache.folder / "settings.json").is_file()
 
 
-def test_rows_of_one_video_share_an_entry(videos, tmp_path):
+def test_rows_of_one_video_share_an_entry(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     two = [sample(videos / "v0.mp4", "a"), sample(videos / "v0.mp4", "b")]
     report = cache.fill(two, progress=False)
     assert (report.decoded, len(report.ready)) == (1, 2)
 
 
-def test_fill_with_processes(videos, tmp_path):
+def test_fill_with_processes(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path, workers=2)
     asked = [*samples(videos), sample(videos / "broken.mp4")]
     report = cache.fill(asked, progress=False)
@@ -146,7 +149,7 @@ def test_fill_with_processes(videos, tmp_path):
     assert torch.equal(cache.read(asked[0])["frames"], make_cache(tmp_path / "b").read(asked[0])["frames"])
 
 
-def test_broken_and_missing_videos_are_reported_with_reasons(videos, tmp_path):
+def test_broken_and_missing_videos_are_reported_with_reasons(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     gone = sample(videos / "gone.mp4")
     twice = [sample(videos / "broken.mp4", "x"), sample(videos / "broken.mp4", "y")]
@@ -162,7 +165,7 @@ def test_broken_and_missing_videos_are_reported_with_reasons(videos, tmp_path):
             cache.read(bad)
 
 
-def test_strict_refuses_with_the_first_ones_and_the_count(videos, tmp_path):
+def test_strict_refuses_with_the_first_ones_and_the_count(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path, strict=True)
     asked = [samples(videos)[0], *(sample(videos / f"gone{number}.mp4") for number in range(7))]
     with pytest.raises(DataError) as error:
@@ -174,7 +177,7 @@ def test_strict_refuses_with_the_first_ones_and_the_count(videos, tmp_path):
     assert "and 2 more" in text
 
 
-def test_missing_sound_is_an_error_or_silence(videos, tmp_path):
+def test_missing_sound_is_an_error_or_silence(videos: Path, tmp_path: Path) -> None:
     make_video(tmp_path / "mute.mp4", seconds=2, fps=5, size=(48, 32), audio_hz=None)
     mute = sample(tmp_path / "mute.mp4")
     strict, lenient = make_cache(tmp_path / "c"), make_cache(tmp_path / "c", missing_audio="silence")
@@ -183,7 +186,7 @@ def test_missing_sound_is_an_error_or_silence(videos, tmp_path):
     assert lenient.read(mute)["log_mel"].unique().numel() == 1
 
 
-def test_a_file_that_ends_early_is_padded_and_reported(videos, tmp_path):
+def test_a_file_that_ends_early_is_padded_and_reported(videos: Path, tmp_path: Path) -> None:
     cache, first = make_cache(tmp_path), samples(videos)[0]
     longer = sample(videos / "v1.mp4", segments=5)
     for _ in range(2):
@@ -193,7 +196,7 @@ def test_a_file_that_ends_early_is_padded_and_reported(videos, tmp_path):
     assert torch.equal(cache.read(longer)["frames"][4], cache.read(longer)["frames"][2])
 
 
-def test_progress_goes_to_stderr(videos, tmp_path, capfd):
+def test_progress_goes_to_stderr(videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     make_cache(tmp_path).fill(samples(videos)[:2])
     captured = capfd.readouterr()
     assert captured.out == ""
@@ -214,14 +217,14 @@ def test_progress_goes_to_stderr(videos, tmp_path, capfd):
         {"audio": section("audio", features="vggish", mel_bins=64)},
     ],
 )
-def test_other_settings_make_other_entries(videos, tmp_path, change):
+def test_other_settings_make_other_entries(videos: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     first = samples(videos)[0]
     assert make_cache(tmp_path).fill([first], progress=False).decoded == 1
     assert make_cache(tmp_path, **change).fill([first], progress=False).decoded == 1
     assert make_cache(tmp_path).fill([first], progress=False).decoded == 0
 
 
-def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path):
+def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path: Path) -> None:
     settings = make_cache(tmp_path).settings
     assert settings.keys() == {
         "format", "decoder", "frame_size", "mel_bins", "frame_shift_ms", "missing_audio", "missing_video",
@@ -231,7 +234,7 @@ def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path):
         assert folder == "158e579367b32e23"
 
 
-def test_vggish_features_of_the_sound_as_it_is(videos):
+def test_vggish_features_of_the_sound_as_it_is(videos: Path) -> None:
     clip = read_media(videos / "v0.mp4", segments=2, frame_size=(SIDE, SIDE))
     clip = dataclasses.replace(clip, waveform=clip.waveform + 0.1)  # Kaldi's lose their mean, these keep it
     _, mel = sample_from_clip(clip, section("audio", features="vggish", mel_bins=64))
@@ -239,13 +242,13 @@ def test_vggish_features_of_the_sound_as_it_is(videos):
     assert mel.shape == (2, 96, 64)
 
 
-def test_normalisation_does_not_touch_the_cache(tmp_path):
+def test_normalisation_does_not_touch_the_cache(tmp_path: Path) -> None:
     other = section("audio", mel_bins=16, frame_shift_ms=20.0, mean=0.0, std=1.0, layout="native")
     assert make_cache(tmp_path).folder == make_cache(tmp_path, audio=other).folder
 
 
-def test_an_edited_video_is_decoded_again(tmp_path):
-    options = {"seconds": 2, "fps": 5, "size": (48, 32), "audio_hz": 16_000}
+def test_an_edited_video_is_decoded_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seconds": 2, "fps": 5, "size": (48, 32), "audio_hz": 16_000}
     video = make_video(tmp_path / "v.mp4", **options)
     cache = make_cache(tmp_path / "cache")
     before = cache.read(sample(video))["frames"]
@@ -256,7 +259,7 @@ def test_an_edited_video_is_decoded_again(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another shape"])
-def test_a_damaged_entry_is_rebuilt(videos, tmp_path, damage):
+def test_a_damaged_entry_is_rebuilt(videos: Path, tmp_path: Path, damage: str) -> None:
     cache, first = make_cache(tmp_path), samples(videos)[0]
     good = {name: value.clone() for name, value in cache.read(first).items()}
     path = cache.path(first)
@@ -294,12 +297,12 @@ FILL = """
 """
 
 
-def start_filling(videos, folder, slow):
+def start_filling(videos: Path, folder: Path, slow: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(FILL), str(videos), str(folder), str(slow)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_two_processes_fill_one_cache(videos, tmp_path):
+def test_two_processes_fill_one_cache(videos: Path, tmp_path: Path) -> None:
     both = [start_filling(videos, tmp_path, 0.02) for _ in range(2)]
     decoded = [int(process.communicate(timeout=60)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
@@ -310,7 +313,7 @@ def test_two_processes_fill_one_cache(videos, tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_killed_run_goes_on_where_it_stopped(videos, tmp_path):
+def test_a_killed_run_goes_on_where_it_stopped(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     process = start_filling(videos, tmp_path, 0.3)
     while len(entries(cache)) < 2 and process.poll() is None:
@@ -322,7 +325,7 @@ def test_a_killed_run_goes_on_where_it_stopped(videos, tmp_path):
     assert cache.fill(samples(videos), progress=False).decoded == 10 - there
 
 
-def test_leftovers_of_killed_runs_are_removed(videos, tmp_path):
+def test_leftovers_of_killed_runs_are_removed(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     cache.read(samples(videos)[0])
     old, new = (entries(cache)[0].parent / name for name in (".old.tmp", ".new.tmp"))
@@ -334,12 +337,12 @@ def test_leftovers_of_killed_runs_are_removed(videos, tmp_path):
     assert new.exists()
 
 
-def test_a_cache_that_cannot_be_written(videos, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be written .*--data\.cache"):
         make_cache(tmp_path / "file").fill(samples(videos)[:1], progress=False)
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module, "save_file", full)
@@ -347,14 +350,14 @@ def test_a_cache_that_cannot_be_written(videos, tmp_path, monkeypatch):
         make_cache(tmp_path / "cache").fill(samples(videos)[:1], progress=False)
 
 
-def test_a_crash_in_a_worker_costs_one_job():
+def test_a_crash_in_a_worker_costs_one_job() -> None:
     done = dict(
         _work.run(die_on_three, [0, 3, 1], workers=1, crashed=lambda job: -job, title="", progress=False, few=0)
     )
     assert done == {0: 0, 3: -3, 1: 1}
 
 
-def test_processes_that_cannot_start_are_explained(tmp_path):
+def test_processes_that_cannot_start_are_explained(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
         "from avpea.data._work import run\nlist(run(abs, range(9), workers=1, crashed=abs, title='', progress=False))\n"

@@ -1,24 +1,27 @@
 """Verifying a data set: each fault is found, and named in a report for people and for programs."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
-from media_factory import make_video
 
 from avpea import data
 from avpea.data.verify import verify
+from avpea.labels import Annotations, EventCounts
 from tests.data.data_factory import write_ave
+from tests.media_factory import make_video
 from tests.tiny import section
 
-SMALL = {"fps": 5, "size": (32, 32), "audio_hz": 16_000}
+SMALL: dict[str, Any] = {"fps": 5, "size": (32, 32), "audio_hz": 16_000}
 
 
-def read(root, segments=4):
+def read(root: Path, segments: int = 4) -> Annotations:
     return data.read(section("data", "ave", root=str(root), segments=segments))
 
 
 @pytest.fixture
-def good(tmp_path):
+def good(tmp_path: Path) -> Path:
     """The small set of `write_ave` with all its videos, four seconds long."""
     write_ave(tmp_path)
     for sample in read(tmp_path).samples:
@@ -28,11 +31,12 @@ def good(tmp_path):
     return tmp_path
 
 
-def test_a_good_set(good):
+def test_a_good_set(good: Path) -> None:
     report = verify(read(good), workers=0, progress=False)
     assert report.ok
     assert report.videos == 4
     train = report.splits["train"]
+    assert isinstance(train, EventCounts)
     assert (train.samples, train.available, train.seconds, train.background_seconds) == (3, 3, 12, 7)
     assert train.rows == {"Frying (food)": 1, "Male speech, man speaking": 1, "Bark": 1}
     assert train.event_seconds["Frying (food)"] == 3
@@ -47,7 +51,7 @@ def test_a_good_set(good):
     assert "Rows without length" in text
 
 
-def test_every_fault_is_found(good):
+def test_every_fault_is_found(good: Path) -> None:
     videos = good / "AVE"
     (videos / "-a.b.mp4").unlink()
     make_video(videos / "-a.b.mp4", seconds=1, **SMALL)
@@ -76,7 +80,7 @@ def test_every_fault_is_found(good):
     assert json.loads(json.dumps(report.to_dict()))["ok"] is False
 
 
-def test_no_picture_and_padding(good):
+def test_no_picture_and_padding(good: Path) -> None:
     make_video(good / "AVE" / "valid.mp4", seconds=4, fps=None, audio_hz=16_000)
     make_video(good / "AVE" / "--t.mp4", seconds=2, **SMALL)
     report = verify(read(good), workers=0, progress=False)
@@ -85,7 +89,7 @@ def test_no_picture_and_padding(good):
     assert report.too_short == {}
 
 
-def test_damage_inside_a_file_needs_decoding(good):
+def test_damage_inside_a_file_needs_decoding(good: Path) -> None:
     path = good / "AVE" / "--t.mp4"
     make_video(path, seconds=4, fps=5, size=(32, 32), audio_hz=16_000, mux_options={"movflags": "faststart"})
     content = path.read_bytes()
@@ -97,7 +101,7 @@ def test_damage_inside_a_file_needs_decoding(good):
     assert report.decoded
 
 
-def test_a_file_cut_off_needs_decoding(good):
+def test_a_file_cut_off_needs_decoding(good: Path) -> None:
     path = good / "AVE" / "--t.mp4"
     make_video(path, seconds=4, **SMALL, keep=0.5, mux_options={"movflags": "faststart"})
     assert verify(read(good), workers=0, progress=False).ok
@@ -105,13 +109,13 @@ def test_a_file_cut_off_needs_decoding(good):
     assert "decodes only to" in report.broken[str(path)]
 
 
-def test_a_good_set_decodes(good):
+def test_a_good_set_decodes(good: Path) -> None:
     report = verify(read(good), decode=True, workers=0, progress=False)
     assert report.ok
     assert "Every annotated video is there and decodes to its end." in report.lines()
 
 
-def test_official_annotations_without_videos(shared_data):
+def test_official_annotations_without_videos(shared_data: Path) -> None:
     annotations = data.read(section("data", "ave", root=str(shared_data / "annotations" / "AVE")))
     report = verify(annotations, workers=0, progress=False)
     assert len(report.missing) == report.videos == 4097
@@ -119,7 +123,7 @@ def test_official_annotations_without_videos(shared_data):
     assert any(line.startswith("Missing: 4097 (") and "and 4092 more" in line for line in report.lines())
 
 
-def test_a_set_of_captions(tiny_captions):
+def test_a_set_of_captions(tiny_captions: Path) -> None:
     report = verify(data.read(section("data", "valor32k", root=str(tiny_captions))), workers=0, progress=False)
     assert report.ok
     assert "5 captions of 14.0 words on average about 5 videos (5 that open)." in "\n".join(report.lines())

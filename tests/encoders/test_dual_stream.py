@@ -1,5 +1,7 @@
 """The dual-stream encoder against the equations with plain tensors, and what frozen means."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -29,7 +31,7 @@ def images(seed: int = 3, height: int = 32, width: int = 32, count: int = 2) -> 
     return torch.randn(count, 3, height, width, generator=generator, dtype=torch.float64)
 
 
-def encoder(streams: str = "both", **options: object) -> DualStreamEncoder:
+def encoder(streams: str = "both", **options: Any) -> DualStreamEncoder:
     made = DualStreamEncoder(small_backbone(), section("adapter", streams=streams, reduction=4, **options)).double()
     for module in made.modules():
         if isinstance(module, Adapter):
@@ -42,13 +44,13 @@ def softmax(row: Tensor) -> Tensor:
     return powers / powers.sum()
 
 
-def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+def layer_norm(x: Tensor, norm: Any) -> Tensor:
     mean = x.mean(-1, keepdim=True)
     variance = ((x - mean) ** 2).mean(-1, keepdim=True)
     return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
 
-def plain_msa(block: torch.nn.Module, x: Tensor) -> Tensor:
+def plain_msa(block: Any, x: Tensor) -> Tensor:
     """Eq. (1): multi-head self-attention of the normalised tokens, head by head and query by query."""
     attn = block.attn
     heads, width = attn.num_heads, attn.head_dim
@@ -65,7 +67,7 @@ def plain_msa(block: torch.nn.Module, x: Tensor) -> Tensor:
     return out @ attn.proj.weight.T + attn.proj.bias
 
 
-def plain_ffn(block: torch.nn.Module, x: Tensor) -> Tensor:
+def plain_ffn(block: Any, x: Tensor) -> Tensor:
     """Eq. (2): the feed-forward branch with the exact GELU."""
     mlp = block.mlp
     hidden = layer_norm(x, block.norm2) @ mlp.fc1.weight.T + mlp.fc1.bias
@@ -78,7 +80,7 @@ def plain_encoder(model: DualStreamEncoder, frames: Tensor, sounds: Tensor) -> t
     """Eq. (3), (4) written out, streams as plain variables."""
     backbone = model.backbone
     v, a = backbone.embed(frames), backbone.embed(sounds)
-    for block, adapters in zip(backbone.layers, model.beside, strict=True):
+    for block, adapters in zip(backbone.layers, model.in_blocks(), strict=True):
         b_v = plain_adapter(adapters.attn.visual, v, a) if adapters.attn.visual is not None else 0
         b_a = plain_adapter(adapters.attn.audio, a, v) if adapters.attn.audio is not None else 0
         y_v = v + plain_msa(block, v) + b_v
@@ -153,13 +155,15 @@ def test_adapters_only_in_the_named_blocks() -> None:
         ({"name": "botleneck"}, r"No adapter is called 'botleneck'. Did you mean 'bottleneck'"),
     ],
 )
-def test_what_an_adapter_cannot_serve_is_refused(options: dict[str, object], message: str) -> None:
+def test_what_an_adapter_cannot_serve_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         DualStreamEncoder(small_backbone(), section("adapter", **options))
 
 
 def test_lora_is_refused_where_attention_does_not_call_its_layers() -> None:
-    eva = timm.create_model("eva02_tiny_patch14_224", pretrained=False, num_classes=0, depth=1, dynamic_img_size=True)
+    eva: Any = timm.create_model(
+        "eva02_tiny_patch14_224", pretrained=False, num_classes=0, depth=1, dynamic_img_size=True
+    )
     eva.blocks[0].attn = timm.models.eva.EvaAttention(192, num_heads=3, qkv_bias=True, qkv_fused=True, scale_norm=False)
     with pytest.raises(ExperimentError, match=r"'lora' works inside the attention's linear layers"):
         block_adapters(section("adapter", "lora"), Backbone(eva, "eva"))

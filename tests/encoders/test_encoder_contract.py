@@ -69,8 +69,9 @@ def make(experiment: Experiment, seed: int = 0) -> AVModel:
 def inputs(model: AVModel, videos: int = 2, seed: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randint(0, 256, (videos, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    rows = 96 if model.audio.features == "vggish" else 98
-    return frames, torch.randn(videos, 3, rows, model.audio.mel_bins, generator=generator) * 3 - 4
+    audio: Any = model.audio
+    rows = 96 if audio.features == "vggish" else 98
+    return frames, torch.randn(videos, 3, rows, audio.mel_bins, generator=generator) * 3 - 4
 
 
 def encode(model: AVModel, frames: Tensor, log_mel: Tensor) -> Streams:

@@ -1,6 +1,7 @@
 """MBT against its equations written out, and where its streams meet."""
 
 import copy
+from typing import Any
 
 import pytest
 import timm
@@ -105,7 +106,7 @@ def test_bottleneck_tokens_start_small() -> None:
     assert model.parameter_counts() == (0, 2 * sum(p.numel() for p in model.backbone.parameters()) + 200 * 16)
 
 
-TINY = {
+TINY: dict[str, Any] = {
     "task": {"name": "avel"},
     "data": {"name": "ave"},
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},

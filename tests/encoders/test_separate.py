@@ -41,21 +41,24 @@ def test_each_stream_is_its_own_network(backbone: str, tiny_experiment: Make) ->
     model = build(tiny_experiment(**SEPARATE | BACKBONES[backbone]), event_labels())
     encoder = model.encoder
     assert isinstance(encoder, SeparateEncoders)
+    network: Any = encoder.backbone
     frames, log_mel = batch()
     pixels, sounds = model.pixels(frames, log_mel)
     assert torch.equal(sounds[:, 0], log_mel.flatten(0, 1))
     tokens = model.encode(frames, log_mel)
+    assert tokens.visual is not None
+    assert tokens.audio is not None
     assert tokens.audio.shape == (6, 1, 128)
     assert torch.equal(tokens.audio[:, 0], encoder.vggish(log_mel.flatten(0, 1)[:, None]))
     if backbone == "test_resnet":
         assert tokens.visual.shape == (6, 2 * 2, 96)
-        assert torch.equal(tokens.visual, encoder.backbone(pixels))
+        assert torch.equal(tokens.visual, network(pixels))
     else:
-        x = encoder.backbone.embed(pixels)
-        for block in encoder.backbone.blocks_for(64, 64):
+        x = network.embed(pixels)
+        for block in network.blocks_for(64, 64):
             x = x + block.attend(x)
             x = x + block.feed(x)
-        assert torch.equal(tokens.visual, encoder.backbone.norm(x))
+        assert torch.equal(tokens.visual, network.norm(x))
 
 
 @pytest.mark.parametrize("head", ["cmbs", "linear"])
@@ -98,7 +101,7 @@ def test_other_audio_weights_are_refused_and_moved_ones_found(tiny_experiment: M
         load_model(tmp_path, audio_weights=other)
     message = str(caught.value)
     assert info.other_fingerprints["encoder.audio_weights"][:16] in message
-    assert message.endswith("give the weights it was trained with by --encoder.audio_weights FILE.")
+    assert message.endswith("give the weights it was trained with as --encoder.audio_weights FILE.")
     assert "\n" not in message
 
 

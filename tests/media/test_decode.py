@@ -4,36 +4,40 @@ import multiprocessing
 import pickle
 import resource
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from media_factory import make_video, number_of, numbered
+from torch import Tensor
 
 from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media import decode, probe, read, segments_in
+from avpea.media import Clip, decode, probe, read, segments_in
+from avpea.media.container import decoded
+from tests.media_factory import make_video, number_of, numbered
 
 
-def chirp(t):
+def chirp(t: np.ndarray) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * (200 * t + 60 * t * t)) + 0.2 * np.sin(2 * np.pi * 3000 * t)
 
 
-def long_video(path, seconds=25, **options):
+def long_video(path: Path, seconds: float = 25, **options: Any) -> Path:
     return make_video(
         path, seconds=seconds, key_every=30, size=(64, 48), picture=lambda n, s: numbered(n % 256, s),
         sound=chirp, **options,
     )  # fmt: skip
 
 
-def fields(clip):
+def fields(clip: Clip) -> tuple[Tensor, Tensor, Tensor]:
     return clip.frames, clip.frame_seconds, clip.waveform
 
 
-def test_segments_in():
+def test_segments_in() -> None:
     assert [segments_in(s) for s in (0.07, 1.0, 1.09, 1.2, 9.4, 10.0, 10.05)] == [1, 1, 1, 2, 10, 10, 10]
 
 
-def test_probe(tmp_path):
+def test_probe(tmp_path: Path) -> None:
     info = probe(make_video(tmp_path / "a.mp4", seconds=2, fps=12, audio_layout="5.1", audio_hz=48_000, audio_tracks=2))
     assert info.duration_seconds == pytest.approx(2)
     assert (info.has_video, info.has_audio, info.width, info.height, info.fps) == (True, True, 96, 64, 12)
@@ -41,35 +45,35 @@ def test_probe(tmp_path):
     assert (info.container, info.codecs) == ("mov", ("h264", "aac", "aac"))
 
 
-def test_probe_of_sound_alone(tmp_path):
+def test_probe_of_sound_alone(tmp_path: Path) -> None:
     info = probe(make_video(tmp_path / "a.wav", seconds=2, fps=None, audio_codec="pcm_s16le"))
     assert (info.has_video, info.has_audio, info.width, info.height, info.fps) == (False, True, 0, 0, 0)
 
 
-def test_a_stream_without_a_header(tmp_path):
+def test_a_stream_without_a_header(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.h264", seconds=2, fps=25, audio_hz=None)
     assert probe(path).duration_seconds == pytest.approx(2)
     assert [number_of(f) for f in read(path, missing_audio="silence").frames] == [12, 37]
 
 
-def test_the_same_file_gives_the_same_tensors(tmp_path):
+def test_the_same_file_gives_the_same_tensors(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=3)
     for first, second in zip(fields(read(path)), fields(read(path)), strict=True):
         assert torch.equal(first, second)
 
 
-def test_a_worker_process_gives_the_same_tensors(tmp_path):
+def test_a_worker_process_gives_the_same_tensors(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=2)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(digest, (str(path),))
     assert there == digest(path)
 
 
-def digest(path):
+def digest(path: str | Path) -> list[float]:
     return [tensor.double().sum().item() for tensor in fields(read(path))]
 
 
-CONTAINERS = {
+CONTAINERS: dict[str, dict[str, Any]] = {
     "mp4": {},
     "mkv": {},
     "ts": {},
@@ -80,7 +84,7 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("ending", CONTAINERS)
-def test_a_window_equals_that_part_of_the_whole(tmp_path, ending):
+def test_a_window_equals_that_part_of_the_whole(tmp_path: Path, ending: str) -> None:
     path = long_video(tmp_path / f"a.{ending}", **CONTAINERS[ending])
     whole = read(path)
     for start, segments in ((0, 3), (3, 4), (14, 5), (21, 4)):  # far starts are found by seeking
@@ -92,7 +96,7 @@ def test_a_window_equals_that_part_of_the_whole(tmp_path, ending):
     assert torch.equal(between.waveform, whole.waveform[17 * 16_000 + 4000 :][: 2 * 16_000])
 
 
-def test_a_far_window_of_opus_in_webm_is_less_than_a_millisecond_off(tmp_path):
+def test_a_far_window_of_opus_in_webm_is_less_than_a_millisecond_off(tmp_path: Path) -> None:
     path = long_video(tmp_path / "a.webm", video_codec="libvpx-vp9", audio_codec="libopus", audio_hz=48_000)
     whole, window = read(path), read(path, start_seconds=14, segments=2)
     assert torch.equal(window.frames, whole.frames[14:16])
@@ -103,19 +107,19 @@ def test_a_far_window_of_opus_in_webm_is_less_than_a_millisecond_off(tmp_path):
     assert min(errors) < 1e-3
 
 
-def test_the_tracks_may_lie_one_after_the_other(tmp_path):
+def test_the_tracks_may_lie_one_after_the_other(tmp_path: Path) -> None:
     path = long_video(tmp_path / "a.mkv", interleaved=False)
     assert read(path).waveform[-8000:].abs().max() > 0.4
     assert read(path, start_seconds=15, segments=2).waveform.abs().max() > 0.4
 
 
-def test_a_far_window_does_not_decode_what_comes_before(tmp_path, monkeypatch):
+def test_a_far_window_does_not_decode_what_comes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = long_video(tmp_path / "a.mp4", seconds=120)
-    packets, real = [], decode.decoded
+    packets: list[Any] = []
 
-    def counted(packet):
+    def counted(packet: Any) -> list[Any]:
         packets.append(packet)
-        return real(packet)
+        return decoded(packet)
 
     monkeypatch.setattr(decode, "decoded", counted)
     clip = read(path, start_seconds=110, segments=3)
@@ -123,12 +127,12 @@ def test_a_far_window_does_not_decode_what_comes_before(tmp_path, monkeypatch):
     assert len(packets) < 500  # of 6,400
 
 
-def test_seeking_past_the_end_of_a_short_picture(tmp_path):
+def test_seeking_past_the_end_of_a_short_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=3, audio_seconds=30)
     assert [number_of(f) for f in read(path, start_seconds=20, segments=2).frames] == [29, 29]
 
 
-def test_more_segments_than_the_file_has_hold_the_last_frame_and_are_silent(tmp_path):
+def test_more_segments_than_the_file_has_hold_the_last_frame_and_are_silent(tmp_path: Path) -> None:
     clip = read(make_video(tmp_path / "a.mp4", seconds=2), segments=4)
     assert [number_of(f) for f in clip.frames] == [5, 15, 19, 19]
     assert not clip.waveform[33_000:].any()
@@ -137,8 +141,8 @@ def test_more_segments_than_the_file_has_hold_the_last_frame_and_are_silent(tmp_
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_of_a_file_that_is_cut_off_what_decodes_is_used(tmp_path, ending):
-    options = {"mux_options": {"movflags": "faststart"}} if ending == "mp4" else {}
+def test_of_a_file_that_is_cut_off_what_decodes_is_used(tmp_path: Path, ending: str) -> None:
+    options: dict[str, Any] = {"mux_options": {"movflags": "faststart"}} if ending == "mp4" else {}
     path = make_video(tmp_path / f"cut.{ending}", seconds=20, keep=0.5, **options)
     clip = read(path)
     assert 7 < clip.duration_seconds < 13
@@ -152,19 +156,20 @@ def test_of_a_file_that_is_cut_off_what_decodes_is_used(tmp_path, ending):
         read(path, start_seconds=18)
 
 
-def damage(path, kind):
+def damage(path: Path, kind: str | None) -> Path:
     import av
 
     with av.open(str(path)) as container:
         places = [(p.pos, p.size) for p in container.demux() if p.size and (not kind or p.stream.type == kind)]
     data = bytearray(path.read_bytes())
     for position, size in places:
+        assert position is not None
         data[position : position + size] = b"\xff" * size
     path.write_bytes(data)
     return path
 
 
-def test_tracks_in_which_nothing_decodes_count_as_missing(tmp_path):
+def test_tracks_in_which_nothing_decodes_count_as_missing(tmp_path: Path) -> None:
     no_picture = damage(make_video(tmp_path / "a.mp4", seconds=2), "video")
     with pytest.raises(NoVideoTrack, match=r'no frame of the video track decodes.*missing_video="black"'):
         read(no_picture)
@@ -178,7 +183,7 @@ def test_tracks_in_which_nothing_decodes_count_as_missing(tmp_path):
         read(nothing, missing_audio="silence", missing_video="black")
 
 
-def test_missing_tracks_are_errors_unless_allowed(tmp_path):
+def test_missing_tracks_are_errors_unless_allowed(tmp_path: Path) -> None:
     mute = make_video(tmp_path / "mute.mp4", seconds=2, audio_hz=None)
     with pytest.raises(NoAudioTrack, match=r'has no audio track.*missing_audio="silence"'):
         read(mute)
@@ -201,7 +206,7 @@ def test_missing_tracks_are_errors_unless_allowed(tmp_path):
     ],
     ids=["empty", "text", "playlist"],
 )
-def test_files_that_are_no_media(tmp_path, content, message):
+def test_files_that_are_no_media(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     for opens in (read, probe):
@@ -211,7 +216,7 @@ def test_files_that_are_no_media(tmp_path, content, message):
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_what_cannot_be_opened(tmp_path):
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="there is no such file"):
         read(tmp_path / "nowhere.mp4")
     with pytest.raises(MediaError, match="this is a folder"):
@@ -220,7 +225,7 @@ def test_what_cannot_be_opened(tmp_path):
         read(make_video(tmp_path / "no-index.mp4", seconds=3, keep=0.5))
 
 
-def test_impossible_wishes(tmp_path):
+def test_impossible_wishes(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=2)
     with pytest.raises(MediaError, match=r"start_seconds is 2, but the file ends at 2\.00"):
         read(path, start_seconds=2)
@@ -235,14 +240,14 @@ def test_impossible_wishes(tmp_path):
             read(path, audio_track=track, missing_audio="silence")
 
 
-def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_video(tmp_path / "a.mp4", seconds=1).rename(tmp_path / "http:12:30 ü.mp4")
     monkeypatch.chdir(tmp_path)
     assert len(read("http:12:30 ü.mp4").frames) == 1
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_frames(tmp_path):
+def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
     options = {"preset": "ultrafast"}
     path = make_video(tmp_path / "a.mp4", seconds=60, fps=25, size=(640, 360), audio_hz=None, video_options=options)
     read(path, frame_size=(16, 16), segments=3, missing_audio="silence")

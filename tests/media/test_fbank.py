@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from avpea.media import log_mel
 from avpea.media.fbank import _mel_bank
@@ -9,7 +10,7 @@ from avpea.media.fbank import _mel_bank
 SILENCE = -15.942385  # log of float32's eps
 
 
-def oracle(waveform, mel_bins, frame_shift_ms):
+def oracle(waveform: Tensor, mel_bins: int, frame_shift_ms: float) -> Tensor:
     kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is the oracle")
     return kaldi.fbank(
         waveform[None], sample_frequency=16_000, htk_compat=True, use_energy=False, window_type="hanning",
@@ -19,7 +20,7 @@ def oracle(waveform, mel_bins, frame_shift_ms):
 
 @pytest.mark.parametrize("frame_shift_ms", [10.0, 5.2, 11.6])
 @pytest.mark.parametrize("mel_bins", [80, 84, 128, 192, 224])
-def test_equal_to_torchaudio_to_the_last_bit(mel_bins, frame_shift_ms):
+def test_equal_to_torchaudio_to_the_last_bit(mel_bins: int, frame_shift_ms: float) -> None:
     generator = torch.Generator().manual_seed(mel_bins)
     noise = 0.1 * torch.randn(2, 3, 16_000, generator=generator)
     ours = log_mel(noise, mel_bins=mel_bins, frame_shift_ms=frame_shift_ms)
@@ -29,7 +30,7 @@ def test_equal_to_torchaudio_to_the_last_bit(mel_bins, frame_shift_ms):
 
 
 @pytest.mark.parametrize("samples", [400, 401, 559, 560, 25_000])
-def test_lengths_of_sound(samples):
+def test_lengths_of_sound(samples: int) -> None:
     sound = torch.sin(torch.arange(samples) * 0.2)
     ours = log_mel(sound)
     assert ours.shape == (1 + (samples - 400) // 160, 128)
@@ -37,25 +38,25 @@ def test_lengths_of_sound(samples):
 
 
 @pytest.mark.parametrize(("mel_bins", "empty"), [(80, 0), (128, 1), (192, 8), (224, 16)])
-def test_filters_narrower_than_the_spectrum_are_empty_as_in_the_published_code(mel_bins, empty):
+def test_filters_narrower_than_the_spectrum_are_empty_as_in_the_published_code(mel_bins: int, empty: int) -> None:
     never = (_mel_bank(mel_bins) == 0).all(0)
     assert int(never.sum()) == empty
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(log_mel(noise, mel_bins=mel_bins)[:, never], torch.tensor(SILENCE))
 
 
-def test_silence_is_the_floor():
+def test_silence_is_the_floor() -> None:
     assert torch.allclose(log_mel(torch.zeros(2, 16_000)), torch.tensor(SILENCE))
 
 
-def test_a_tone_is_in_its_band():
+def test_a_tone_is_in_its_band() -> None:
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
     mel_1000, mel_low, mel_high = (1127 * torch.log1p(torch.tensor(hz) / 700) for hz in (1000.0, 20.0, 8000.0))
     band = (mel_1000 - mel_low) / ((mel_high - mel_low) / 129) - 1
     assert abs(int(log_mel(tone).mean(0).argmax()) - float(band)) <= 1
 
 
-def test_shorter_than_a_window():
+def test_shorter_than_a_window() -> None:
     with pytest.raises(ValueError, match=r"has 399 samples.*at least 400 samples \(25 ms at 16 kHz\).*Pad"):
         log_mel(torch.zeros(399))
     with pytest.raises(ValueError, match=r"a shift of 0\.0625 ms or more"):

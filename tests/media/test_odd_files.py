@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,16 +12,16 @@ from avpea.errors import MediaError
 from avpea.media import probe, read, segments_in
 
 
-def rows_of(shared_data, name):
+def rows_of(shared_data: Path, name: str) -> list[dict[str, str]]:
     with (shared_data / "clips" / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def broken(row):
+def broken(row: dict[str, str]) -> bool:
     return row["probe"].startswith("error") and "index intact" not in row["what"]
 
 
-def test_every_odd_file_reads_or_says_why_not(shared_data, subtests):
+def test_every_odd_file_reads_or_says_why_not(shared_data: Path, subtests: pytest.Subtests) -> None:
     rows = rows_of(shared_data, "odd.csv")
     assert len(rows) == 35
     for row in rows:
@@ -34,7 +36,7 @@ def test_every_odd_file_reads_or_says_why_not(shared_data, subtests):
                 compare(path, json.loads(row["probe"]))
 
 
-def compare(path, known):
+def compare(path: Path, known: dict[str, Any]) -> None:
     info = probe(path)
     assert info.container == known["container"]
     assert info.duration_seconds == pytest.approx(known["duration"], abs=0.02)
@@ -58,14 +60,14 @@ def compare(path, known):
         assert known["rms_dbfs"] - lost < decibel < known["rms_dbfs"] + 1
 
 
-def test_of_natural_clips(shared_data, subtests):
+def test_of_natural_clips(shared_data: Path, subtests: pytest.Subtests) -> None:
     for path in sorted((shared_data / "clips" / "natural").glob("*.mp4"))[::12]:
         with subtests.test(path.name):
             clip = read(path, frame_size=(84, 84), missing_audio="silence")
             assert clip.frames.shape == (segments_in(probe(path).duration_seconds), 84, 84, 3)
 
 
-def test_of_the_small_event_data_set(shared_data):
+def test_of_the_small_event_data_set(shared_data: Path) -> None:
     for path in sorted((shared_data / "ave-mini" / "AVE").glob("*.mp4"))[::150]:
         clip = read(path, segments=10, frame_size=(84, 84))
         assert clip.frames.shape == (10, 84, 84, 3)

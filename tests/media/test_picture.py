@@ -1,41 +1,43 @@
 """Which frame is chosen, how it is turned, and its colours and size."""
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from media_factory import make_video, number_of
 from PIL import Image
 
-from avpea.media import probe, read
+from avpea.media import Clip, probe, read
+from tests.media_factory import make_video, number_of
 
 QUADRANTS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 255)]], np.uint8)
 
 
-def quadrants(number, size):
+def quadrants(number: int, size: tuple[int, int]) -> np.ndarray:
     return QUADRANTS.repeat(size[1] // 2, 0).repeat(size[0] // 2, 1)
 
 
-def numbers(clip):
+def numbers(clip: Clip) -> list[int]:
     return [number_of(frame) for frame in clip.frames]
 
 
-def silent(path, **options):
+def silent(path: Path, **options: Any) -> Clip:
     return read(path, missing_audio="silence", **options)
 
 
 @pytest.mark.parametrize(
     "ending", ["mp4", "mkv", "mov", "ts"], ids=["edit list", "milliseconds", "exact", "does not start at 0"]
 )
-def test_the_frame_on_show_at_the_middle_of_each_second_is_chosen(tmp_path, ending):
+def test_the_frame_on_show_at_the_middle_of_each_second_is_chosen(tmp_path: Path, ending: str) -> None:
     clip = silent(make_video(tmp_path / f"a.{ending}", seconds=4, fps=10, audio_hz=None))
     assert numbers(clip) == [5, 15, 25, 35]
     assert clip.frame_seconds.tolist() == pytest.approx([0.5, 1.5, 2.5, 3.5], abs=2e-3)
     assert clip.frame_seconds.dtype == torch.float64
 
 
-def test_a_frame_stays_on_show_until_the_next_one_when_the_frame_rate_varies(tmp_path):
+def test_a_frame_stays_on_show_until_the_next_one_when_the_frame_rate_varies(tmp_path: Path) -> None:
     times = [0.3, 0.49, 0.51, 1.6, 1.7, 3.2, 4.4]
     path = make_video(tmp_path / "vfr.mp4", seconds=5, frame_times=times, audio_seconds=5)
     clip = read(path)
@@ -43,7 +45,7 @@ def test_a_frame_stays_on_show_until_the_next_one_when_the_frame_rate_varies(tmp
     assert clip.frame_seconds.tolist() == pytest.approx([0.49, 0.51, 1.7, 3.2, 4.4], abs=1e-4)
 
 
-def test_the_first_frame_is_chosen_before_it_and_the_last_is_held(tmp_path):
+def test_the_first_frame_is_chosen_before_it_and_the_last_is_held(tmp_path: Path) -> None:
     path = make_video(tmp_path / "late.mp4", seconds=6, frame_times=[2.0, 2.1, 2.2], audio_seconds=6)
     clip = read(path)
     assert numbers(clip) == [0, 0, 2, 2, 2, 2]
@@ -51,14 +53,14 @@ def test_the_first_frame_is_chosen_before_it_and_the_last_is_held(tmp_path):
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(1, [0, 1, 2]), (0.5, [0, 0, 1, 1]), (60, [30, 90, 150])])
-def test_any_frame_rate(tmp_path, fps, expected):
+def test_any_frame_rate(tmp_path: Path, fps: float, expected: list[int]) -> None:
     path = make_video(tmp_path / "fps.mp4", seconds=len(expected), fps=fps, audio_hz=None)
     assert numbers(silent(path)) == expected
 
 
 @pytest.mark.parametrize("hflip", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
-def test_the_display_matrix_turns_the_picture_upright(tmp_path, rotation, hflip):
+def test_the_display_matrix_turns_the_picture_upright(tmp_path: Path, rotation: int, hflip: bool) -> None:
     path = make_video(
         tmp_path / "turned.mp4", seconds=1, audio_hz=None, picture=quadrants, pixel_format="yuv444p",
         rotation=rotation, hflip=hflip,
@@ -75,7 +77,7 @@ def test_the_display_matrix_turns_the_picture_upright(tmp_path, rotation, hflip)
     assert np.abs(squashed.astype(int) - expected).mean() < 0.5
 
 
-def test_pixels_that_are_not_square_widen_the_picture_unless_a_size_is_given(tmp_path):
+def test_pixels_that_are_not_square_widen_the_picture_unless_a_size_is_given(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=1, audio_hz=None, size=(60, 64), pixel_aspect=Fraction(4, 3))
     assert silent(path).frames.shape == (1, 64, 80, 3)
     assert (probe(path).height, probe(path).width) == (64, 80)
@@ -95,7 +97,7 @@ def test_pixels_that_are_not_square_widen_the_picture_unless_a_size_is_given(tmp
         ("ffv1", "yuv420p", (97, 63)),
     ],
 )
-def test_odd_sizes_and_pixel_formats(tmp_path, codec, pixel_format, size):
+def test_odd_sizes_and_pixel_formats(tmp_path: Path, codec: str, pixel_format: str, size: tuple[int, int]) -> None:
     path = make_video(
         tmp_path / "odd.mkv",
         seconds=2,
@@ -112,8 +114,8 @@ def test_odd_sizes_and_pixel_formats(tmp_path, codec, pixel_format, size):
 
 
 @pytest.mark.parametrize("frame_size", [(84, 84), (224, 224), (17, 150)])
-def test_resizing_is_bicubic_and_antialiased(tmp_path, frame_size):
-    def waves(number, size):
+def test_resizing_is_bicubic_and_antialiased(tmp_path: Path, frame_size: tuple[int, int]) -> None:
+    def waves(number: int, size: tuple[int, int]) -> np.ndarray:
         y, x = np.mgrid[: size[1], : size[0]]
         fine = 127 + 60 * np.sin(x / 3) + 60 * np.sin(y * x / 900)
         return np.stack([fine, np.roll(fine, 9, 1), 255 - fine], -1).astype(np.uint8)
@@ -133,20 +135,20 @@ def test_resizing_is_bicubic_and_antialiased(tmp_path, frame_size):
     assert np.abs(np.asarray(whole.resize(frame_size[::-1], Image.Resampling.NEAREST)) - expected).mean() > 3
 
 
-def test_colours_survive(tmp_path):
+def test_colours_survive(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=1, audio_hz=None, picture=quadrants)
     small = silent(path, frame_size=(32, 48)).frames[0].numpy().astype(int)
     assert np.abs(small[8::16, 12::24] - QUADRANTS).max() < 6
 
 
-def test_colours_of_high_definition_have_another_matrix(tmp_path):
+def test_colours_of_high_definition_have_another_matrix(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "a.mp4", seconds=1, audio_hz=None, picture=quadrants, pixel_format="yuv444p", bt709=True
     )
     assert np.abs(silent(path, frame_size=(32, 48)).frames[0].numpy()[8::16, 12::24].astype(int) - QUADRANTS).max() < 6
 
 
-def test_one_frame_and_a_fifth_of_a_second(tmp_path):
+def test_one_frame_and_a_fifth_of_a_second(tmp_path: Path) -> None:
     one = silent(make_video(tmp_path / "one.mp4", seconds=0.1, audio_hz=None))
     assert numbers(one) == [0]
     short = read(make_video(tmp_path / "short.mp4", seconds=0.2))
@@ -154,7 +156,7 @@ def test_one_frame_and_a_fifth_of_a_second(tmp_path):
     assert short.waveform.shape == (16_000,)
 
 
-def test_black_frames_stand_in_for_a_missing_picture(tmp_path):
+def test_black_frames_stand_in_for_a_missing_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "sound.m4a", seconds=3, fps=None)
     clip = read(path, missing_video="black", frame_size=(20, 30))
     assert clip.frames.shape == (3, 20, 30, 3)

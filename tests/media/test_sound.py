@@ -1,22 +1,25 @@
 """Where sound lies on the file's clock, how it is mixed down, and what fills its holes."""
 
 import wave
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from av.audio.frame import AudioFrame
-from media_factory import make_video, tone
+from torch import Tensor
 
 from avpea.media import SAMPLE_RATE_HZ, read
 from avpea.media.sound import Timeline
+from tests.media_factory import make_video, tone
 
 
-def onset_seconds(waveform, threshold=0.1):
+def onset_seconds(waveform: Tensor, threshold: float = 0.1) -> float:
     return int((waveform.abs() > threshold).nonzero()[0]) / SAMPLE_RATE_HZ
 
 
-def level(waveform):
+def level(waveform: Tensor) -> float:
     return float(waveform.square().mean().sqrt())
 
 
@@ -33,8 +36,8 @@ def level(waveform):
         ("webm", "libopus", 48_000),
     ],
 )
-def test_an_onset_is_where_it_was_put(tmp_path, ending, codec, rate):
-    video = {"video_codec": "libvpx-vp9"} if ending == "webm" else {}
+def test_an_onset_is_where_it_was_put(tmp_path: Path, ending: str, codec: str, rate: int) -> None:
+    video: dict[str, Any] = {"video_codec": "libvpx-vp9"} if ending == "webm" else {}
     path = make_video(
         tmp_path / f"a.{ending}", seconds=3, audio_codec=codec, audio_hz=rate, sound=tone(1000, 1.25), **video
     )
@@ -42,7 +45,7 @@ def test_an_onset_is_where_it_was_put(tmp_path, ending, codec, rate):
     assert onset_seconds(read(path).waveform) == pytest.approx(1.25, abs=0.025)
 
 
-def test_delayed_sound_stays_in_step_with_the_picture(tmp_path):
+def test_delayed_sound_stays_in_step_with_the_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=4, audio_start=1.5, audio_seconds=1, sound=tone(1000, 2.0))
     waveform = read(path).waveform
     assert len(waveform) == 64_000
@@ -52,20 +55,20 @@ def test_delayed_sound_stays_in_step_with_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "2.1", "quad", "5.0", "5.1"])
-def test_mixing_down_keeps_the_level(tmp_path, layout):
+def test_mixing_down_keeps_the_level(tmp_path: Path, layout: str) -> None:
     path = make_video(tmp_path / "a.mkv", seconds=2, audio_layout=layout, audio_codec="flac", audio_hz=48_000)
     waveform = read(path).waveform
     assert waveform.abs().max() == pytest.approx(0.5, abs=0.01)
     assert waveform.dtype == torch.float32
 
 
-def test_stereo_is_mixed_to_its_mean(tmp_path):
+def test_stereo_is_mixed_to_its_mean(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", seconds=1, audio_codec="flac", channel_gains=[1.0, 0.2])
     assert read(path).waveform.abs().max() == pytest.approx(0.3, abs=0.01)
 
 
 @pytest.mark.parametrize("channels", [3, 16])
-def test_channels_without_a_known_layout(tmp_path, channels):
+def test_channels_without_a_known_layout(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "a.wav"
     samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     with wave.open(str(path), "wb") as file:
@@ -76,25 +79,25 @@ def test_channels_without_a_known_layout(tmp_path, channels):
     assert read(path, missing_video="black").waveform.abs().max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_waveform_never_leaves_one(tmp_path):
+def test_the_waveform_never_leaves_one(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=1, sound=lambda t: np.sign(np.sin(2 * np.pi * 100 * t)))
     assert read(path).waveform.abs().max() == 1
 
 
-def test_audio_tracks_are_counted_from_0(tmp_path):
+def test_audio_tracks_are_counted_from_0(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=1, audio_tracks=3, tone_hz=500)
     for track in range(3):
         spectrum = torch.fft.rfft(read(path, audio_track=track).waveform)
         assert int(spectrum.abs().argmax()) == 500 * (track + 1)
 
 
-def test_silence_follows_sound_that_ends_early(tmp_path):
+def test_silence_follows_sound_that_ends_early(tmp_path: Path) -> None:
     waveform = read(make_video(tmp_path / "a.mp4", seconds=4, audio_seconds=1.5)).waveform
     assert level(waveform[:24_000]) == pytest.approx(0.35, abs=0.01)
     assert not waveform[26_000:].any()
 
 
-def test_segment_waveforms(tmp_path):
+def test_segment_waveforms(tmp_path: Path) -> None:
     clip = read(make_video(tmp_path / "a.mp4", seconds=3))
     segments = clip.segment_waveforms()
     assert segments.shape == (3, 16_000)
@@ -104,14 +107,16 @@ def test_segment_waveforms(tmp_path):
 # The timeline by itself: holes, overlaps, changes in the middle, as broken recordings have them.
 
 
-def frame(value, samples=1600, rate=16_000, layout="mono", sample_format="fltp"):
+def frame(
+    value: float, samples: int = 1600, rate: int = 16_000, layout: str = "mono", sample_format: str = "fltp"
+) -> AudioFrame:
     rows = {"mono": 1, "stereo": 2}[layout]
     frame = AudioFrame.from_ndarray(np.full((rows, samples), value, np.float32), sample_format, layout)
     frame.sample_rate = rate
     return frame
 
 
-def test_a_hole_between_frames_is_silent():
+def test_a_hole_between_frames_is_silent() -> None:
     timeline = Timeline(0, 1)
     timeline.add(0.0, frame(0.5))
     timeline.add(0.3, frame(0.25))
@@ -122,7 +127,7 @@ def test_a_hole_between_frames_is_silent():
     assert not waveform[6400:].any()
 
 
-def test_time_stamps_off_by_their_rounding_leave_no_hole():
+def test_time_stamps_off_by_their_rounding_leave_no_hole() -> None:
     timeline = Timeline(0, 1)
     for number, jitter in enumerate([0.0, 0.004, -0.004, 0.009]):
         timeline.add(number / 10 + jitter, frame(0.5))
@@ -130,7 +135,7 @@ def test_time_stamps_off_by_their_rounding_leave_no_hole():
     assert (timeline.finish(1)[:8000] == 0.5).all()
 
 
-def test_what_overlaps_is_dropped():
+def test_what_overlaps_is_dropped() -> None:
     timeline = Timeline(0, 1)
     timeline.add(0.0, frame(0.5))
     timeline.add(0.05, frame(0.25))
@@ -141,7 +146,7 @@ def test_what_overlaps_is_dropped():
     assert not waveform[2400:].any()
 
 
-def test_a_change_of_layout_and_rate_in_the_middle():
+def test_a_change_of_layout_and_rate_in_the_middle() -> None:
     timeline = Timeline(0, 1)
     timeline.add(0.0, frame(0.5, samples=8000))
     timeline.add(0.5, frame(0.25, samples=24_000, rate=48_000, layout="stereo"))
@@ -150,7 +155,7 @@ def test_a_change_of_layout_and_rate_in_the_middle():
     assert (waveform[8100:15_900] - 0.25).abs().max() < 1e-3
 
 
-def test_a_hole_of_hours_costs_no_more_than_what_was_asked_for():
+def test_a_hole_of_hours_costs_no_more_than_what_was_asked_for() -> None:
     timeline = Timeline(0, 2)
     timeline.add(0.0, frame(0.5))
     timeline.add(1e6, frame(0.25))
@@ -158,7 +163,7 @@ def test_a_hole_of_hours_costs_no_more_than_what_was_asked_for():
     assert sum(map(len, timeline._chunks)) < 4 * SAMPLE_RATE_HZ
 
 
-def test_sound_from_before_the_span_is_dropped():
+def test_sound_from_before_the_span_is_dropped() -> None:
     timeline = Timeline(5.5, 1)
     for number in range(60, 80):
         timeline.add(number / 10 - 2, frame(number / 100))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avpea.errors import MediaError
-from avpea.media import chosen_seconds, read, read_spread
+from avpea.media import SpreadRule, chosen_seconds, read, read_spread
 from avpea.media import spread as module
 from tests.media_factory import make_video
 
@@ -30,14 +30,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (60, 1, "linspace", [0]),
     ],
 )
-def test_which_seconds(total: int, segments: int, rule: str, seconds: list[int]) -> None:
+def test_which_seconds(total: int, segments: int, rule: SpreadRule, seconds: list[int]) -> None:
     assert chosen_seconds(total, segments, rule) == seconds
 
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("rule", "seconds"), [("every", [0, 2, 4, 6]), ("linspace", [0, 2, 5, 8])])
 def test_each_second_is_what_reading_it_alone_gives(
-    video: Path, rule: str, seconds: list[int], whole: bool, monkeypatch: pytest.MonkeyPatch
+    video: Path, rule: SpreadRule, seconds: list[int], whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WHOLE_UP_TO_SECONDS", 180 if whole else 0)
     clip = read_spread(video, 4, rule, frame_size=(32, 48))

@@ -2,13 +2,14 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from avpea import plot
 from avpea.errors import AvpeaError
@@ -65,7 +66,7 @@ def test_heat_is_where_the_sound_was_found() -> None:
     spatial[1, 4, 2] = 1 - 35 * 0.02
     figure = grounding_figure(**given(2, spatial=spatial))
     heat = np.asarray(panels(figure)["frame 1"].images[1].get_array())
-    assert np.unravel_index(heat.argmax(), heat.shape) == (4, 2)
+    assert [int(place) for place in np.unravel_index(heat.argmax(), heat.shape)] == [4, 2]
     assert heat.max() == 1
     assert "brightest patch: 10.8 times an even share" in words(figure)
 
@@ -75,14 +76,18 @@ def test_an_even_map_is_hardly_any_heat() -> None:
     assert np.asarray(panels(figure)["frame 0"].images[1].get_array()).max() < 1e-5
 
 
+def rectangles(axes: Axes) -> list[Rectangle]:
+    return [cast(Rectangle, patch) for patch in axes.patches]
+
+
 def test_bars_are_the_shares() -> None:
     inputs = given()
     found = panels(grounding_figure(**inputs))
     for name, shares in (("picture", inputs["seen"]), ("sound", inputs["heard"])):
-        assert [patch.get_height() for patch in found[name].patches] == pytest.approx(shares.tolist())
-        middles = [patch.get_x() + patch.get_width() / 2 for patch in found[name].patches]
+        assert [patch.get_height() for patch in rectangles(found[name])] == pytest.approx(shares.tolist())
+        middles = [patch.get_x() + patch.get_width() / 2 for patch in rectangles(found[name])]
         assert middles == sorted(middles)
-    assert [patch.get_width() for patch in found["answers"].patches] == [0.6, 0.3, 0.1]
+    assert [patch.get_width() for patch in rectangles(found["answers"])] == [0.6, 0.3, 0.1]
 
 
 def test_what_is_not_there_is_left_out() -> None:

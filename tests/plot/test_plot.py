@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
 
 from avpea import media, plot
@@ -58,7 +58,8 @@ def bars(axes: Axes, filled: bool = True) -> list[tuple[float, float]]:
 
 
 def words(figure: Figure) -> str:
-    texts = [t for owner in (figure, *figure.axes) for t in owner.texts]
+    owners: list[Figure | Axes] = [figure, *figure.axes]
+    texts = [t for owner in owners for t in owner.texts]
     keys = [t for axes in figure.axes if (key := axes.get_legend()) for t in key.get_texts()]
     return "\n".join(t.get_text() for t in texts + keys)
 
@@ -105,7 +106,8 @@ def test_frames_squashed_for_a_model_are_shown_as_wide_as_they_were() -> None:
 def test_the_loud_third_of_the_sound_is_bright(segments: int) -> None:
     image = panels(timeline_figure(**video(segments)))["sound"].images[0]
     left, right, *_ = image.get_extent()
-    assert (left, right) == (0.0, pytest.approx(segments, abs=0.01))
+    assert left == 0.0
+    assert right == pytest.approx(segments, abs=0.01)
     loudness = np.asarray(image.get_array()).mean(axis=0)
     louder = np.flatnonzero(loudness > (loudness.min() + loudness.max()) / 2)
     assert louder[0] / len(loudness) == pytest.approx(2 / 3, abs=0.02)
@@ -135,6 +137,7 @@ def test_confidence_lines_are_the_probabilities() -> None:
     inputs = video(10, events=[Found("Dog", 2.0, 5.0)])
     no_event, dog = panels(timeline_figure(**inputs))["confidence"].patches
     for steps, column in ((no_event, -1), (dog, NAMES.index("Dog"))):
+        assert isinstance(steps, StepPatch)
         values, edges, _ = steps.get_data()
         np.testing.assert_allclose(values, inputs["probabilities"][:, column].numpy())
         np.testing.assert_array_equal(edges, np.arange(11))
@@ -284,11 +287,12 @@ def test_small_maps_go_from_the_first_to_the_last_block(blocks: int, shown: int,
 
 @pytest.mark.parametrize(("missing", "stream"), [("sound_looked", "audio"), ("image_listened", "visual")])
 def test_a_stream_without_adapters_says_so(missing: str, stream: str, tmp_path: Path) -> None:
-    figure = attention_figure(**maps(**{missing: None}))
+    changes: dict[str, Any] = {missing: None}
+    figure = attention_figure(**maps(**changes))
     assert f"no adapters in the {stream} stream" in words(figure)
     side = "look" if missing == "sound_looked" else "listen"
     assert [name for name in panels(figure) if name.startswith(side)] == [f"{side} source", f"{side} absent"]
-    plot.attention(tmp_path / "a.png", **maps(**{missing: None}))
+    plot.attention(tmp_path / "a.png", **maps(**changes))
 
 
 def test_no_stream_with_adapters_and_a_silent_second() -> None:

@@ -270,7 +270,7 @@ def test_two_indexers_at_once_lose_nothing(folder: Path, tiny_matched_run: Path,
 def test_ray_indexes_with_two_workers(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     (folder / "empty.mp4").write_bytes(b"")
-    command = [Path(sys.executable).with_name("avpea"), "index", str(tiny_matched_run), str(folder), "--library"]
+    command = [str(Path(sys.executable).with_name("avpea")), "index", str(tiny_matched_run), str(folder), "--library"]
     done = subprocess.run(
         [*command, str(tmp_path / "library"), "--ray", "2", "--json"], capture_output=True, text=True, timeout=240,
         check=False,

@@ -1,8 +1,8 @@
-"""The frozen convolutional network: any timm CNN whose last feature map gives the visual tokens.
+"""Frozen CNNs: any timm CNN; the locations of its last feature map are the visual tokens.
 
     tokens = cnn(pixels)        (images, rows x columns, channels), no CLS token
 
-is the map that timm's `forward_features` ends in, as CMBS reads VGG-19's and ResNet-152's.
+is the output of timm's `forward_features`, as CMBS uses it of VGG-19 and ResNet-152.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from avpea.backbones._timm import FromTimm
 from avpea.errors import ExperimentError
 from avpea.sections import BackboneOptions
 
-__all__ = ["CNN", "EXTENSION", "CNNOptions", "is_cnn", "map_state"]
+__all__ = ["CNN", "EXTENSION", "CNNOptions"]
 
-# Where timm's and torchvision's checkpoints keep what comes after the map.
+# Keys of what comes after the feature map in timm's and torchvision's checkpoints.
 _AFTER_THE_MAP = ("fc.", "classifier.", "head.", "pre_logits.")
 
 
@@ -32,8 +32,8 @@ class CNNOptions(BackboneOptions):
     """Options of CNNs.
 
     Attributes:
-        output_stride: Pixels that a location of the last map stands for, 8 or 16, reached by timm's dilation of later
-            stages instead of their strides (AVST: 14x14 of 224); 0 means the network's own.
+        output_stride: Stride of the last feature map in pixels, 8 or 16, with dilation instead of stride in the later
+            stages (AVST: 16, 14x14 locations at 224 pixels); 0 means the network's own.
     """
 
     output_stride: Literal[0, 8, 16] = 0
@@ -42,23 +42,23 @@ class CNNOptions(BackboneOptions):
 class CNN(FromTimm):
     """A timm CNN, frozen: no weight gets a gradient, and BatchNorm stays in evaluation mode.
 
-    Pooling, classifier and whatever else comes after the map are left behind. The weights must not change
-    after construction: the fingerprint is computed once.
+    Pooling, classifier and everything else after the feature map are dropped. The weights must not change after
+    construction, as the fingerprint is computed once.
 
     Args:
-        model: A timm network that `is_cnn` says yes to.
+        model: A timm network for which `accepts` is true.
         name: What the recipe calls it.
-        image_size: Side of the square frames in pixels; 0 means the size the weights were made for.
+        image_size: Side of the square frames in pixels; 0 means the size that the weights were made for.
 
     Attributes:
-        dim: Width of the tokens: channels of the map.
+        dim: Width of the tokens: channels of the feature map.
         num_prefix_tokens: 0.
         has_cls: False.
-        mean: What the weights expect to be subtracted from each channel of pixels in [0, 1].
-        std: What they expect each channel to be divided by.
+        mean: Mean of each channel that pixels in [0, 1] are normalised with.
+        std: Standard deviation of each channel that pixels in [0, 1] are normalised with.
 
     Raises:
-        ExperimentError: An image size that leaves no map.
+        ExperimentError: The feature map is empty at this image size.
     """
 
     Options = CNNOptions
@@ -69,7 +69,7 @@ class CNN(FromTimm):
         super().__init__()
         about: Any = getattr(model, "pretrained_cfg", None) or {}
         self.name = name
-        self.image_size = image_size or int(about.get("input_size", (3, 224, 224))[-1])
+        self.image_size = image_size or _native_size(model)
         self.mean: tuple[float, float, float] = tuple(about.get("mean", IMAGENET_DEFAULT_MEAN))
         self.std: tuple[float, float, float] = tuple(about.get("std", IMAGENET_DEFAULT_STD))
         self.model = model
@@ -85,19 +85,33 @@ class CNN(FromTimm):
         self.freeze()
 
     @classmethod
-    def opens(cls, model: nn.Module) -> bool:
-        """Networks whose features are a map."""
-        return is_cnn(model)
+    def accepts(cls, model: Any) -> bool:
+        """Networks whose features are a map (images, channels, rows, columns), and that are no ViT."""
+        if isinstance(model, VisionTransformer | Eva | SwinTransformerV2) or not hasattr(model, "forward_features"):
+            return False
+        feature_map, _ = _probe(model.eval(), _native_size(model))
+        # Some transformers return a grid too, channels last.
+        return feature_map.ndim == 4 and feature_map.shape[1] == model.num_features
 
     @classmethod
-    def of(cls, model: nn.Module, options: CNNOptions) -> "CNN":
+    def from_model(cls, model: nn.Module, options: CNNOptions) -> "CNN":
         """The frozen CNN of a timm model."""
         return cls(model, options.name, options.image_size)
 
     @classmethod
     def needed(cls, model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the map takes."""
-        return map_state(model, state)
+        """See `FromTimm`; without what comes after the feature map, and without BatchNorm's counters.
+
+        Evaluation never reads the counters, and old checkpoints lack them.
+        """
+        _, unused = _probe(model.eval(), _native_size(model))
+        left_out = tuple(f"{child}." for child in unused)
+
+        def kept(key: str, more: tuple[str, ...]) -> bool:
+            return not key.startswith((*left_out, *more)) and not key.endswith(".num_batches_tracked")
+
+        wanted = {key: value for key, value in model.state_dict().items() if kept(key, ())}
+        return wanted, {key: value for key, value in state.items() if key in wanted or kept(key, _AFTER_THE_MAP)}
 
     @classmethod
     def _create(cls, options: CNNOptions, device: str = "cpu") -> nn.Module:
@@ -110,15 +124,15 @@ class CNN(FromTimm):
 
     @classmethod
     def arguments(cls, options: CNNOptions, shape: Any) -> dict[str, Any]:
-        """The stride, where it is not the network's own."""
+        """The output stride, if it is not the network's own."""
         return {"output_stride": options.output_stride} if options.output_stride else {}
 
     @classmethod
     def _to_timm(cls, state: dict[str, Tensor], model: Any, path: Path) -> dict[str, Tensor]:
-        return state  # as timm and torchvision name them
+        return state  # timm's and torchvision's keys are the same
 
     def forward(self, pixels: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens dim"]:
-        """Normalised pixels, cast to the type of the weights, to the locations of the last map, row by row."""
+        """Normalised pixels, cast to the type of the weights, to the locations of the feature map, row by row."""
         model: Any = self.model
         feature_map: Tensor = model.forward_features(pixels.to(next(self.parameters()).dtype))
         return feature_map.flatten(2).transpose(1, 2)
@@ -128,34 +142,13 @@ class CNN(FromTimm):
         return f"{self.name}, dim={self.dim}, frozen"
 
 
-def is_cnn(model: Any) -> bool:
-    """Whether a timm model's features are a map (images, channels, rows, columns), and it is no ViT."""
-    if isinstance(model, VisionTransformer | Eva | SwinTransformerV2) or not hasattr(model, "forward_features"):
-        return False
+def _native_size(model: Any) -> int:
     about = getattr(model, "pretrained_cfg", None) or {}
-    feature_map, _ = _probe(model.eval(), int(about.get("input_size", (3, 224, 224))[-1]))
-    # Some transformers answer with a grid too, channels last.
-    return feature_map.ndim == 4 and feature_map.shape[1] == model.num_features
-
-
-def map_state(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What a model's map needs of its own state and what a checkpoint has for it.
-
-    Counters of BatchNorm, which evaluation never reads and old checkpoints lack, are in neither.
-    """
-    about: Any = getattr(model, "pretrained_cfg", None) or {}
-    _, unused = _probe(model.eval(), int(about.get("input_size", (3, 224, 224))[-1]))
-    left_out = tuple(f"{child}." for child in unused)
-
-    def kept(key: str, more: tuple[str, ...]) -> bool:
-        return not key.startswith((*left_out, *more)) and not key.endswith(".num_batches_tracked")
-
-    wanted = {key: value for key, value in model.state_dict().items() if kept(key, ())}
-    return wanted, {key: value for key, value in state.items() if key in wanted or kept(key, _AFTER_THE_MAP)}
+    return int(about.get("input_size", (3, 224, 224))[-1])
 
 
 def _probe(model: Any, image_size: int) -> tuple[Tensor, list[str]]:
-    """The map of one black image, and the names of the model's parts that it does not pass."""
+    """The feature map of a black image, and the names of the children that computed nothing for it."""
     called: set[int] = set()
     hooks = [m.register_forward_pre_hook(lambda module, _: called.add(id(module))) for m in model.modules()]
     pixels = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)

@@ -1,8 +1,7 @@
-"""Swin V2 as a frozen transformer: attention in windows, no CLS token, width and grid that change between stages.
+"""Swin V2 as a frozen transformer: attention in windows, no CLS token; width and patch grid change between stages.
 
-Beyond the paper, whose backbones are plain ViTs; LAVISH's strongest one is a Swin-V2-L. Tokens travel as a
-sequence, row by row, as a ViT's do, and each block knows their grid. Where a stage begins, `merge` makes one
-token of four.
+Beyond the paper, whose backbones are plain ViTs; LAVISH's strongest backbone is Swin-V2-L. Tokens are a sequence, row
+by row, as in a ViT, and each block knows their grid. At the start of a stage, `merge` joins four tokens into one.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
-from timm.models import swin_transformer_v2
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
-from avpea.backbones._base import Positions, Transformer, TransformerOptions
-from avpea.backbones._timm import FromTimm
+from avpea.backbones._base import Positions, TransformerOptions
+from avpea.backbones._timm import TimmTransformer
 from avpea.errors import ExperimentError
 
 __all__ = ["Swin", "SwinBranches"]
@@ -23,7 +21,7 @@ __all__ = ["Swin", "SwinBranches"]
 
 @dataclass(frozen=True, eq=False)
 class SwinBranches:
-    """Branches of timm's `SwinTransformerV2Block` for tokens of one grid; norms follow the branches.
+    """Branches of timm's `SwinTransformerV2Block` for tokens of one grid; Swin V2 is post-norm.
 
     Attributes:
         block: timm's block.
@@ -46,7 +44,7 @@ class SwinBranches:
         return out
 
     def with_attention(self, linears: Mapping[str, nn.Module]) -> "SwinBranches":
-        """Not for this family: its attention reads the weight of `qkv` past the layer."""
+        """Not possible: the attention uses the weight of `qkv` without calling the layer."""
         raise NotImplementedError("Swin V2's attention does not call its linear layers as such")
 
 
@@ -64,21 +62,19 @@ class _Merge:
         return out
 
 
-class Swin(Transformer, FromTimm):
+class Swin(TimmTransformer):
     """A timm Swin V2, frozen.
 
     Args:
         model: A timm `SwinTransformerV2` with `dynamic_img_size`.
         name: What the recipe calls it.
-        depth: Use only the first so many blocks, of which the last must lie in the last stage, as the last norm
-            has its width; 0 means all.
-        image_size: Side of the square frames in pixels; 0 means the size the model was made for.
+        depth: Number of blocks to use, up to one of the last stage, as the last norm has its width; 0 means all.
+        image_size: Side of the square frames in pixels; 0 means the size that the model was made for.
 
     Raises:
-        ExperimentError: A depth that it does not have, or an image size that timm does not take.
+        ExperimentError: `depth` is too small or too large.
     """
 
-    Options = TransformerOptions
     num_prefix_tokens = 0
     has_cls = False
 
@@ -109,20 +105,14 @@ class Swin(Transformer, FromTimm):
         self.freeze()
 
     @classmethod
-    def opens(cls, model: nn.Module) -> bool:
-        """Swin V2."""
-        return is_swin(model)
-
-    @classmethod
-    def of(cls, model: nn.Module, options: TransformerOptions) -> "Swin":
-        """The frozen Swin V2 of a timm model."""
-        backbone = cls(model, options.name, options.depth, options.image_size)
-        backbone.grids(backbone.image_size, backbone.image_size)
-        return backbone
+    def accepts(cls, model: nn.Module) -> bool:
+        """A Swin V2 with timm's own forward pass."""
+        theirs: Any = type(model)
+        return isinstance(model, SwinTransformerV2) and theirs.forward_features is SwinTransformerV2.forward_features
 
     @classmethod
     def arguments(cls, options: TransformerOptions, shape: Any) -> dict[str, Any]:
-        """Windows are cut to the grid of this size; other sizes pad theirs."""
+        """Windows fit the grid of frames of `image_size`; images of other sizes are padded to whole windows."""
         if 0 < options.image_size < (patch := shape.patch_embed.patch_size[0]):
             raise ExperimentError(
                 f"backbone.image_size is {options.image_size}, smaller than a patch of '{options.name}' "
@@ -130,19 +120,13 @@ class Swin(Transformer, FromTimm):
             )
         return {"dynamic_img_size": True} | ({"img_size": options.image_size} if options.image_size else {})
 
-    @classmethod
-    def renamed(cls, state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
-        """By timm's function that knows the original code."""
-        convert: Any = swin_transformer_v2.checkpoint_filter_fn
-        return dict(convert(state, model))
-
     def embed(
         self, pixels: Float[Tensor, "images 3 height width"], positions: Positions = "grid"
     ) -> Float[Tensor, "images tokens dim"]:
-        """Pixels to the tokens that enter the first block; pixels left over at the right and bottom are cropped.
+        """Pixels to the tokens that enter the first block; pixels beyond whole patches are cropped.
 
         Raises:
-            ExperimentError: An image smaller than a patch, or `sequence`: there are no learned positions.
+            ExperimentError: The image is smaller than a patch, or `positions` is `sequence`.
         """
         if positions == "sequence":
             raise ExperimentError(
@@ -167,25 +151,14 @@ class Swin(Transformer, FromTimm):
             opened.append(SwinBranches(block, grids[index], merge))
         return tuple(opened)
 
-    def norm(self, tokens: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
-        """The transformer's last normalisation."""
-        normalised: Tensor = self.final_norm(tokens)
-        return normalised
-
     def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of tokens in each block: halved, rounded up, from stage to stage.
+        """Rows and columns of tokens in each block; each stage has half as many, rounded up.
 
         Raises:
             ExperimentError: The image is smaller than one patch.
         """
         rows, columns = self.grid(height, width)
         return tuple((-(-rows // 2**stage), -(-columns // 2**stage)) for stage in self._stage_of)
-
-
-def is_swin(model: object) -> bool:
-    """Whether a timm model is a Swin V2 as this file opens it."""
-    theirs: Any = type(model)
-    return isinstance(model, SwinTransformerV2) and theirs.forward_features is SwinTransformerV2.forward_features
 
 
 EXTENSION = Swin

@@ -1,4 +1,4 @@
-"""The frozen image transformer: any timm ViT through one contract, `embed`, two-branch blocks, and `norm`.
+"""Frozen ViTs: any timm ViT behind one interface, `embed`, two-branch blocks, and `norm`.
 
     x = backbone.embed(pixels)
     for block in backbone.blocks_for(height, width):
@@ -18,48 +18,34 @@ from jaxtyping import Float
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers.config import use_fused_attn
 from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
-from avpea.backbones._base import Positions, Transformer, TransformerOptions
-from avpea.backbones._timm import FromTimm
+from avpea.backbones._base import Positions, TransformerOptions
+from avpea.backbones._timm import TimmTransformer
 from avpea.backbones.families import FrozenBlock, check_family, open_blocks
-from avpea.backbones.kinds.cnn import is_cnn
-from avpea.backbones.kinds.swin import is_swin
+from avpea.backbones.kinds.cnn import CNN
+from avpea.backbones.kinds.swin import Swin
 from avpea.backbones.starter import STARTER_TIMM_NAME
 from avpea.errors import ExperimentError
 
 __all__ = ["Backbone"]
 
 
-class Backbone(Transformer, FromTimm):
-    """A timm ViT, frozen: no weight gets a gradient, and it stays in evaluation mode.
-
-    Gradients do pass through it to the tokens, and so to adapters of earlier blocks. It takes over the parts
-    of the timm model that make tokens; classifier, pooling and blocks beyond `depth` are left behind. The
-    weights must not change after construction: fingerprint and resampled positions are computed once.
+class Backbone(TimmTransformer):
+    """A timm ViT, frozen; classifier, pooling and blocks beyond `depth` of the timm model are dropped.
 
     Args:
         model: A timm `VisionTransformer` or `Eva` with standard blocks.
         name: What the recipe calls it.
-        depth: Use only the first so many blocks; 0 means all.
-        image_size: Side of the square frames in pixels; 0 means the size the weights were made for.
+        depth: Number of blocks to use, counted from the first; 0 means all.
+        image_size: Side of the square frames in pixels; 0 means the size that the weights were made for.
 
     Attributes:
-        dim: Width of the tokens.
-        depth: Number of blocks.
-        num_prefix_tokens: Tokens before the patches: CLS (if `has_cls`, at index 0) and registers.
-        has_cls: Whether there is a CLS token; SigLIP has none.
-        patch_size: Side of a patch in pixels.
         native_grid: Rows and columns of patches that the position embeddings were made for.
-        mean: What the weights expect to be subtracted from each channel of pixels in [0, 1].
-        std: What they expect each channel to be divided by.
 
     Raises:
         ExperimentError: The model is of another family, or has fewer blocks than `depth`.
     """
-
-    Options = TransformerOptions
 
     def __init__(self, model: nn.Module, name: str, depth: int = 0, image_size: int = 0) -> None:
         super().__init__()
@@ -76,7 +62,7 @@ class Backbone(Transformer, FromTimm):
         self.patch_size = int(vit.patch_embed.patch_size[0])
         self.native_grid: tuple[int, int] = vit.patch_embed.grid_size
         self.image_size = image_size or int(vit.patch_embed.img_size[0])
-        about = getattr(vit, "pretrained_cfg", None) or {}  # else ImageNet's, which is timm's own rule
+        about = getattr(vit, "pretrained_cfg", None) or {}  # without, ImageNet's statistics, as in timm
         self.mean: tuple[float, float, float] = about.get("mean", IMAGENET_DEFAULT_MEAN)
         self.std: tuple[float, float, float] = about.get("std", IMAGENET_DEFAULT_STD)
 
@@ -90,32 +76,18 @@ class Backbone(Transformer, FromTimm):
         self.freeze()
 
     @classmethod
-    def opens(cls, model: nn.Module) -> bool:
-        """Whatever is neither a Swin V2 nor a CNN; what is no ViT either is refused with the reason."""
-        return not is_swin(model) and not is_cnn(model)
-
-    @classmethod
-    def of(cls, model: nn.Module, options: TransformerOptions) -> "Backbone":
-        """The frozen ViT of a timm model."""
-        backbone = cls(model, options.name, options.depth, options.image_size)
-        backbone.grids(backbone.image_size, backbone.image_size)
-        return backbone
+    def accepts(cls, model: nn.Module) -> bool:
+        """Everything except Swin V2 and CNNs; if it is no ViT either, `arguments` raises the error with the reason."""
+        return not Swin.accepts(model) and not CNN.accepts(model)
 
     @classmethod
     def arguments(cls, options: TransformerOptions, shape: Any) -> dict[str, Any]:
-        """With `dynamic_img_size`, rotary positions are computed for whatever grid is asked for."""
+        """With `dynamic_img_size`, rotary positions can be computed for any patch grid."""
         check_family(shape, STARTER_TIMM_NAME if options.name == "starter" else options.name)
         return {"dynamic_img_size": True}
 
-    @classmethod
-    def renamed(cls, state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
-        """By the functions of timm's that know the original codes of its families."""
-        family = eva if isinstance(model, eva.Eva) else vision_transformer
-        convert: Any = family.checkpoint_filter_fn
-        return dict(convert(state, model))
-
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
-        """Move or cast the weights, and choose the attention kernel for where they now are."""
+        """Move or cast the weights, and choose the attention kernel for their new device and type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device, dtype = self._placement()
         # In bfloat16 on a CPU, plain matrix products make a forward and backward pass through the blocks 1.5
@@ -138,12 +110,13 @@ class Backbone(Transformer, FromTimm):
 
         Args:
             pixels: Normalised images of any size; cast to the type of the weights.
-            positions: How position embeddings reach another grid than their own. `grid`: resampled in two
-                dimensions (timm's antialiased bicubic). `sequence`: the whole sequence, CLS slot included,
-                interpolated linearly, as LAVISH does for audio (102x128 pixels: 48 patches of 16 and CLS).
+            positions: How position embeddings are resampled to another patch grid. `grid`: in two dimensions (timm's
+                antialiased bicubic). `sequence`: linearly along the whole sequence, CLS included, as LAVISH does for
+                audio (102x128 pixels: 48 patches of 16, and CLS).
 
         Raises:
-            ExperimentError: An image smaller than a patch, or `sequence` where there is no such sequence.
+            ExperimentError: The image is smaller than a patch, or `positions` is `sequence` and the model has no
+                learned positions of CLS and patches.
         """
         rows, columns = self.grid(*pixels.shape[-2:])
         pixels = pixels[..., : rows * self.patch_size, : columns * self.patch_size]
@@ -162,8 +135,7 @@ class Backbone(Transformer, FromTimm):
     def blocks_for(self, height: int, width: int) -> tuple[FrozenBlock, ...]:
         """The blocks for images of a size in pixels; the same objects whenever the same layers run.
 
-        Only rotary positions (`Eva`) depend on the size: each patch grid has its own blocks, over the same
-        weights.
+        Only rotary positions (`Eva`) depend on the size: each patch grid has its own blocks with the same weights.
         """
         grid = self.grid(height, width)
         where = (grid, *self._placement()) if self.rope is not None else ()
@@ -171,11 +143,6 @@ class Backbone(Transformer, FromTimm):
             ("blocks", *where), lambda: open_blocks(self.layers, self._rope(grid))
         )
         return blocks
-
-    def norm(self, tokens: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
-        """The transformer's last normalisation."""
-        normalised: Tensor = self.final_norm(tokens)
-        return normalised
 
     def _rope(self, grid: tuple[int, int]) -> Tensor | None:
         if self.rope is None:
@@ -196,7 +163,7 @@ class Backbone(Transformer, FromTimm):
             return table
         resample = self._resample_sequence if positions == "sequence" else self._resample_grid
         if table.requires_grad or not isinstance(table, nn.Parameter):
-            return resample(table, grid)  # lent by what trains it: another one in each step
+            return resample(table, grid)  # a trained copy, which changes in each step
         resampled: Tensor = self._keep((positions, grid, *self._placement()), lambda: resample(table, grid))
         return resampled
 

@@ -1,4 +1,4 @@
-"""What every reader is: annotations on disk to samples and their labels."""
+"""The base class of readers, which turn annotations on disk into samples and their labels."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -10,11 +10,11 @@ __all__ = ["Reader"]
 
 
 class Reader(ABC):
-    """A data set's annotations to samples. A file in `avpea/data/readers/` with one subclass is a reader's name.
+    """Reads the annotations of a data set. The name of a file in `avpea/data/readers/` is a reader's name.
 
     Attributes:
-        labels: What it reads.
-        Options: What a recipe can tell it.
+        labels: Kind of labels that it reads.
+        Options: Its options.
     """
 
     labels: ClassVar[type[Labels]]
@@ -26,5 +26,5 @@ class Reader(ABC):
         """Read the annotations that the options name; no video is decoded.
 
         Raises:
-            DataError: A file is missing, or malformed: its name and line, what was found, what was expected.
+            DataError: A file is missing or malformed; names the file and line, what was found and what was expected.
         """

@@ -1,4 +1,4 @@
-"""What readers of annotations share: videos by their names, JSON files, names that are safe, where a file is from."""
+"""Helpers of the readers: videos by name, JSON files, safe names, and descriptions of annotation files."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ __all__ = ["by_stem", "read_json", "require_stem", "safe", "source", "videos_by_
 
 
 def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
-    """Files by stem; earlier folders go first, then the order of `MEDIA_SUFFIXES`. What is no folder is passed over."""
+    """Video files by stem; earlier folders win, then earlier `MEDIA_SUFFIXES`. Missing folders are skipped."""
     found: dict[str, Path] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -26,20 +26,20 @@ def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def videos_by_stem(root: Path) -> dict[str, Path]:
-    """Files by stem in `videos`, in the root itself, and in any other folder directly below it."""
+    """Video files by stem in `videos`, in the root itself, and in the other folders directly below it."""
     return by_stem([root / "videos", root, *sorted(path for path in root.iterdir() if path.is_dir())])
 
 
 def require_stem(where: str, found: str, name: object) -> str:
-    """A name that can be that of a file without folder and ending.
+    """Check that a name can be the name of a file, without folder and ending.
 
     Args:
-        where: File and row, for the message.
-        found: What it is called there, and the name itself.
+        where: File and row, for the error.
+        found: The field with its value, for the error.
         name: The name.
 
     Raises:
-        DataError: It cannot be one.
+        DataError: It cannot be a file name.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+", name) or name in {".", ".."}:
         raise DataError(f"{where}: found the {found}; expected a file name without folder or ending.")
@@ -47,7 +47,7 @@ def require_stem(where: str, found: str, name: object) -> str:
 
 
 def safe(name: str) -> str:
-    """A name as a part of a file's name."""
+    """A name with all characters replaced that are not allowed in sample keys, at most 60 characters long."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
 
 
@@ -55,7 +55,7 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file.
 
     Raises:
-        DataError: Not UTF-8, or not JSON: line and column.
+        DataError: The file is not UTF-8 or not JSON; names line and column.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
 
 
 def source(root: Path, path: Path, holds: str) -> str:
-    """An annotation file in a sentence's words: its name, what it holds, and what identifies its version."""
+    """Description of an annotation file: its name, what it holds, and a hash that identifies its version."""
     try:
         name = path.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:

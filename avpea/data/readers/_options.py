@@ -12,8 +12,8 @@ class AnnotatedOptions(SpreadOptions):
     """Options of readers whose annotations may lie in several places.
 
     Attributes:
-        annotations: Folder of the annotation files, below `root` or anywhere; of MUSIC-AVQA `json` is the original and
-            `json_update` the corrected release.
+        annotations: Folder of the annotation files, as a path or relative to `root` (MUSIC-AVQA: `json` is the original
+            release, `json_update` the corrected one).
     """
 
     annotations: str = ""

@@ -1,4 +1,4 @@
-"""The rows of MUSIC-AVQA's JSON files, each checked with its position."""
+"""Reading and checking the rows of MUSIC-AVQA's JSON files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ class Row:
     """A question about a video.
 
     Attributes:
-        video_id: Name of the file without ending.
-        sound_id: Of the video whose sound is heard instead (MUSIC-AVQA v2.0's `unmatch_audio`); empty means its own.
-        question: With its answer.
-        deleted: Marked as deleted by the annotators.
+        video_id: Name of the video file without ending.
+        sound_id: Id of another video whose sound replaces the video's (MUSIC-AVQA v2.0's `unmatch_audio`), or empty.
+        question: The question with its answer.
+        deleted: Whether the annotators marked it as deleted.
     """
 
     video_id: str
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[Row]:
     """Read and check a whole file.
 
     Raises:
-        DataError: Not JSON, not a list, or a malformed row: its number from 1, what was found, what was expected.
+        DataError: The file is not a JSON list, or a row is malformed; names its number, from 1.
     """
     values = read_json(path)
     if not isinstance(values, list):
@@ -82,7 +82,7 @@ def _video_id(where: str, value: Mapping[str, Any], name: str) -> str:
 
 
 def _listed(where: str, value: Mapping[str, Any], name: str, default: str) -> Sequence[str]:
-    """A list of texts, or one written as JSON into a text, as the official files have it."""
+    """A list of strings, which official files have as JSON inside a string."""
     found = value.get(name, default)
     if isinstance(found, str):
         try:
@@ -95,7 +95,7 @@ def _listed(where: str, value: Mapping[str, Any], name: str, default: str) -> Se
 
 
 def _identity(number: Any) -> str:
-    """12, 12.0 and "12" are one question; MUSIC-AVQA v2.0's new questions have no number."""
+    """The same id for 12, 12.0 and "12"; empty for None, as MUSIC-AVQA v2.0's new questions have no number."""
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     return "" if number is None else str(number)

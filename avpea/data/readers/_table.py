@@ -1,4 +1,4 @@
-"""Tables in CSV or JSON Lines, each row checked with its line number; and the rows of a manifest of events."""
+"""Reading and checking tables in CSV or JSON Lines, and the rows of a manifest of events."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from avpea.errors import DataError
 from avpea.labels import SPLITS
 from avpea.registry import did_you_mean
 
-__all__ = ["Columns", "Row", "read_rows", "read_table", "text_of"]
+__all__ = ["Columns", "Row", "read_rows", "read_table", "split_of", "text_of"]
 
 _REQUIRED = ("video", "start_seconds", "end_seconds", "label")
 _COLUMNS = (*_REQUIRED, "split")
@@ -20,12 +20,15 @@ _COLUMNS = (*_REQUIRED, "split")
 
 @dataclass(frozen=True)
 class Row:
-    """One line: an event, or with an empty label a video without events.
+    """One row: an event, or with an empty label a video without events.
 
     Attributes:
-        where: File and line, for messages.
+        where: File and line, for errors.
         video: Path as written.
-        split: Empty where the manifest has no such column.
+        start_seconds: Start of the event.
+        end_seconds: End of the event.
+        label: Class of the event.
+        split: Split of the video; empty if the manifest has no such column.
     """
 
     where: str
@@ -38,12 +41,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table may hold.
+    """The columns of a kind of table.
 
     Attributes:
         known: All columns.
-        required: Those that a CSV file must have.
-        required_in_json: Those that each object of a JSON Lines file must have.
+        required: Columns that a CSV file must have.
+        required_in_json: Keys that each object of a JSON Lines file must have.
     """
 
     known: tuple[str, ...]
@@ -51,7 +54,7 @@ class Columns:
     required_in_json: tuple[str, ...]
 
 
-# In JSON an event that is not there may be left out altogether.
+# In JSON the keys of an event may be left out if there is none.
 _EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",))
 
 
@@ -62,7 +65,7 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
         The rows, and whether the manifest has a column `split`.
 
     Raises:
-        DataError: The file is missing, of another kind, empty, or a row is malformed.
+        DataError: The file is missing, empty, or neither CSV nor JSON Lines, or a row is malformed.
     """
     found = read_table(path, _EVENTS)
     has_split = "split" in found[0][1]
@@ -70,10 +73,10 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
 
 
 def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, object]]]:
-    """Read a table; answers each row's place (file and line) and its values by column.
+    """Read a table: for each row its file and line, for errors, and its values by column.
 
     Raises:
-        DataError: The file is missing, of another kind, empty, or its columns are wrong.
+        DataError: The file is missing, empty, or neither CSV nor JSON Lines, or its columns are wrong.
     """
     if not path.is_file():
         raise DataError(f"There is no manifest {path} (--data.root); expected a .csv or .jsonl file.")
@@ -141,11 +144,10 @@ def _check_columns(where: str, names: list[str], columns: Columns, required: tup
 
 
 def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
-    video, label, split = (text_of(where, values, name) for name in ("video", "label", "split"))
+    video, label = (text_of(where, values, name) for name in ("video", "label"))
     if not video:
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
-    if ("split" in values) != has_split or (has_split and split not in SPLITS):
-        raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
+    split = split_of(where, values, has_split)
     start, end = (_seconds(where, values, name) for name in ("start_seconds", "end_seconds"))
     if not label and start is None and end is None:
         return Row(where, video, 0.0, 0.0, "", split)
@@ -163,7 +165,24 @@ def _shown(seconds: float | None) -> str:
     return "''" if seconds is None else f"{seconds:g}"
 
 
+def split_of(where: str, values: Mapping[str, object], has_split: bool) -> str:
+    """The split in a row; empty if the table has no such column.
+
+    Raises:
+        DataError: It is not a split, or only some rows have one.
+    """
+    split = text_of(where, values, "split")
+    if ("split" in values) != has_split or (has_split and split not in SPLITS):
+        raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
+    return split
+
+
 def text_of(where: str, values: Mapping[str, object], name: str) -> str:
+    """The text in a column of a row, stripped; empty if the column is missing.
+
+    Raises:
+        DataError: It is not a text.
+    """
     value = values.get(name)
     if value is None:
         return ""

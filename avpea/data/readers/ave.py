@@ -6,14 +6,13 @@
       categories.txt                        optional: class names in index order, one a line
       AVE/<VideoID>.mp4                     or videos/<VideoID>.mp4, or <VideoID>.mp4 beside the annotations
 
-`&` is the only separator: names hold commas, spaces and parentheses. A row is a sample; a video that carries
-two categories has two rows, so its id alone is no key.
+`&` is the only separator, as names contain commas, spaces and parentheses. A row is a sample; a video with two
+categories has two rows, so its id does not identify a sample.
 """
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import by_stem, require_stem, safe
@@ -23,7 +22,7 @@ from avpea.sections import ReaderOptions
 
 __all__ = ["AVE_CLASSES", "EXTENSION", "AVEReader", "Row", "parse", "read"]
 
-# Index order of the published label files (mil_labels.h5), which is first appearance in Annotations.txt.
+# In the order of the published label files (mil_labels.h5), which is the order of appearance in Annotations.txt.
 AVE_CLASSES = (
     *("Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane"),
     *("Race car, auto racing", "Female speech, woman speaking", "Helicopter", "Violin, fiddle"),
@@ -50,7 +49,7 @@ class Row:
 
 
 def read(options: ReaderOptions) -> Annotations:
-    """Read the annotations below `options.root`; the videos themselves need not be there.
+    """Read the annotations below `options.root`; the videos need not exist.
 
     Args:
         options: `root` is the folder; `segments` is the length of a sample (AVE: 10).
@@ -67,7 +66,7 @@ def read(options: ReaderOptions) -> Annotations:
     annotated = parse(root / "Annotations.txt")
     rows = {split: parse(root / f"{split}Set.txt") for split in SPLITS}
     class_names = _class_names(root, [*annotated, *(row for split in SPLITS for row in rows[split])])
-    videos = _videos(root)
+    videos = by_stem((root / "AVE", root / "videos", root))
     splits = {
         split: tuple(
             _sample(row, index, split, class_names, videos, root, options.segments)
@@ -84,8 +83,8 @@ def parse(path: Path) -> list[Row]:
     """Read one annotation file, with or without the header line.
 
     Raises:
-        DataError: The file is empty or not text, or a line is malformed; its number, what was found and what
-            was expected are named.
+        DataError: The file is empty or not text, or a line is malformed; names its number, what was found and what was
+            expected.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -134,7 +133,7 @@ def _require_files(root: Path) -> None:
 
 
 def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
-    """Names in index order: AVE's own when it is AVE, else categories.txt, else first appearance."""
+    """Class names in index order: AVE's for AVE, else that of categories.txt, else the order of appearance."""
     seen = tuple(dict.fromkeys(row.category for row in rows))
     if set(seen) == set(AVE_CLASSES):
         return AVE_CLASSES
@@ -151,11 +150,6 @@ def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
     return listed
 
 
-def _videos(root: Path) -> dict[str, Path]:
-    """Files by stem; AVE/ before videos/ before the root, then by the order of `MEDIA_SUFFIXES`."""
-    return by_stem((root / "AVE", root / "videos", root))
-
-
 def _sample(
     row: Row,
     index: int,
@@ -169,7 +163,7 @@ def _sample(
     return EventSample(
         key=f"{split}-{index:04d}-{safe(row.video_id)}",
         video_id=row.video_id,
-        # Where the official archive would have it, so that a report on missing files names the right place.
+        # The path in the official archive, so that reports on missing files name it.
         video=videos.get(row.video_id, root / "AVE" / f"{row.video_id}.mp4"),
         start_seconds=0.0,
         segments=segments,
@@ -206,11 +200,7 @@ class AVEReader(Reader):
     """AVE, and data sets in its layout."""
 
     labels = EventLabels
-
-    @staticmethod
-    def read(options: Any) -> Annotations:
-        """As the module's `read`."""
-        return read(options)
+    read = staticmethod(read)
 
 
 EXTENSION = AVEReader

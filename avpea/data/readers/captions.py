@@ -1,4 +1,4 @@
-"""Your own videos with captions: a table in CSV or JSON Lines, one row a caption.
+"""Your own videos with captions: a table in CSV or JSON Lines with one caption per row.
 
     video,caption,split
     park/dog.mp4,"A dog barks while a train passes.",train
@@ -10,11 +10,10 @@ sends 80 % of the videos to train, 10 % to val and 10 % to test.
 
 import os
 from pathlib import Path
-from typing import Any
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import safe
-from avpea.data.readers._table import Columns, read_table, text_of
+from avpea.data.readers._table import Columns, read_table, split_of, text_of
 from avpea.data.readers.manifest import default_split
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample
@@ -29,10 +28,10 @@ def read(options: SpreadOptions) -> Annotations:
     """Read a table of captions; no video is opened.
 
     Args:
-        options: `root` is the file; `segments` and `seconds` say which seconds of a video are looked at.
+        options: `root` is the file; `segments` and `seconds` choose the seconds of a video that are used.
 
     Raises:
-        DataError: The file is missing, or a row is malformed: its line, what was found, what was expected.
+        DataError: The file is missing, or a row is malformed; names the line, what was found and what was expected.
     """
     path = Path(options.root)
     rows = read_table(path, _COLUMNS)
@@ -40,13 +39,11 @@ def read(options: SpreadOptions) -> Annotations:
     captions: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
     for where, values in rows:
-        video, caption, split = (text_of(where, values, name) for name in _COLUMNS.known)
+        video, caption = (text_of(where, values, name) for name in ("video", "caption"))
         if not video or not caption:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
-        if ("split" in values) != has_split or (has_split and split not in SPLITS):
-            raise DataError(f"{where}: found the split '{split}'; expected train, val or test in every row or in none.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
-        split = split if has_split else default_split(name)
+        split = split_of(where, values, has_split) or default_split(name)
         if splits.setdefault(name, split) != split:
             raise DataError(f"{where}: '{video}' is in {split}, but an earlier row has it in {splits[name]}.")
         captions.setdefault(name, []).append(" ".join(caption.split()))
@@ -74,15 +71,11 @@ def _sample(
 
 
 class CaptionReader(Reader):
-    """A table of one's own captions."""
+    """A table of your own captions."""
 
     labels = CaptionLabels
     Options = SpreadOptions
-
-    @staticmethod
-    def read(options: Any) -> Annotations:
-        """As the module's `read`."""
-        return read(options)
+    read = staticmethod(read)
 
 
 EXTENSION = CaptionReader

@@ -1,13 +1,13 @@
-"""Your own videos: a table in CSV or JSON Lines, one row an event.
+"""Your own videos with events: a table in CSV or JSON Lines with one event per row.
 
     video,start_seconds,end_seconds,label,split
     park/dog.mp4,2.0,4.5,bark,train
     park/dog.mp4,7,9,whistle,train
     park/quiet.mp4,,,,val
 
-Paths are relative to the manifest. A video may have several rows; a row with neither label nor times is a
-video without events. Each video is cut into windows of `segments` seconds. Without the column `split` a hash
-of each path sends 80 % of the videos to train, 10 % to val and 10 % to test.
+Paths are relative to the manifest. A video may have several rows; a row with neither label nor times is a video without
+events. Each video is cut into windows of `segments` seconds. Without the column `split` a hash of each path sends 80 %
+of the videos to train, 10 % to val and 10 % to test.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import safe
@@ -47,20 +46,20 @@ class _Video:
 
 
 def read(options: ReaderOptions) -> Annotations:
-    """Read a manifest and cut its videos into windows; of each video only the headers are opened.
+    """Read a manifest and cut its videos into windows; only the headers of the videos are read.
 
     Args:
         options: `root` is the manifest file; `segments` is the length of a window.
 
     Returns:
-        Windows in the order of the manifest; class names sorted alphabetically.
+        Windows in the order of the manifest; class names in alphabetical order.
 
     Raises:
-        DataError: The file is missing, or a row is malformed: its line, what was found, what was expected.
+        DataError: The file is missing, or a row is malformed; names the line, what was found and what was expected.
     """
     path = Path(options.root)
     rows, has_split = read_rows(path)
-    videos = _videos(path, rows, has_split)
+    videos = _videos(path, rows)
     class_names = tuple(sorted({event.label for video in videos for event in video.events}))
     if not class_names:
         raise DataError(f"{path} has no row with a label; expected at least one event.")
@@ -76,16 +75,16 @@ def read(options: ReaderOptions) -> Annotations:
 
 
 def default_split(video: str) -> str:
-    """Choose a video's split, 80/10/10, by a hash of its path in the manifest: the same on every machine."""
+    """The split of a video, 80/10/10, by a hash of its path in the manifest, so the same on every machine."""
     share = int.from_bytes(hashlib.sha256(video.encode()).digest()[:4], "big") % 100
     return "train" if share < 80 else "val" if share < 90 else "test"
 
 
 def window_starts(seconds: int, segments: int) -> list[int]:
-    """List the starts of the windows over a video, in seconds.
+    """The starts of the windows of a video, in seconds.
 
-    Windows follow each other; the last one starts earlier where needed, so that it ends with the video and
-    all its seconds are real. A video shorter than a window gets one window, padded.
+    Windows are consecutive; the last one starts earlier if needed, so that it ends with the video without padding. A
+    video shorter than a window gets one padded window.
     """
     starts = list(range(0, max(seconds - segments, 0) + 1, segments))
     return starts if starts[-1] + segments >= seconds else [*starts, seconds - segments]
@@ -94,7 +93,7 @@ def window_starts(seconds: int, segments: int) -> list[int]:
 def second_labels(events: Sequence[Event], second: int, duration_seconds: float) -> list[str]:
     """Labels that cover at least half of [second, second + 1), the longest cover first.
 
-    Of a video's last, partial second only the part that the file has counts; beyond the end there is none.
+    Of the last, partial second of a video only the existing part counts; there are no labels beyond the end.
     """
     stop = min(second + 1.0, duration_seconds)
     cover: dict[str, float] = {}
@@ -106,7 +105,7 @@ def second_labels(events: Sequence[Event], second: int, duration_seconds: float)
 
 
 def _union(events: list[Event], start: float, stop: float) -> float:
-    """Seconds of [start, stop) that the events cover, each counted once."""
+    """Seconds of [start, stop) that are covered by at least one event."""
     covered, reached = 0.0, start
     for event in sorted(events, key=lambda event: event.start_seconds):
         begin, end = max(event.start_seconds, reached), min(event.end_seconds, stop)
@@ -115,11 +114,11 @@ def _union(events: list[Event], start: float, stop: float) -> float:
     return covered
 
 
-def _videos(manifest: Path, rows: list[Row], has_split: bool) -> list[_Video]:
+def _videos(manifest: Path, rows: list[Row]) -> list[_Video]:
     videos: dict[str, _Video] = {}
     for row in rows:
         name = os.path.normpath(row.video)  # ./a.mp4 and a.mp4 are one video, and must not be in two splits
-        split = row.split if has_split else default_split(name)
+        split = row.split or default_split(name)
         video = videos.setdefault(name, _Video(name, manifest.parent / name, split))
         if video.split != split:
             raise DataError(
@@ -132,7 +131,7 @@ def _videos(manifest: Path, rows: list[Row], has_split: bool) -> list[_Video]:
 
 
 def _measure(videos: list[_Video]) -> list[str]:
-    """Look up durations; a note on events that do not fit. What cannot be opened, `verify` and the cache say."""
+    """Read the durations of the videos; returns notes on events beyond the end. `verify` reports broken videos."""
     from avpea.media import probe  # torch: only when a manifest is read
 
     late = []
@@ -141,7 +140,7 @@ def _measure(videos: list[_Video]) -> list[str]:
         try:
             video.duration_seconds = probe(video.path).duration_seconds
         except MediaError:
-            # Kept as long as its events, so that they name it instead of losing it here.
+            # As long as its events, so that its samples exist and are reported as broken later.
             video.duration_seconds = max(end, 1.0)
         if end > video.duration_seconds + 1.0:
             late.append(f"{video.name} ({end:g} s annotated, {video.duration_seconds:g} s long)")
@@ -192,14 +191,10 @@ def _window_notes(videos: list[_Video], segments: int, contested: list[str]) -> 
 
 
 class ManifestReader(Reader):
-    """A table of one's own events."""
+    """A table of your own events."""
 
     labels = EventLabels
-
-    @staticmethod
-    def read(options: Any) -> Annotations:
-        """As the module's `read`."""
-        return read(options)
+    read = staticmethod(read)
 
 
 EXTENSION = ManifestReader

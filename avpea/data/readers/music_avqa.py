@@ -4,15 +4,14 @@
       json/avqa-train.json avqa-val.json avqa-test.json    questions; `json_update` holds the corrected release
       MUSIC-AVQA-videos-Real/<video_id>.mp4                or any other folder directly below root, or root itself
 
-Splits are of questions, not of videos: one video can have questions in several. A sample is a video with all its
-questions of a split.
+The splits divide the questions, not the videos: a video can have questions in several splits. A sample is a video with
+all its questions of one split.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import safe, source, videos_by_stem
@@ -34,24 +33,25 @@ class MusicAVQAOptions(AnnotatedOptions):
     """Options of MUSIC-AVQA.
 
     Attributes:
-        version: Which of the files there: `balance` or `bias` of v2.0; `real` or `fake` for those videos alone.
+        version: Version of the annotation files: `balance` or `bias` (v2.0), `real` or `fake` (such videos only); empty
+            means files without a version in their name, or else the only version there.
     """
 
     version: str = ""
 
 
 def read(options: MusicAVQAOptions) -> Annotations:
-    """Read the annotations below `options.root`; the videos themselves need not be there.
+    """Read the annotations below `options.root`; the videos need not exist.
 
     Args:
-        options: `root` is the folder; `annotations` and `version` say which files, `segments` and `seconds` which
-            seconds of a video are looked at.
+        options: `root` is the folder; `annotations` and `version` choose the files, `segments` and `seconds` the
+            seconds of a video that are used.
 
     Returns:
-        Samples in the order in which their videos first appear in a file; answers as class names.
+        Samples in the order in which their videos first appear in a file; the classes are the answers.
 
     Raises:
-        DataError: No annotation file is found, several could be meant, or a row is malformed.
+        DataError: No annotation file is found, the version is ambiguous, or a row is malformed.
     """
     root = Path(options.root)
     if not root.is_dir():
@@ -66,8 +66,9 @@ def read(options: MusicAVQAOptions) -> Annotations:
     sources = {split: source(root, path, _holds(kept[split])) for split, path in files.items()}
     notes = [f"{split}: {found}." for split, found in sources.items()]
     notes += _file_notes(files, rows) + _notes(kept, vocabulary)
-    name = folder.resolve().name if folder.resolve() != root.resolve() else root.resolve().name
-    return Annotations(f"MUSIC-AVQA form, {name}", root, QuestionLabels(vocabulary), splits, tuple(notes), sources)
+    return Annotations(
+        f"MUSIC-AVQA form, {folder.resolve().name}", root, QuestionLabels(vocabulary), splits, tuple(notes), sources
+    )
 
 
 def _files(root: Path, options: MusicAVQAOptions) -> tuple[Path, dict[str, Path]]:
@@ -87,10 +88,10 @@ def _files(root: Path, options: MusicAVQAOptions) -> tuple[Path, dict[str, Path]
 
 
 def _file(folder: Path, split: str, version: str) -> Path | None:
-    """The file of a split: the original's name, or one of a version.
+    """The annotation file of a split; None if there is none.
 
     Raises:
-        DataError: Both versions are there, and none is named.
+        DataError: There are several versions, and `version` is empty.
     """
     spellings = [split, "valid"] if split == "val" else [split]
 
@@ -161,7 +162,7 @@ def _notes(rows: Mapping[str, Sequence[Row]], vocabulary: QuestionVocabulary) ->
             conflicting = sum(len({row.question.answer for row in group}) > 1 for group in several)
             notes.append(
                 f"{split}: {len(several)} question ids occur more than once, {conflicting} of them with conflicting "
-                "answers, of which at most one can be right."
+                "answers, of which at most one can be correct."
             )
         strange = sorted({r.question.answer for r in found if vocabulary.answer_index(r.question.answer) < 0})
         if strange:
@@ -194,11 +195,7 @@ class MusicAVQAReader(Reader):
 
     labels = QuestionLabels
     Options = MusicAVQAOptions
-
-    @staticmethod
-    def read(options: Any) -> Annotations:
-        """As the module's `read`."""
-        return read(options)
+    read = staticmethod(read)
 
 
 EXTENSION = MusicAVQAReader

@@ -1,11 +1,11 @@
-"""VALOR-32K (Chen et al., 2023) and sets in its form: videos with a caption each.
+"""VALOR-32K (Chen et al., 2023), and data sets in its form: videos with captions.
 
     root/
       captions/desc_train.json desc_val.json desc_test.json   [{"video_id": "<YouTube id>_<start>_<end>",
                                                                 "desc": "..."}]
       videos/<video_id>.mp4                                   or any other folder directly below root, or root itself
 
-or, as the public code of VALOR reads it, the ids apart from the captions:
+or, in the form that VALOR's public code reads, with ids and captions in separate files:
 
       train_id.json val_id.json test_id.json                  ["<video_id>", ...]
       txt_mapper.json                                         {"<video_id>": "..." or ["...", ...]}
@@ -34,11 +34,11 @@ Captions = dict[str, list[str]]
 
 
 def read(options: AnnotatedOptions) -> Annotations:
-    """Read the captions below `options.root`; the videos themselves need not be there.
+    """Read the captions below `options.root`; the videos need not exist.
 
     Args:
-        options: `root` is the folder, `annotations` the folder of the captions where it is another one; `segments` and
-            `seconds` say which seconds of a video are looked at.
+        options: `root` is the folder, `annotations` the folder of the captions if it is another one; `segments` and
+            `seconds` choose the seconds of a video that are used.
 
     Raises:
         DataError: No file of captions is found, or a row is malformed.
@@ -55,12 +55,12 @@ def read(options: AnnotatedOptions) -> Annotations:
     lacking = [split for split in SPLITS if split not in found]
     if lacking:
         notes.append(f"There is no file of {' and none of '.join(lacking)} captions.")
-    name = folder.resolve().name if folder.resolve() != root.resolve() else root.resolve().name
-    return Annotations(f"VALOR-32K form, {name}", root, CaptionLabels(), splits, tuple(notes), sources=sources)
+    name = f"VALOR-32K form, {folder.resolve().name}"
+    return Annotations(name, root, CaptionLabels(), splits, tuple(notes), sources)
 
 
 def _find(root: Path, annotations: str) -> tuple[Path, dict[str, Any]]:
-    """The folder, and for each split that has one its file with the function that reads it."""
+    """The folder of the captions, and the file of each split with the function that reads it."""
     folders = [root / annotations] if annotations else [root / name for name in _FOLDERS]
     for folder in folders:
         described = {
@@ -157,11 +157,7 @@ class VALOR32KReader(Reader):
 
     labels = CaptionLabels
     Options = AnnotatedOptions
-
-    @staticmethod
-    def read(options: Any) -> Annotations:
-        """As the module's `read`."""
-        return read(options)
+    read = staticmethod(read)
 
 
 EXTENSION = VALOR32KReader

@@ -1,4 +1,4 @@
-"""Small data sets made on the spot from what pip brings; a file here is a sample (`av-digits`)."""
+"""Small data sets that are composed from pip packages. The name of a file here is a data set's (`av-digits`)."""
 
 import importlib
 from pathlib import Path
@@ -11,24 +11,24 @@ __all__ = ["make", "names"]
 
 
 def names() -> list[str]:
-    """Names of the samples that `make` knows."""
+    """Names of the data sets that `make` can make."""
     stems = (path.stem for path in Path(__file__).parent.glob("*.py"))
     return sorted(stem.replace("_", "-") for stem in stems if not stem.startswith("_"))
 
 
 def make(name: str, folder: str | Path, **options: Any) -> Any:
-    """Make the sample data set `name` in `folder`.
+    """Make the data set `name` in `folder`.
 
     Args:
         name: One of `names()`.
-        folder: New or empty, or one that an earlier, interrupted call with the same options left.
-        **options: The sample's own, for example `train`, `val`, `test`, `seed`, `progress`.
+        folder: A new or empty folder, or that of an interrupted call with the same options.
+        **options: Options of the data set, for example `train`, `val`, `test`, `seed`, `progress`.
 
     Returns:
-        The sample's `Summary`.
+        The `Summary` of the data set's module.
 
     Raises:
-        DataError: No sample has the name, or it cannot be made; the sentence says why.
+        DataError: There is no data set of that name, or it cannot be made.
     """
     if name not in names():
         raise DataError(f"No sample data set is called '{name}'.{did_you_mean(name, names())}")

@@ -1,4 +1,4 @@
-"""Writing a clip: H.264 pictures and AAC sound in an mp4 file that appears whole or not at all."""
+"""Writing a clip atomically, as an mp4 file with H.264 and AAC."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ def write_clip(
     waveform: Float32[np.ndarray, " samples"],
     sound_rate_hz: int,
 ) -> None:
-    """Encode to a file beside `path` and rename it once it is complete.
+    """Encode to a temporary file and rename it to `path` when it is complete.
 
     Raises:
         OSError: The file cannot be written.
     """
-    # What is unfinished is hidden, and without the ending .mp4, so that nothing takes it for a clip.
+    # The temporary file is hidden and does not end in .mp4, so nothing takes it for a clip.
     with replacing(path, several_writers=True) as aside, av.open(str(aside), "w", format="mp4") as container:
-        # `ultrafast`, for speed and because `veryfast` now and then encodes the same frames differently.
+        # `ultrafast` for speed, and because `veryfast` sometimes encodes the same frames differently.
         video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "27"})
         video.height, video.width = film.shape[1:3]
         video.pix_fmt = "yuv420p"

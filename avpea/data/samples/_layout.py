@@ -36,7 +36,7 @@ what is not known: who filled in two forms. Voices are variants of one synthesis
 
 
 def write_layout(folder: Path, plans: list[ClipPlan]) -> None:
-    """Write every text file anew; the last one, Annotations.txt, tells that the data set is complete.
+    """Write all text files; the last one, Annotations.txt, marks the data set as complete.
 
     Raises:
         OSError: A file cannot be written.
@@ -59,7 +59,7 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _timeline(plan: ClipPlan) -> dict[str, Any]:
-    """One row of timelines.jsonl: `background` where no digit is, null where no mark or other word is."""
+    """One row of timelines.jsonl: `background` for seconds without a digit, null for those without mark or word."""
     images, voices = _sources(plan)
     digits_heard = [word is not None and heard is not None for word, heard in zip(plan.words, plan.heard, strict=True)]
     return {
@@ -90,7 +90,7 @@ def _names(digits: tuple[int | None, ...]) -> list[str]:
 
 
 def _sources(plan: ClipPlan) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """Index in load_digits and voices of espeak-ng, under the names of what they show or say."""
+    """Indices in load_digits by the digit shown, and voices of espeak-ng by the word spoken."""
     images: dict[str, list[int]] = {}
     for digit, image in zip(plan.seen, plan.images, strict=True):
         if digit is not None and image is not None and image not in images.setdefault(DIGIT_NAMES[digit], []):

@@ -1,4 +1,4 @@
-"""Moving pictures of av-digits: a handwritten digit or a mark sways over a photograph or a texture."""
+"""The frames of av-digits: a handwritten digit or a mark sways over a photograph or a texture."""
 
 import functools
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["FPS", "FRAME_SIZE", "MARKS", "Background", "choose_background", "fra
 
 FPS = 8
 FRAME_SIZE = 112
-_MARGIN = 16  # by which a background is larger than the frame, so that it can pan
+_MARGIN = 16  # pixels by which a background is larger than the frame, so that it can pan
 _PIECE = FRAME_SIZE + _MARGIN
 
 # Columns of scikit-learn's two photographs (427 x 640 pixels) from which a split cuts its backgrounds.
@@ -36,7 +36,7 @@ MARKS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the digits of a clip: its name, and the pixels, larger than the frame."""
+    """The background of a clip: its name, and its pixels, which are more than those of a frame."""
 
     name: str
     pixels: Float32[np.ndarray, "height width 3"]
@@ -48,7 +48,7 @@ def choose_background(split: str, rng: np.random.Generator) -> Background:
         name, pixels = _photo(split, rng)
     else:
         name, pixels = _texture(split, rng)
-    # Weaker contrast than the digit's, and a brightness of its own.
+    # Less contrast than the digit, and random brightness.
     faded = (pixels - pixels.mean()) * rng.uniform(0.35, 0.8) + rng.uniform(60, 195)
     return Background(name, np.clip(faded, 0, 255).astype(np.float32))
 
@@ -82,16 +82,16 @@ def _draw(
     glyph: Float32[np.ndarray, "8 8"],
     rng: np.random.Generator,
 ) -> None:
-    """Blend one glyph into all frames of `film`, swaying about a place of its own."""
+    """Blend a glyph into all frames of `film`, swaying around a random position."""
     mask = _sprite(glyph, rng)
     height, width = mask.shape[:2]
     room = np.array([FRAME_SIZE - height, FRAME_SIZE - width])
     sway = np.minimum(room / 2, rng.uniform(2, 8, 2))
     centre = sway + rng.uniform(0, 1, 2) * (room - 2 * sway)
     angles = rng.uniform(0, 2 * np.pi, 2) + np.arange(len(film))[:, None] * rng.uniform(0.1, 0.4, 2)
-    places = (centre + sway * np.sin(angles)).round().astype(int)
+    positions = (centre + sway * np.sin(angles)).round().astype(int)
     colour = _colour(float(film.mean()), rng)
-    for frame, (y, x) in zip(film, places, strict=True):
+    for frame, (y, x) in zip(film, positions, strict=True):
         window = frame[y : y + height, x : x + width]
         window += mask * (colour - window)
 
@@ -99,7 +99,7 @@ def _draw(
 def _sprite(glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator) -> Float32[np.ndarray, "height width 1"]:
     size = int(rng.integers(56, 89))
     small = Image.fromarray((glyph * 255).astype(np.uint8))
-    # A rim, so that turning does not cut strokes that touch the border of the 8 x 8 image.
+    # A border, so that rotation does not cut strokes at the edge of the 8 x 8 image.
     padded = Image.new("L", (10, 10))
     padded.paste(small, (1, 1))
     large = padded.resize((size, size), Image.Resampling.BICUBIC)
@@ -109,7 +109,7 @@ def _sprite(glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator) -> Floa
 
 
 def _colour(behind: float, rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
-    """Draw a colour well lighter or darker than what is behind."""
+    """A random colour that is clearly lighter or darker than the background."""
     hue = rng.uniform(-50, 50, 3)
     level = behind + (1 if behind < 128 else -1) * rng.uniform(95, 130)
     return np.asarray(np.clip(level + hue - hue.mean(), 0, 255), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What happens in each second of an av-digits clip: what is seen and heard, who wrote, who speaks."""
+"""The plan of an av-digits clip: the digit seen, the word heard, the hand and the voice in each second."""
 
 import base64
 import hashlib
@@ -17,15 +17,15 @@ OTHER_WORDS = (
     *("water", "people", "orange", "castle", "pencil", "monday", "bread", "house", "light", "stone"),
 )
 
-# load_digits holds 14 filled-in forms one after the other: the labels "0123456789" x 3, "0955650989..." begin
-# anew at each of these images. A form is taken as one person's, so forms keep hands apart; who of the 13
-# people filled in two forms is not known.
+# load_digits holds 14 filled-in forms one after the other: the labels "0123456789" x 3, "0955650989..." start again at
+# each of these images. Splits by form keep writers apart, but one of the 13 writers filled in two forms, and it is not
+# known who.
 FORM_STARTS = (0, 130, 256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543, 1667, 1797)
 FORMS = {"train": range(8), "val": range(8, 10), "test": range(10, 14)}
 
-# espeak-ng variants. Many are near copies of each other (klatt4 and klatt5, Diogo and michel ...): relatives
-# by spectral distance are all in one split. Left out are robots, whisperers, speakers too slow for a second,
-# and every voice with `breath` in its file (f2, f3, f5, victor ...), which sounds different in each run.
+# espeak-ng variants. Many are near copies of each other (klatt4 and klatt5, Diogo and michel ...): similar ones by
+# spectral distance are in the same split. Left out are robots, whisperers, speakers too slow for one second, and all
+# voices with `breath` in their file (f2, f3, f5, victor ...), which sound different in each run.
 VOICES = {
     "train": (
         *("Alex", "m6", "croak", "grandpa", "m3", "m1", "max", "norbert", "boris", "kaukovalta", "Andy"),
@@ -51,7 +51,7 @@ ACCENTS = (
     "en-029",
 )
 
-# What a stretch of background seconds holds, and how often.
+# Kinds of background, with their probabilities.
 _KINDS = (
     ("neither", 0.12),
     ("heard", 0.22),
@@ -61,11 +61,11 @@ _KINDS = (
     ("seen, other heard", 0.16),
     ("heard, other seen", 0.16),
 )
-_WHOLE_CLIP_SHARE = 0.28  # AVE-like: so many events fill the clip
+_WHOLE_CLIP_SHARE = 0.28  # share of events that fill the whole clip, similar to AVE
 
 
 class Utterance(NamedTuple):
-    """A word as espeak-ng is asked for it: `rate` in words a minute, `pitch` 0-99."""
+    """A word for espeak-ng to speak: `rate` in words per minute, `pitch` from 0 to 99."""
 
     text: str
     voice: str
@@ -75,10 +75,10 @@ class Utterance(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """A clip before it is drawn and spoken; second s belongs to the event when `start <= s < end`.
+    """The plan of a clip; second s belongs to the event if `start <= s < end`.
 
     Attributes:
-        video_id: 11 characters of A-Z a-z 0-9 - _, as YouTube's.
+        video_id: 11 characters of A-Z a-z 0-9 - _, like a YouTube id.
         split: `train`, `val` or `test`.
         digit: The class.
         start: First second of the event.
@@ -87,8 +87,8 @@ class ClipPlan:
         heard: Digit spoken in each second, or None.
         images: Index in load_digits for each second, or None.
         marks: Number of the mark (a drawing that is no digit) in each second, or None.
-        words: What is spoken in each second: the digit heard, another word, or None.
-        seed: Of everything that is drawn by chance when the clip is rendered.
+        words: Word spoken in each second: the digit heard, another word, or None.
+        seed: Random seed for rendering the clip.
     """
 
     video_id: str
@@ -104,19 +104,19 @@ class ClipPlan:
     seed: int
 
     def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
-        """Chance for rendering one stream, the same at every call."""
+        """A random generator for rendering one stream, in the same state at every call."""
         return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
 
 
 def clip_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int) -> list[ClipPlan]:
-    """Plan the clips of a split; clip i is the same whatever `count` is.
+    """Plan the clips of a split; clip i does not depend on `count`.
 
     Args:
         split: `train`, `val` or `test`.
-        count: Clips, spread evenly over the ten digits.
-        seed: Of the data set.
+        count: Number of clips, spread evenly over the ten digits.
+        seed: Random seed of the data set.
         targets: Label of every image of load_digits.
-        marks: How many marks there are to choose from.
+        marks: Number of marks to choose from.
     """
     return [_clip_plan(split, index, seed, targets, marks) for index in range(count)]
 
@@ -150,7 +150,7 @@ def _event(rng: np.random.Generator) -> tuple[int, int]:
     if rng.random() < _WHOLE_CLIP_SHARE:
         return 0, SECONDS
     lengths = np.arange(2, 9)
-    # Short ones more often, for about four seconds in ten to be background.
+    # Short events are more frequent, so that about four in ten seconds are background.
     length = int(rng.choice(lengths, p=(12 - lengths) / (12 - lengths).sum()))
     start = int(rng.integers(0, SECONDS - length + 1))
     return start, start + length
@@ -163,7 +163,7 @@ def _fill_background(
     seen: list[int | None],
     heard: list[int | None],
 ) -> None:
-    """Fill `seconds` of `seen` and `heard` with stretches of 1-3 s; no digit is seen and heard at once."""
+    """Fill `seconds` of `seen` and `heard` with stretches of 1-3 s, in which no digit is both seen and heard."""
     kinds, shares = zip(*_KINDS, strict=True)
     at = seconds.start
     while at < seconds.stop:
@@ -181,7 +181,7 @@ def _fill_background(
 def _images(
     rng: np.random.Generator, split: str, seen: list[int | None], targets: Sequence[int]
 ) -> tuple[int | None, ...]:
-    """Another image every second, all in one hand; so the picture does not betray the event's borders."""
+    """A new image every second, all from one form, so that the picture does not reveal where the event starts."""
     form = int(rng.choice(FORMS[split]))
     hand = range(FORM_STARTS[form], FORM_STARTS[form + 1])
     return tuple(
@@ -191,12 +191,12 @@ def _images(
 
 
 def _marks(rng: np.random.Generator, seen: list[int | None], marks: int) -> tuple[int | None, ...]:
-    """In half of the seconds without a digit."""
+    """A mark in half of the seconds without a digit."""
     return tuple(int(rng.integers(marks)) if digit is None and rng.random() < 0.5 else None for digit in seen)
 
 
 def _words(rng: np.random.Generator, split: str, digit: int, heard: list[int | None]) -> tuple[Utterance | None, ...]:
-    """Every second with a digit says it once; half of the others say another word."""
+    """The digit in every second with one; another word in half of the other seconds."""
     own, foreign = (_speaker(rng, split) for _ in range(2))
     one_speaker = rng.random() < 0.5
     words: list[Utterance | None] = []

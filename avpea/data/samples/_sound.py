@@ -1,4 +1,4 @@
-"""The sound of an av-digits clip: one word a second at most, each inside its second, over noise."""
+"""The sound of an av-digits clip: at most one word per second, within its second, and noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["SOUND_RATE_HZ", "Noise", "choose_noise", "compose"]
 
 SOUND_RATE_HZ = 16_000
 _SPEECH_LEVEL = 0.08  # root mean square of a word
-_EDGE_SECONDS = 0.03  # kept free of speech at both ends of a second, as AAC smears by some milliseconds
+_EDGE_SECONDS = 0.03  # without speech at both ends of a second, as AAC smears sound by some milliseconds
 
 # Exponent k of the power spectrum 1/f^k.
 _NOISES = {"white": 0.0, "pink": 1.0, "brown": 2.0}
@@ -21,14 +21,14 @@ _NOISES = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 
 @dataclass(frozen=True)
 class Noise:
-    """What is behind the speech of a clip."""
+    """The background noise of a clip."""
 
     color: str
     below_speech_db: float
 
     @property
     def name(self) -> str:
-        """For the timeline."""
+        """Description for the timeline."""
         return f"{self.color} noise, {self.below_speech_db:.0f} dB below speech"
 
 
@@ -40,16 +40,18 @@ def choose_noise(rng: np.random.Generator) -> Noise:
 def compose(
     words: Sequence[Int16[np.ndarray, " _samples"] | None], noise: Noise, rng: np.random.Generator
 ) -> Float32[np.ndarray, " samples"]:
-    """Lay word s at a random place inside second s, and noise below all.
+    """Place word s at a random time within second s, and add noise.
 
     Args:
-        words: For each second what is spoken at `SPEECH_RATE_HZ`, or None; a word longer than its second is
-            an error of the plan (ValueError).
-        noise: What is behind the words.
-        rng: Draws places and noise.
+        words: The word spoken in each second, at `SPEECH_RATE_HZ`, or None.
+        noise: The background noise.
+        rng: Random generator for times and noise.
 
     Returns:
-        `SECONDS` at `SOUND_RATE_HZ`, within -1..1.
+        `SECONDS` of sound at `SOUND_RATE_HZ`, in [-1, 1].
+
+    Raises:
+        ValueError: A word is longer than its second.
     """
     speech = np.zeros(SECONDS * SOUND_RATE_HZ, np.float32)
     for second, spoken in enumerate(words):
@@ -57,7 +59,7 @@ def compose(
             _lay(speech, second, _resampled(spoken), rng)
     level = _SPEECH_LEVEL * 10 ** (-noise.below_speech_db / 20)
     mixed = speech + level * _noise(_NOISES[noise.color], rng)
-    # A clip has a loudness of its own, so that loudness tells nothing.
+    # Random loudness of the clip, so that loudness carries no information.
     gain = min(rng.uniform(0.5, 2.0), 0.95 / float(np.abs(mixed).max()))
     return np.asarray(mixed * gain, dtype=np.float32)
 
@@ -85,10 +87,10 @@ def _resampled(spoken: Int16[np.ndarray, " samples"]) -> Float32[np.ndarray, " r
 
 
 def _noise(exponent: float, rng: np.random.Generator) -> Float32[np.ndarray, " samples"]:
-    """Noise of root mean square 1 whose loudness wanders slowly."""
+    """Noise with a root mean square of 1 and slowly varying loudness."""
     samples = SECONDS * SOUND_RATE_HZ
     spectrum = np.fft.rfft(rng.standard_normal(samples, np.float32))
-    # Below 50 Hz the power stays level: no loudspeaker, and no mel filter, has use for it.
+    # Below 50 Hz, which loudspeakers and mel filters hardly use, the spectrum is flat.
     hertz = np.maximum(np.fft.rfftfreq(samples, 1 / SOUND_RATE_HZ), 50)
     noise = np.fft.irfft(spectrum * hertz ** (-exponent / 2), samples)
     wander = np.interp(np.arange(samples), np.linspace(0, samples, 21), rng.uniform(0.6, 1.4, 21))

@@ -1,7 +1,7 @@
 """Spoken words from espeak-ng (PyPI's `espeakng-loader`) through ctypes, in a process of its own.
 
-espeak-ng is not thread safe, and keeps state between words: the same word sounds slightly different later on.
-A fresh process that speaks a list from its beginning always says the same.
+espeak-ng is not thread-safe, and keeps state between words, so the same word sounds slightly different later. A new
+process that speaks a whole list always gives the same sound.
 """
 
 import ctypes
@@ -21,20 +21,20 @@ __all__ = ["SPEECH_RATE_HZ", "speak"]
 
 SPEECH_RATE_HZ = 22_050
 _SYNCHRONOUS, _CHARS_UTF8, _RATE, _PITCH = 2, 1, 1, 3
-# espeak-ng hands over at most one such buffer a word: with its usual 500 ms, longer words lose their end.
+# espeak-ng returns at most one buffer per word: with its default of 500 ms, longer words are cut.
 _BUFFER_MS = 3000
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 def speak(utterances: Sequence[tuple[str, str, int, int]]) -> list[Int16[np.ndarray, " _samples"]]:
-    """Speak each (text, voice, rate in words a minute, pitch 0-99), in this order.
+    """Speak each (text, voice, rate in words per minute, pitch 0-99), in this order.
 
     Returns:
-        Mono sound at `SPEECH_RATE_HZ` for each, silence at its ends cut off.
+        Mono sound at `SPEECH_RATE_HZ` for each, without silence at both ends.
 
     Raises:
-        DataError: The library cannot be loaded, or refuses a voice.
+        DataError: The library cannot be loaded, or rejects a voice.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
@@ -56,7 +56,7 @@ def speak(utterances: Sequence[tuple[str, str, int, int]]) -> list[Int16[np.ndar
 
 
 class _Espeak:
-    """The library, initialised; one in a process."""
+    """The initialised library; only one per process."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -67,7 +67,7 @@ class _Espeak:
         if rate != SPEECH_RATE_HZ:
             raise RuntimeError(f"espeak_Initialize answered {rate}; expected {SPEECH_RATE_HZ} Hz")
         self._chunks: list[Int16[np.ndarray, " _samples"]] = []
-        self._callback = _Callback(self._collect)  # kept: ctypes does not
+        self._callback = _Callback(self._collect)  # ctypes keeps no reference
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _collect(self, sound: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int | None) -> int:
@@ -76,7 +76,7 @@ class _Espeak:
         return 0
 
     def say(self, text: str, voice: str, rate: int, pitch: int) -> Int16[np.ndarray, " samples"]:
-        # An unknown variant is silently replaced by the plain voice, with answer 0: look for its file.
+        # An unknown variant is silently replaced by the plain voice, without an error code: look for its file.
         variant = voice.partition("+")[2]
         if variant and not (self._data / "voices" / "!v" / variant).is_file():
             raise RuntimeError(f"espeak-ng has no voice variant '{variant}'")

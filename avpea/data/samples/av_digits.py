@@ -1,10 +1,9 @@
 """`av-digits`: 10-second clips in AVE's layout in which a handwritten digit is seen and a digit is spoken.
 
-A second belongs to the event when the digit that is seen is also spoken. Elsewhere the digit is only seen or
-only heard, another digit is seen or heard, or both differ; marks and other words stand in for digits. So
-neither picture nor sound alone tells where the event is. All parts come with `pip install "avpea[samples]"`:
-the digits from scikit-learn's load_digits, the speech from espeak-ng, two photographs, and noise. Nothing is
-downloaded.
+A second belongs to the event if the digit that is seen is also spoken. In other seconds the digit is only seen or only
+heard, another digit is seen or heard, or both differ; marks and other words serve as distractors. So neither picture
+nor sound alone shows where the event is. All parts come with `pip install "avpea[samples]"`: digits from scikit-learn's
+load_digits, speech from espeak-ng, two photographs, and noise. Nothing is downloaded.
 """
 
 import importlib
@@ -29,13 +28,13 @@ from avpea.progress import progress_bar
 __all__ = ["Summary", "make"]
 
 MARKER = "av-digits.json"
-_RECIPE = 1  # raised when the same options would make other clips
+_RECIPE = 1  # increased when the same options make different clips
 _STALE_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `make` did: clips in each split, how many of all were made now and kept, and how long it took."""
+    """The result of `make`: clips in each split, how many were made now or already existed, and the time it took."""
 
     folder: Path
     clips: dict[str, int]
@@ -44,7 +43,7 @@ class Summary:
     seconds: float
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the terminal."""
         splits = ", ".join(f"{count} {split}" for split, count in self.clips.items())
         return f"{self.folder}: {splits} clips; {self.made} made, {self.kept} kept, {self.seconds:.0f} s"
 
@@ -52,19 +51,18 @@ class Summary:
 def make(
     folder: Path, *, train: int = 160, val: int = 40, test: int = 60, seed: int = 0, progress: bool = True
 ) -> Summary:
-    """Make the data set in `folder`; after an interruption, the same call goes on where it stopped.
+    """Make the data set in `folder`; after an interruption, the same call resumes.
 
     Args:
-        folder: New or empty, or left by a call with the same options.
-        train: Clips to train on.
-        val: Clips to select on.
-        test: Clips to test on.
-        seed: Another seed makes other clips; the same seed the same, with the same library versions.
-        progress: Show a bar on stderr.
+        folder: A new or empty folder, or that of an earlier call with the same options.
+        train: Number of training clips.
+        val: Number of validation clips.
+        test: Number of test clips.
+        seed: Random seed; with the same versions of the libraries, the same seed gives the same clips.
+        progress: Whether to show a progress bar on stderr.
 
     Raises:
-        DataError: A package is missing; `folder` holds something else, or cannot be written; a count is not
-            positive.
+        DataError: A package is missing, `folder` holds something else or cannot be written, or a count is below 1.
     """
     began = time.monotonic()
     folder = Path(folder)
@@ -100,12 +98,12 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"av-digits cannot be written to {folder} ({error}); choose a folder that you may write to, "
-            "on a disk with room. The same command goes on where it stopped."
+            "on a disk with room. The same command resumes."
         ) from error
 
 
 def _claim(folder: Path, options: dict[str, Any]) -> None:
-    """Mark the folder as holding a data set of these options; refuse what holds anything else."""
+    """Write the marker with these options into the folder; refuse a folder with other content."""
     marker = folder / MARKER
     folder.mkdir(parents=True, exist_ok=True)
     if not marker.exists():
@@ -127,7 +125,7 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
         )
     (folder / "AVE").mkdir(exist_ok=True)
     for leftover in (folder / "AVE").glob(".*.tmp"):
-        # A younger one may belong to a call that is still running.
+        # A newer one may belong to a call that is still running.
         if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
             leftover.unlink(missing_ok=True)
 
@@ -153,11 +151,11 @@ def _make_clips(folder: Path, plans: list[ClipPlan], missing: list[ClipPlan], da
     from avpea.data.samples._speech import speak
 
     digits = (datasets.load_digits().images / 16).astype(np.float32)
-    # All clips' words, though some may exist: how a word sounds depends on those before it.
+    # The words of all clips, even if some exist: how a word sounds depends on the words before it.
     spoken = iter(speak([word for plan in plans for word in plan.words if word]))
     words = {plan.video_id: [next(spoken) if word else None for word in plan.words] for plan in plans}
-    # One after the other: two threads are slower (the encoders hold Python's lock), and processes would ask
-    # scripts to guard their start, for 15 seconds' work.
+    # One after the other: threads are slower (the encoders hold Python's lock), and processes would force callers to
+    # guard their start, all for 15 seconds of work.
     with progress_bar("av-digits", len(plans), shown=progress, done=len(plans) - len(missing)) as advance:
         for plan in missing:
             _make_clip(_file(folder, plan), plan, words[plan.video_id], digits)

@@ -1,4 +1,4 @@
-"""What a model writes about a video: a sentence for each window."""
+"""Captions of a video: a sentence for each window."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class Caption:
     """A sentence about a stretch of a video.
 
     Attributes:
-        start_seconds: Where the stretch starts.
-        end_seconds: Where it ends.
-        text: In lower case.
+        start_seconds: Start of the stretch in the video.
+        end_seconds: End of the stretch in the video.
+        text: The sentence, in lower case.
         log_probability: Natural logarithm of the sentence's probability.
-        others: What else was in sight, with their log-probabilities, the likeliest first.
+        others: Other sentences of the beam search with their log-probabilities, the likeliest first.
     """
 
     start_seconds: float
@@ -32,13 +32,13 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions(Answer):
-    """What is written about a video.
+    """The captions of a video.
 
     Attributes:
-        video: The file.
-        duration_seconds: Of the file, as far as it can be decoded.
-        captions: One for each window of as many seconds as the model was trained on.
-        clip: What was looked at and listened to.
+        video: The video file.
+        duration_seconds: Length of the video, as far as it can be decoded.
+        captions: Caption of each window; windows have as many seconds as in training.
+        clip: Decoded frames and sound.
     """
 
     video: Path

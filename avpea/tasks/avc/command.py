@@ -10,11 +10,8 @@ __all__ = ["COMMANDS"]
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs="+", type=Path, help="video file of any length; several are described in turn")
-    parser.add_argument(
-        "--beams", type=int, default=0, metavar="N", help="sentences kept in sight (default: the recipe's)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, one line a video")
+    parser.add_argument("video", nargs="+", type=Path, help="video file of any length; several are captioned in turn")
+    parser.add_argument("--beams", type=int, default=0, metavar="N", help="beams of the search (default: the recipe's)")
     add_missing(parser)
 
 
@@ -26,9 +23,10 @@ def _caption(options: argparse.Namespace) -> None:
 COMMANDS = [
     Command(
         "caption",
-        "Describe videos, a sentence for each stretch of as many seconds as the model was trained on.",
+        "Caption videos: a sentence for each stretch of as many seconds as in training.",
         "avpea caption runs/NAME video.mp4",
         _arguments,
         _caption,
+        json=True,
     )
 ]

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from avpea.labels import CaptionLabels, CaptionSample
+from avpea.labels import CaptionSample
 from avpea.metrics.captioning import caption_metrics, require_scorers
 from avpea.options import require
 from avpea.tables import Table
 from avpea.tasks import Figure, Viewing
-from avpea.tasks._text import TextTargets, WritingTask, caption_targets, example_captions
+from avpea.tasks._text import CaptionTask, TextTargets, WritingTask
 from avpea.tasks._text_head import GROUPS
 from avpea.tasks.avc.answer import Caption, Captions
 from avpea.tasks.avc.heads._beams import Written
@@ -22,22 +22,21 @@ __all__ = ["AVC", "EXTENSION", "Captioned"]
 
 @dataclass(frozen=True)
 class Captioned:
-    """What was written about a video.
+    """The captions written for a video.
 
     Attributes:
         written: Texts, the likeliest first.
-        cider: Once all of a split are known: the likeliest one's CIDEr.
+        cider: CIDEr of the likeliest text; set by `complete`, since it depends on the whole split.
     """
 
     written: tuple[Written, ...]
     cider: float = 0.0
 
 
-class AVC(WritingTask):
-    """Captioning, trained on every caption of each video of a batch."""
+class AVC(CaptionTask, WritingTask):
+    """Captioning, trained on all captions of each video."""
 
     figure = Figure("cider", "CIDEr", "scores", "score", "Scores", unit="times 100")
-    needs = CaptionLabels
     heads = Writer
     default_head = "writer"
     verb = "caption"
@@ -46,25 +45,21 @@ class AVC(WritingTask):
     example = 'caption("video.mp4")'
 
     def require_metrics(self) -> None:
-        """Refuse to go without pycocoevalcap."""
+        """Require pycocoevalcap."""
         require_scorers()
 
-    def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
-        """All captions of a batch."""
-        return caption_targets(self.head, samples)
-
     def answers(self, output: Any, targets: TextTargets) -> list[Captioned]:
-        """A caption for each video."""
+        """Captions of each video."""
         videos = torch.arange(int(targets.video.max()) + 1, device=targets.video.device)
         return [Captioned(tuple(written)) for written in self.head.write(output, videos)]
 
     def complete(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> list[Captioned]:
-        """Score each caption; how telling a word is depends on all captions of the split."""
+        """Score each caption with CIDEr, whose word weights depend on all captions of the split."""
         scores = caption_metrics(*_to_score(samples, answers), java=False)["cider_of_each"]
         return [replace(answer, cider=scores[sample.key]) for sample, answer in zip(samples, answers, strict=True)]
 
     def evaluate(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> dict[str, Any]:
-        """BLEU-1 to 4, METEOR, ROUGE-L and CIDEr, as pycocoevalcap has them."""
+        """BLEU-1 to 4, METEOR, ROUGE-L and CIDEr from pycocoevalcap."""
         found = caption_metrics(*_to_score(samples, answers))
         del found["cider_of_each"]
         shown = {"BLEU-4": "bleu_4", "METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"}
@@ -77,11 +72,11 @@ class AVC(WritingTask):
         }
 
     def score(self, sample: CaptionSample, answer: Captioned) -> float:
-        """The caption's CIDEr."""
+        """CIDEr of the likeliest caption."""
         return answer.cider
 
     def row(self, sample: CaptionSample, answer: Captioned) -> dict[str, Any]:
-        """What people wrote and what was written."""
+        """Annotated captions and the predicted one."""
         best = answer.written[0]
         return {
             "key": sample.key,
@@ -93,7 +88,7 @@ class AVC(WritingTask):
         }
 
     def references(self, train: Sequence[CaptionSample], samples: Sequence[CaptionSample]) -> dict[str, float]:
-        """What a training caption drawn by chance for each video has."""
+        """CIDEr of a random training caption for each video."""
         known = [caption for sample in train for caption in sample.captions]
         if not known:
             return {}
@@ -101,10 +96,6 @@ class AVC(WritingTask):
         answers = [Captioned((Written(known[i], 0.0),)) for i in drawn]
         scored = caption_metrics(*_to_score(samples, answers), java=False)
         return {"a training caption drawn by chance": scored["cider"]}
-
-    def examples(self, count: int, segments: int) -> list[CaptionSample]:
-        """Samples with a caption each."""
-        return example_captions(count, segments)
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:
@@ -114,13 +105,16 @@ class AVC(WritingTask):
         yield Table(["score", ""], rows, f"Times 100; {metrics['different_captions']} different captions")
 
     def predict(self, viewing: Viewing, beams: int = 0) -> Captions:
-        """A description of a video of any length, a sentence for each window of as many seconds as in training.
+        """Captions of a video of any length: a sentence for each window of as many seconds as in training.
 
-        The last window ends with the video and may overlap the one before. `beams` is how many sentences are kept in
-        sight; 0 means as many as the run's recipe says.
+        The last window ends with the video and may overlap the one before.
+
+        Args:
+            viewing: The video and the model.
+            beams: Number of beams of the search; 0 means that of the run's recipe.
 
         Raises:
-            AvpeaError: `beams` is no number of sentences.
+            AvpeaError: `beams` is out of range.
         """
         require(0 <= beams <= 100, f"beams is {beams}; expected 1 to 100, or 0 for the recipe's.")
         clip = viewing.whole()

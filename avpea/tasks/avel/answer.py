@@ -1,4 +1,4 @@
-"""Events found in a video: the answer for a person."""
+"""Events found in a video."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ class Event:
     """Something that is both seen and heard.
 
     Attributes:
-        label: Its category.
-        start_seconds: Where it begins.
-        end_seconds: Where it ends; the range is half open.
-        confidence: Mean probability of the category over its segments.
+        label: Name of the category.
+        start_seconds: Start in the video.
+        end_seconds: End in the video, exclusive.
+        confidence: Mean probability of the category over the segments of the event.
     """
 
     label: str
@@ -35,16 +35,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Prediction(Answer):
-    """What was found in a video.
+    """The events found in a video.
 
     Attributes:
-        video: The file.
-        duration_seconds: Its length.
-        class_names: The categories that the model knows.
-        events: What happens from when to when, in order of time.
-        decisions: The answered category of each second; the one after the last class is background.
-        probabilities: Of each category in each second; the last column is background.
-        clip: Frames and sound that the answer was drawn from.
+        video: The video file.
+        duration_seconds: Length of the video.
+        class_names: Names of the event classes.
+        events: Events in order of time.
+        decisions: Predicted category of each second; the index after the last class is background.
+        probabilities: Probability of each category in each second; the last column is background.
+        clip: Decoded frames and sound.
     """
 
     video: Path
@@ -63,7 +63,7 @@ class Prediction(Answer):
         decisions: Int[Tensor, " seconds"],
         probabilities: Float[Tensor, "seconds categories"],
     ) -> "Prediction":
-        """The events of a clip, from the answers for its seconds."""
+        """Build the answer for a clip from the predictions for its seconds."""
         events = tuple(timeline(probabilities, decisions, class_names))
         return cls(clip.path, clip.duration_seconds, class_names, events, decisions, probabilities, clip)
 
@@ -89,7 +89,7 @@ class Prediction(Answer):
         yield f"{self.video}: {self.duration_seconds:.1f} s, {len(self.events)} event{many}"
         yield from self.clip.remarks()
         if not self.events:
-            yield "Nothing that the model knows was seen and heard together."
+            yield "No event that the model knows was both seen and heard."
             return
         rows = [
             (one.label, f"{one.start_seconds:.0f} s", f"{one.end_seconds:.0f} s", f"{one.confidence:.2f}")
@@ -98,7 +98,7 @@ class Prediction(Answer):
         yield Table(["label", "from", "to", "confidence"], rows)
 
     def surest_second(self) -> int:
-        """The second whose event has the highest probability."""
+        """The second with the most probable event."""
         return int(self.probabilities[:, :-1].amax(dim=1).argmax())
 
     def plot(self, path: str | Path) -> None:
@@ -121,17 +121,13 @@ def timeline(
     probabilities: Float[Tensor, "segments categories"],
     decisions: Int[Tensor, " segments"],
     class_names: Sequence[str],
-    start_seconds: float = 0.0,
-    segment_seconds: float = 1.0,
 ) -> list[Event]:
-    """Merge neighbouring segments of one category into events, in order of time; background is left out.
+    """Merge adjacent segments of the same category into events, in order of time; background is left out.
 
     Args:
-        probabilities: Of each category in each segment of one video.
-        decisions: The answered category of each segment.
-        class_names: Names of the event categories.
-        start_seconds: Where the first segment begins.
-        segment_seconds: Length of a segment.
+        probabilities: Probability of each category in each segment of one video.
+        decisions: Predicted category of each segment.
+        class_names: Names of the event classes.
     """
     events = []
     for category, run in groupby(range(len(decisions)), key=decisions.tolist().__getitem__):
@@ -140,8 +136,8 @@ def timeline(
             events.append(
                 Event(
                     label=class_names[category],
-                    start_seconds=start_seconds + segments[0] * segment_seconds,
-                    end_seconds=start_seconds + (segments[-1] + 1) * segment_seconds,
+                    start_seconds=float(segments[0]),
+                    end_seconds=float(segments[-1] + 1),
                     confidence=float(probabilities[segments, category].mean()),
                 )
             )

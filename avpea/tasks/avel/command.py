@@ -12,11 +12,12 @@ __all__ = ["COMMANDS"]
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs="+", type=Path, help="video file; several are answered one after the other")
-    parser.add_argument("--json", action="store_true", help="print JSON, one line a video")
+    parser.add_argument("video", nargs="+", type=Path, help="video file of any length; several are processed in turn")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
-    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where sound and image looked in each other")
-    parser.add_argument("--second", type=int, metavar="S", help="second for --attention (default: the surest event's)")
+    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where each stream attends in the other")
+    parser.add_argument(
+        "--second", type=int, metavar="S", help="second for --attention (default: that of the surest event)"
+    )
     add_missing(parser)
 
 
@@ -26,7 +27,7 @@ def _predict(options: argparse.Namespace) -> None:
 
         plot.check(options.attention)
         if len(options.video) > 1:
-            raise AvpeaError("--attention draws one video; give it one, or leave it out.")
+            raise AvpeaError("--attention draws one video; give a single video, or leave --attention out.")
     for predictor, video, prediction in about_videos(options, "predict", plot=options.plot):
         if options.attention:
             second = prediction.surest_second() if options.second is None else options.second
@@ -37,9 +38,10 @@ def _predict(options: argparse.Namespace) -> None:
 COMMANDS = [
     Command(
         "predict",
-        "Find the events in videos of any length: what happens, and from when to when.",
+        "Find the events in videos, with start and end.",
         "avpea predict runs/NAME video.mp4 --plot timeline.png",
         _arguments,
         _predict,
+        json=True,
     )
 ]

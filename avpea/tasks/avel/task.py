@@ -25,11 +25,11 @@ __all__ = ["AVEL", "EXTENSION", "Localization", "localization_metrics"]
 
 @dataclass(frozen=True)
 class Localization:
-    """What is answered for one window.
+    """The answer for one window.
 
     Attributes:
-        probabilities: Of each category in each segment; the last one is background.
-        decisions: The answered category of each segment.
+        probabilities: Probability of each category in each segment; the last category is background.
+        decisions: Index of the predicted category of each segment.
     """
 
     probabilities: Float[Tensor, "segments categories"]
@@ -37,12 +37,7 @@ class Localization:
 
 
 class AVEL(Task):
-    """Event localization: tokens of both streams to a category for each segment.
-
-    Args:
-        head: What answers for each segment.
-        labels: The event classes.
-    """
+    """Event localization: from the tokens of both streams to a category for each segment."""
 
     figure = Figure("segment_accuracy", "segment accuracy", "per_class_accuracy", "class", "Classes")
     needs = EventLabels
@@ -62,33 +57,26 @@ class AVEL(Task):
         """The head's output for a batch of videos."""
         return self.head(encoded.patches, encoded.visual_cls, encoded.audio_cls)
 
-    def loss(
-        self, output: Any, targets: Int[Tensor, "batch segments"]
-    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The loss, and the named terms that it is the sum of."""
-        terms = self.head.loss(output, targets)
-        return self.total(terms), terms
-
     def answers(self, output: Any, targets: Any = None) -> list[Localization]:
-        """What is answered for each window of the batch."""
+        """The answer for each window of the batch."""
         probabilities, decisions = self.head.probabilities(output).cpu(), self.head.decide(output).cpu()
         return [Localization(*both) for both in zip(probabilities, decisions, strict=True)]
 
     def evaluate(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, Any]:
-        """As `localization_metrics`."""
+        """The metrics of `localization_metrics`."""
         decisions = torch.stack([answer.decisions for answer in answers])
         return localization_metrics(decisions, self.targets(samples), self.labels.class_names)
 
     def score(self, sample: EventSample, answer: Localization) -> int:
-        """Segments that are answered correctly."""
+        """Number of segments whose category is correct."""
         return sum(one == other for one, other in zip(answer.decisions.tolist(), sample.labels, strict=True))
 
     def weight(self, sample: EventSample) -> int:
-        """Its segments."""
+        """Number of segments."""
         return sample.segments
 
     def references(self, train: Sequence[EventSample], samples: Sequence[EventSample]) -> dict[str, float]:
-        """The score of answering background for every second."""
+        """Accuracy of always predicting background."""
         return {"always background": self.labels.background_share(samples)}
 
     def examples(self, count: int, segments: int) -> list[EventSample]:
@@ -113,7 +101,7 @@ class AVEL(Task):
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:
-        """Accuracy and segments of each class, and with details the confusion matrix."""
+        """Accuracy and number of segments of each class; with details, the confusion matrix."""
         each, matrix = metrics["per_class_accuracy"], metrics["confusion_matrix"]
         yield Table(
             ["class", "segment accuracy", "segments"],
@@ -127,13 +115,13 @@ class AVEL(Task):
                 (name, *("·" if count == 0 else str(count) for count in row))
                 for name, row in zip(each, matrix, strict=True)
             ]
-            yield Table(["", *each], rows, "Confusion: rows are annotated, columns answered", wide=True)
+            yield Table(["", *each], rows, "Confusion matrix: rows are annotated, columns predicted", wide=True)
 
     def predict(self, viewing: Viewing) -> Prediction:
         """The events in a video of any length.
 
-        Longer videos are read in windows of as many seconds as the model was trained on (10); the last window ends
-        with the video and may overlap the one before, whose answers stand. A shorter video is one window.
+        Videos longer than those of training (10 s) are processed in windows of that length. The last window ends with
+        the video and may overlap the one before, whose answers are kept. A shorter video is one window.
         """
         clip = viewing.whole()
         probabilities, decisions = [], []
@@ -147,9 +135,9 @@ class AVEL(Task):
 def localization_metrics(
     answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """How right the answers are, in plain values: shares in [0, 1], None where there is nothing to share.
+    """Accuracies in [0, 1], as plain values; None if there is nothing to score.
 
-    `segment_accuracy` is the paper's figure. `foreground_accuracy` asks only whether there is an event,
+    `segment_accuracy` is the paper's metric. `foreground_accuracy` scores only whether there is an event,
     `category_accuracy` only which event a video has.
     """
     names, classes = [*class_names, "background"], len(class_names)

@@ -1,4 +1,4 @@
-"""A question about a video, answered: which answers, how probable, and where and when the model looked and listened."""
+"""The answer to a question about a video: probabilities, and where and when the model looked and listened."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -21,14 +21,14 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question as a person typed it, and as the model reads it.
+    """A question as typed, and as the model reads it.
 
     Attributes:
-        text: As typed.
-        words: Those that the model knows, in order.
-        unknown: Those that it does not, which are left out.
-        too_long: Words beyond the longest training question, which are left out as well.
-        nearest: The training wording most like it, where it is none of them; else empty.
+        text: The question as typed.
+        words: Words that the model reads, in order.
+        unknown: Unknown words, which are left out.
+        too_long: Words beyond the length of the longest training question, which are left out.
+        nearest: The closest training wording; empty if the question has a training wording.
     """
 
     text: str
@@ -38,14 +38,14 @@ class AskedQuestion:
     nearest: str
 
     def remarks(self) -> list[str]:
-        """What a person should know of how the question was read, in sentences."""
+        """Remarks on how the question was read, in sentences."""
         lines = []
         if self.unknown:
-            lines.append(f"Left out, as no training question has them: {', '.join(self.unknown)}.")
+            lines.append(f"Left out, because no training question has these words: {', '.join(self.unknown)}.")
         if self.too_long:
-            lines.append(f"Left out, as no training question is so long: {' '.join(self.too_long)}.")
+            lines.append(f"Left out, because no training question is that long: {' '.join(self.too_long)}.")
         if self.nearest:
-            lines.append(f"No training question is worded like this; the nearest is: {self.nearest}")
+            lines.append(f"No training question is worded like this; the closest is: {self.nearest}")
         return lines
 
 
@@ -54,14 +54,13 @@ class Reply(Answer):
     """The answer to a question about a video.
 
     Attributes:
-        video: The file.
-        question: As typed and as read.
-        answers: Every answer that the model knows with its probability, the most probable first.
-        clip: Frames and sound that the answer was drawn from.
-        spatial: Where in each frame its second's sound was found: shares of a grid of patches; None for a model that
-            reads no video.
-        seen: Share of each second's picture in the answer, likewise.
-        heard: Share of each second's sound in the answer, likewise.
+        video: The video file.
+        question: The question as typed and as read.
+        answers: Answers with their probabilities, the most probable first.
+        clip: Decoded frames and sound.
+        spatial: Attention of each second's sound to its frame, on the grid of patches; None without video.
+        seen: Attention of the question to the frame of each second; None without video.
+        heard: Attention of the question to the sound of each second; None without video.
     """
 
     video: Path
@@ -82,7 +81,7 @@ class Reply(Answer):
         seen: Float[Tensor, "1 segments"] | None = None,
         heard: Float[Tensor, "1 segments"] | None = None,
     ) -> "Reply":
-        """From the probability of each answer, and where and when the model looked and listened."""
+        """Build the reply from probabilities and attention; answers are sorted, patches put on their grid."""
         answers = sorted(probabilities, key=lambda pair: -pair[1])
         grid = None if spatial is None else _on_grid(spatial)
         looked, listened = (None if shares is None else shares[0] for shares in (seen, heard))
@@ -94,7 +93,7 @@ class Reply(Answer):
         return self.answers[0][0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `avpea ask --json` prints them; places are centres of patches, in shares of the frame."""
+        """Plain values, as printed by `avpea ask --json`; positions are centres of patches, in [0, 1] of the frame."""
         return {
             "video": str(self.video),
             "duration_seconds": round(self.clip.duration_seconds, 3),
@@ -110,7 +109,7 @@ class Reply(Answer):
         }
 
     def report(self) -> Iterator[str | Table]:
-        """The answers, and the second that was looked at and listened to most."""
+        """The most probable answers, and the seconds with the most attention."""
         yield f"{self.video}: {self.question.text}"
         yield from self.clip.remarks()
         yield from self.question.remarks()
@@ -135,7 +134,7 @@ class Reply(Answer):
         return values
 
     def plot(self, path: str | Path) -> None:
-        """Draw where the sound was found, and which seconds mattered."""
+        """Draw where each sound was found, and which seconds mattered."""
         from avpea import plot
 
         plot.grounding(
@@ -154,7 +153,7 @@ class Reply(Answer):
 
 
 def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
-    """Read a question that a person typed.
+    """Read a typed question.
 
     Raises:
         AvpeaError: It is empty, or the model knows none of its words.
@@ -172,7 +171,7 @@ def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
 
 
 def typed(text: str) -> AskedQuestion:
-    """A question for a model that reads any words.
+    """A typed question for a model that reads any words.
 
     Raises:
         AvpeaError: It is empty.
@@ -183,6 +182,6 @@ def typed(text: str) -> AskedQuestion:
 
 
 def _on_grid(spatial: Float[Tensor, "segments patches"]) -> Float[Tensor, "segments rows columns"]:
-    """Shares of patches on their grid, which is square as the frames are."""
+    """Attention to patches on their grid, which is square because frames are."""
     side = math.isqrt(spatial.shape[1])
     return spatial.reshape(len(spatial), side, side)

@@ -11,8 +11,7 @@ __all__ = ["COMMANDS"]
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("video", nargs=1, type=Path, help="video file of any length")
-    parser.add_argument("question", help="in your own words; what the model cannot read is said")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("question", help="question in your own words; words that the model does not know are reported")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw where and when it looked and listened")
     add_missing(parser)
 
@@ -29,5 +28,6 @@ COMMANDS = [
         'avpea ask runs/NAME video.mp4 "How many instruments are sounding?" --plot where.png',
         _arguments,
         _ask,
+        json=True,
     )
 ]

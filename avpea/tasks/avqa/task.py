@@ -1,22 +1,20 @@
-"""Audio-visual question answering (AVQA): one of the answers that training knows, to a question about a video.
+"""Audio-visual question answering (AVQA): choose one of the training answers for a question about a video.
 
 AV-PEA paper, Section 4.2 and Table 2; MUSIC-AVQA (Li et al., CVPR 2022).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avpea.labels import Question, QuestionLabels, QuestionSample
-from avpea.metrics.answers import question_metrics
-from avpea.tables import Table
-from avpea.tasks import Encoded, Task, Viewing
+from avpea.labels import Question, QuestionSample
+from avpea.tasks import Encoded, Viewing
 from avpea.tasks._base import video_index
-from avpea.tasks._questions import ANSWER_FIGURE, example_questions, most_frequent, question_report, question_rows
+from avpea.tasks._questions import QuestionTask
 from avpea.tasks.avqa.answer import Reply, read_question
 from avpea.tasks.avqa.heads import AnsweringHead, QuestionOutput, shuffled_frames
 
@@ -25,12 +23,12 @@ __all__ = ["AVQA", "EXTENSION", "Answers", "AskedQuestions"]
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """The questions of a batch, one video's after another's.
+    """The questions of a batch, in the order of its videos.
 
     Attributes:
-        token_ids: Words as indices in the vocabulary, 0 is padding.
-        video: Which video of the batch each question is about.
-        answers: Index of the annotated answer; -1 where training knows none such.
+        token_ids: Indices of the words in the vocabulary; 0 is padding.
+        video: Index in the batch of each question's video.
+        answers: Index of each annotated answer; -1 for an answer that no training question has.
     """
 
     token_ids: Int[Tensor, "questions length"]
@@ -39,19 +37,18 @@ class AskedQuestions:
 
     def to(self, device: torch.device | str) -> "AskedQuestions":
         """Move to a device."""
-        moved = {name: getattr(self, name).to(device) for name in ("token_ids", "video", "answers")}
-        return replace(self, **moved)
+        return AskedQuestions(self.token_ids.to(device), self.video.to(device), self.answers.to(device))
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What is answered to the questions about one video.
+    """The answers to the questions about one video.
 
     Attributes:
-        probabilities: Of each answer.
-        spatial: Where in each segment's frame its sound was found: shares of the patches; None without video.
-        seen: Share that each segment's picture had in the answer; None without video.
-        heard: Share that each segment's sound had.
+        probabilities: Probability of each answer.
+        spatial: Attention of each segment's sound to the patches of its frame; None without video.
+        seen: Attention of each question to the frame of each segment; None without video.
+        heard: Attention of each question to the sound of each segment; None without video.
     """
 
     probabilities: Float[Tensor, "questions answers"]
@@ -60,28 +57,17 @@ class Answers:
     heard: Float[Tensor, "questions segments"] | None
 
 
-class AVQA(Task):
+class AVQA(QuestionTask):
     """Question answering as classification among the answers of the training questions.
 
     A video is encoded once for all questions about it.
-
-    Args:
-        head: What answers.
-        labels: What it can read and answer.
     """
 
-    figure = ANSWER_FIGURE
-    needs = QuestionLabels
     heads: ClassVar[Any] = AnsweringHead
     default_head = "avst"
-    verb = "ask"
-    use = 'avpea ask {run} VIDEO "QUESTION"'
-    tag = "question-answering"
-    example = 'ask("video.mp4", "How many instruments are sounding?")'
-    labels: QuestionLabels
 
     def targets(self, samples: Sequence[QuestionSample]) -> AskedQuestions:
-        """The questions of a batch; words that the vocabulary does not have are left out."""
+        """The questions of a batch, without words that the vocabulary does not have."""
         vocabulary = self.labels.vocabulary
         rows = [vocabulary.indices(question.words)[0] for sample in samples for question in sample.questions]
         longest = max(map(len, rows))
@@ -94,7 +80,7 @@ class AVQA(Task):
         )
 
     def forward(self, encoded: Encoded, targets: Any = None) -> QuestionOutput:
-        """The head's output; in training with negatives, by default frames of the batch's other videos."""
+        """The head's output; in training with negatives, which by default are frames of the batch's other videos."""
         asked = targets.token_ids, targets.video
         if encoded.visual is None:
             return cast("QuestionOutput", self.head(None, None, *asked))
@@ -105,18 +91,18 @@ class AVQA(Task):
     def others(
         self, seen: Float[Tensor, "videos segments patches dim"]
     ) -> Float[Tensor, "videos segments patches dim"] | None:
-        """Frames that do not belong to the sounds, from the batch itself: drawn in training, none in evaluation."""
+        """Negatives from the batch itself: drawn at random in training, none in evaluation."""
         return shuffled_frames(seen) if self.training else None
 
     def loss(
         self, output: QuestionOutput, targets: AskedQuestions
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The loss, and the named terms that it is the sum of."""
+        """The total loss, and its terms by name."""
         terms = self.head.loss(output, targets.answers)
         return self.total(terms), terms
 
     def answers(self, output: QuestionOutput, targets: AskedQuestions) -> list[Answers]:
-        """What is answered to each video's questions."""
+        """The answers to each video's questions."""
         assert output.answers is not None
         chances = output.answers.float().softmax(dim=-1).cpu()
         found = []
@@ -132,56 +118,34 @@ class AVQA(Task):
         return found
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[Answers]) -> dict[str, Any]:
-        """Shares in [0, 1], over questions: overall, the mean of three, by modality, by type, by wording.
+        """Accuracies as for every `QuestionTask`, and how many questions have an answer that cannot be given.
 
-        An answer that no training question has cannot be given: such questions count as wrong, and how many
-        there are is told.
+        These are answers that no training question has; such questions count as wrong.
         """
         asked = [question for sample in samples for question in sample.questions]
-        correct = [hit for sample, answer in zip(samples, answers, strict=True) for hit in self._hits(sample, answer)]
-        return {
-            **question_metrics([q.type for q in asked], [q.template for q in asked], correct),
-            "unanswerable": sum(self.labels.vocabulary.answer_index(q.answer) < 0 for q in asked),
-        }
+        unanswerable = sum(self.labels.vocabulary.answer_index(question.answer) < 0 for question in asked)
+        return {**super().evaluate(samples, answers), "unanswerable": unanswerable}
 
-    def score(self, sample: QuestionSample, answer: Answers) -> int:
-        """Questions that are answered correctly."""
-        return sum(self._hits(sample, answer))
-
-    def _hits(self, sample: QuestionSample, answer: Answers) -> list[bool]:
+    def hits(self, sample: QuestionSample, answer: Answers) -> list[bool]:
+        """Whether the most probable answer is the annotated one."""
         given = answer.probabilities.argmax(dim=-1).tolist()
         return [
             self.labels.names[index] == question.answer for index, question in zip(given, sample.questions, strict=True)
         ]
 
-    def references(self, train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
-        """What the most frequent training answer scores: of all questions, of the type, of the wording."""
-        return most_frequent(train, samples)
-
-    def examples(self, count: int, segments: int) -> list[QuestionSample]:
-        """Samples with five questions each, of random words and answers."""
-        return example_questions(self.labels.vocabulary, count, segments)
-
-    def row(self, sample: QuestionSample, answer: Answers) -> dict[str, Any]:
-        """Each question with its target, prediction and confidence."""
+    def predictions(self, answer: Answers) -> list[dict[str, Any]]:
+        """The most probable answers, and their probabilities."""
         best = answer.probabilities.max(dim=-1)
         found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return question_rows(
-            sample, [{"prediction": self.labels.names[i], "confidence": round(chance, 4)} for i, chance in found]
-        )
-
-    @classmethod
-    def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterable[str | Table]:
-        """Accuracy by type, by modality and by wording."""
-        return question_report(metrics)
+        return [{"prediction": self.labels.names[i], "confidence": round(chance, 4)} for i, chance in found]
 
     def predict(self, viewing: Viewing, question: str) -> Reply:
         """The answer to a question about a video of any length.
 
-        As many seconds as in training are looked at, spread over the whole video.
+        The model sees as many seconds as in training, spread over the whole video.
 
         Raises:
-            AvpeaError: The vocabulary has no word of the question.
+            AvpeaError: The question is empty, or the vocabulary has none of its words.
         """
         asked = read_question(self.labels.vocabulary, question)  # before the video, which takes longer
         clip = viewing.spread()

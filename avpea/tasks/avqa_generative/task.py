@@ -1,21 +1,19 @@
-"""Generative question answering: the answer is written word by word, in the manner of VALOR (AV-PEA paper, Table 3).
+"""Generative question answering: the answer is written word by word, as in VALOR (AV-PEA paper, Table 3).
 
-MUSIC-AVQA's questions and answers; an answer is correct when it is the annotated one after both were cleaned.
+An answer is correct if it equals the annotated one after `clean` was applied to both.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from avpea.labels import QuestionLabels, QuestionSample
-from avpea.metrics.answers import question_metrics
-from avpea.tables import Table
+from avpea.labels import QuestionSample
 from avpea.tasks import Viewing
 from avpea.tasks._base import video_index
-from avpea.tasks._questions import ANSWER_FIGURE, example_questions, most_frequent, question_report, question_rows
+from avpea.tasks._questions import QuestionTask
 from avpea.tasks._text import TextTargets, WritingTask, clean
 from avpea.tasks.avc.heads._beams import Written
 from avpea.tasks.avc.heads.writer import Writer
@@ -26,26 +24,19 @@ __all__ = ["EXTENSION", "GenerativeAVQA", "WrittenAnswers"]
 
 @dataclass(frozen=True)
 class WrittenAnswers:
-    """What was written to the questions about one video: for each some texts, the likeliest first."""
+    """The written answers to the questions about one video: for each question several texts, the likeliest first."""
 
     written: tuple[tuple[Written, ...], ...]
 
 
-class GenerativeAVQA(WritingTask):
-    """Answers as short texts after the question, which is the prompt."""
+class GenerativeAVQA(QuestionTask, WritingTask):
+    """Answers written as short texts, with the question as prompt."""
 
-    figure = ANSWER_FIGURE
-    needs = QuestionLabels
     heads = Writer
     default_head = "writer"
-    verb = "ask"
-    use = 'avpea ask {run} VIDEO "QUESTION"'
-    tag = "question-answering"
-    example = 'ask("video.mp4", "How many instruments are sounding?")'
-    labels: QuestionLabels
 
     def targets(self, samples: Sequence[QuestionSample]) -> TextTargets:
-        """Answers and questions of a batch, cleaned; a prompt of the recipe's goes before the question."""
+        """Answers and questions of a batch, cleaned; the recipe's prompt, if any, goes before each question."""
         asked = [question for sample in samples for question in sample.questions]
         return TextTargets(
             self.head.text.sentences([clean(question.answer) for question in asked]),
@@ -54,11 +45,11 @@ class GenerativeAVQA(WritingTask):
         )
 
     def prompt(self, question: str) -> str:
-        """A question as the text model reads it."""
+        """A question as the text model reads it, after the recipe's prompt."""
         return clean(f"{self.head.prompt} {question}")
 
     def answers(self, output: Any, targets: TextTargets) -> list[WrittenAnswers]:
-        """What is written to each video's questions."""
+        """The written answers to each video's questions."""
         written = self.head.write(output, targets.video, targets.questions)
         video = targets.video.tolist()
         return [
@@ -67,43 +58,28 @@ class GenerativeAVQA(WritingTask):
         ]
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[WrittenAnswers]) -> dict[str, Any]:
-        """Shares in [0, 1] over questions, as the task `avqa` has them, and what was never an answer in training."""
-        asked = [question for sample in samples for question in sample.questions]
-        correct = [hit for sample, answer in zip(samples, answers, strict=True) for hit in _hits(sample, answer)]
+        """Accuracies as for every `QuestionTask`, and how many written answers are none of the training answers."""
         known = {clean(answer) for answer in self.labels.names}
-        return {
-            **question_metrics([q.type for q in asked], [q.template for q in asked], correct),
-            "written_but_no_answer": sum(some[0].text not in known for answer in answers for some in answer.written),
-        }
+        strange = sum(some[0].text not in known for answer in answers for some in answer.written)
+        return {**super().evaluate(samples, answers), "written_but_no_answer": strange}
 
-    def score(self, sample: QuestionSample, answer: WrittenAnswers) -> int:
-        """Questions that are answered correctly."""
-        return sum(_hits(sample, answer))
+    def hits(self, sample: QuestionSample, answer: WrittenAnswers) -> list[bool]:
+        """Whether the likeliest text equals the annotated answer, after cleaning."""
+        pairs = zip(sample.questions, answer.written, strict=True)
+        return [some[0].text == clean(question.answer) for question, some in pairs]
 
-    def references(self, train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
-        """What the most frequent training answer scores: of all questions, of the type, of the wording."""
-        return most_frequent(train, samples)
-
-    def row(self, sample: QuestionSample, answer: WrittenAnswers) -> dict[str, Any]:
-        """Each question with its target, prediction and confidence."""
+    def predictions(self, answer: WrittenAnswers) -> list[dict[str, Any]]:
+        """The likeliest texts, and their log-probabilities."""
         best = [some[0] for some in answer.written]
-        return question_rows(
-            sample, [{"prediction": one.text, "log_probability": round(one.log_probability, 4)} for one in best]
-        )
-
-    def examples(self, count: int, segments: int) -> list[QuestionSample]:
-        """Samples with five questions each, of random words and answers."""
-        return example_questions(self.labels.vocabulary, count, segments)
-
-    @classmethod
-    def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterable[str | Table]:
-        """Accuracy by type, by modality and by wording."""
-        return question_report(metrics)
+        return [{"prediction": one.text, "log_probability": round(one.log_probability, 4)} for one in best]
 
     def predict(self, viewing: Viewing, question: str) -> Reply:
-        """Written answers to a question about a video of any length: those in sight, by their probability.
+        """Answers to a question about a video of any length, the most probable first.
 
-        As many seconds as in training are looked at, spread over the whole video.
+        The model sees as many seconds as in training, spread over the whole video.
+
+        Raises:
+            AvpeaError: The question is empty.
         """
         asked = typed(question)
         clip = viewing.spread()
@@ -111,11 +87,6 @@ class GenerativeAVQA(WritingTask):
         prompt = self.head.text.sentences([self.prompt(asked.text)])
         (written,) = self.head.write(viewing.run(window), torch.zeros(1, dtype=torch.int64), prompt, beams=SHOWN)
         return Reply.of(clip, asked, ((one.text, math.exp(one.log_probability)) for one in written))
-
-
-def _hits(sample: QuestionSample, answer: WrittenAnswers) -> list[bool]:
-    pairs = zip(sample.questions, answer.written, strict=True)
-    return [some[0].text == clean(question.answer) for question, some in pairs]
 
 
 EXTENSION = GenerativeAVQA

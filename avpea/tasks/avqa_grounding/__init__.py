@@ -1,1 +1,1 @@
-"""The grounding stage before AVST's training: whether a frame belongs to a second's sound."""
+"""The grounding stage before AVST's training, which matches frames with sounds."""

@@ -1,4 +1,4 @@
-"""The grounding stage before AVST's training: whether a frame belongs to a second's sound (Li et al., CVPR 2022)."""
+"""The grounding stage before AVST's training, which matches frames with sounds (Li et al., CVPR 2022)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ __all__ = ["EXTENSION", "AVQAGrounding", "Matches"]
 
 @dataclass(frozen=True)
 class Matches:
-    """For each segment of a video whether its own frame, and one of another video, were told correctly."""
+    """For each segment whether its own frame, and one of another video, were classified correctly."""
 
     correct: Bool[Tensor, "segments 2"]
 
 
 class AVQAGrounding(AVQA):
-    """Telling the frame of a second's sound from another video's, as a task of its own; questions are not read.
+    """Classify whether a frame belongs to a second of sound or to another video; questions are not read.
 
-    Its head's weights are where AVST starts from (`train.start_from`). In evaluation the other frame is the same
-    segment's of the video before it in the batch, so that the figure is the same each time for one batch size; a video
-    alone in its batch has no other frame and is left out.
+    AVST starts training from the weights of its head (`train.start_from`). In evaluation the other frame is that of the
+    same segment of the previous video in the batch, so the result is reproducible for a given batch size; a video alone
+    in its batch is left out.
     """
 
     figure = Figure("match_accuracy", "match accuracy", "per_class_accuracy", "frame", "Frames")
@@ -39,18 +39,18 @@ class AVQAGrounding(AVQA):
     verb = ""
     use = "avpea train mini/avqa --train.start_from {run}"
     tag = "audio-visual-matching"
-    example = "model  # what question answering starts from (train.start_from)"
+    example = "model  # question answering starts training from it (train.start_from)"
 
     def others(
         self, seen: Float[Tensor, "videos segments patches dim"]
     ) -> Float[Tensor, "videos segments patches dim"] | None:
-        """In evaluation the frames of the video before it in the batch; None for one alone."""
+        """In evaluation the frames of the previous video in the batch; None for a single video."""
         if self.training:
             return super().others(seen)
         return seen.roll(1, dims=0) if len(seen) > 1 else None
 
     def answers(self, output: QuestionOutput, targets: AskedQuestions) -> list[Any]:
-        """Which pairs were told correctly; none for a video alone in its batch."""
+        """Which pairs of sound and frame were classified correctly; no pairs for a video alone in its batch."""
         assert output.spatial is not None
         if output.match is None or output.matching is None:
             return [Matches(torch.zeros(0, 2, dtype=torch.bool))] * len(output.spatial)
@@ -58,7 +58,7 @@ class AVQAGrounding(AVQA):
         return [Matches(one) for one in correct.reshape(*output.spatial.shape[:2], 2)]
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[Any]) -> dict[str, Any]:
-        """Share of pairs that are told correctly, in [0, 1]: all of them, own frames, and others'."""
+        """Share of pairs that are classified correctly, in [0, 1]: in all, with own frames, and with other videos'."""
         correct = torch.cat([answer.correct for answer in answers]).double()
         if not len(correct):
             return {"match_accuracy": 0.0, "per_class_accuracy": {}, "pairs": 0}
@@ -70,19 +70,19 @@ class AVQAGrounding(AVQA):
         }
 
     def score(self, sample: QuestionSample, answer: Any) -> int:
-        """Pairs that are told correctly."""
+        """Number of pairs that are classified correctly."""
         return int(answer.correct.sum())
 
     def weight(self, sample: QuestionSample) -> int:
-        """Pairs of a video."""
+        """Number of pairs of a video."""
         return 2 * sample.segments
 
     def references(self, train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
-        """Chance."""
+        """Accuracy of guessing."""
         return {"chance": 0.5}
 
     def row(self, sample: QuestionSample, answer: Any) -> dict[str, Any]:
-        """How many of a video's pairs are told correctly."""
+        """Number of a video's pairs, and how many are classified correctly."""
         correct, pairs = self.score(sample, answer), answer.correct.numel()
         return {"key": sample.key, "video": sample.video_id, "right": correct, "pairs": pairs}
 
@@ -93,7 +93,7 @@ class AVQAGrounding(AVQA):
         yield Table(["frame", "match accuracy"], rows)
 
     def predict(self, viewing: Viewing, *asked: Any, **options: Any) -> Any:
-        """Nothing for a person."""
+        """Refuse: there is no answer for a user."""
         raise AvpeaError("The grounding stage answers no questions; train avqa from it (train.start_from).")
 
 

@@ -1,1 +1,1 @@
-"""Text-to-video retrieval (AVR): the video that a sentence is about, among all."""
+"""Text-to-video retrieval (AVR): find the video that a sentence describes."""

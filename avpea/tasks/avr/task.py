@@ -1,6 +1,6 @@
-"""Text-to-video retrieval (AVR): the video that a sentence is about, among all (AV-PEA paper, Section 4.2, Table 3).
+"""Text-to-video retrieval (AVR): find the video that a sentence describes (AV-PEA paper, Section 4.2, Table 3).
 
-As in VALOR (Chen et al., 2023): fine-grained similarity in groups of modalities, a symmetric contrastive loss for each.
+As in VALOR (Chen et al., 2023): token-wise similarity in groups of modalities, each with a symmetric contrastive loss.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.embeddings import Embeddings, stacked
-from avpea.labels import CaptionLabels, CaptionSample
+from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
 from avpea.tables import Table
-from avpea.tasks import Encoded, Figure, Task
+from avpea.tasks import Encoded, Figure
 from avpea.tasks._base import video_index
-from avpea.tasks._text import TextTargets, caption_targets, clean, example_captions
+from avpea.tasks._text import CaptionTask, TextTargets, clean
 from avpea.tasks._text_head import GROUPS
 from avpea.tasks.avr.heads._matching import contrastive_loss, gathered
 from avpea.tasks.avr.heads.matcher import Matcher
@@ -27,14 +27,14 @@ __all__ = ["AVR", "EXTENSION", "Matched"]
 
 @dataclass(frozen=True)
 class Matched:
-    """What retrieval knows of a video and of its captions.
+    """Embeddings of a video and its captions, and their ranks, which `complete` sets once the split is known.
 
     Attributes:
-        texts: Each caption's projected words.
-        video: The video's projected tokens, for each group.
-        ranks: Once all of a split are known: at which rank each caption finds its video, for each group.
-        back: At which rank the video finds the first of its captions.
-        dual: `ranks` of the first group with dual softmax, which looks at all captions at once.
+        texts: Projected words of each caption.
+        video: Projected tokens of the video, for each group.
+        ranks: Rank of the video for each of its captions, by group.
+        back: Best rank of its captions for the video, by group.
+        dual: `ranks` of the first group with dual softmax, which uses all captions of the split.
     """
 
     texts: tuple[Embeddings, ...]
@@ -44,54 +44,47 @@ class Matched:
     dual: tuple[int, ...] = ()
 
 
-class AVR(Task):
-    """Retrieval, trained on one caption of each video of a batch against those of all others.
-
-    Args:
-        head: The contrastive heads, with the text model.
-        labels: Captions.
-    """
+class AVR(CaptionTask):
+    """Retrieval, trained on one caption of each video, contrasted with those of the batch's other videos."""
 
     figure = Figure("mean_recall", "mean recall", "recalls", "recall", "Recalls")
-    needs = CaptionLabels
     heads = Matcher
     default_head = "matcher"
-    whole_videos = True
     use = "avpea index {run} FOLDER --library LIBRARY"
     tag = "video-retrieval"
     example = 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'
 
     def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
-        """The captions of a batch: all of them, or in training one of each video, drawn."""
+        """All captions of a batch; in training one random caption of each video."""
         if self.training:
             drawn = [int(torch.randint(len(sample.captions), ())) for sample in samples]
             samples = [
                 replace(sample, captions=(sample.captions[i],)) for sample, i in zip(samples, drawn, strict=True)
             ]
-        return caption_targets(self.head, samples)
+        return super().targets(samples)
 
     def forward(self, encoded: Encoded, targets: Any = None) -> tuple[dict[str, Embeddings], Embeddings | None]:
-        """Videos for each group, and texts where there are any, in their common space."""
+        """Embeddings of the videos for each group, and of the texts if there are targets."""
         videos = self.head.grouped(*self.embed_video(encoded))
         return videos, None if targets is None else self.head.read(targets.text)
 
     @property
     def searches_by(self) -> tuple[str, ...]:
-        """What a library of such embeddings can be searched by."""
+        """Groups that a library of these embeddings can be searched by."""
         return tuple(self.head.groups)
 
     @property
     def embedding_width(self) -> int:
-        """Width of the common space."""
+        """Width of the embeddings."""
         return int(self.head.project["text"].out_features)
 
     def embed_video(self, encoded: Encoded) -> tuple[Embeddings, Embeddings]:
-        """Frames and sounds of videos in the common space, whatever the groups are."""
+        """Embeddings of frames and of sounds, whatever the groups are."""
         seen, heard = self.head(encoded.visual_cls, encoded.audio_cls)
         return seen, heard
 
     def embed_text(self, sentence: str) -> Embeddings | None:
-        """A sentence in the common space; None where nothing is left of it without its punctuation."""
+        """Embeddings of a sentence; None if it has nothing but punctuation."""
         words = clean(sentence)
         if not words:
             return None
@@ -99,7 +92,7 @@ class AVR(Task):
         return embedded
 
     def loss(self, output: Any, targets: TextTargets) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The mean of the groups' contrastive losses, over the batches of all processes together."""
+        """Contrastive loss over the joint batch of all processes, mean over the groups."""
         videos, texts = output
         temperature, texts = self.head.temperature, _gathered(texts)
         terms = {
@@ -109,7 +102,7 @@ class AVR(Task):
         return self.total(terms), terms
 
     def answers(self, output: Any, targets: TextTargets) -> list[Matched]:
-        """The tokens of each video and of its captions; how well they match is known when all are."""
+        """Embeddings of each video and its captions; `complete` matches them."""
         videos, texts = output
         texts, video = texts.to("cpu"), targets.video.cpu()
         embedded = {group: some.to("cpu") for group, some in videos.items()}
@@ -144,7 +137,7 @@ class AVR(Task):
         ]
 
     def evaluate(self, samples: Sequence[CaptionSample], answers: Sequence[Matched]) -> dict[str, Any]:
-        """Recalls in [0, 1] and median ranks: of the first group in full, of the others from text to video."""
+        """Recalls in [0, 1] and median ranks: in both directions for the first group, else from text to video."""
         first, *others = self.head.groups
 
         def forth(group: str) -> dict[str, float]:
@@ -165,16 +158,16 @@ class AVR(Task):
         }
 
     def score(self, sample: CaptionSample, answer: Matched) -> float:
-        """Of a video's captions, how many find it, on the mean over the first 1, 5 and 10."""
+        """Number of captions that find their video among the first 1, 5 and 10, mean of the three."""
         own = answer.ranks[self.head.groups[0]]
         return sum(rank <= cut for rank in own for cut in CUTS) / len(CUTS)
 
     def weight(self, sample: CaptionSample) -> int:
-        """How many captions a video has."""
+        """Number of captions of a video."""
         return len(sample.captions)
 
     def row(self, sample: CaptionSample, answer: Matched) -> dict[str, Any]:
-        """Each caption with the rank at which it finds the video, for each group."""
+        """Each caption with the rank of its video, by group."""
         return {
             "key": sample.key,
             "video": sample.video_id,
@@ -186,12 +179,8 @@ class AVR(Task):
         }
 
     def references(self, train: Sequence[Any], samples: Sequence[CaptionSample]) -> dict[str, float]:
-        """What an order by chance has for a mean recall."""
+        """Mean recall of a random order."""
         return {"chance": sum(min(cut, len(samples)) for cut in CUTS) / len(CUTS) / len(samples)}
-
-    def examples(self, count: int, segments: int) -> list[CaptionSample]:
-        """Samples with a caption each."""
-        return example_captions(count, segments)
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:
@@ -201,20 +190,20 @@ class AVR(Task):
             if isinstance(found, Mapping) and "median_rank" in found:
                 shares = [f"{100 * found[key]:.2f} %" for key in ("r1", "r5", "r10", "mean_recall")]
                 rows.append((name.replace("_", " "), *shares, f"{found['median_rank']:g}"))
-        title = f"By {metrics['looks_at']}, where nothing else is said"
+        title = f"By {metrics['looks_at']}, unless stated otherwise"
         yield Table(["", "R@1", "R@5", "R@10", "mean", "median"], rows, title)
-        yield "With dual softmax all captions are looked at together, which a search for one cannot do."
+        yield "Dual softmax uses all captions of the split together, which a single search cannot do."
 
 
 def all_pairs(texts: Embeddings, videos: Embeddings) -> Float[Tensor, "texts videos"]:
-    """Similarities of many texts and videos, in pieces that fit the memory (about a gigabyte)."""
+    """Similarities of all texts and videos, computed in chunks of about a gigabyte."""
     words, (number, tokens) = texts.tokens.shape[1], videos.scores.shape
     rows = max(1, 2**27 // max(1, number * tokens * words))
     return torch.cat([texts[start : start + rows].similarity(videos) for start in range(0, len(texts), rows)])
 
 
 def _trimmed(texts: Embeddings, row: int) -> Embeddings:
-    """One row without its padding, which is on its right."""
+    """A single row without the padding on its right."""
     length = int(texts.mask[row].sum())
     return texts.each(lambda part: part[row : row + 1, :length])
 

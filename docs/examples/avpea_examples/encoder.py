@@ -29,6 +29,7 @@ class BridgeEncoder(Encoder):
     """It has no place for adapters, so its recipes have no section `adapter`."""
 
     Options = PositionOptions  # `encoder.positions`
+    backbone: Transformer
 
     def __init__(self, backbone: Transformer, positions: str) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """CNNs as backbones: the map is timm's own, what comes after it is gone, and BatchNorm does not move."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -31,7 +32,9 @@ def test_the_map_alone_is_kept(name: str, dim: int, parameters: int, classifier:
     assert isinstance(cnn, CNN)
     assert (cnn.dim, count(cnn), classifier_parameters(name)) == (dim, parameters, classifier)
     assert (cnn.num_prefix_tokens, cnn.has_cls, cnn.image_size) == (0, False, 64)
-    assert cnn.mean == timm.models.get_pretrained_cfg(name).mean
+    pretrained = timm.models.get_pretrained_cfg(name)
+    assert pretrained is not None
+    assert cnn.mean == pretrained.mean
     with pytest.raises(ValueError, match="no weights to fingerprint"):
         cnn.fingerprint()
 
@@ -41,7 +44,7 @@ def test_tokens_are_timms_map_row_by_row() -> None:
     assert not any(module.training for module in cnn.modules())
     assert not any(p.requires_grad for p in cnn.parameters())
     torch.manual_seed(0)
-    model = timm.create_model("test_resnet", pretrained=False, num_classes=0).eval()
+    model: Any = timm.create_model("test_resnet", pretrained=False, num_classes=0).eval()
     pixels = torch.randn(2, 3, 64, 96)
     feature_map = model.forward_features(pixels)
     before = {key: value.clone() for key, value in cnn.state_dict().items()}
@@ -64,7 +67,7 @@ def test_random_weights_are_the_same_each_time_and_a_cast_keeps_the_fingerprint(
 @pytest.mark.parametrize("old", [False, True])
 def test_files_with_and_without_what_is_not_needed(old: bool, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    model = timm.create_model("test_resnet", pretrained=False)  # with its classifier
+    model: Any = timm.create_model("test_resnet", pretrained=False)  # with its classifier
     state = {key: value.clone() for key, value in model.state_dict().items()}
     if old:  # files from before BatchNorm counted its batches
         state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

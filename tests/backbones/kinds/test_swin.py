@@ -25,16 +25,16 @@ from tests.tiny import section
 NAME = "swinv2_tiny_window8_256.ms_in1k"
 
 
-def small(dtype: torch.dtype = torch.float32, depth: int = 0) -> tuple[SwinTransformerV2, Swin]:
+def small(dtype: torch.dtype = torch.float32, depth: int = 0) -> tuple[Any, Swin]:
     torch.manual_seed(0)
-    model = SwinTransformerV2(
+    model: Any = SwinTransformerV2(
         img_size=32, embed_dim=8, depths=(2, 1, 2), num_heads=(1, 2, 4), window_size=4, dynamic_img_size=True,
         num_classes=0,
     ).eval()  # fmt: skip
     model.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return model.to(dtype), Swin(model, "small", depth)
 
 
@@ -132,9 +132,9 @@ def test_new_adapters_change_nothing_and_all_of_them_learn(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in randomised_copy:
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
     tokens = encoder.train()(frames, sounds)
-    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()  # type: ignore[union-attr]
+    sum((t * torch.randn_like(t)).sum() for t in tokens).backward()
     assert all(p.grad is not None and p.grad.any() for p in randomised_copy)
     assert all(p.grad is None for p in backbone.parameters())
     heard = not torch.equal(encoder.eval()(frames, images(seed=9)[1]).visual, encoder(frames, sounds).visual)
@@ -159,9 +159,10 @@ def test_bfloat16() -> None:
         ({"image_size": 3}, "smaller than a patch"),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    values: dict[str, Any] = {"name": NAME, "image_size": 64} | options
     with pytest.raises(ExperimentError, match=message):
-        shape_only(section("backbone", **{"name": NAME, "image_size": 64} | options))
+        shape_only(section("backbone", **values))
 
 
 def test_other_refusals() -> None:

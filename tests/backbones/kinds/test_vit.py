@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from avpea.backbones import Backbone
 from avpea.errors import ExperimentError
 
-SMALL = {"embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 0}
+SMALL: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 0}
 
 
-def family(name: str, **options: object) -> Callable[[], nn.Module]:
+def family(name: str, **options: Any) -> Callable[[], Any]:
     return lambda: timm.create_model(name, pretrained=False, dynamic_img_size=True, **{**SMALL, **options})
 
 
-FAMILIES: dict[str, Callable[[], nn.Module]] = {
+FAMILIES: dict[str, Callable[[], Any]] = {
     "vit": family("vit_base_patch16_224.augreg_in21k", img_size=64),
     "vit-fixed-size": lambda: VisionTransformer(img_size=64, **SMALL),
     "clip": family("vit_base_patch16_clip_224.openai", img_size=64),
@@ -35,13 +36,13 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 PREFIX = {"siglip": 0, "dinov2-registers": 5, "dinov3": 5}
 
 
-def build(name: str) -> tuple[nn.Module, Backbone]:
+def build(name: str) -> tuple[Any, Backbone]:
     torch.manual_seed(0)
     model = FAMILIES[name]().eval()
     # What timm initialises to a neutral value must matter, or a forgotten LayerScale would go unseen.
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return model, Backbone(model, name)
 
 
@@ -54,11 +55,11 @@ def run(backbone: Backbone, pixels: Tensor) -> Tensor:
 
 
 @pytest.fixture(params=list(FAMILIES))
-def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, Backbone]:
+def pair(request: pytest.FixtureRequest) -> tuple[Any, Backbone]:
     return build(request.param)
 
 
-def test_the_loop_is_timms_forward_pass_bit_for_bit(pair: tuple[nn.Module, Backbone]) -> None:
+def test_the_loop_is_timms_forward_pass_bit_for_bit(pair: tuple[Any, Backbone]) -> None:
     model, backbone = pair
     pixels = torch.randn(2, 3, backbone.image_size, backbone.image_size)
     assert torch.equal(run(backbone, pixels), model.forward_features(pixels))
@@ -69,7 +70,7 @@ def test_the_loop_is_timms_forward_pass_bit_for_bit(pair: tuple[nn.Module, Backb
     assert torch.equal(backbone.norm(x), model.forward_features(pixels))
 
 
-def test_another_size_is_timms_dynamic_size(pair: tuple[nn.Module, Backbone]) -> None:
+def test_another_size_is_timms_dynamic_size(pair: tuple[Any, Backbone]) -> None:
     model, backbone = pair
     if not model.dynamic_img_size:
         pytest.skip("timm itself takes only the native size here")
@@ -79,7 +80,7 @@ def test_another_size_is_timms_dynamic_size(pair: tuple[nn.Module, Backbone]) ->
     assert torch.equal(ours, run(backbone, pixels))  # from what was kept of the first call
 
 
-def test_the_contract_describes_the_family(pair: tuple[nn.Module, Backbone]) -> None:
+def test_the_contract_describes_the_family(pair: tuple[Any, Backbone]) -> None:
     model, backbone = pair
     assert backbone.has_cls == (backbone.name != "siglip")
     assert backbone.num_prefix_tokens == PREFIX.get(backbone.name, 1)
@@ -91,7 +92,7 @@ def test_the_contract_describes_the_family(pair: tuple[nn.Module, Backbone]) -> 
     assert all(len(values) == 3 for values in (backbone.mean, backbone.std))
 
 
-def test_sizes_that_patches_do_not_divide_are_cropped(pair: tuple[nn.Module, Backbone]) -> None:
+def test_sizes_that_patches_do_not_divide_are_cropped(pair: tuple[Any, Backbone]) -> None:
     _, backbone = pair
     side = backbone.patch_size
     pixels = torch.randn(1, 3, 2 * side + 5, 3 * side + side - 1)
@@ -99,7 +100,7 @@ def test_sizes_that_patches_do_not_divide_are_cropped(pair: tuple[nn.Module, Bac
     assert torch.equal(run(backbone, pixels), run(backbone, pixels[..., : 2 * side, : 3 * side]))
 
 
-def test_frozen_and_in_evaluation_mode_but_gradients_pass(pair: tuple[nn.Module, Backbone]) -> None:
+def test_frozen_and_in_evaluation_mode_but_gradients_pass(pair: tuple[Any, Backbone]) -> None:
     _, backbone = pair
     nn.Sequential(backbone).train()
     assert not any(module.training for module in backbone.modules())
@@ -114,7 +115,7 @@ def test_frozen_and_in_evaluation_mode_but_gradients_pass(pair: tuple[nn.Module,
     assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
 
 
-def test_bfloat16_runs_throughout_and_stays_near(pair: tuple[nn.Module, Backbone]) -> None:
+def test_bfloat16_runs_throughout_and_stays_near(pair: tuple[Any, Backbone]) -> None:
     _, backbone = pair
     pixels = torch.randn(2, 3, backbone.image_size, backbone.image_size)
     wide, print_before = run(backbone, pixels), backbone.fingerprint()
@@ -129,7 +130,7 @@ def test_bfloat16_runs_throughout_and_stays_near(pair: tuple[nn.Module, Backbone
     assert backbone.fingerprint() == print_before
 
 
-def test_gradients_pass_after_inference_mode_filled_what_is_kept(pair: tuple[nn.Module, Backbone]) -> None:
+def test_gradients_pass_after_inference_mode_filled_what_is_kept(pair: tuple[Any, Backbone]) -> None:
     _, backbone = pair
     pixels = torch.randn(1, 3, 2 * backbone.patch_size, 3 * backbone.patch_size)
     with torch.inference_mode():
@@ -140,7 +141,7 @@ def test_gradients_pass_after_inference_mode_filled_what_is_kept(pair: tuple[nn.
     assert x.grad is not None
 
 
-def test_the_same_layers_are_the_same_objects(pair: tuple[nn.Module, Backbone]) -> None:
+def test_the_same_layers_are_the_same_objects(pair: tuple[Any, Backbone]) -> None:
     # The encoder runs both streams in one call where their layers are the same.
     _, backbone = pair
     side = backbone.patch_size
@@ -150,16 +151,21 @@ def test_the_same_layers_are_the_same_objects(pair: tuple[nn.Module, Backbone]) 
     assert (same[0].attend == other[0].attend) == (backbone.rope is None)
 
 
-def test_attention_is_fused_except_where_that_is_slower(pair: tuple[nn.Module, Backbone]) -> None:
+def fused(backbone: Backbone) -> list[bool]:
+    layers: Any = backbone.layers
+    return [layer.attn.fused_attn for layer in layers]
+
+
+def test_attention_is_fused_except_where_that_is_slower(pair: tuple[Any, Backbone]) -> None:
     _, backbone = pair
-    assert all(layer.attn.fused_attn for layer in backbone.layers)
+    assert all(fused(backbone))
     nn.Sequential(backbone).to(torch.bfloat16)  # through a parent, as a whole model is cast
-    assert not any(layer.attn.fused_attn for layer in backbone.layers)
+    assert not any(fused(backbone))
     backbone.float()
-    assert all(layer.attn.fused_attn for layer in backbone.layers)
+    assert all(fused(backbone))
 
 
-def test_depth_keeps_the_first_blocks_only(pair: tuple[nn.Module, Backbone]) -> None:
+def test_depth_keeps_the_first_blocks_only(pair: tuple[Any, Backbone]) -> None:
     model, whole = pair
     cut = Backbone(model, whole.name, depth=2)
     assert (cut.depth, len(cut.blocks)) == (2, 2)
@@ -185,8 +191,9 @@ def test_a_copy_stands_on_its_own() -> None:
     pixels = torch.randn(1, 3, 64, 64)
     before = run(backbone, pixels)
     other = copy.deepcopy(backbone)
+    first: Any = other.layers[0]
     with torch.no_grad():
-        other.layers[0].attn.proj.weight.zero_()
+        first.attn.proj.weight.zero_()
     assert torch.equal(run(backbone, pixels), before)
     assert not torch.equal(run(other, pixels), before)
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +19,14 @@ OFFICIAL_ROWS_PER_CLASS = (
 )
 
 
-def read(root, segments=10):
+def read(root: Path, segments: int = 10) -> Any:  # annotations of events
     return data.read(section("data", "ave", root=str(root), segments=segments))
 
 
 # --- official files
 
 
-def test_official_splits_and_classes(shared_data):
+def test_official_splits_and_classes(shared_data: Path) -> None:
     official = read(shared_data / "annotations" / "AVE")
     assert {split: len(samples) for split, samples in official.splits.items()} == {
         "train": 3339,
@@ -36,7 +38,7 @@ def test_official_splits_and_classes(shared_data):
     assert len({sample.video_id for sample in official.samples}) == 4097
 
 
-def test_official_background_shares(shared_data):
+def test_official_background_shares(shared_data: Path) -> None:
     official = read(shared_data / "annotations" / "AVE")
     shares = {
         split: round(100 * official.labels.background_share(samples), 1) for split, samples in official.splits.items()
@@ -46,7 +48,7 @@ def test_official_background_shares(shared_data):
     assert len(full) == 261
 
 
-def test_official_rows_per_class(shared_data):
+def test_official_rows_per_class(shared_data: Path) -> None:
     folder = shared_data / "annotations" / "AVE"
     with_header, without = (ave.parse(folder / f"Annotations{end}.txt") for end in ("", "_github_noheader"))
     assert with_header == without
@@ -54,7 +56,7 @@ def test_official_rows_per_class(shared_data):
     assert tuple(counts[name] for name in ave.AVE_CLASSES) == OFFICIAL_ROWS_PER_CLASS
 
 
-def test_official_notes(shared_data):
+def test_official_notes(shared_data: Path) -> None:
     official = read(shared_data / "annotations" / "AVE")
     overlaps = official.videos_in_two_splits()
     assert {pair: len(ids) for pair, ids in overlaps.items()} == {"train/val": 10, "train/test": 8}
@@ -67,7 +69,7 @@ def test_official_notes(shared_data):
     assert set(empty.labels) == {28}
 
 
-def test_official_order_whatever_the_order_of_the_files(shared_data, tmp_path):
+def test_official_order_whatever_the_order_of_the_files(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "annotations" / "AVE"
     for name in ("trainSet.txt", "valSet.txt", "testSet.txt"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
@@ -76,7 +78,7 @@ def test_official_order_whatever_the_order_of_the_files(shared_data, tmp_path):
     assert read(tmp_path).labels.names == ave.AVE_CLASSES
 
 
-def test_ave_mini(shared_data):
+def test_ave_mini(shared_data: Path) -> None:
     mini = read(shared_data / "ave-mini")
     assert mini.name == "ave-mini"
     assert {split: len(samples) for split, samples in mini.splits.items()} == {
@@ -96,7 +98,7 @@ def test_ave_mini(shared_data):
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_small_set(tmp_path, header):
+def test_small_set(tmp_path: Path, header: bool) -> None:
     found = read(write_ave(tmp_path / "mine", header=header), segments=4)
     assert found.name == "mine"
     assert found.labels.names == ("Frying (food)", "Male speech, man speaking", "Bark")
@@ -112,7 +114,7 @@ def test_small_set(tmp_path, header):
     assert any("1 video ids have more than one row" in note for note in found.notes)
 
 
-def test_windows_line_ends_and_byte_order_mark(tmp_path):
+def test_windows_line_ends_and_byte_order_mark(tmp_path: Path) -> None:
     write_ave(tmp_path)
     plain = read(tmp_path)
     for path in tmp_path.glob("*.txt"):
@@ -120,7 +122,7 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
     assert read(tmp_path) == plain
 
 
-def test_categories_file_gives_the_order(tmp_path):
+def test_categories_file_gives_the_order(tmp_path: Path) -> None:
     names = ("Bark", "Unused", "Male speech, man speaking", "Frying (food)")
     assert read(write_ave(tmp_path, categories=names)).labels.names == names
 
@@ -129,7 +131,7 @@ def test_categories_file_gives_the_order(tmp_path):
     ("categories", "message"),
     [(["Bark"], "does not list Frying"), (["Bark", "Cat", "Bark"], "lists Bark twice")],
 )
-def test_wrong_categories_file(tmp_path, categories, message):
+def test_wrong_categories_file(tmp_path: Path, categories: list[str], message: str) -> None:
     write_ave(tmp_path, categories=categories)
     with pytest.raises(DataError, match=message):
         read(tmp_path)
@@ -145,7 +147,7 @@ def test_wrong_categories_file(tmp_path, categories, message):
         (["AVE/--t.txt"], "AVE/--t.mp4"),
     ],
 )
-def test_where_videos_are_found(tmp_path, files, chosen):
+def test_where_videos_are_found(tmp_path: Path, files: list[str], chosen: str) -> None:
     write_ave(tmp_path)
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -153,7 +155,7 @@ def test_where_videos_are_found(tmp_path, files, chosen):
     assert read(tmp_path).splits["test"][0].video == tmp_path / chosen
 
 
-def test_notes_tell_what_does_not_fit(tmp_path):
+def test_notes_tell_what_does_not_fit(tmp_path: Path) -> None:
     rows = {**ROWS, "test": ["Bark&valid&good&0&9"]}
     write_ave(tmp_path, rows)
     with (tmp_path / "Annotations.txt").open("a") as file:
@@ -184,7 +186,7 @@ def test_notes_tell_what_does_not_fit(tmp_path):
         ("Bark&../../etc/x&good&0&1", "expected a file name without folder"),
     ],
 )
-def test_malformed_row_names_file_and_line(tmp_path, line, found):
+def test_malformed_row_names_file_and_line(tmp_path: Path, line: str, found: str) -> None:
     write_ave(tmp_path)
     path = tmp_path / "valSet.txt"
     path.write_text(f"Bark&fine&good&0&1\n\n{line}\n")
@@ -195,21 +197,21 @@ def test_malformed_row_names_file_and_line(tmp_path, line, found):
 
 
 @pytest.mark.parametrize("content", ["", HEADER + "\n"])
-def test_file_without_rows(tmp_path, content):
+def test_file_without_rows(tmp_path: Path, content: str) -> None:
     write_ave(tmp_path)
     (tmp_path / "testSet.txt").write_text(content)
     with pytest.raises(DataError, match=r"testSet\.txt holds no rows"):
         read(tmp_path)
 
 
-def test_file_that_is_no_text(tmp_path):
+def test_file_that_is_no_text(tmp_path: Path) -> None:
     write_ave(tmp_path)
     (tmp_path / "testSet.txt").write_bytes(b"\xff\xfe\x00&")
     with pytest.raises(DataError, match=r"testSet\.txt is not a text file"):
         read(tmp_path)
 
 
-def test_missing_files_are_named_with_the_layout(tmp_path):
+def test_missing_files_are_named_with_the_layout(tmp_path: Path) -> None:
     write_ave(tmp_path / "AVE_Dataset")
     with pytest.raises(DataError, match=r"no folder .*nowhere.*AVE/<VideoID>\.mp4"):
         read(tmp_path / "nowhere")
@@ -220,14 +222,14 @@ def test_missing_files_are_named_with_the_layout(tmp_path):
         read(tmp_path / "AVE_Dataset")
 
 
-def test_read_needs_a_root_and_a_known_name():
+def test_read_needs_a_root_and_a_known_name() -> None:
     with pytest.raises(DataError, match=r"data\.root is empty.*--data\.root"):
         data.read(section("data", "ave"))
     with pytest.raises(ExperimentError, match=r"No reader is called 'aev'.*Did you mean 'ave'"):
         data.read(section("data", "aev", root="x"))
 
 
-def test_a_sample_has_a_label_for_each_segment(tmp_path):
+def test_a_sample_has_a_label_for_each_segment(tmp_path: Path) -> None:
     sample = read(write_ave(tmp_path)).splits["train"][0]
     with pytest.raises(ValueError, match="10 labels for 4 segments"):
         replace(sample, segments=4)

@@ -2,30 +2,32 @@
 
 import json
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
-from media_factory import make_video
 
 from avpea import data
 from avpea.data.readers.manifest import Event, default_split, second_labels, window_starts
 from avpea.data.verify import verify
 from avpea.errors import DataError
+from tests.media_factory import make_video
 from tests.tiny import section
 
 COLUMNS = "video,start_seconds,end_seconds,label,split\n"
 
 
-def read(path, segments=3):
+def read(path: Path, segments: int = 3) -> Any:  # annotations of events
     return data.read(section("data", "manifest", root=str(path), segments=segments))
 
 
-def write(path, text):
+def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three videos of 2, 6 and 7 seconds."""
     folder = tmp_path_factory.mktemp("videos")
     for name, seconds in (("short", 2), ("six, of mine", 6), ("seven", 7)):
@@ -36,7 +38,7 @@ def videos(tmp_path_factory):
 # --- windows and labels
 
 
-def test_windows_events_and_notes(videos):
+def test_windows_events_and_notes(videos: Path) -> None:
     path = write(
         videos / "mine.csv",
         COLUMNS
@@ -62,7 +64,7 @@ def test_windows_events_and_notes(videos):
     assert "1 videos are no multiple of 3 s; their last window repeats" in text
 
 
-def test_json_lines_say_the_same_as_csv(videos):
+def test_json_lines_say_the_same_as_csv(videos: Path) -> None:
     rows = [
         {"video": "seven.mp4", "start_seconds": 1, "end_seconds": 2.5, "label": "bark", "split": "train"},
         {"video": "short.mp4", "label": None, "split": "val"},
@@ -72,7 +74,7 @@ def test_json_lines_say_the_same_as_csv(videos):
     assert read(lines) == read(table)
 
 
-def test_missing_and_broken_videos_are_kept_and_reported(videos):
+def test_missing_and_broken_videos_are_kept_and_reported(videos: Path) -> None:
     write(videos / "text.mp4", "no video")
     found = read(
         write(
@@ -88,7 +90,7 @@ def test_missing_and_broken_videos_are_kept_and_reported(videos):
     assert any("short.mp4 (9 s annotated, 2" in note for note in found.notes)
 
 
-def test_default_split_is_deterministic_and_noted(videos):
+def test_default_split_is_deterministic_and_noted(videos: Path) -> None:
     found = read(write(videos / "no-split.csv", "label,video,start_seconds,end_seconds\nbark,seven.mp4,0,1\n"))
     assert len(found.splits[default_split("seven.mp4")]) == 3
     assert any("80/10/10" in note for note in found.notes)
@@ -98,7 +100,7 @@ def test_default_split_is_deterministic_and_noted(videos):
     assert 420 < shares["test"] < 580
 
 
-def test_labels_of_one_second_that_two_events_share(videos):
+def test_labels_of_one_second_that_two_events_share(videos: Path) -> None:
     found = read(write(videos / "two.csv", COLUMNS + "seven.mp4,0,1.5,a,train\nseven.mp4,0.2,1,b,train\n"))
     assert found.splits["train"][0].labels == (0, 0, 2)
     assert "1 seconds have two labels; the longer cover won: seven.mp4 at 0 s." in found.notes
@@ -119,7 +121,7 @@ def test_labels_of_one_second_that_two_events_share(videos):
         ([Event("a", 0.0, 20.0)], 12, 10, []),
     ],
 )
-def test_second_labels(events, second, duration, labels):
+def test_second_labels(events: list[Event], second: int, duration: float, labels: list[str]) -> None:
     assert second_labels(events, second, duration) == labels
 
 
@@ -127,7 +129,7 @@ def test_second_labels(events, second, duration, labels):
     ("seconds", "starts"),
     [(1, [0]), (10, [0]), (11, [0, 1]), (20, [0, 10]), (25, [0, 10, 15]), (29, [0, 10, 19])],
 )
-def test_window_starts(seconds, starts):
+def test_window_starts(seconds: int, starts: list[int]) -> None:
     assert window_starts(seconds, 10) == starts
 
 
@@ -151,7 +153,7 @@ def test_window_starts(seconds, starts):
         ("./seven.mp4,0,2,bark,val", "'./seven.mp4' is in val, but an earlier row has it in train"),
     ],
 )
-def test_malformed_csv_row_names_file_and_line(tmp_path, row, found):
+def test_malformed_csv_row_names_file_and_line(tmp_path: Path, row: str, found: str) -> None:
     path = write(tmp_path / "m.csv", f"{COLUMNS}seven.mp4,0,1,bark,train\n{row}\n")
     with pytest.raises(DataError) as error:
         read(path)
@@ -174,7 +176,7 @@ def test_malformed_csv_row_names_file_and_line(tmp_path, row, found):
         ('{"video": "a", "split": "train"}', "in every row or in none"),
     ],
 )
-def test_malformed_json_line_names_file_and_line(tmp_path, line, found):
+def test_malformed_json_line_names_file_and_line(tmp_path: Path, line: str, found: str) -> None:
     path = write(tmp_path / "m.jsonl", '{"video": "b.mp4"}\n\n' + line + "\n")
     with pytest.raises(DataError) as error:
         read(path)
@@ -193,14 +195,14 @@ def test_malformed_json_line_names_file_and_line(tmp_path, line, found):
         ("video,video,start_seconds,end_seconds,label", "the column 'video' is there twice"),
     ],
 )
-def test_wrong_header(tmp_path, header, found):
+def test_wrong_header(tmp_path: Path, header: str, found: str) -> None:
     path = write(tmp_path / "m.csv", header + "\na.mp4,0,1,b\n")
     with pytest.raises(DataError) as error:
         read(path)
     assert f"{path}, line 1: {found}" in str(error.value)
 
 
-def test_wrong_files(tmp_path):
+def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"There is no manifest .*none\.csv"):
         read(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"ends in '\.xlsx'; expected a manifest in \.csv or \.jsonl"):

@@ -19,12 +19,5 @@ def test_timeline_merges_neighbours_and_leaves_background_out() -> None:
     ]
 
 
-def test_timeline_in_seconds_of_the_file() -> None:
-    decisions, probabilities = torch.tensor([2, 1, 1]), torch.full((3, 3), 1 / 4)
-    assert timeline(probabilities, decisions, NAMES, start_seconds=20.0, segment_seconds=0.5) == [
-        Event("flute", 20.5, 21.5, 0.25)
-    ]
-
-
 def test_timeline_of_background_is_empty() -> None:
     assert timeline(torch.ones(3, 3) / 3, torch.full((3,), 2), NAMES) == []

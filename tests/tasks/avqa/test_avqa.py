@@ -143,6 +143,7 @@ def test_sound_of_another_video(tiny_asking: Make, tmp_path: Path) -> None:
     experiment = tiny_asking()
     samples = read(experiment.data).splits["train"]
     own, other = samples[0], samples[1]
+    assert isinstance(own, QuestionSample)
     mixed = QuestionSample(
         "mixed", own.video_id, own.video, 0.0, 3, "train", sound=other.video, questions=own.questions
     )
@@ -234,7 +235,7 @@ def test_what_the_model_cannot_read_is_said(tiny_asked_run: Path, tiny_data: Pat
     predictor, video = load(tiny_asked_run), tiny_data / "AVE" / "g0.mp4"
     reply = predictor.ask(video, "Which bright colour sounds first of all")
     assert reply.question.unknown == ("bright", "of", "all")
-    assert reply.question.remarks() == ["Left out, as no training question has them: bright, of, all."]
+    assert reply.question.remarks() == ["Left out, because no training question has these words: bright, of, all."]
     odd = predictor.ask(video, "first heard colour")
     assert odd.question.remarks()[-1].startswith("No training question is worded like this")
     long = predictor.ask(video, "Which colour sounds first first first first")

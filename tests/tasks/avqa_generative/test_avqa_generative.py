@@ -11,7 +11,7 @@ from avpea.evaluate import evaluate
 from avpea.labels import Question, QuestionSample
 from avpea.predict import load
 from avpea.tasks.avc.heads._beams import Written
-from avpea.tasks.avqa_generative.task import WrittenAnswers, _hits
+from avpea.tasks.avqa_generative.task import GenerativeAVQA, WrittenAnswers
 from avpea.train import train
 
 Make = Callable[..., Any]
@@ -37,4 +37,4 @@ def test_answers_are_compared_after_cleaning_both() -> None:
     questions = tuple(Question("1", "Audio Counting", "", (), answer) for answer in ("acoustic_guitar", "Yes", "two"))
     sample = QuestionSample("a", "a", Path(), 0.0, 1, "test", questions=questions)
     written = tuple((Written(text, 0.0),) for text in ("acoustic guitar", "yes", "one"))
-    assert _hits(sample, WrittenAnswers(written)) == [True, True, False]
+    assert GenerativeAVQA(None, None).hits(sample, WrittenAnswers(written)) == [True, True, False]

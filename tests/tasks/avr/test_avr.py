@@ -37,5 +37,5 @@ def test_a_run_of_retrieval_says_what_it_is_for(tiny_matched_run: Path, tiny_cap
 def test_what_does_not_fit_is_refused(tiny_captioned: Make) -> None:
     with pytest.raises(ExperimentError, match=r"head.name is 'writer', which is no head of the task 'avr'; expected m"):
         tiny_captioned("avr", **{"head.name": "writer"})
-    with pytest.raises(ExperimentError, match=r"head.groups has 't', but a text is found by what is seen or heard"):
+    with pytest.raises(ExperimentError, match=r"head.groups has 't', but retrieval needs picture or sound"):
         tiny_captioned("avr", **{"head.groups": ["t"]})

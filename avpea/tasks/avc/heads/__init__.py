@@ -1,1 +1,1 @@
-"""Heads that write. A file here is a head's name."""
+"""Heads that write. Each file defines one head, called by the file's name."""

@@ -1,4 +1,4 @@
-"""Writing a text word by word, with several in sight (beam search); one beam is greedy."""
+"""Beam search: write a text word by word, keeping several candidates; one beam is greedy search."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ __all__ = ["Written", "beam_search"]
 
 @dataclass(frozen=True)
 class Written:
-    """A text that was written.
+    """A written text.
 
     Attributes:
-        text: In lower case.
-        log_probability: Natural logarithm, the end of the text included.
+        text: The text, in lower case.
+        log_probability: Natural logarithm of its probability, which includes that of its end.
     """
 
     text: str
@@ -37,20 +37,20 @@ def beam_search(
 ) -> list[list[Written]]:
     """Write texts, each for its own memory and prompt.
 
-    As VALOR's public code writes: after CLS and the words so far comes MASK, whose logits say the next word; texts are
-    compared by the sum of their log-probabilities, without regard to length. Keys and values of earlier words, of the
-    prompt and of the memory are kept, and MASK's dropped.
+    As in VALOR's public code, MASK follows CLS and the words so far, and its logits give the next word; beams are
+    ranked by the sum of log-probabilities, without length normalisation. Keys and values of earlier words, of the
+    prompt and of the memory are cached; those of MASK are dropped.
 
     Args:
-        model: Writes.
-        number: How many texts.
-        memory: What each looks at.
-        prompt: What each is asked.
-        beams: How many texts are kept in sight for each.
-        longest: Word pieces of a text at most; what has not ended by then is taken as it is.
+        model: A text model that writes.
+        number: Number of texts to write.
+        memory: Tokens for cross-attention, for each text; None for none.
+        prompt: Prompt of each text; None for none.
+        beams: Number of beams for each text.
+        longest: Maximum number of word pieces in a text; unfinished texts are cut there.
 
     Returns:
-        For each, `beams` texts, the likeliest first.
+        For each text its `beams` candidates, the likeliest first.
     """
     device = model.bert.embeddings.word_embeddings.weight.device
     cache = _new_cache(model)
@@ -58,7 +58,7 @@ def beam_search(
     if prompt is not None:
         mask = prompt.mask
         model.run(None, prompt, mask[:, None].expand(-1, mask.shape[1], -1), memory, cache=cache)
-    token_ids = torch.full((number, 1), model.cls_id, device=device)  # beams of one text after another's
+    token_ids = torch.full((number, 1), model.cls_id, device=device)  # one row per beam, in the order of the texts
     scores = torch.zeros(number, 1, device=device)
     ended = torch.zeros(number, 1, dtype=torch.bool, device=device)
     for step in range(longest):
@@ -70,23 +70,23 @@ def beam_search(
         states = model.run(Sentences(pair, torch.ones_like(pair, dtype=torch.bool)), None, sees, memory, start=step,
                            cache=cache)  # fmt: skip
         cache.self_attention_cache.crop(-1)
-        chances = model.logits(states[:, 1]).float().log_softmax(dim=-1).view(number, scores.shape[1], -1)
-        over = torch.full_like(chances[:1, :1], -torch.inf)
-        over[..., model.sep_id] = 0.0  # a text that has ended stays as it is
-        totals = scores[..., None] + torch.where(ended[..., None], over, chances)
+        log_probabilities = model.logits(states[:, 1]).float().log_softmax(dim=-1).view(number, scores.shape[1], -1)
+        only_sep = torch.full_like(log_probabilities[:1, :1], -torch.inf)
+        only_sep[..., model.sep_id] = 0.0  # a text that has ended stays as it is
+        totals = scores[..., None] + torch.where(ended[..., None], only_sep, log_probabilities)
         scores, best = totals.flatten(1).topk(beams, dim=1)
-        parent, word = best // chances.shape[-1], best % chances.shape[-1]
+        parent, word = best // log_probabilities.shape[-1], best % log_probabilities.shape[-1]
         rows = (torch.arange(number, device=device)[:, None] * ended.shape[1] + parent).flatten()
         token_ids = torch.cat((token_ids[rows], word.view(-1, 1)), dim=1)
         ended = ended.gather(1, parent) | (word == model.sep_id)
         if ended.all():
             break
-        if len(rows) != len(mask):  # the first step: one text becomes as many as there are beams
+        if len(rows) != len(mask):  # after the first step each text has several beams
             mask = mask.repeat_interleave(beams, dim=0)
             memory = None if memory is None else memory.repeat_interleave(beams, dim=0)
             cache.batch_repeat_interleave(beams)
         else:
-            cache.self_attention_cache.reorder_cache(rows)  # a text's beams all look at the same memory
+            cache.self_attention_cache.reorder_cache(rows)  # the beams of a text share their memory
     found = [
         Written(model.text(row), float(score)) for row, score in zip(token_ids.tolist(), scores.flatten(), strict=True)
     ]

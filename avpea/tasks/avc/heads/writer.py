@@ -1,4 +1,4 @@
-"""VALOR's head for captions and free answers: a BERT that writes, looking at the tokens of picture and sound."""
+"""VALOR's head for captions and written answers: a BERT that attends to the tokens of picture and sound."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,7 @@ from avpea.text import Sentences, TextModel
 __all__ = ["EXTENSION", "Writer", "WriterOptions", "hide"]
 
 FRAMES = 32
-# Below them are the pieces that BERT keeps for its own use.
-FIRST_WORD = 106
+FIRST_WORD = 106  # random replacement words start here; lower indices are reserved by BERT
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,9 @@ class WriterOptions(TextHeadOptions):
     """Options of the writer.
 
     Attributes:
-        masked: Share of the words that training hides and asks for (VALOR: 0.6 of captions, 0.99 of answers).
-        beams: Beams of the search when a text is written; 1 is greedy (VALOR: 3 for captions, 1 for answers).
-        longest: Word pieces that a written text has at most (VALOR: 30).
+        masked: Probability that a word is masked in training (VALOR: 0.6 for captions, 0.99 for answers).
+        beams: Number of beams when a text is written; 1 is greedy search (VALOR: 3 for captions, 1 for answers).
+        longest: Maximum number of word pieces in a written text (VALOR: 30).
     """
 
     masked: float = 0.6
@@ -42,9 +41,9 @@ class WriterOptions(TextHeadOptions):
 
 
 class Writer(TextHead):
-    """Masked words predicted from those before them, the prompt, and the video (VALOR's public code, "unimlm").
+    """Predict masked words from earlier words, the prompt, and the video (VALOR's public code, "unimlm").
 
-    Layers of the public code, and those of ours that they are:
+    Layers of the public code, and their names here:
 
         multimodal_encoder                      text.bert, with embeddings.prompt_embedding as text.prompt_embedding
         cls                                     text.words, its decoder being the table of the words
@@ -56,7 +55,7 @@ class Writer(TextHead):
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
         text: A text model that writes.
-        options: Its options.
+        options: Options of the head.
     """
 
     Options = WriterOptions
@@ -82,7 +81,7 @@ class Writer(TextHead):
         audio: Float[Tensor, "videos clips audio_tokens audio_dim"] | None,
         positions: Int[Tensor, "videos frames"] | None = None,
     ) -> dict[str, Float[Tensor, "videos tokens dim"] | None]:
-        """What there is to look at, for each group: all tokens of all frames, and of all sounds after them."""
+        """Memory of each group: all tokens of all frames, then of all sounds; None for a group without either."""
         if visual is None or audio is None:
             return dict.fromkeys(self.groups)
         both = {"v": self.memory("visual", visual, positions), "a": self.memory("audio", audio, positions)}
@@ -95,10 +94,10 @@ class Writer(TextHead):
         tokens: Float[Tensor, "videos images tokens dim"],
         positions: Int[Tensor, "videos frames"] | None = None,
     ) -> Float[Tensor, "videos all_tokens text_dim"]:
-        """Tokens of one modality with the embeddings of their image's position and of their modality.
+        """Tokens of one modality, plus embeddings of their image's position and of their modality.
 
-        The position is the one in the whole video, so that training on some of its frames and testing on all agree
-        (VALOR's public code counts those it has drawn).
+        Positions are counted in the whole video, so that training on some of its frames and testing on all of them
+        agree (VALOR's public code counts drawn frames only).
 
         Raises:
             ExperimentError: There are more images than positions.
@@ -110,13 +109,13 @@ class Writer(TextHead):
             )
         x = self.enter[name](tokens) if name in self.enter else tokens
         table = self.place[name][0]
-        where = table[positions] if positions is not None and positions.shape[1] == images else table[None, :images]
-        x = x + where[:, :, None]
+        place = table[positions] if positions is not None and positions.shape[1] == images else table[None, :images]
+        x = x + place[:, :, None]
         memory: Tensor = x.flatten(1, 2) + self.modality[name]
         return memory
 
     def asked(self, questions: Sentences | None, number: int, device: torch.device) -> Sentences | None:
-        """What each text is written to: its question, which has the recipe's prompt in it, or that prompt alone."""
+        """Prompt of each text: its question, which includes the recipe's prompt, or that prompt alone."""
         return self.prompts(number, device) if questions is None else questions
 
     def loss(
@@ -126,13 +125,13 @@ class Writer(TextHead):
         video: Int[Tensor, " texts"],
         questions: Sentences | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of the hidden words, for each group, divided by the number of groups.
+        """Cross-entropy of the masked words for each group, divided by the number of groups.
 
         Args:
-            memories: Of `forward`.
-            text: What people wrote.
-            video: Which video each text is about.
-            questions: What was asked, where something was.
+            memories: Output of `forward`.
+            text: Annotated captions or answers.
+            video: Index of each text's video.
+            questions: Question of each text; None for captions.
         """
         hidden, chosen = hide(text, self.options.masked, self.text.mask_id, self.text.bert.config.vocab_size)
         prompt = self.asked(questions, len(text), text.token_ids.device)
@@ -150,13 +149,13 @@ class Writer(TextHead):
         questions: Sentences | None = None,
         beams: int = 0,
     ) -> list[list[Written]]:
-        """Texts for some videos, the likeliest first, in the light of the first group.
+        """Write a text for each entry of `video`, from the first group's memory; candidates are likeliest first.
 
         Args:
-            memories: Of `forward`.
-            video: Which video each text is to be about.
-            questions: What is asked, where something is.
-            beams: How many texts to keep in sight; 0 means the recipe's.
+            memories: Output of `forward`.
+            video: Index of each text's video.
+            questions: Question of each text; None for captions.
+            beams: Number of beams; 0 means the recipe's.
         """
         memory = memories[self.groups[0]]
         return beam_search(
@@ -172,25 +171,25 @@ class Writer(TextHead):
 def hide(
     text: Sentences, share: float, mask_id: int, vocabulary: int
 ) -> tuple[Sentences, Bool[Tensor, "texts tokens"]]:
-    """Hide words: of those chosen, 80 % become MASK, 10 % any word, 10 % stay.
+    """Mask words: of the chosen words 80 % become MASK, 10 % a random word, and 10 % stay.
 
-    CLS is never chosen, SEP may be (so that stopping is learned), and of each text at least one is. Chance is torch's
-    global one, on the CPU for every device.
+    CLS is never chosen, SEP may be (so that stopping is learned), and at least one word of each text is. Random numbers
+    come from torch's global generator on the CPU, whatever the device.
 
     Args:
-        text: What people wrote.
-        share: How probably each word is chosen.
+        text: Texts to mask.
+        share: Probability that a word is chosen.
         mask_id: Index of MASK.
-        vocabulary: Number of words.
+        vocabulary: Number of words in the vocabulary.
 
     Returns:
-        The texts with words hidden, and which were chosen.
+        The masked texts, and which words were chosen.
     """
     eligible = text.mask.cpu().clone()
     eligible[:, 0] = False
     chosen = eligible & (torch.rand(eligible.shape) < share)
     none = ~chosen.any(dim=1)
-    if none.any():  # one of those that may be, all alike; the public code draws anew until one is chosen
+    if none.any():  # draw one uniformly; the public code draws again until one is chosen
         any_one = torch.multinomial(eligible[none].float(), 1)
         chosen[none] = chosen[none].scatter(1, any_one, True)
     kind = torch.rand(eligible.shape)

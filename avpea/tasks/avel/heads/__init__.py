@@ -1,4 +1,4 @@
-"""Heads for event localization. A file here is a head's name."""
+"""Heads for event localization. Each file defines one head, called by the file's name."""
 
 from avpea.tasks.avel.heads._base import EventHead
 

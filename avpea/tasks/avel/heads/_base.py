@@ -1,4 +1,4 @@
-"""What every head for event localization is: tokens of both streams to an answer for each second."""
+"""Base of the heads for event localization, which classify each second from the tokens of both streams."""
 
 from abc import abstractmethod
 from typing import Any, Self
@@ -7,19 +7,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.labels import EventLabels
-from avpea.tasks import Dims, Head, HeadOptions
+from avpea.tasks import Dims, Head
 
 __all__ = ["EventHead"]
 
 
 class EventHead(Head):
-    """A head for event localization; what `forward` answers is its own affair.
+    """A head for event localization; each head chooses the type of its output.
 
     A segment is one second; category `num_classes` is background.
 
     Args:
         dim: Width of the visual tokens.
-        num_classes: Event categories, background not counted.
+        num_classes: Number of event classes, without background.
         audio_dim: Width of the audio tokens; None means `dim`.
     """
 
@@ -29,8 +29,8 @@ class EventHead(Head):
         self.num_classes = num_classes
 
     @classmethod
-    def build(cls, options: HeadOptions, dims: Dims, labels: EventLabels) -> Self:
-        """A new head for the classes; one with options of its own overrides this."""
+    def build(cls, options: Any, dims: Dims, labels: EventLabels) -> Self:
+        """Build a head for the classes; heads with their own options override this."""
         return cls(dims.visual, len(labels.class_names), dims.audio)
 
     @abstractmethod
@@ -40,16 +40,16 @@ class EventHead(Head):
         visual_cls: Float[Tensor, "batch segments dim"],
         audio_cls: Float[Tensor, "batch segments audio_dim"],
     ) -> Any:
-        """From the patch tokens of the frames and the CLS tokens of both streams."""
+        """The output, from the patch tokens of the frames and the CLS tokens of both streams."""
 
     @abstractmethod
     def loss(self, output: Any, labels: Int[Tensor, "batch segments"]) -> dict[str, Float[Tensor, ""]]:
-        """Named terms; the total is their sum."""
+        """Loss terms by name; the total is their sum."""
 
     @abstractmethod
     def probabilities(self, output: Any) -> Float[Tensor, "batch segments categories"]:
-        """Of each category in each segment; the last one is background, and they sum to 1."""
+        """Probability of each category in each segment; the last is background, and they sum to 1."""
 
     @abstractmethod
     def decide(self, output: Any) -> Int[Tensor, "batch segments"]:
-        """The answered category of each segment."""
+        """Predicted category of each segment."""

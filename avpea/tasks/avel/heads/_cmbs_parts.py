@@ -1,4 +1,4 @@
-"""Parts of the CMBS head (Xia & Zhao, CVPR 2022; public code marmot-xy/CMBS), one class a box."""
+"""Parts of the CMBS head (Xia & Zhao, CVPR 2022; public code marmot-xy/CMBS)."""
 
 import torch
 from jaxtyping import Float
@@ -19,32 +19,32 @@ OWN_ATTENTION = 0.4  # beta
 
 
 class SpatialAttention(nn.Module):
-    """Audio-guided attention over image locations: a map of patches becomes one vector for each second.
+    """Audio-guided attention over image locations: pools the patches of a frame to one vector.
 
     Args:
         visual: Width of the visual map.
         audio: Width of the audio vector.
-        hidden: Width of the products that are scored.
+        hidden: Width of the audio-visual products that are scored.
     """
 
     def __init__(self, visual: int, audio: int, hidden: int) -> None:
         super().__init__()
-        # The map attends to itself.
+        # Self-attention of the map.
         self.query = nn.Linear(visual, visual // 4)
         self.key = nn.Linear(visual, visual // 4)
         self.value = nn.Linear(visual, visual)
         self.norm = nn.LayerNorm(visual)
         self.dropout = nn.Dropout(0.2)
-        # Where the map itself points.
+        # Locations by the map itself.
         self.self_mean = nn.Linear(visual, hidden)
         self.self_each = nn.Linear(visual, hidden)
         self.self_score = nn.Linear(hidden, 1)
-        # Which channels the sound asks for.
+        # Channels by the sound.
         self.audio_channel = nn.Linear(audio, visual)
         self.visual_channel = nn.Linear(visual, visual)
         self.squeeze = nn.Linear(visual, hidden)
         self.excite = nn.Linear(hidden, visual)
-        # Where the sound points.
+        # Locations by the sound.
         self.visual_spatial = nn.Linear(visual, hidden)
         self.audio_spatial = nn.Linear(audio, hidden)
         self.audio_score = nn.Linear(hidden, 1)
@@ -52,7 +52,7 @@ class SpatialAttention(nn.Module):
     def forward(
         self, visual: Float[Tensor, "rows locations visual"], audio: Float[Tensor, "rows audio"]
     ) -> Float[Tensor, "rows visual"]:
-        """One visual vector for each row, seen where the sound points."""
+        """One visual vector for each row, pooled where the sound points."""
         attention = (self.query(visual) @ self.key(visual).transpose(1, 2)).softmax(dim=-1)  # not scaled
         own = self.norm(visual + self.dropout(attention @ self.value(visual)))
         product = self.self_each(own).relu() * self.self_mean(own.mean(dim=1, keepdim=True)).relu()
@@ -74,11 +74,11 @@ def _weighted_sum(
 
 
 class TimeEncoder(nn.Module):
-    """A linear map and two post-norm self-attention layers over the segments; no positions.
+    """A linear layer and two post-norm self-attention layers over the segments, without positions.
 
     Args:
-        width_in: Width of what comes in.
-        width: Width of what goes out.
+        width_in: Width of the input.
+        width: Width of the output.
     """
 
     def __init__(self, width_in: int, width: int) -> None:
@@ -92,17 +92,17 @@ class TimeEncoder(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "batch segments width_in"]) -> Float[Tensor, "batch segments width"]:
-        """Each segment in the light of the others."""
+        """The encoded segments."""
         encoded: Tensor = self.layers(self.project(x))
         return encoded
 
 
 class CrossDecoder(nn.Module):
-    """One post-norm layer in which a stream asks the other stream's encoding, and itself, in one attention.
+    """One post-norm layer in which a stream attends to the other stream's encoding and to itself.
 
     Args:
-        width_in: Width of what comes in.
-        width: Width of what goes out.
+        width_in: Width of the input.
+        width: Width of the output.
     """
 
     def __init__(self, width_in: int, width: int) -> None:
@@ -118,7 +118,7 @@ class CrossDecoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch segments width_in"], other: Float[Tensor, "batch segments width"]
     ) -> Float[Tensor, "batch segments width"]:
-        """The stream `x` after asking `other`."""
+        """The stream `x` after attending to `other`."""
         query = self.project(x)
         memory = torch.cat((other, query), dim=1)
         answer, _ = self.attention(query, memory, memory, need_weights=False)
@@ -129,10 +129,10 @@ class CrossDecoder(nn.Module):
 
 
 class Interaction(nn.Module):
-    """The product of two streams asks both of them.
+    """The product of two streams attends to both of them.
 
     Args:
-        width: Width of both.
+        width: Width of both streams.
     """
 
     def __init__(self, width: int) -> None:

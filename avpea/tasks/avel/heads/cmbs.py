@@ -21,13 +21,13 @@ VISUAL, AUDIO, WIDTH = 512, 256, 256
 
 @dataclass(frozen=True)
 class CMBSOutput:
-    """What the head answers for a batch of windows.
+    """Output of the head for a batch of windows.
 
     Attributes:
-        relevance: Logit of "an event is seen and heard", for each segment.
-        category: Logits of the window's one category.
-        gate: Product of both streams' background gates, for each segment, in (0, 1).
-        av_score: Event-level logits: the best segments of each class, mean of both streams.
+        relevance: Logit of each segment for "an event is seen and heard".
+        category: Logits of the window's category; a window has only one.
+        gate: Product of both streams' background gates in each segment, in (0, 1).
+        av_score: Event-level logits: mean over the best segments of each class and over both streams.
     """
 
     relevance: Float[Tensor, "batch segments"]
@@ -39,20 +39,20 @@ class CMBSOutput:
 class CMBS(EventHead):
     """Cross-modal background suppression (Xia & Zhao, CVPR 2022; public code marmot-xy/CMBS).
 
-    VGG-19's map gives way to the frame's patch tokens and VGGish's vector to the sound's CLS token (AV-PEA
+    The frame's patch tokens replace VGG-19's map, and the sound's CLS token replaces VGGish's vector (AV-PEA
     paper, Section 4.2). With 28 classes it has 9,757,785 parameters (D = 768) or 9,954,393 (D = 1024). The
     public code registers 4,344,064 more that its forward pass never reads (`registered_but_unused`), and the
     paper's totals count them: 14,101,849 and 14,298,457.
 
     On a visual map of width 2,048 and VGGish's vectors of 128 it registers 14,593,369, where the public code has
-    14,330,969: that one feeds the 128 numbers to its layers as they are, and ours go through `a_fc` to 256 first,
-    which costs 33,024 there, 98,304 in the attention over locations and 131,072 in the audio LSTM.
+    14,330,969: that one feeds the 128 numbers to its layers directly, while here `a_fc` first projects them to 256,
+    which adds 33,024 there, 98,304 in the attention over locations and 131,072 in the audio LSTM.
 
-    Any number of segments and of patches will do. A window has one category, as a row of AVE does.
+    Any number of segments and patches works. A window has a single event category, like a row of AVE.
 
     Args:
         dim: Width of the visual tokens.
-        num_classes: Event categories, background not counted.
+        num_classes: Number of event classes, without background.
         audio_dim: Width of the audio tokens; None means `dim`.
     """
 
@@ -92,10 +92,10 @@ class CMBS(EventHead):
         video = video + TIME_SUPPRESSION * audio_gate * video
         audio = audio + TIME_SUPPRESSION * video_gate * audio
 
-        # Event level: a class that its best segments support counts for more in the window's category.
+        # Event level: the best segments of a class raise that class in the window's category.
         av_score = (best_segments(self.audio_classes(audio)) + best_segments(self.video_classes(video))) / 2
         video = self.join_video(video, audio)
-        audio = self.join_audio(audio, video)  # with the video as it is by now
+        audio = self.join_audio(audio, video)  # with the updated video
         both = (video + audio) / 2
         return CMBSOutput(
             relevance=self.relevance(both).squeeze(-1),
@@ -111,7 +111,7 @@ class CMBS(EventHead):
         code. The category of a window is the one that covers most of its segments.
 
         Unlike the public code, which gives a window without any event the category 0, such a window counts in
-        the binary losses only; a batch of nothing else has category losses of 0.
+        the binary losses only; a batch of such windows only has category losses of 0.
         """
         here = (labels < self.num_classes).to(output.relevance.dtype)
         event = video_category(labels, self.num_classes)
@@ -126,7 +126,7 @@ class CMBS(EventHead):
         """P(relevant) P(category) for each category, then 1 - P(relevant) for background.
 
         `decide` follows the published rule, not the largest of these: a segment with P(relevant) above 1/2 is
-        foreground even where its category is so unsure that background has the largest share.
+        foreground even if its category is so uncertain that background has the largest probability.
         """
         here = output.relevance.sigmoid()[..., None]
         return torch.cat((here * output.category.softmax(dim=-1)[:, None], 1 - here), dim=-1)
@@ -140,8 +140,8 @@ class CMBS(EventHead):
         """Parameters that the public code registers and never uses: 4,344,064 in all, whatever the classes.
 
         Its encoders and decoders keep the prototype layer that they clone their layers from, and its decoder
-        layers, prototype or clone, hold a self-attention that their forward pass goes by. Layers are of width
-        256 with a feed-forward layer of 1024 and two LayerNorms.
+        layers, prototype or clone, hold a self-attention that their forward pass skips. Layers have width 256,
+        a feed-forward layer of 1024 and two LayerNorms.
         """
         attention = 4 * (WIDTH * WIDTH + WIDTH)
         norm = 2 * WIDTH
@@ -156,11 +156,11 @@ class CMBS(EventHead):
 
 
 def best_segments(logits: Float[Tensor, "batch segments classes"]) -> Float[Tensor, "batch classes"]:
-    """For each class the mean over its four highest segments (over all, where there are fewer)."""
+    """Mean of each class over its four highest segments (over all, if there are fewer)."""
     return logits.topk(min(TOP_SEGMENTS, logits.shape[1]), dim=1).values.mean(dim=1)
 
 
 def category_loss(logits: Float[Tensor, "batch classes"], event: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Cross-entropy over the windows that have an event; 0, still connected to the graph, where none has."""
+    """Cross-entropy over the windows with an event; 0, with a gradient of 0, if there are none."""
     known = (event != NO_EVENT).sum().clamp(min=1)
     return F.cross_entropy(logits, event, ignore_index=NO_EVENT, reduction="sum") / known

@@ -1,4 +1,4 @@
-"""LAVISH's head: two linear layers on the CLS tokens of both streams, each segment by itself."""
+"""LAVISH's head: two linear layers on the CLS tokens of both streams, for each segment separately."""
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ class LinearHead(EventHead):
 
     Args:
         dim: Width D of the visual tokens.
-        num_classes: Event categories, background not counted.
+        num_classes: Number of event classes, without background.
         audio_dim: Width D' of the audio tokens; None means `dim`.
     """
 
@@ -41,13 +41,12 @@ class LinearHead(EventHead):
         """Binary cross-entropy of the softmax against the one-hot label, mean over all entries, as in LAVISH.
 
         Computed from the logits, so that it keeps value and gradient where a probability rounds to 0 or 1;
-        there PyTorch's `BCELoss`, which LAVISH uses, cuts the logarithm off at -100.
+        there PyTorch's `BCELoss`, which LAVISH uses, clamps the logarithm at -100.
         """
         own = torch.eye(self.num_classes + 1, dtype=torch.bool, device=output.device)
         log_p = output.log_softmax(dim=-1)
         log_not_p = log_p[..., None, :].masked_fill(own, -torch.inf).logsumexp(dim=-1)  # log of all the others
-        right = own[labels]
-        return {"cross_entropy": -torch.where(right, log_p, log_not_p).mean()}
+        return {"cross_entropy": -torch.where(own[labels], log_p, log_not_p).mean()}
 
     def probabilities(
         self, output: Float[Tensor, "batch segments categories"]

@@ -1,4 +1,4 @@
-"""Heads for questions. A file here is a head's name."""
+"""Heads for questions. Each file defines one head, called by the file's name."""
 
 from avpea.tasks.avqa.heads._base import (
     AnsweringHead,

@@ -1,6 +1,6 @@
-"""Parts of AVST (Li et al., CVPR 2022; public code GeWu-Lab/MUSIC-AVQA), one class a box.
+"""Parts of AVST (Li et al., CVPR 2022; public code GeWu-Lab/MUSIC-AVQA).
 
-The names of layers are ours; the comments beside them give the public code's.
+Comments beside the layers give their names in the public code.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ VGGISH_DIM = 128  # width of a VGGish embedding, the public code's sound
 
 @dataclass(frozen=True)
 class Grounded:
-    """What is known of each segment before any question is asked.
+    """Output of spatial grounding for each segment, which does not depend on the question.
 
     Attributes:
-        audio: Its sound.
-        visual: Its frame, seen where the sound points.
-        spatial: Where the sound points: shares of the frame's patches.
+        audio: Vector of the sound.
+        visual: Vector of the frame, pooled where the sound points.
+        spatial: Attention of the sound to the frame's patches.
         match: Logits of the match head, own frames and negatives interleaved; None without negatives.
-        matching: 1 for own frames, 0 for negatives.
+        matching: 1 for own frames, 0 for negatives; None without negatives.
     """
 
     audio: Float[Tensor, "videos segments width"]
@@ -36,21 +36,21 @@ class Grounded:
 
 
 class VideoGrounding(nn.Module):
-    """Spatial grounding of each segment's sound in its frame, and the match head; knows no question.
+    """Spatial grounding of each segment's sound in its frame, and the match head; uses no question.
 
-    With VGGish's one vector of 128 and a map of width 512 (ResNet-18) these are the public code's layers. Tokens of a
-    ViT first go through a projection each, and those of the sound are averaged (LAVISH, CVPR 2023).
+    With VGGish's single vector of width 128 and a map of width 512 (ResNet-18) these are the public code's layers.
+    Tokens of a ViT are projected first, and those of the sound are averaged (LAVISH, CVPR 2023).
 
     Args:
-        visual_dim: Width of the visual tokens; 512 goes without a projection.
+        visual_dim: Width of the visual tokens; 512 needs no projection.
         audio_dim: Width of the audio tokens.
     """
 
     def __init__(self, visual_dim: int, audio_dim: int) -> None:
         super().__init__()
-        self.audio_in = nn.Linear(audio_dim, WIDTH)  # fc_a1; LAVISH puts its own projection in its place
+        self.audio_in = nn.Linear(audio_dim, WIDTH)  # fc_a1; in LAVISH its own projection
         self.audio_out = nn.Linear(WIDTH, WIDTH)  # fc_a2
-        self.visual_in = nn.Identity() if visual_dim == WIDTH else nn.Linear(visual_dim, WIDTH)  # only LAVISH
+        self.visual_in = nn.Identity() if visual_dim == WIDTH else nn.Linear(visual_dim, WIDTH)  # LAVISH only
         self.join = nn.Linear(2 * WIDTH, WIDTH)  # fc_gl
         self.match = nn.Sequential(
             *(nn.Linear(2 * WIDTH, 512), nn.ReLU()),  # fc1
@@ -65,7 +65,7 @@ class VideoGrounding(nn.Module):
         audio: Float[Tensor, "videos segments audio_tokens audio_dim"],
         negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
     ) -> Grounded:
-        """Each segment of each video by itself; a negative is matched with the segment's own sound."""
+        """Ground each segment separately; a negative is matched with the segment's own sound."""
         # The mean of projected tokens is the projection of their mean, which costs less.
         sound = self.audio_out(self.audio_in(audio.mean(dim=2)).relu())
         seen, spatial = self.locate(visual, sound)
@@ -80,12 +80,12 @@ class VideoGrounding(nn.Module):
     def locate(
         self, visual: Float[Tensor, "videos segments patches visual_dim"], sound: Float[Tensor, "videos segments width"]
     ) -> tuple[Float[Tensor, "videos segments width"], Float[Tensor, "videos segments patches"]]:
-        """A frame as one vector, the mean of its locations beside those that sound alike; and where these are."""
-        places = self.visual_in(visual)
-        units = F.normalize(places, dim=-1)
+        """One vector for each frame, from the mean of its patches and from those like the sound; and its attention."""
+        patches = self.visual_in(visual)
+        units = F.normalize(patches, dim=-1)
         spatial = (units @ F.normalize(sound, dim=-1)[..., None]).squeeze(-1).softmax(dim=-1)
         found = (spatial[..., None, :] @ units).squeeze(-2)
-        both = torch.cat((places.mean(dim=2), found), dim=-1)  # the mean is not normalised
+        both = torch.cat((patches.mean(dim=2), found), dim=-1)  # the mean is not normalised
         return self.join(both.tanh()), spatial
 
 
@@ -112,10 +112,10 @@ class QuestionEncoder(nn.Module):
 
 
 class TemporalGrounding(nn.Module):
-    """A question asks the segments of one stream; there is no residual around the attention."""
+    """A question attends to the segments of one stream; there is no residual around the attention."""
 
     def __init__(self) -> None:
-        super().__init__()  # names of the public code: for the picture, for the sound
+        super().__init__()  # names in the public code: of the visual, of the audio stream
         self.attention = nn.MultiheadAttention(WIDTH, 4, dropout=0.1, batch_first=True)  # attn_v, attn_a
         self.first = nn.Linear(WIDTH, WIDTH)  # linear11, linear21
         self.dropout_inner = nn.Dropout(0.1)  # dropout1, dropout3
@@ -126,7 +126,7 @@ class TemporalGrounding(nn.Module):
     def forward(
         self, question: Float[Tensor, "questions width"], stream: Float[Tensor, "questions segments width"]
     ) -> tuple[Float[Tensor, "questions width"], Float[Tensor, "questions segments"]]:
-        """What the question finds, plus the mean of all segments; and the share of each segment in what it finds."""
+        """The attended stream plus the mean of its segments; and the attention to each segment."""
         found, shares = self.attention(question[:, None], stream, stream)
         found, shares = found.squeeze(1), shares.squeeze(1)
         hidden = self.dropout_inner(self.first(found).relu())

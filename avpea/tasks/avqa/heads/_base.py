@@ -1,8 +1,8 @@
-"""What every head for question answering is: tokens of a video and the words of questions to answers."""
+"""Base of the heads for questions, which answer them from their words and the tokens of a video."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,17 +24,17 @@ __all__ = [
     "shuffled_frames",
 ]
 
-UNKNOWN_ANSWER = -1  # index of an answer that no output stands for
+UNKNOWN_ANSWER = -1  # index of an answer that is not among the outputs
 
 
 @dataclass(frozen=True)
 class QuestionOptions(HeadOptions):
-    """Options of heads that learn from frames that do not belong to a sound.
+    """Options of heads that are also trained with negatives: frames that do not belong to a sound.
 
     Attributes:
-        negatives: Where training takes such frames from: `batch`: other videos of the batch, as the encoder sees them;
-            `frozen`: any other videos of the split, as the frozen backbone sees them without adapters (LAVISH, and
-            AVST, which has no adapters).
+        negatives: Source of the negatives in training: `batch` takes frames of other videos in the batch, encoded with
+            adapters; `frozen` takes frames of any other videos in the split, encoded by the frozen backbone alone (as
+            in LAVISH, and in AVST, which has no adapters).
     """
 
     negatives: Literal["batch", "frozen"] = "batch"
@@ -42,17 +42,17 @@ class QuestionOptions(HeadOptions):
 
 @dataclass(frozen=True)
 class QuestionOutput:
-    """What a head makes of a batch of videos and of the questions about them.
+    """Output of a head for a batch of videos and the questions about them.
 
     Attributes:
-        answers: Logits of each answer; None where the head answers nothing (the grounding stage).
-        match: Logits of "the frame is not the sound's" and "it is": one row for each segment's own frame, followed
-            by one for the negative of that segment, videos in turn. None where there were no negatives.
-        matching: The class of each row of `match`: 1, 0, 1, 0, ...
-        spatial: Where in its frame each segment's sound is: shares of the patches that sum to 1. None without video.
-        seen: Share of each segment's picture in the answer, mean over attention heads; None without video. They sum
-            to 1, except in training, where dropout acts on them.
-        heard: The same of each segment's sound.
+        answers: Logits of the answers; None for a head that answers no questions (the grounding stage).
+        match: Logits of "the frame is not of this sound" and "it is", in the order of videos, then segments: for each
+            segment a row for its own frame, then one for its negative. None without negatives.
+        matching: Class of each row of `match`: 1, 0, 1, 0, ...
+        spatial: Attention of each segment's sound to the patches of its frame; sums to 1. None without video.
+        seen: Attention of each question to the frame of each segment, mean over attention heads; None without video.
+            Sums to 1, except in training, because of dropout.
+        heard: Attention of each question to the sound of each segment, like `seen`.
     """
 
     answers: Float[Tensor, "questions num_answers"] | None = None
@@ -64,13 +64,13 @@ class QuestionOutput:
 
 
 class QuestionHead(Head):
-    """A head for tasks with questions; one that reads no video takes None for both streams.
+    """A head for tasks with questions; a head that reads no video is given None for both streams.
 
     Args:
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
-        num_words: Words of the vocabulary, padding (index 0) included.
-        num_answers: Answers to choose from.
+        num_words: Number of words in the vocabulary, padding (index 0) included.
+        num_answers: Number of answers.
     """
 
     @abstractmethod
@@ -78,8 +78,8 @@ class QuestionHead(Head):
         super().__init__()
 
     @classmethod
-    def build(cls, options: HeadOptions, dims: Dims, labels: QuestionLabels) -> Self:
-        """A new head for the words and answers."""
+    def build(cls, options: Any, dims: Dims, labels: QuestionLabels) -> Self:
+        """Build a head for the vocabulary."""
         words, answers = labels.vocabulary.words, labels.vocabulary.answers
         head = cls(dims.visual, dims.audio, len(words), len(answers))
         head.frozen_negatives = getattr(options, "negatives", "batch") == "frozen"
@@ -94,23 +94,23 @@ class QuestionHead(Head):
         video: Int[Tensor, " questions"],
         negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
     ) -> QuestionOutput:
-        """From the tokens of both streams and the words of any number of questions about each video.
+        """The output, for any number of questions about each video.
 
         Args:
             visual: Patch tokens of the frames, without CLS.
             audio: All tokens of the audio stream.
-            token_ids: Words as indices in the vocabulary, padded on the right with 0, always to the same length.
-            video: Which video of the batch each question is about.
-            negatives: Patch tokens of frames of other videos, one for each segment.
+            token_ids: Indices of words in the vocabulary, padded on the right with 0, always to the same length.
+            video: Index in the batch of each question's video.
+            negatives: Patch tokens of frames of other videos, one frame for each segment.
         """
 
     @abstractmethod
     def loss(self, output: QuestionOutput, answers: Int[Tensor, " questions"]) -> dict[str, Float[Tensor, ""]]:
-        """Named terms; the total is their sum.
+        """Loss terms by name; the total is their sum.
 
         Args:
-            output: Of `forward`.
-            answers: Index of each question's answer; -1, an answer that no output stands for, does not count.
+            output: Output of `forward`.
+            answers: Index of each question's answer; -1 for an answer that is not among the outputs and is ignored.
         """
 
 
@@ -119,18 +119,18 @@ class AnsweringHead(QuestionHead):
 
 
 class MatchingHead(QuestionHead):
-    """A head whose output has `spatial`, and `match` where there are negatives."""
+    """A head whose output has `spatial` and, with negatives, `match`."""
 
 
 def answer_loss(output: QuestionOutput, answers: Int[Tensor, " questions"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the questions whose answer is known; 0, with a gradient of 0, where none is."""
+    """Mean cross-entropy over questions with a known answer; 0, with a gradient of 0, if there are none."""
     assert output.answers is not None
     total = F.cross_entropy(output.answers, answers, ignore_index=UNKNOWN_ANSWER, reduction="sum")
     return total / (answers != UNKNOWN_ANSWER).sum().clamp(min=1)
 
 
 def match_loss(output: QuestionOutput) -> Float[Tensor, ""]:
-    """Mean cross-entropy of "the frame is the sound's", over own frames and negatives."""
+    """Mean cross-entropy of the match, over own frames and negatives."""
     assert output.match is not None
     assert output.matching is not None
     return F.cross_entropy(output.match, output.matching)
@@ -139,16 +139,16 @@ def match_loss(output: QuestionOutput) -> Float[Tensor, ""]:
 def shuffled_frames(
     visual: Float[Tensor, "videos segments patches dim"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "videos segments patches dim"] | None:
-    """Negatives from the batch: for each segment a random segment of a random other video.
+    """Negatives from the batch: for each segment, a random segment of a random other video.
 
-    Videos are told apart by their place in the batch. Gradients flow through what is picked.
+    Every index in the batch counts as another video. Gradients flow through the drawn tokens.
 
     Args:
         visual: Patch tokens of the frames.
-        generator: Source of chance, on the CPU; None means torch's global one, on the CPU for every device.
+        generator: Random generator on the CPU; None means torch's global one, on the CPU whatever the device.
 
     Returns:
-        None for a batch of one video, which has no other.
+        Patch tokens of the drawn frames; None for a batch of one video.
     """
     videos, segments = visual.shape[:2]
     if videos < 2:

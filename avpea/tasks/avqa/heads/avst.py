@@ -1,4 +1,4 @@
-"""AVST, the network of MUSIC-AVQA: where a sound is seen, when a question is answered, and which answer it is."""
+"""AVST, the network of MUSIC-AVQA: spatial grounding, temporal grounding, and the answer."""
 
 import torch
 from jaxtyping import Float, Int
@@ -22,8 +22,8 @@ MATCH_WEIGHT = 0.5
 class AVST(AnsweringHead, MatchingHead):
     """Audio-visual spatio-temporal grounding (Li et al., CVPR 2022; public code GeWu-Lab/MUSIC-AVQA).
 
-    Dropout is 0.1, in temporal grounding only. A video is grounded once for all questions about it. Layers of the
-    public code, and those of ours that they are:
+    Dropout is 0.1, in temporal grounding only. Spatial grounding of a video runs once for all questions about it.
+    Layers of the public code, and their names here:
 
         fc_a1, fc_a2, fc_gl, fc1-fc4      grounding, with a projection of the visual tokens as in LAVISH
         question_encoder                  question
@@ -37,10 +37,10 @@ class AVST(AnsweringHead, MatchingHead):
     paper's 12.4 M and 21.9 M.
 
     Args:
-        visual_dim: Width of the visual tokens; 512 goes without a projection.
+        visual_dim: Width of the visual tokens; 512 needs no projection.
         audio_dim: Width of the audio tokens; 128 is VGGish's.
-        num_words: Words of the vocabulary, padding (index 0) included.
-        num_answers: Answers to choose from.
+        num_words: Number of words in the vocabulary, padding (index 0) included.
+        num_answers: Number of answers.
     """
 
     Options = QuestionOptions
@@ -61,7 +61,7 @@ class AVST(AnsweringHead, MatchingHead):
         video: Int[Tensor, " questions"],
         negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
     ) -> QuestionOutput:
-        """Answers, and what they rest on; `match` only with negatives."""
+        """Logits of the answers, attention and, with negatives, match logits."""
         grounded = self.grounding(visual, audio, negatives)
         question = self.question(token_ids)
         sights, seen = self.seen(question, grounded.visual[video])
@@ -77,17 +77,18 @@ class AVST(AnsweringHead, MatchingHead):
         )
 
     def loss(self, output: QuestionOutput, answers: Int[Tensor, " questions"]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of the answers, and half that of the match where there were negatives."""
+        """Cross-entropy of the answers and, with negatives, half that of the match."""
         terms = {"answer": answer_loss(output, answers)}
         if output.match is not None:
             terms["match"] = MATCH_WEIGHT * match_loss(output)
         return terms
 
     def registered_but_unused(self) -> dict[str, int]:
-        """By the public code's names: what AVST itself never uses, or what LAVISH's projection stands in for.
+        """Parameters, by the public code's names, that AVST never uses, or that LAVISH's projection replaces.
 
-        Sound of width 128 is VGGish's, and the network AVST itself. Any other is a transformer's; that network keeps
-        AVST's `fc_a1` beside its own projection. That it drops the others is deduced from the paper's totals.
+        With audio tokens of width 128, which are VGGish's, the network is AVST itself. With any other width they come
+        from a transformer, and the network is LAVISH's, which keeps AVST's `fc_a1` beside its own projection. That it
+        drops the other layers is deduced from the paper's totals.
         """
         first = {"fc_a1, Linear(128, 512)": _linear(VGGISH_DIM, WIDTH)}
         if self.grounding.audio_in.in_features != VGGISH_DIM:

@@ -1,4 +1,4 @@
-"""The blind and deaf baseline: what the wording of a question alone tells of its answer."""
+"""Baseline without video: answers from the words of the question alone."""
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ __all__ = ["QuestionOnly"]
 
 
 class QuestionOnly(AnsweringHead):
-    """AVST's question encoder, tanh and answer layer, and nothing of the video.
+    """AVST's question encoder, tanh and answer layer, without the video.
 
     Args:
-        visual_dim: Not used; every head for questions takes it.
+        visual_dim: Not used; part of the signature of all heads for questions.
         audio_dim: Not used.
-        num_words: Words of the vocabulary, padding (index 0) included.
-        num_answers: Answers to choose from.
+        num_words: Number of words in the vocabulary, padding (index 0) included.
+        num_answers: Number of answers.
     """
 
     reads_video = False
@@ -34,7 +34,7 @@ class QuestionOnly(AnsweringHead):
         video: Int[Tensor, " questions"],
         negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
     ) -> QuestionOutput:
-        """Answers from the words; whatever else is given is not read."""
+        """Logits of the answers, from the questions alone."""
         return QuestionOutput(answers=self.answer(self.question(token_ids).tanh()))
 
     def loss(self, output: QuestionOutput, answers: Int[Tensor, " questions"]) -> dict[str, Float[Tensor, ""]]:

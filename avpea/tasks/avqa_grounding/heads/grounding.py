@@ -1,4 +1,4 @@
-"""AVST's first stage: learning where a sound is seen from whether it fits the frame, without any question."""
+"""The head of AVST's first stage, which learns to locate sounds by matching them with frames."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,15 +10,15 @@ __all__ = ["Grounding"]
 
 
 class Grounding(MatchingHead):
-    """The part of AVST that knows no question, trained by its match head alone (Li et al., CVPR 2022).
+    """The part of AVST that uses no question, trained with the loss of the match head only (Li et al., CVPR 2022).
 
-    Its weights have AVST's names, so that AVST can start from them (`train.start_from`): the public code's fc_a1,
-    fc_a2, fc_gl and fc1 to fc4. That code trains it on the real videos of the training split, ten frames each.
+    Its weights have the same names as AVST's, so that AVST can start from them (`train.start_from`): fc_a1, fc_a2,
+    fc_gl and fc1 to fc4 in the public code, which trains on the real videos of the training split, ten frames each.
 
     Args:
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
-        num_words: Not used; every head for questions takes it.
+        num_words: Not used; part of the signature of all heads for questions.
         num_answers: Not used.
     """
 
@@ -36,12 +36,12 @@ class Grounding(MatchingHead):
         video: Int[Tensor, " questions"],
         negatives: Float[Tensor, "videos segments patches visual_dim"] | None = None,
     ) -> QuestionOutput:
-        """Where the sounds are seen and, with negatives, what fits; the questions are not read."""
+        """Where each sound is in its frame and, with negatives, the match logits; questions are not used."""
         grounded = self.grounding(visual, audio, negatives)
         return QuestionOutput(match=grounded.match, matching=grounded.matching, spatial=grounded.spatial)
 
     def loss(self, output: QuestionOutput, answers: Int[Tensor, " questions"]) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of the match; 0, with a gradient of 0, where there were no negatives."""
+        """Cross-entropy of the match; 0, with a gradient of 0, if there are no negatives."""
         if output.match is None:
             assert output.spatial is not None
             return {"match": 0 * output.spatial.sum()}

@@ -1,1 +1,1 @@
-"""Heads for retrieval. A file here is a head's name."""
+"""Heads for retrieval. Each file defines one head, called by the file's name."""

@@ -1,4 +1,4 @@
-"""How much tokens count, and the loss that makes texts and videos alike that belong together.
+"""Token weights, and the contrastive loss of texts and videos.
 
 VALOR (Chen et al., 2023; public code TXH-mercury/VALOR), its multimodal grouping alignment in the "fine" form.
 """
@@ -12,7 +12,7 @@ __all__ = ["TokenWeights", "contrastive_loss", "gathered"]
 
 
 class TokenWeights(nn.Module):
-    """How much each token counts, before the softmax over a row's tokens: two linear layers with a ReLU.
+    """Scores of tokens before the softmax over a row: two linear layers with a ReLU between.
 
     Args:
         dim: Width of the projected tokens (512 in VALOR).
@@ -23,7 +23,7 @@ class TokenWeights(nn.Module):
         self.score = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
 
     def forward(self, tokens: Float[Tensor, "rows tokens dim"]) -> Float[Tensor, "rows tokens"]:
-        """One score for each token."""
+        """A score for each token."""
         scores: Tensor = self.score(tokens).squeeze(-1)
         return scores
 
@@ -36,9 +36,10 @@ def contrastive_loss(similarity: Float[Tensor, "pairs pairs"], temperature: Floa
 
 
 def gathered(rows: Float[Tensor, "rows ..."]) -> Float[Tensor, "all_rows ..."]:
-    """The rows of all processes, each with as many; gradients flow back to the process that a row is from.
+    """Gather the rows of all processes; gradients flow back to the process that a row came from.
 
-    What differs in length (words) is padded with zeros to the longest. Without several processes, the rows themselves.
+    All processes must have the same number of rows; rows are zero-padded to the longest (number of words). With a
+    single process, the rows are returned as they are.
     """
     import torch.distributed as dist
 

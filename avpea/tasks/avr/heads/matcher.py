@@ -1,4 +1,4 @@
-"""VALOR's heads for retrieval: texts, frames and sounds in one space, compared token by token."""
+"""VALOR's heads for retrieval: embed texts, frames and sounds in one space, to compare them token by token."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class MatcherOptions(TextHeadOptions):
     """Options of the matcher.
 
     Attributes:
-        temperature: The contrastive loss's at the start (VALOR: CLIP's 0.01, or 0.07).
+        temperature: Initial temperature of the contrastive loss, which is trained (VALOR: CLIP's 0.01, or 0.07).
     """
 
     temperature: float = 0.07
@@ -33,25 +33,25 @@ class MatcherOptions(TextHeadOptions):
         super().__post_init__()
         require(self.temperature > 0, f"head.temperature is {self.temperature}; expected a number above 0.")
         seen_or_heard = "t" not in self.groups
-        require(seen_or_heard, "head.groups has 't', but a text is found by what is seen or heard: tva, tv or ta.")
+        require(seen_or_heard, "head.groups has 't', but retrieval needs picture or sound; expected tva, tv or ta.")
 
 
 class Matcher(TextHead):
-    """Contrastive heads of text, frames and sounds, each with its token weights (VALOR's public code, "fine").
+    """Contrastive heads of text, frames and sounds, each with token weights (VALOR's public code, "fine").
 
-    Layers of the public code, and those of ours that they are:
+    Layers of the public code, and their names here:
 
         contra_head_{t,v,a}.linear           project.{text,visual,audio}
         {text,video,audio}_fine_weight       weigh.{text,visual,audio}
         clip_model.logit_scale, contra_temp  log_scale
 
-    Texts are read by the text model (BERT) in both sizes, as in VALOR-L; VALOR-B reads them by CLIP's own.
+    Texts are encoded by the text model (BERT), as in VALOR-L; VALOR-B uses CLIP's text encoder.
 
     Args:
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
         text: The text model.
-        options: Its options.
+        options: Options of the head.
     """
 
     Options = MatcherOptions
@@ -65,22 +65,22 @@ class Matcher(TextHead):
 
     @property
     def temperature(self) -> Float[Tensor, ""]:
-        """What similarities are divided by in the loss."""
+        """Divisor of the similarities in the loss."""
         return (-self.log_scale).exp()
 
     def forward(
         self, visual: Float[Tensor, "videos frames visual_dim"], audio: Float[Tensor, "videos clips audio_dim"]
     ) -> tuple[Embeddings, Embeddings]:
-        """CLS tokens of frames and of sounds, projected."""
+        """Embeddings of the CLS tokens of frames and of sounds."""
         return self.embed("visual", visual), self.embed("audio", audio)
 
     def grouped(self, seen: Embeddings, heard: Embeddings) -> dict[str, Embeddings]:
-        """What a text is compared with in each group."""
+        """Embeddings to compare a text with, for each group."""
         groups = {"tva": joined(seen, heard), "tv": seen, "ta": heard}
         return {group: groups[group] for group in self.groups}
 
     def read(self, text: Sentences) -> Embeddings:
-        """Texts to projected words."""
+        """Embeddings of the words of texts."""
         prompts = self.prompts(len(text), text.token_ids.device)
         return self.embed("text", self.text.read(text, prompts), text.mask)
 
@@ -90,7 +90,7 @@ class Matcher(TextHead):
         tokens: Float[Tensor, "rows tokens dim"],
         mask: Bool[Tensor, "rows tokens"] | None = None,
     ) -> Embeddings:
-        """Tokens to the common space, with their scores."""
+        """Project tokens of one kind (`text`, `visual` or `audio`), and score them."""
         unit = F.normalize(self.project[name](tokens), dim=-1)
         every = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Embeddings(unit, self.weigh[name](unit), every if mask is None else mask)

@@ -1,6 +1,7 @@
 """AVST and its grounding stage against the published steps in plain loops; counts, losses, negatives."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 # Plain pieces: vectors, one at a time.
 
 
-def linear(layer: nn.Module, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return layer.weight @ x + layer.bias
 
 
@@ -86,7 +87,7 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return (x - centre) / torch.sqrt(variance + 1e-5) * layer.weight + layer.bias
 
 
-def lstm(layer: nn.LSTM, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+def lstm(layer: Any, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     state = cell = torch.zeros(512, dtype=torch.float64)
     for row in rows:
         gates = layer.weight_ih_l0 @ row + layer.bias_ih_l0 + layer.weight_hh_l0 @ state + layer.bias_hh_l0
@@ -113,30 +114,30 @@ def attend(layer: nn.MultiheadAttention, query: Tensor, memory: list[Tensor]) ->
 # The steps of the network, for one segment, one video or one question.
 
 
-def hear(part: nn.Module, tokens: Tensor) -> Tensor:
+def hear(part: Any, tokens: Tensor) -> Tensor:
     return linear(part.audio_out, relu(mean([linear(part.audio_in, token) for token in tokens])))
 
 
-def locate(part: nn.Module, tokens: Tensor, sound: Tensor) -> tuple[Tensor, list[Tensor]]:
+def locate(part: Any, tokens: Tensor, sound: Tensor) -> tuple[Tensor, list[Tensor]]:
     places = [token if isinstance(part.visual_in, nn.Identity) else linear(part.visual_in, token) for token in tokens]
     units = [unit(place) for place in places]
     shares = softmax([(place * unit(sound)).sum() for place in units])
     return linear(part.join, torch.tanh(torch.cat([mean(places), weighted(shares, units)]))), shares
 
 
-def fits(part: nn.Module, sound: Tensor, sight: Tensor) -> Tensor:
+def fits(part: Any, sound: Tensor, sight: Tensor) -> Tensor:
     x = torch.cat([sound, sight])
     for index in (0, 2, 4):
         x = relu(linear(part.match[index], x))
     return linear(part.match[6], x)
 
 
-def read(part: nn.Module, words: Tensor) -> Tensor:
+def read(part: Any, words: Tensor) -> Tensor:
     state, cell = lstm(part.lstm, [torch.tanh(part.words.weight[word]) for word in words])
     return linear(part.join, torch.tanh(torch.cat([state, cell])))
 
 
-def ask(part: nn.Module, question: Tensor, stream: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def ask(part: Any, question: Tensor, stream: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     x, shares = attend(part.attention, question, stream)
     x = norm(part.norm, x + linear(part.second, relu(linear(part.first, x))))
     return x + mean(stream), shares
@@ -334,7 +335,8 @@ def test_shares_sum_to_one() -> None:
 def test_negatives_come_from_all_segments_of_all_other_videos() -> None:
     videos, segments = 3, 4
     names = torch.arange(videos * segments).double().reshape(videos, segments, 1, 1).expand(-1, -1, 5, 2)
-    generator, met = torch.Generator().manual_seed(0), [set() for _ in range(videos)]
+    generator = torch.Generator().manual_seed(0)
+    met: list[set[int]] = [set() for _ in range(videos)]
     for _ in range(100):
         found = shuffled_frames(names, generator)
         assert found is not None
@@ -353,6 +355,10 @@ def test_negatives_are_drawn_from_torchs_generator() -> None:
     torch.manual_seed(5)
     again = shuffled_frames(visual)
     given = shuffled_frames(visual, torch.Generator().manual_seed(5))
+    assert first is not None
+    assert second is not None
+    assert again is not None
+    assert given is not None
     assert torch.equal(first, again)
     assert torch.equal(first, given)
     assert not torch.equal(first, second)
