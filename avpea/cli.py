@@ -69,7 +69,12 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     groups: dict[str, Any] = {"": subparsers}
     brought = [command for module in registry.command_modules() for command in module.COMMANDS]
+    taken: set[tuple[str, str]] = set()
     for command in [*commands.COMMANDS, *brought]:
+        if (command.group, command.name) in taken:
+            print(f"avpea: two packages have the command '{command.name}'; one is left out.", file=sys.stderr)
+            continue
+        taken.add((command.group, command.name))
         if command.group not in groups:
             groups[command.group] = _add_group(subparsers, command.group)
         _add(groups[command.group], command)

@@ -10,6 +10,7 @@ import torch
 from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.cache import sample_from_clip
+from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
 from avpea.media import Clip, read, read_spread
 from avpea.model import AVModel
@@ -76,6 +77,10 @@ class VideoView:
             "missing_audio": self.missing_audio,
             "missing_video": self.missing_video,
         }
+
+
+class _NoSuchAnswer(AvpeaError, AttributeError):
+    """A run is asked for what its task does not answer; an AttributeError as well, so that `hasattr` works."""
 
 
 class Predictor:
@@ -147,7 +152,7 @@ class Predictor:
         if model is None or name.startswith("_"):
             raise AttributeError(name)
         task, use = self.info.experiment.task.name, model.task.use.format(run="RUN")
-        raise AttributeError(f"This run's task is '{task}', which has no '{name}'; it is for `{use}`.")
+        raise _NoSuchAnswer(f"This run's task is '{task}', which has no '{name}'; it is for `{use}`.")
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), self.model.task.verb} - {""})

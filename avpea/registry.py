@@ -10,11 +10,13 @@ package, laid out like those here: `task.py` and, if it has a command, `command.
 """
 
 import difflib
-import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ from typing import Any
 
 from avpea.errors import ExperimentError
 
-__all__ = ["command_modules", "did_you_mean", "load", "names"]
+__all__ = ["command_modules", "did_you_mean", "load", "names", "usable"]
 
 _ROOT = Path(__file__).parent
 _FILES = {
@@ -55,25 +57,43 @@ def load(kind: str, name: str) -> Any:
         The module's `EXTENSION` if it defines one, else its only public class.
 
     Raises:
-        ExperimentError: No extension of that kind has the name.
+        ExperimentError: No extension of that kind has the name, several packages have it, or it cannot be imported.
     """
-    found = _entry_points(kind).get(name)
-    if found is not None:
-        value = found.load()
-        return _extension(importlib.import_module(f"{value.__name__}.task")) if isinstance(value, ModuleType) else value
-    module = _modules(kind).get(name)
+    module, points = _modules(kind).get(name), _entry_points(kind).get(name, ())
+    if len(points) > 1 or (points and module):
+        homes = [point.value for point in points] + ([module] if module else [])
+        raise ExperimentError(f"Several {kind}s are called '{name}' ({', '.join(homes)}); uninstall all but one.")
+    for point in points:
+        try:
+            value = point.load()
+            return _extension(import_module(f"{value.__name__}.task")) if isinstance(value, ModuleType) else value
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ExperimentError(f"The {kind} '{name}' ({point.value}) cannot be imported: {reason}.") from error
     if module is None:
         raise ExperimentError(f"No {kind} is called '{name}'.{did_you_mean(name, names(kind))}")
-    return _extension(importlib.import_module(module))
+    return _extension(import_module(module))
+
+
+def usable(kind: str) -> dict[str, Any]:
+    """The extensions of a kind by name, without those of other packages that cannot be imported."""
+    found = {}
+    for name in names(kind):
+        with suppress(ExperimentError):
+            found[name] = load(kind, name)
+    return found
 
 
 def command_modules() -> Iterator[ModuleType]:
     """Import the module `command` of each task that has one; such modules import nothing heavy themselves."""
     packages = [module.removesuffix(".task") for module in _modules("task").values()]
-    packages += [point.value for point in _entry_points("task").values() if ":" not in point.value]
+    packages += [point.value for points in _entry_points("task").values() for point in points if ":" not in point.value]
     for package in sorted(set(packages)):
-        if importlib.util.find_spec(f"{package}.command") is not None:
-            yield importlib.import_module(f"{package}.command")
+        try:
+            if importlib.util.find_spec(f"{package}.command") is not None:
+                yield import_module(f"{package}.command")
+        except Exception as error:
+            print(f"avpea: the commands of {package} are missing ({type(error).__name__}: {error}).", file=sys.stderr)
 
 
 def _extension(module: ModuleType) -> Any:
@@ -100,10 +120,14 @@ def _modules(kind: str) -> dict[str, str]:
     return found
 
 
-def _entry_points(kind: str) -> dict[str, EntryPoint]:
+def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
     return _found_by(entry_points, f"avpea.{kind}s")
 
 
 @cache
-def _found_by(find: Callable[..., Iterable[EntryPoint]], group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in find(group=group)}
+def _found_by(find: Callable[..., Iterable[EntryPoint]], group: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in find(group=group):
+        if point not in found.setdefault(point.name, []):  # an editable install may be listed twice
+            found[point.name].append(point)
+    return found

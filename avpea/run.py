@@ -57,7 +57,10 @@ class RunFolder:
 
     def open(self, broken: Mapping[str, str]) -> None:
         """Create the folder; write the experiment, and the videos that were left out with the reasons."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be made ({error.strerror}); choose another --run.") from None
         write_text(self.path / "experiment.yaml", self._experiment.to_yaml())
         write_json(self.path / "skipped.json", dict(broken))
 

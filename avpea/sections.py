@@ -283,6 +283,8 @@ class TrainOptions(Options):
         from_zero = ("segments", "head_learning_rate", "backbone_learning_rate", "weight_decay", "warmup_steps")
         self._require_from(1, "epochs", "batch_size", "accumulate")
         self._require_from(0, *from_zero, "clip_norm", "threads", "checkpoint_minutes")
+        require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")
+        require(self.threads <= 4096, f"train.threads is {self.threads}; expected at most 4096.")
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
         require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")

@@ -12,7 +12,7 @@ from torch import nn
 
 from avpea import checkpoint, data
 from avpea.device import choose_device, choose_precision
-from avpea.errors import TrainingError
+from avpea.errors import CheckpointError, TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.labels import Sample
@@ -95,6 +95,13 @@ class _Training:
         folder.forget_after(self.position.epoch)
         if self.position.epoch < config.epochs:
             folder.add_environment()
+        elif self.position.best:
+            try:
+                checkpoint.read_info(folder.model)
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"This run has finished, but its model is gone: {error} Or remove {folder.path} and train again."
+                ) from None
 
     def run(self) -> TrainResult:
         """Train to the last epoch; after each epoch evaluate, keep the best model and save the state."""

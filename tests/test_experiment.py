@@ -106,6 +106,10 @@ REFUSED = {
     "features of another encoder": ("audio: {features: vggish}", r"the encoder 'dual_stream' reads the features 'kal"),
     "no names": ("- train", r"expected names and values, got list"),
     "no YAML": ("train: {epochs: 3", r"not YAML"),
+    "a section twice": ("adapter: {name: lora}\nadapter: {streams: audio}", r"'adapter' stands twice .* in line \d+"),
+    "an option twice": ("train: {epochs: 3, epochs: 4}", r"'epochs' stands twice in one mapping"),
+    "a number as a name": ("1: 2", r"1 is not the name of a section or an option"),
+    "too deep": ("a: " + "{b: " * 2000 + "1" + "}" * 2000, r"too many levels|not YAML"),
     "nothing": ("", r"expected names and values, got NoneType"),
 }  # fmt: skip
 

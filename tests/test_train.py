@@ -159,6 +159,22 @@ def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, 
     assert_same_run(run, tiny_run)
 
 
+def test_a_finished_run_without_its_model_is_not_called_finished(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    for harm in (lambda path: path.write_bytes(path.read_bytes()[:1000]), Path.unlink):
+        harm(run / "model.safetensors")
+        with pytest.raises(CheckpointError, match=r"finished, but its model is gone: .* remove .* and train again"):
+            train(tiny_experiment(), run, progress=False)
+
+
+def test_a_run_folder_that_cannot_be_made(tiny_experiment: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"cannot be made \(Not a directory\); choose another --run"):
+        train(tiny_experiment(), tmp_path / "file" / "run", progress=False)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
     tiny_experiment: Make, tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -48,7 +48,7 @@ def kind_of(name: str) -> BackboneKind:
     Raises:
         ExperimentError: No kind serves the name.
     """
-    kinds: list[Any] = [registry.load("backbone", kind) for kind in registry.names("backbone")]
+    kinds: list[Any] = list(registry.usable("backbone").values())
     kind: BackboneKind
     for kind in sorted(kinds, key=lambda kind: kind.__module__.startswith("avpea.")):
         if kind.serves(name):

@@ -22,10 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment, load_recipe
+from avpea.files import read_yaml
 from avpea.registry import did_you_mean
 
 __all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names", "sweep_titles"]
@@ -189,11 +188,9 @@ def _read(name: str) -> dict[str, Any]:
     if name not in known and path.suffix not in {".yaml", ".yml"}:
         raise ExperimentError(f"No sweep is called '{name}'.{did_you_mean(name, known)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError:
         raise ExperimentError(f"There is no sweep file '{name}'.{did_you_mean(name, known)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not isinstance(values.get("rows"), dict) or not values["rows"]:
         raise ExperimentError(f"{path}: expected a sweep with `rows:`, each a label with a recipe.")
     return values

@@ -10,7 +10,7 @@ __all__ = ["require_fitting"]
 
 
 def _those(kind: str, fits: Callable[[Any], bool]) -> list[str]:
-    return [name for name in registry.names(kind) if fits(registry.load(kind, name))]
+    return [name for name, each in registry.usable(kind).items() if fits(each)]
 
 
 def require_fitting(experiment: Any) -> None:

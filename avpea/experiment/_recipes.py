@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import yaml
-
 from avpea.errors import ExperimentError
 from avpea.experiment._experiment import Experiment
 from avpea.experiment._sections import Values, merged
+from avpea.files import read_yaml
 from avpea.registry import did_you_mean
 
 __all__ = ["RECIPES", "load_recipe", "recipe_names", "recipe_titles"]
@@ -52,12 +51,12 @@ def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False)
     if name in trail:
         raise ExperimentError(f"Recipe '{name}' is its own base: {' -> '.join((*trail, name))}.")
     path = _recipe_path(name)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ExperimentError(f"{path}: expected names and values, got {type(values).__name__}.")
+    wrong = [key for key in values if not isinstance(key, str)]
+    if wrong:
+        raise ExperimentError(f"{path}: {wrong[0]!r} is not the name of a section or an option.")
     base = values.pop("base", None)
     if base is None or (titles_only and "title" in values):
         return values

@@ -60,7 +60,7 @@ def _owners(section: str, key: str) -> list[str]:
     else:
         kind, base, facts = OWNED[section]
         what = "the kind '{}' of backbone" if kind == "backbone" else f"the {kind} '{{}}'"
-        choices = {what.format(name): declared(registry.load(kind, name), base, facts) for name in registry.names(kind)}
+        choices = {what.format(name): declared(each, base, facts) for name, each in registry.usable(kind).items()}
     found = [name for name, cls in choices.items() if key in {item.name for item in dataclasses.fields(cls)}]
     return found[:1] if section == "audio" else found
 

@@ -104,7 +104,7 @@ class AVC(CaptionTask, WritingTask):
         rows += [(name, f"not available: {why}") for name, why in metrics["not_available"].items()]
         yield Table(["score", ""], rows, f"Times 100; {metrics['different_captions']} different captions")
 
-    def predict(self, viewing: Viewing, beams: int = 0) -> Captions:
+    def predict(self, viewing: Viewing, *, beams: int = 0) -> Captions:
         """Captions of a video of any length: a sentence for each window of as many seconds as in training.
 
         The last window ends with the video and may overlap the one before.

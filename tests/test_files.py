@@ -1,0 +1,47 @@
+"""Files that are written whole or not at all, and YAML in which nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from avpea.errors import ExperimentError
+from avpea.files import read_yaml, replacing, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    write_text(path, "old")
+
+    def interrupted() -> None:
+        with replacing(path) as aside:
+            aside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_several_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with replacing(path, several_writers=True) as one, replacing(path, several_writers=True) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_readable_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"name": "Müller"})
+    assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "name": "Müller"\n}\n'
+
+
+def test_a_key_that_stands_twice_is_refused_in_any_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("rows:\n  a: {x: 1}\n  b: {x: 1}\n  a: {x: 2}\n")
+    with pytest.raises(ExperimentError, match=r"file\.yaml: 'a' stands twice in one mapping, again in line 4\."):
+        read_yaml(path)
+    path.write_text("rows:\n  a: {x: 1}\n  b: {x: 1}\n")
+    assert read_yaml(path) == {"rows": {"a": {"x": 1}, "b": {"x": 1}}}
