@@ -8,7 +8,7 @@ from typing import Any
 
 from avpea.command import Command, add_run, add_weights, print_json
 from avpea.errors import AvpeaError, ExperimentError
-from avpea.tables import Table, show
+from avpea.tables import Table, clock, show
 
 __all__ = ["COMMANDS"]
 
@@ -285,10 +285,15 @@ def _search(options: Options) -> None:
         print("Nothing found: the library has no window to compare.")
     else:
         rows = [
-            (one.file, f"{one.start_seconds:.0f} - {one.end_seconds:.0f}", f"{one.score:.3f}", one.thumbnail or "-")
+            (
+                one.file,
+                f"{clock(one.start_seconds)} - {clock(one.end_seconds)}",
+                f"{one.score:.3f}",
+                one.thumbnail or "-",
+            )
             for one in found
         ]
-        show([Table(["file", "seconds", "score", "thumbnail"], rows)])
+        show([Table(["file", "time", "score", "thumbnail"], rows)])
 
 
 def _compare_arguments(parser: Parser) -> None:

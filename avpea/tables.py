@@ -1,9 +1,9 @@
-"""Sentences and tables on the terminal."""
+"""Sentences and tables on the terminal, and times as people read them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Table", "show"]
+__all__ = ["Table", "clock", "show"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,23 @@ class Table:
     title: str = ""
     left: int = 1
     wide: bool = False
+
+
+def clock(seconds: float, decimals: int = 0, *, colons: bool = False) -> str:
+    """A time for people: `7 s`; from a minute on `01:05`, from an hour on `1:01:05`.
+
+    Args:
+        seconds: The time in seconds, 0 or more.
+        decimals: Decimals of the seconds.
+        colons: Whether to write a time below a minute as `00:07` too, as beside longer ones on an axis.
+    """
+    rounded = round(seconds, decimals)  # first, so that 59.96 s becomes 01:00 and not 60.0 s
+    if rounded < 60 and not colons:
+        return f"{rounded:.{decimals}f} s"
+    minutes, rest = divmod(rounded, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    last = f"{minutes:02d}:{rest:0{3 + decimals if decimals else 2}.{decimals}f}"
+    return f"{hours}:{last}" if hours else last
 
 
 def show(parts: Iterable[str | Table]) -> None:

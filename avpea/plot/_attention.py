@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from avpea.plot import style
+from avpea.tables import clock
 
 # In inches: height of a large panel; margin; gaps between panels, small panels and the two halves; heights of text.
 PANEL = 1.75
@@ -101,7 +102,7 @@ def attention_figure(
     small = rows * (max(half.small[1] for half in halves) + SMALL_CAPTION)
     height = TITLE + HEADING + PANEL + CAPTION + small + BOTTOM
     figure = style.new_figure(
-        listened.left + listened.inches + EDGE, height, f"{title}, second {second:g}".lstrip(", ")
+        listened.left + listened.inches + EDGE, height, f"{title}, at {clock(second)}".removeprefix(", ")
     )
     for half in halves:
         _draw(figure, half)
@@ -219,7 +220,7 @@ def _scales(axes: Axes, half: Half) -> None:
         colors=style.FAINT, labelcolor=style.SOFT, labelsize=style.TICK_SIZE, labelfontfamily=style.FONT, length=3
     )
     style.mark_hertz(axes, int(bins))
-    axes.set_xticks([second, stop], [f"{second:g}", f"{stop:g} s"])
+    axes.set_xticks([second, stop], [f"{second:g}" if stop < 60 else clock(second), clock(stop)])
     first, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")
     last.set_horizontalalignment("right")  # so that it stays clear of the next panel

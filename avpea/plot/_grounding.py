@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avpea.media import log_mel
 from avpea.plot import style
+from avpea.tables import clock
 
 # Inches.
 LEFT, RIGHT, TOP, BOTTOM, GAP = 1.5, 0.3, 0.5, 0.3, 0.1
@@ -169,7 +170,9 @@ def _heat(shares: Float[Tensor, "rows columns"]) -> npt.NDArray[np.floating]:
 
 
 def _mark_second(figure: Figure, x: float, y: float, second: float) -> None:
-    style.write(figure, x, y, f"{second:g} s", size=style.TICK_SIZE, colour=style.SOFT, ha="center")
+    style.write(
+        figure, x, y, clock(second, decimals=int(second % 1 > 0)), size=style.TICK_SIZE, colour=style.SOFT, ha="center"
+    )
 
 
 def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"]) -> None:

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from torch import Tensor
 
 from avpea.media import SAMPLE_RATE_HZ, log_mel
 from avpea.plot import style
 from avpea.plot._event import EventLike
+from avpea.tables import clock
 
 WIDTH = 10.0  # sizes without a unit in their name are in inches
 RIGHT, TOP, BOTTOM, GAP = 0.25, 0.5, 0.5, 0.34
@@ -151,7 +152,11 @@ def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, 
     lowest = panels["confidence"]
     lowest.set_xlim(span.start, span.stop)
     lowest.xaxis.set_major_locator(MultipleLocator(step))
-    lowest.set_xlabel("seconds", fontsize=style.LABEL_SIZE, fontfamily=style.FONT, color=style.SOFT)
+    minutes = span.stop > 60
+    if minutes:
+        lowest.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds, colons=True)))
+    label = "seconds" if not minutes else "minutes:seconds" if span.stop < 3600 else "hours:minutes:seconds"
+    lowest.set_xlabel(label, fontsize=style.LABEL_SIZE, fontfamily=style.FONT, color=style.SOFT)
     return panels
 
 

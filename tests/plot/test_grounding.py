@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from avpea import plot
 from avpea.errors import AvpeaError
 from avpea.plot._grounding import grounding_figure
+from avpea.tables import clock
 
 ANSWERS = [("two", 0.6), ("three", 0.3), ("one", 0.1)]
 
@@ -58,7 +59,7 @@ def test_a_column_for_each_second(segments: int) -> None:
         assert beside or one.y1 < two.y0 + 1e-6 or two.y1 < one.y0 + 1e-6
     assert width < 14
     assert height < 9
-    assert f"{6 * (segments - 1)} s" in words(figure)
+    assert clock(6 * (segments - 1)) in words(figure)
 
 
 def test_heat_is_where_the_sound_was_found() -> None:

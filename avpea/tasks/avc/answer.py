@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpea.tables import Table
+from avpea.tables import Table, clock
 from avpea.tasks import Answer
 
 __all__ = ["Caption", "Captions"]
@@ -66,9 +66,10 @@ class Captions(Answer):
 
     def report(self) -> Iterator[str | Table]:
         """The sentences, each with its stretch."""
-        yield f"{self.video}: {self.duration_seconds:.1f} s"
+        yield f"{self.video}: {clock(self.duration_seconds, decimals=1)}"
         yield from self.clip.remarks()
         for one in self.captions:
-            yield f"{one.start_seconds:7.1f} - {one.end_seconds:.1f} s  {one.text}"
+            stretch = " - ".join(clock(seconds, decimals=1) for seconds in (one.start_seconds, one.end_seconds))
+            yield f"{stretch:>17}  {one.text}"
             for text, _ in one.others:
                 yield f"{'':19}or: {text}"

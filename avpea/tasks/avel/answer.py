@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avpea.tables import Table
+from avpea.tables import Table, clock
 from avpea.tasks import Answer
 
 __all__ = ["Event", "Prediction", "timeline"]
@@ -86,13 +86,13 @@ class Prediction(Answer):
     def report(self) -> Iterator[str | Table]:
         """The timeline: label, from, to, confidence."""
         many = "s" * (len(self.events) != 1)
-        yield f"{self.video}: {self.duration_seconds:.1f} s, {len(self.events)} event{many}"
+        yield f"{self.video}: {clock(self.duration_seconds, decimals=1)}, {len(self.events)} event{many}"
         yield from self.clip.remarks()
         if not self.events:
             yield "No event that the model knows was both seen and heard."
             return
         rows = [
-            (one.label, f"{one.start_seconds:.0f} s", f"{one.end_seconds:.0f} s", f"{one.confidence:.2f}")
+            (one.label, clock(one.start_seconds), clock(one.end_seconds), f"{one.confidence:.2f}")
             for one in self.events
         ]
         yield Table(["label", "from", "to", "confidence"], rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avpea.command import Command, about_videos, add_missing, add_run
 from avpea.errors import AvpeaError
+from avpea.tables import clock
 
 __all__ = ["COMMANDS"]
 
@@ -32,7 +33,7 @@ def _predict(options: argparse.Namespace) -> None:
         if options.attention:
             second = prediction.surest_second() if options.second is None else options.second
             predictor.attention(prediction.clip, second).plot(options.attention, video.name)
-            print(f"Attention in second {second}: {options.attention}", file=sys.stderr)
+            print(f"Attention at {clock(second)}: {options.attention}", file=sys.stderr)
 
 
 COMMANDS = [

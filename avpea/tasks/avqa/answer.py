@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avpea.errors import AvpeaError
 from avpea.labels import QuestionVocabulary
-from avpea.tables import Table
+from avpea.tables import Table, clock
 from avpea.tasks import Answer
 
 __all__ = ["AskedQuestion", "Reply", "read_question", "typed"]
@@ -116,8 +116,8 @@ class Reply(Answer):
         yield Table(["answer", "probability"], [(answer, f"{chance:.2f}") for answer, chance in self.answers[:SHOWN]])
         if self.seen is not None and self.heard is not None:
             starts = self.clip.starts
-            seen, heard = (starts[int(shares.argmax())] for shares in (self.seen, self.heard))
-            yield f"It looked most at second {seen:.0f} and listened most to second {heard:.0f}."
+            seen, heard = (clock(starts[int(shares.argmax())]) for shares in (self.seen, self.heard))
+            yield f"It looked most at {seen} and listened most at {heard}."
 
     def _second(self, index: int) -> dict[str, Any]:
         values: dict[str, Any] = {"start_seconds": self.clip.starts[index]}
