@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from avpea.adapters import Adapter
+from avpea.adapters import Adapter, Trained
+from avpea.encoders import Encoder, Streams
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build, log_mel_image
 from tests.tiny import event_labels, section
@@ -131,3 +133,43 @@ def test_without_adapters_only_the_head_is_trained(tiny_experiment: Make) -> Non
 def test_a_backbone_can_be_shared(tiny_experiment: Make, model: AVModel) -> None:
     shared = model.encoder.backbone
     assert build(tiny_experiment(), event_labels(), shared).encoder.backbone is shared
+
+
+class _Ears(Trained):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.layer(x)
+        return answer
+
+
+class _PlainEncoder(Encoder):
+    """A frozen audio network of its own and a trained layer, both written for float32."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone, self.visual_dim, self.audio_dim = backbone, backbone.dim, 8
+        self.audio = nn.Conv2d(3, 8, 8, stride=8).requires_grad_(False)
+        self.ears = _Ears(8)
+
+    @classmethod
+    def build(cls, backbone: Any, experiment: Any) -> "_PlainEncoder":
+        return cls(backbone)
+
+    def forward(self, frames: Tensor, sounds: Tensor) -> Streams:
+        return Streams(self.see(frames), self.ears(self.audio(sounds).flatten(2).transpose(1, 2)))
+
+
+def test_an_encoder_of_plain_layers_works_in_bfloat16(model: AVModel) -> None:
+    encoder = _PlainEncoder(model.encoder.backbone)
+    frames, sounds = (torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    exact = encoder(frames, sounds)
+    encoder.half_precision()
+    assert {p.dtype for p in encoder.audio.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in encoder.ears.parameters()} == {torch.float32}
+    rough = encoder(frames.bfloat16(), sounds.bfloat16())
+    for one, other in zip(rough, exact, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one.float() - other).norm() < 0.1 * other.norm()

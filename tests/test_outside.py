@@ -15,7 +15,7 @@ from tests.contract import assert_refuses_other_data, assert_task
 
 OUTSIDE = Path(__file__).parent / "outside"
 NAMES = {
-    "adapter": {"their_convolution", "their_pooled"},
+    "adapter": {"their_convolution", "their_plain", "their_pooled"},
     "backbone": {"their_mixer"},
     "reader": {"their_lines"},
     "task": {"clip_label"},
@@ -97,6 +97,32 @@ def test_options_of_the_constructor_are_options_of_the_recipe(values: dict[str, 
     ):
         with pytest.raises(ExperimentError, match=message):
             Experiment.from_dict({**values, "adapter": adapter})
+
+
+@pytest.mark.parametrize("adapter", ["their_convolution", "their_plain", "their_pooled"])
+def test_they_train_and_answer_in_bfloat16(
+    values: dict[str, Any], tiny_data: Path, tmp_path: Path, adapter: str
+) -> None:
+    """Whatever type their layers are written for: trained weights are in float32, frozen ones in bfloat16."""
+    import avpea
+    from avpea.experiment import Experiment
+    from avpea.train import train
+
+    train_options = {**values["train"], "precision": "bf16"}
+    experiment = Experiment.from_dict({**values, "adapter": {"name": adapter}, "train": train_options})
+    train(experiment, tmp_path / "run", progress=False)
+    predictor = avpea.load(tmp_path / "run")
+    assert {str(p.dtype) for p in predictor.model.encoder.backbone.parameters()} == {"torch.bfloat16"}
+    assert {str(p.dtype) for group in predictor.model.trained_parameters().values() for p in group} == {"torch.float32"}
+    assert predictor.label(min((tiny_data / "AVE").iterdir())).label in ("green", "red")
+
+
+def test_every_keyword_of_a_constructor_can_be_set(values: dict[str, Any]) -> None:
+    from avpea.experiment import Experiment, parse_overrides
+
+    words = ["--adapter.name", "their_plain", "--adapter.dropout_rate", "0.3", "--adapter.reduction", "2"]
+    made: Any = Experiment.from_dict(values).override(parse_overrides(words)).adapter
+    assert (made.dropout_rate, made.reduction) == (0.3, 2)
 
 
 def test_their_backbone_serves_ours_and_ours_serve_theirs(values: dict[str, Any], tiny_values: dict[str, Any]) -> None:

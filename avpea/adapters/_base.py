@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,26 @@ class Trained(nn.Module, ABC):
 
     # Whether the module holds trained copies of the backbone's own weights.
     copies_weights: ClassVar[bool] = False
+    # Whether `forward` itself computes in the type of the tokens, which is bfloat16 on many machines, with its weights
+    # in float32. Otherwise it gets the tokens in the type of its weights, so that plain layers work. A subclass has to
+    # say so again, since layers that it adds may not.
+    follows_dtype: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.follows_dtype = bool(vars(cls).get("follows_dtype", False))
+
+    def __call__(self, *inputs: Any, **more: Any) -> Any:
+        """Call the module; unless it `follows_dtype`, inputs are cast to the type of its weights, and answers back."""
+        call = super().__call__
+        if self.follows_dtype:
+            return call(*inputs, **more)
+        given = next((one.dtype for one in (*inputs, *more.values()) if _is_float(one)), None)
+        own = next((weight.dtype for weight in self.parameters() if _is_float(weight)), given)
+        if given is None or own == given:
+            return call(*inputs, **more)
+        answer = call(*(_cast(one, own) for one in inputs), **{name: _cast(one, own) for name, one in more.items()})
+        return tuple(_cast(one, given) for one in answer) if type(answer) is tuple else _cast(answer, given)
 
     def gates(self) -> dict[str, float]:
         """Its scalar parameters, which multiply what the adapter adds; they start at zero."""
@@ -101,6 +121,15 @@ class Tuning(Trained):
     def by_name(self) -> dict[str, Tensor]:
         """The trained copies under the backbone's names."""
         return {name.replace("__", "."): weight for name, weight in self.weights.items()}
+
+
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    """A tensor of floats in another type; everything else is returned as it is."""
+    return value.to(dtype) if _is_float(value) else value
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _wide_copy(weight: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class AVPEA(GatedBottleneck):
     """
 
     Options = AVPEAOptions
+    follows_dtype = True
 
     def __init__(
         self,

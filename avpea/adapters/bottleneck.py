@@ -28,6 +28,7 @@ class Bottleneck(Adapter):
     """
 
     Options = BottleneckOptions
+    follows_dtype = True
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
     reads: ClassVar[Literal["input", "output"]] = "output"
 

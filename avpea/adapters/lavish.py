@@ -60,6 +60,7 @@ class LAVISH(GatedBottleneck):
     """
 
     Options = LAVISHOptions
+    follows_dtype = True
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
 
     def __init__(

@@ -47,6 +47,7 @@ class LoRA(LinearAdapter):
     """
 
     Options = LoRAOptions
+    follows_dtype = True
 
     def __init__(self, in_features: int, out_features: int, *, rank: int = 8, alpha: float = 0.0) -> None:
         super().__init__(in_features, out_features)

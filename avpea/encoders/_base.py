@@ -176,8 +176,8 @@ class Encoder(nn.Module, ABC):
         return {}
 
     def half_precision(self) -> "Encoder":
-        """Keep the frozen weights in bfloat16."""
-        self.backbone.to(torch.bfloat16)
+        """Keep all frozen weights in bfloat16, in which the pixels come too."""
+        _halve_frozen(self)
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -187,6 +187,18 @@ class Encoder(nn.Module, ABC):
             part.train(mode)
         self.training = mode
         return self
+
+
+def _halve_frozen(module: nn.Module) -> None:
+    if isinstance(module, Trained):
+        return
+    if not any(isinstance(part, Trained) for part in module.modules()):
+        module.to(torch.bfloat16)
+        return
+    for weight in module.parameters(recurse=False):
+        weight.data = weight.data.to(torch.bfloat16)
+    for part in module.children():
+        _halve_frozen(part)
 
 
 def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encoder:

@@ -69,12 +69,6 @@ class SeparateEncoders(Encoder):
         """The fingerprint of VGGish."""
         return {"encoder.audio_weights": self.vggish.fingerprint()}
 
-    def half_precision(self) -> "SeparateEncoders":
-        """Keep both networks in bfloat16."""
-        self.vggish.to(torch.bfloat16)
-        super().half_precision()
-        return self
-
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 96 64"]
     ) -> Streams:

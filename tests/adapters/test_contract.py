@@ -148,6 +148,54 @@ def test_bfloat16_backbone_with_float32_weights(name: str, training: bool) -> No
         assert (a.float() - b).norm() < 0.1 * b.norm()
 
 
+class Plain(Adapter):
+    """Layers that compute in the type of their weights only, as most are written."""
+
+    cross_modal = True
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.layer = nn.Linear(2 * dim, dim)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        heard = other.mean(dim=1, keepdim=True).expand_as(x)
+        answer: Tensor = self.layer(torch.cat((x, heard), dim=-1))
+        return answer
+
+
+class Below(registry.load("adapter", "av_pea")):  # type: ignore[misc]
+    """A subclass of a built-in adapter with a plain layer of its own."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, reduction=4)
+        self.layer = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return super().forward(x, other) + self.layer(x)
+
+
+@pytest.mark.parametrize("kind", [Plain, Below])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_layers_written_for_one_type_get_that_type(kind: type[Adapter], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    adapter = kind(16)
+    x, other = torch.randn(2, 5, 16, dtype=dtype, requires_grad=True), torch.randn(2, 7, 16, dtype=dtype)
+    answer = adapter(x, other)
+    assert answer.dtype == dtype
+    assert torch.equal(answer, adapter.forward(x.float(), other.float()).to(dtype))
+    answer.sum().backward()  # through the casts, to the tokens and to the weights
+    assert x.grad is not None
+    assert x.grad.dtype == dtype
+    assert {p.grad.dtype for p in adapter.parameters() if p.grad is not None} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ours_compute_in_the_type_of_the_tokens(name: str) -> None:
+    """Nothing is cast on the way in: that would be slower, and other numbers than before."""
+    kind = registry.load("adapter", name)
+    assert kind.follows_dtype or kind.copies_weights
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_state_is_kept_between_calls(name: str) -> None:
     encoder = moved(make(name)).eval()

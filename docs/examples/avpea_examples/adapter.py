@@ -38,7 +38,5 @@ class MeanExchange(Adapter):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        # The frozen layers may compute in bfloat16, while the trained weights stay in float32.
-        down, up, gate = (weight.to(x.dtype) for weight in (self.down.weight, self.up.weight, self.gate))
-        heard = F.relu(F.linear(other.mean(dim=1, keepdim=True), down))
-        return (gate * F.linear(heard, up)).expand_as(x)
+        heard = self.up(F.relu(self.down(other.mean(dim=1, keepdim=True))))
+        return (self.gate * heard).expand_as(x)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avpea.adapters import Trained
@@ -21,8 +20,8 @@ class Bridge(Trained):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, other: Tensor) -> Tensor:
-        mean = other.mean(dim=1, keepdim=True)
-        return self.gate.to(mean.dtype) * F.linear(mean, self.map.weight.to(mean.dtype), self.map.bias.to(mean.dtype))
+        answer: Tensor = self.gate * self.map(other.mean(dim=1, keepdim=True))
+        return answer
 
 
 class BridgeEncoder(Encoder):

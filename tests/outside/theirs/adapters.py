@@ -1,4 +1,4 @@
-"""Two adapters: one with an options class, one whose options are its constructor's keyword-only arguments."""
+"""Adapters: one with an options class, two whose options are their constructors' keyword-only arguments."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from avpea.adapters import Adapter, AdapterOptions
 from avpea.options import require
 
-__all__ = ["Convolution", "Pooled"]
+__all__ = ["Convolution", "PlainLayers", "Pooled"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,25 @@ class Convolution(Adapter):
         padding, groups = self.convolution.padding, self.convolution.groups
         mixed = nn.functional.conv1d(x.transpose(1, 2), weight, bias.to(x.dtype), padding=padding, groups=groups)
         return self.gate.to(x.dtype) * mixed.transpose(1, 2)
+
+
+class PlainLayers(Adapter):
+    """A narrow layer over each token and the other stream's mean, written as for float32 alone."""
+
+    cross_modal = True
+
+    def __init__(self, dim: int, *, reduction: int = 4, dropout_rate: float = 0.1) -> None:
+        super().__init__(dim)
+        self.down, self.up = nn.Linear(dim, dim // reduction), nn.Linear(dim // reduction, dim)
+        self.mix = nn.Parameter(torch.zeros(()))
+        self.dropout = nn.Dropout(dropout_rate)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """The residual."""
+        answer: Tensor = self.up(torch.relu(self.down(self.dropout(x + self.mix * other.mean(dim=1, keepdim=True)))))
+        return answer
 
 
 class Pooled(Adapter):
