@@ -1,6 +1,7 @@
 """The command line: `avpea COMMAND`. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -30,6 +31,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or 1 for an error, 2 for wrong use, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "run_command"):
@@ -47,11 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AvpeaError as error:
         print(f"avpea: {as_options(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            "avpea: stopped; what was finished is kept, and the same command resumes from there.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stopped:
+        kept = "stopped; what was finished is kept, and the same command resumes from there."
+        print(f"avpea: {stopped or kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ __all__ = [
     "Command",
     "about_videos",
     "add_missing",
+    "add_outputs",
     "add_run",
+    "add_videos",
     "add_weights",
     "as_options",
+    "names_several",
     "predictor_for",
     "print_json",
 ]
@@ -79,14 +83,50 @@ def add_missing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_videos(parser: argparse.ArgumentParser, number: int | str = "+") -> None:
+    """Add the argument `video`, for files and folders."""
+    about = "video file of any length; or a folder, for the media files in it and below it"
+    parser.add_argument("video", nargs=number, type=Path, help=about)
+
+
+def names_several(videos: Sequence[Path]) -> bool:
+    """Whether files and folders name several videos, or may: a folder can have any number."""
+    return len(videos) > 1 or os.path.isdir(videos[0])
+
+
+def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """Add the options that say what is written for each video.
+
+    Args:
+        parser: The parser.
+        formats: Formats of `avpea.formats` that the answers can have.
+    """
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table of all answers, failures included")
+    parser.add_argument(
+        "--format", action="append", choices=formats,
+        help="write a file for each video, beside it or in --out; can be repeated",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the files of --format")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
 def as_options(error: AvpeaError) -> str:
     """The message of an error, with Python arguments rewritten as options of the command line."""
     return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print a value as one line of JSON, at once; a file name that is no UTF-8 has its bytes as escapes."""
+    text = json.dumps(value, ensure_ascii=False)
+    print(text if _encodes(text) else json.dumps(value), flush=True)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def predictor_for(options: argparse.Namespace, verb: str) -> Any:
@@ -108,43 +148,63 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
 def about_videos(
     options: argparse.Namespace, verb: str, *asked: Any, plot: Path | None = None, **more: Any
 ) -> Iterator[tuple[Any, Path, Any]]:
-    """Predict for each of `options.video`, print the answer, and yield predictor, video and answer.
+    """Answer about each video that `options.video` names, print and write it, and yield predictor, video and answer.
 
-    With several videos, those that cannot be read are reported and skipped.
+    Of several videos, those that fail are told, and the others are done.
 
     Args:
-        options: Parsed arguments: those of `add_run` and `add_missing`, `video` (a list) and `json`.
+        options: Parsed arguments: those of `add_run` and `add_missing`, `video` (a list) and `json`; and where the
+            command has them, `quiet` and those of `add_outputs`.
         verb: Method of the predictor.
         asked: Further positional arguments of that method, such as a question.
-        plot: File to draw the answer to; for a single video only.
+        plot: Picture to draw the answer to; of several videos, a folder for a picture of each.
         more: Further keyword arguments of that method.
 
     Raises:
-        AvpeaError: The run is of another task; the only video cannot be read; or, at the end, some could not.
+        AvpeaError: The run is of another task; something cannot be written; the only video failed; or, at the end,
+            some did.
     """
-    if plot is not None:
-        from avpea import plot as pictures
+    from avpea.batch import Batch, find_jobs
 
-        pictures.check(plot)
-        if len(options.video) > 1:
-            raise AvpeaError("--plot draws one video; give a single video, or leave --plot out.")
-    from avpea.tables import show
+    jobs = find_jobs(options.video)
+    outputs = _outputs(options, plot, several=names_several(options.video))
+    predictor = predictor_for(options, verb)
+    missing = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
 
-    predictor, failed = predictor_for(options, verb), 0
-    for video in options.video:
-        missing = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
-        try:
-            answer = predictor.predict(video, *asked, **missing, **more)
-        except AvpeaError as error:
-            if len(options.video) == 1:
-                raise
-            failed += 1
-            print(f"avpea: {as_options(error)}", file=sys.stderr)
-            continue
+    def answer_of(video: Path) -> Any:
+        return predictor.predict(video, *asked, **missing, **more)
+
+    def succeed(answer: Any) -> None:
+        from avpea.tables import show
+
         print_json(answer.to_dict()) if options.json else show(answer.report())
-        if plot is not None:
-            answer.plot(plot)
-            print(f"Picture: {plot}", file=sys.stderr)
+
+    def fail(video: Path, error: AvpeaError) -> None:
+        if options.json:
+            print_json({"video": str(video), "error": as_options(error)})
+        if len(jobs) > 1:
+            print(f"avpea: {as_options(error)}", file=sys.stderr)
+
+    batch = Batch(predictor, jobs, outputs)
+    for video, answer in batch.run(answer_of, succeed, fail, not getattr(options, "quiet", False)):
         yield predictor, video, answer
-    if failed:
-        raise AvpeaError(f"{failed} of {len(options.video)} videos could not be read.")
+
+
+def _outputs(options: argparse.Namespace, plot: Path | None, several: bool) -> Any:
+    """What the options say is written; `plot` is a folder if it is one, or if it could be one of several pictures."""
+    from avpea.batch import Outputs
+
+    given = {name: value for name in ("csv", "out", "overwrite") if (value := getattr(options, name, None))}
+    if chosen := getattr(options, "format", None):
+        given["formats"] = tuple(dict.fromkeys(chosen))
+    if plot is None:
+        return Outputs(**given)
+    from avpea import plot as pictures
+
+    folder = plot.is_dir() or (several and not plot.suffix)
+    pictures.check(Path("a.png") if folder else plot)
+    if several and not folder:
+        raise AvpeaError(
+            f"--plot {plot} is one picture of several videos; name a folder, as in --plot {plot.with_suffix('')}"
+        )
+    return Outputs(**given, plots=plot) if folder else Outputs(**given, plot=plot)

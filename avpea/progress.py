@@ -1,5 +1,6 @@
 """Progress bars with rate and remaining time, on stderr."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,7 +31,8 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
     class Rate(ProgressColumn):
         def render(self, task: object) -> Text:
             speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
-            return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+            rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
+            return Text(rate, style="progress.data.speed")
 
     columns = (
         TextColumn("{task.description}"),
@@ -40,6 +42,8 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # What is printed goes above the bar, unless it goes elsewhere, such as to a file.
+    here = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=here) as progress:
         bar = progress.add_task(title, total=total, completed=done, note="")
         yield lambda items=1, note="": progress.update(bar, advance=items, note=note)

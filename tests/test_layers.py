@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "avpea"
 LAYERS = [
     ("errors", "version"),
     ("registry", "progress", "measure", "files", "options", "tables"),
-    ("sections", "labels", "embeddings"),
+    ("sections", "labels", "embeddings", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),
     ("history", "data"),
@@ -23,6 +23,7 @@ LAYERS = [
     ("run", "evaluate", "predict"),
     ("train",),
     ("compare", "search"),
+    ("batch",),
     ("command",),
     ("quickstart", "commands"),
     ("cli",),

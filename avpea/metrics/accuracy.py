@@ -14,6 +14,7 @@ __all__ = [
     "confusion_matrix",
     "foreground_accuracy",
     "per_class_accuracy",
+    "precision_recall_f1",
     "segment_accuracy",
     "video_category",
 ]
@@ -71,6 +72,19 @@ def confusion_matrix(
 def per_class_accuracy(confusion: Int[Tensor, "categories categories"]) -> Float[Tensor, " categories"]:
     """Share of each category's segments that are predicted correctly; NaN for a category without segments."""
     return confusion.diagonal().double() / confusion.sum(dim=1)
+
+
+def precision_recall_f1(
+    confusion: Int[Tensor, "categories categories"],
+) -> tuple[Float[Tensor, " categories"], Float[Tensor, " categories"], Float[Tensor, " categories"]]:
+    """Precision, recall and their harmonic mean F1 of each category, from annotated (row) and predicted (column).
+
+    Precision is NaN for a category that is never predicted, recall for one that is never annotated, and F1 for one that
+    is neither.
+    """
+    hits = confusion.diagonal().double()
+    annotated, predicted = confusion.sum(dim=1).double(), confusion.sum(dim=0).double()
+    return hits / predicted, hits / annotated, 2 * hits / (annotated + predicted)
 
 
 def _share(correct: Tensor) -> float:

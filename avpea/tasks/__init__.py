@@ -12,15 +12,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avpea.tasks._base import Answer, Dims, Encoded, Figure, Head, HeadOptions, Task, TaskOptions, Viewing, Window
+    from avpea.tasks._base import (
+        Answer,
+        Confusion,
+        Dims,
+        Encoded,
+        Figure,
+        Head,
+        HeadOptions,
+        Mistake,
+        Stretch,
+        Task,
+        TaskOptions,
+        Viewing,
+        Window,
+    )
 
 __all__ = [
     "Answer",
+    "Confusion",
     "Dims",
     "Encoded",
     "Figure",
     "Head",
     "HeadOptions",
+    "Mistake",
+    "Stretch",
     "Task",
     "TaskOptions",
     "Viewing",

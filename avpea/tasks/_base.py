@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from avpea import registry
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
+from avpea.formats import Stretch
 from avpea.labels import Labels
 from avpea.metrics.figures import Figure
 from avpea.sections import HeadOptions, TaskOptions
@@ -20,11 +21,14 @@ from avpea.tables import Table
 
 __all__ = [
     "Answer",
+    "Confusion",
     "Dims",
     "Encoded",
     "Figure",
     "Head",
     "HeadOptions",
+    "Mistake",
+    "Stretch",
     "Task",
     "TaskOptions",
     "Viewing",
@@ -200,6 +204,40 @@ class Viewing(Protocol):
         """The model's output for a window."""
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix.
+
+    Attributes:
+        names: Names of its rows and columns.
+        counts: Number of answers by what is annotated (row) and predicted (column).
+    """
+
+    names: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer in an evaluation.
+
+    Attributes:
+        key: Key of its sample.
+        second: Index of its segment in the sample; None if it is about all of it.
+        expected: What is annotated.
+        answered: What was answered.
+        confidence: Confidence of the answer in [0, 1], if there is one.
+        about: What was asked, if anything.
+    """
+
+    key: str
+    second: int | None
+    expected: str
+    answered: str
+    confidence: float | None = None
+    about: str = ""
+
+
 class Answer(ABC):
     """A task's answer to a user about a video."""
 
@@ -210,6 +248,14 @@ class Answer(ABC):
     @abstractmethod
     def report(self) -> Iterator[str | Table]:
         """The answer as text and tables for the terminal."""
+
+    def rows(self) -> Iterable[Sequence[Any]]:
+        """The answer as rows of a table: a cell for each of the task's `columns`; none if there is nothing to say."""
+        return ()
+
+    def stretches(self) -> Iterable[Stretch]:
+        """The stretches of the video that the answer is about, in order of time, for the task's `stretches`."""
+        return ()
 
     def plot(self, path: str | Path) -> None:
         """Draw the answer to a file.
@@ -233,6 +279,9 @@ class Task(nn.Module, ABC):
         default_head: Name of the head if a recipe names none.
         whole_videos: Whether an answer is about a whole video, so that training may use only some of its segments.
         verb: Name that `Predictor.predict` also goes by; empty if the task has no answer for a user.
+        columns: Columns of a table of its answers, without the video; empty if there is no such table.
+        stretches: What an answer is about, if that is stretches of the video, such as `events`; else empty.
+        worst: What `mistakes` returns, in words.
         use: Command to use a trained run with; `{run}` stands for the run folder.
         tag: Tag of such models on the hub.
         example: Python code that uses a `Predictor`, for the model card.
@@ -249,6 +298,9 @@ class Task(nn.Module, ABC):
     default_head: ClassVar[str]
     whole_videos: ClassVar[bool] = False
     verb: ClassVar[str] = ""
+    columns: ClassVar[tuple[str, ...]] = ()
+    stretches: ClassVar[str] = ""
+    worst: ClassVar[str] = "surest wrong answers"
     use: ClassVar[str]
     tag: ClassVar[str]
     example: ClassVar[str]
@@ -331,6 +383,26 @@ class Task(nn.Module, ABC):
         parts = metrics[cls.figure.breakdown]
         cells = [(name, "-" if share is None else f"{100 * share:.2f}") for name, share in parts.items()]
         yield Table([cls.figure.part, cls.figure.heading()], cells)
+
+    @classmethod
+    def confusion(cls, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Confusion | None:
+        """The confusion matrix of an evaluation, for a report; None if answers are no classes.
+
+        Args:
+            metrics: The metrics of the evaluation.
+            rows: What `row` returned for each sample.
+        """
+        return None
+
+    @classmethod
+    def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+        """The wrong answers that tell most about the model, the surest first, for a report.
+
+        Args:
+            rows: What `row` returned for each sample.
+            count: How many at most.
+        """
+        return []
 
     def predict(self, viewing: Viewing, *asked: Any, **options: Any) -> Answer:
         """The answer to a user about one video; called in inference mode.

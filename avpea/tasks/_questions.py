@@ -1,6 +1,8 @@
 """Base of the tasks with questions: metrics, lines of results, reports, baselines and made-up questions."""
 
+import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from avpea.labels import Question, QuestionLabels, QuestionSample
 from avpea.metrics.answers import majority, question_metrics
 from avpea.tables import Table
-from avpea.tasks import Figure, Task
+from avpea.tasks import Confusion, Figure, Mistake, Task
 
 __all__ = ["QuestionTask"]
 
@@ -28,6 +30,8 @@ class QuestionTask(Task):
     )
     needs = QuestionLabels
     verb = "ask"
+    worst = "ten surest wrong answers"
+    columns = ("question", "answer", "probability")
     use = 'avpea ask {run} VIDEO "QUESTION"'
     tag = "question-answering"
     example = 'ask("video.mp4", "How many instruments are sounding?")'
@@ -96,6 +100,27 @@ class QuestionTask(Task):
             QuestionSample(f"{i}", f"{i}", Path(), 0.0, segments, "train", questions=tuple(map(question, range(5))))
             for i in range(count)
         ]
+
+    @classmethod
+    def confusion(cls, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Confusion | None:
+        """Of answers, in alphabetical order; None if answers are no texts."""
+        pairs = Counter((one.get("target"), one.get("prediction")) for row in rows for one in row.get("questions", ()))
+        names = sorted({name for pair in pairs for name in pair if isinstance(name, str)})
+        if not names or any(not isinstance(name, str) for pair in pairs for name in pair):
+            return None
+        return Confusion(tuple(names), tuple(tuple(pairs[one, other] for other in names) for one in names))
+
+    @classmethod
+    def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+        """Wrongly answered questions."""
+        found = []
+        for row in rows:
+            for one in row.get("questions", ()):
+                if one.get("prediction") != one["target"]:
+                    sure = one.get("confidence", math.exp(min(0.0, one.get("log_probability", 0.0))))
+                    asked = one["question"]
+                    found.append(Mistake(row["key"], None, one["target"], str(one.get("prediction")), sure, asked))
+        return sorted(found, key=lambda one: -(one.confidence or 0.0))[:count]
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.tables import Table, clock
-from avpea.tasks import Answer
+from avpea.tasks import Answer, Stretch
 
 __all__ = ["Caption", "Captions"]
 
@@ -63,6 +63,17 @@ class Captions(Answer):
                 for one in self.captions
             ],
         }
+
+    def rows(self) -> list[tuple[float, float, str, float]]:
+        """A row for each caption."""
+        return [
+            (one.start_seconds, round(one.end_seconds, 3), one.text, round(one.log_probability, 4))
+            for one in self.captions
+        ]
+
+    def stretches(self) -> list[Stretch]:
+        """Each caption."""
+        return [Stretch(one.start_seconds, one.end_seconds, one.text) for one in self.captions]
 
     def report(self) -> Iterator[str | Table]:
         """The sentences, each with its stretch."""

@@ -1,16 +1,16 @@
 """`avpea caption`."""
 
 import argparse
-from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_run
+from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos
 
 __all__ = ["COMMANDS"]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs="+", type=Path, help="video file of any length; several are captioned in turn")
+    add_videos(parser)
+    add_outputs(parser, ("vtt", "srt", "audacity", "elan", "csv"))
     parser.add_argument("--beams", type=int, default=0, metavar="N", help="beams of the search (default: the recipe's)")
     add_missing(parser)
 
@@ -28,5 +28,6 @@ COMMANDS = [
         _arguments,
         _caption,
         json=True,
+        quiet=True,
     )
 ]

@@ -10,7 +10,7 @@ from avpea.labels import CaptionSample
 from avpea.metrics.captioning import caption_metrics, require_scorers
 from avpea.options import require
 from avpea.tables import Table
-from avpea.tasks import Figure, Viewing
+from avpea.tasks import Figure, Mistake, Viewing
 from avpea.tasks._text import CaptionTask, TextTargets, WritingTask
 from avpea.tasks._text_head import GROUPS
 from avpea.tasks.avc.answer import Caption, Captions
@@ -40,6 +40,9 @@ class AVC(CaptionTask, WritingTask):
     heads = Writer
     default_head = "writer"
     verb = "caption"
+    columns = ("start_seconds", "end_seconds", "caption", "log_probability")
+    stretches = "captions"
+    worst = "ten captions farthest from what is annotated"
     use = "avpea caption {run} VIDEO"
     tag = "video-captioning"
     example = 'caption("video.mp4")'
@@ -96,6 +99,17 @@ class AVC(CaptionTask, WritingTask):
         answers = [Captioned((Written(known[i], 0.0),)) for i in drawn]
         scored = caption_metrics(*_to_score(samples, answers), java=False)
         return {"a training caption drawn by chance": scored["cider"]}
+
+    @classmethod
+    def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+        """The captions of lowest CIDEr, the likeliest first."""
+        worst = sorted(rows, key=lambda row: (row["cider"], -row["log_probability"]))[:count]
+        return [
+            Mistake(
+                row["key"], None, " / ".join(row["captions"]), f"{row['prediction']} (CIDEr {100 * row['cider']:.0f})"
+            )
+            for row in worst
+        ]
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:

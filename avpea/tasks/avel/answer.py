@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.tables import Table, clock
-from avpea.tasks import Answer
+from avpea.tasks import Answer, Stretch
 
 __all__ = ["Event", "Prediction", "timeline"]
 
@@ -96,6 +96,17 @@ class Prediction(Answer):
             for one in self.events
         ]
         yield Table(["label", "from", "to", "confidence"], rows)
+
+    def rows(self) -> list[tuple[float, float, str, float]]:
+        """A row for each event."""
+        return [(one.start_seconds, one.end_seconds, one.label, round(one.confidence, 4)) for one in self.events]
+
+    def stretches(self) -> list[Stretch]:
+        """Each event, up to the end of the video."""
+        return [
+            Stretch(one.start_seconds, max(one.start_seconds, min(one.end_seconds, self.duration_seconds)), one.label)
+            for one in self.events
+        ]
 
     def surest_second(self) -> int:
         """The second with the most probable event."""

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_run
+from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos, names_several
 from avpea.errors import AvpeaError
 from avpea.tables import clock
 
@@ -13,8 +13,11 @@ __all__ = ["COMMANDS"]
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs="+", type=Path, help="video file of any length; several are processed in turn")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg)")
+    add_videos(parser)
+    add_outputs(parser, ("vtt", "srt", "audacity", "elan", "csv"))
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg); a folder for several videos"
+    )
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where each stream attends in the other")
     parser.add_argument(
         "--second", type=int, metavar="S", help="second for --attention (default: that of the surest event)"
@@ -27,7 +30,7 @@ def _predict(options: argparse.Namespace) -> None:
         from avpea import plot
 
         plot.check(options.attention)
-        if len(options.video) > 1:
+        if names_several(options.video):
             raise AvpeaError("--attention draws one video; give a single video, or leave --attention out.")
     for predictor, video, prediction in about_videos(options, "predict", plot=options.plot):
         if options.attention:
@@ -40,9 +43,11 @@ COMMANDS = [
     Command(
         "predict",
         "Find the events in videos, with start and end.",
-        "avpea predict runs/NAME video.mp4 --plot timeline.png",
+        "avpea predict runs/NAME video.mp4 --plot timeline.png\n"
+        "  avpea predict runs/NAME FOLDER --csv events.csv --format elan --out annotations",
         _arguments,
         _predict,
         json=True,
+        quiet=True,
     )
 ]

@@ -6,6 +6,7 @@ AV-PEA paper, Section 4.2. A segment is one second; the category after the last 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from avpea.labels import EventLabels, EventSample
 from avpea.metrics import accuracy
 from avpea.tables import Table
-from avpea.tasks import Encoded, Figure, Task, Viewing
+from avpea.tasks import Confusion, Encoded, Figure, Mistake, Task, Viewing
 from avpea.tasks.avel.answer import Prediction
 from avpea.tasks.avel.heads import EventHead
 
@@ -44,6 +45,9 @@ class AVEL(Task):
     heads = EventHead
     default_head = "cmbs"
     verb = "predict"
+    columns = ("start_seconds", "end_seconds", "label", "confidence")
+    stretches = "events"
+    worst = "ten surest wrong seconds"
     use = "avpea predict {run} VIDEO"
     tag = "event-localization"
     example = 'predict("video.mp4")'
@@ -116,6 +120,23 @@ class AVEL(Task):
                 for name, row in zip(each, matrix, strict=True)
             ]
             yield Table(["", *each], rows, "Confusion matrix: rows are annotated, columns predicted", wide=True)
+
+    @classmethod
+    def confusion(cls, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Confusion:
+        """Of seconds, background last."""
+        return Confusion(tuple(metrics["per_class_accuracy"]), tuple(map(tuple, metrics["confusion_matrix"])))
+
+    @classmethod
+    def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+        """Wrong seconds; at most one of each run of seconds with the same mistake."""
+        found = []
+        for row in rows:
+            answers = list(zip(row["target"], row["prediction"], row["confidence"], strict=True))
+            for (expected, answered), run in groupby(range(len(answers)), key=lambda second: answers[second][:2]):
+                if expected != answered:
+                    second = max(run, key=lambda one: answers[one][2])
+                    found.append(Mistake(row["key"], second, expected, answered, answers[second][2]))
+        return sorted(found, key=lambda one: -(one.confidence or 0.0))[:count]
 
     def predict(self, viewing: Viewing) -> Prediction:
         """The events in a video of any length.

@@ -108,6 +108,10 @@ class Reply(Answer):
             "seconds": [self._second(index) for index in range(len(self.clip.frames))],
         }
 
+    def rows(self) -> list[tuple[str, str, float]]:
+        """The question and the most probable answer."""
+        return [(self.question.text, self.answer, round(self.answers[0][1], 4))]
+
     def report(self) -> Iterator[str | Table]:
         """The most probable answers, and the seconds with the most attention."""
         yield f"{self.video}: {self.question.text}"

@@ -3,15 +3,16 @@
 import argparse
 from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_run
+from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos
 
 __all__ = ["COMMANDS"]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs=1, type=Path, help="video file of any length")
+    add_videos(parser, 1)
     parser.add_argument("question", help="question in your own words; words that the model does not know are reported")
+    add_outputs(parser, ("csv",))
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw where and when it looked and listened")
     add_missing(parser)
 
@@ -29,5 +30,6 @@ COMMANDS = [
         _arguments,
         _ask,
         json=True,
+        quiet=True,
     )
 ]

@@ -15,7 +15,7 @@ from avpea.embeddings import Embeddings, stacked
 from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
 from avpea.tables import Table
-from avpea.tasks import Encoded, Figure
+from avpea.tasks import Encoded, Figure, Mistake
 from avpea.tasks._base import video_index
 from avpea.tasks._text import CaptionTask, TextTargets, clean
 from avpea.tasks._text_head import GROUPS
@@ -48,6 +48,7 @@ class AVR(CaptionTask):
     """Retrieval, trained on one caption of each video, contrasted with those of the batch's other videos."""
 
     figure = Figure("mean_recall", "mean recall", "recalls", "recall", "Recalls")
+    worst = "ten captions that found their video last"
     heads = Matcher
     default_head = "matcher"
     use = "avpea index {run} FOLDER --library LIBRARY"
@@ -181,6 +182,17 @@ class AVR(CaptionTask):
     def references(self, train: Sequence[Any], samples: Sequence[CaptionSample]) -> dict[str, float]:
         """Mean recall of a random order."""
         return {"chance": sum(min(cut, len(samples)) for cut in CUTS) / len(CUTS) / len(samples)}
+
+    @classmethod
+    def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+        """The captions that found their video in the worst place."""
+        places = [
+            (next(iter(one["place"].values())), row["key"], one["caption"]) for row in rows for one in row["captions"]
+        ]
+        worst = sorted((place for place in places if place[0] > 1), key=lambda place: -place[0])[:count]
+        return [
+            Mistake(key, None, "place 1", f"place {place} of {len(rows)}", about=text) for place, key, text in worst
+        ]
 
     @classmethod
     def report(cls, metrics: Mapping[str, Any], details: bool = False) -> Iterator[str | Table]:

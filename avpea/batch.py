@@ -1,0 +1,283 @@
+"""Answers about many videos: which files, what is written for each, and going on after those that fail."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from avpea import formats
+from avpea.errors import AvpeaError
+from avpea.files import write_text
+from avpea.media.folder import media_below
+from avpea.progress import progress_bar
+
+__all__ = ["Batch", "Job", "Outputs", "find_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to answer about.
+
+    Attributes:
+        video: The file.
+        inside: Its place among the results, if those are in a folder of their own.
+        trouble: Why it cannot be read, if that is known already.
+    """
+
+    video: Path
+    inside: Path
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written, beside what is printed.
+
+    Attributes:
+        csv: A table of all answers.
+        formats: Names of formats; each makes a file for each video.
+        out: Folder for those files; None puts each beside its video.
+        plot: Picture of the only answer.
+        plots: Folder for a picture of each answer.
+        overwrite: Whether files that exist are replaced, as `plot` is in any case.
+    """
+
+    csv: Path | None = None
+    formats: tuple[str, ...] = ()
+    out: Path | None = None
+    plot: Path | None = None
+    plots: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class Written:
+    """Where the files of each job go.
+
+    Attributes:
+        by_format: Path by format, for each job.
+        plots: Picture for each job; None draws none.
+    """
+
+    by_format: list[dict[str, Path]] = field(default_factory=list)
+    plots: list[Path | None] = field(default_factory=list)
+
+
+def find_jobs(given: Sequence[str | Path]) -> list[Job]:
+    """The videos that files and folders stand for: of a folder, the media files in it and below it, sorted.
+
+    A file that is given twice counts once. A folder without media files is a job that fails.
+    """
+    several = sum(os.path.isdir(one) for one in given) > 1
+    jobs: dict[str, Job] = {}
+    for one in map(Path, given):
+        for job in _of_folder(one, several) if os.path.isdir(one) else [Job(one, Path(one.name))]:
+            jobs.setdefault(os.path.abspath(job.video), job)
+    return list(jobs.values())
+
+
+def _of_folder(folder: Path, several: bool) -> Iterator[Job]:
+    found, above = media_below(folder), Path(folder.resolve().name if several else "")
+    if not found.files and not found.unreadable:
+        yield Job(folder, above, f"There is no media file in {folder} or below it; give a folder of videos, or files.")
+    for path in sorted([*found.files, *found.unreadable]):
+        yield Job(path, above / path.relative_to(folder), found.unreadable.get(path, ""))
+
+
+def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
+    """Where every file will be written; nothing is.
+
+    Two videos whose names differ only in their ending get files with both endings, `a.mp4.srt` and `a.mov.srt`.
+
+    Raises:
+        AvpeaError: A file exists already, would replace a video, or two videos would get the same one.
+    """
+    written = Written([{} for _ in jobs], [outputs.plot] * len(jobs))
+    for name in outputs.formats:
+        for index, path in enumerate(_targets(jobs, outputs.out, formats.SUFFIXES[name])):
+            written.by_format[index][name] = path
+    files = [path for some in written.by_format for path in some.values()]
+    if outputs.plots is not None:
+        pictures = _targets(jobs, outputs.plots, ".png")
+        written.plots, files = list(pictures), files + pictures
+    files += [outputs.csv] if outputs.csv else []
+    _require_free(files, {os.path.realpath(job.video) for job in jobs}, outputs.overwrite)
+    return written
+
+
+def _targets(jobs: Sequence[Job], out: Path | None, suffix: str) -> list[Path]:
+    where = [(job.video.parent if out is None else out / job.inside.parent, job.video) for job in jobs]
+    short = [folder / f"{video.stem}{suffix}" for folder, video in where]
+    alike = _alike(short)
+    paths = [folder / f"{v.name}{suffix}" if s in alike else s for (folder, v), s in zip(where, short, strict=True)]
+    if double := _alike(paths):
+        raise AvpeaError(f"Two videos would both be written to {min(double)}; give them in two commands.")
+    return paths
+
+
+def _alike(paths: Sequence[Path]) -> set[Path]:
+    """Paths that are there twice, on some systems at least, where A and a are the same."""
+    by_key: dict[str, list[Path]] = {}
+    for path in paths:
+        by_key.setdefault(os.path.abspath(path).casefold(), []).append(path)
+    return {path for some in by_key.values() if len(some) > 1 for path in some}
+
+
+def _require_free(files: Sequence[Path], videos: set[str], overwrite: bool) -> None:
+    over = [path for path in files if os.path.realpath(path) in videos]
+    if over:
+        raise AvpeaError(f"{over[0]} is one of the videos, and would be replaced; choose another place with --out.")
+    there = [path for path in files if os.path.lexists(path)]
+    if there and not overwrite:
+        what = f"{there[0]} exists" if len(there) == 1 else f"{len(there)} files exist, the first is {there[0]}"
+        raise AvpeaError(f"{what}; --overwrite replaces what exists, and --out DIR writes to another folder.")
+
+
+class Batch:
+    """Answers about each video in turn.
+
+    Args:
+        predictor: The predictor, whose task says what can be written.
+        jobs: The videos.
+        outputs: What to write.
+
+    Raises:
+        AvpeaError: What is asked for cannot be written; nothing was done.
+    """
+
+    def __init__(self, predictor: Any, jobs: Sequence[Job], outputs: Outputs) -> None:
+        _require_written(predictor, outputs)
+        self.task, self.jobs, self.outputs = predictor.model.task, jobs, outputs
+        self.written = plan(jobs, outputs)
+        self.done = self.failed = 0
+
+    def run(
+        self,
+        answer_of: Callable[[Path], Any],
+        succeed: Callable[[Any], None],
+        fail: Callable[[Path, AvpeaError], None],
+        progress: bool = True,
+    ) -> Iterator[tuple[Path, Any]]:
+        """Answer about each video, tell and write the answer, and yield both; go on after failures.
+
+        Args:
+            answer_of: Answers about a video.
+            succeed: Tells an answer.
+            fail: Tells why there is none.
+            progress: Whether to show a progress bar on stderr, if there are several videos.
+
+        Raises:
+            AvpeaError: The only video failed; or, after all others are done, how many did.
+            KeyboardInterrupt: Ctrl-C was pressed; says how many were done.
+        """
+        many = len(self.jobs) > 1
+        with _table(self.outputs.csv) as table, progress_bar("Videos", len(self.jobs), shown=progress and many) as step:
+            self._add(table, [["video", *self.task.columns, "error"]])
+            try:
+                for index, job in enumerate(self.jobs):
+                    try:
+                        answer = self._one(index, answer_of)
+                    except AvpeaError as error:
+                        self.failed += 1
+                        self._add(table, [[job.video, *self._nothing, error]])
+                        fail(job.video, error)
+                        if not many:
+                            raise
+                    else:
+                        self.done += 1
+                        rows = list(answer.rows()) if table else []
+                        self._add(table, [[job.video, *row, None] for row in rows or [self._nothing]])
+                        succeed(answer)
+                        yield job.video, answer
+                    step()
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"stopped: {self.summary} What was written is whole.") from None
+        if self.failed:
+            raise AvpeaError(self.summary)
+        if many:
+            print(self.summary, file=sys.stderr)
+
+    @property
+    def summary(self) -> str:
+        """How many videos are done, and how many failed."""
+        return f"{self.done} of {len(self.jobs)} videos done, {self.failed} failed."
+
+    @property
+    def _nothing(self) -> list[None]:
+        return [None] * len(self.task.columns)
+
+    def _one(self, index: int, answer_of: Callable[[Path], Any]) -> Any:
+        """The answer, written; any error is one of this video's, so that a night's work goes on."""
+        job = self.jobs[index]
+        if job.trouble:
+            raise AvpeaError(job.trouble)
+        try:
+            answer = answer_of(job.video)
+            _write(self.task, job, answer, self.written.by_format[index])
+            _draw(answer, self.written.plots[index])
+        except Exception as error:
+            if isinstance(error, AvpeaError) or len(self.jobs) == 1:
+                raise
+            text = " ".join(str(error).split())
+            raise AvpeaError(
+                f"{job.video}: {type(error).__name__}: {text} This is no fault of yours; run the command on this file "
+                "alone to see where it happens."
+            ) from error
+        return answer
+
+    def _add(self, table: IO[str] | None, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows at once, so that an interruption leaves whole ones."""
+        if table is not None:
+            table.write("".join(map(formats.csv_line, rows)))
+            table.flush()
+
+
+def _write(task: Any, job: Job, answer: Any, files: Mapping[str, Path]) -> None:
+    for name, path in files.items():
+        if name == "csv":
+            text = "".join(map(formats.csv_line, [task.columns, *answer.rows()]))
+        else:
+            text = formats.rendered(name, job.video, task.stretches, list(answer.stretches()), path)
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise AvpeaError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
+
+
+def _draw(answer: Any, picture: Path | None) -> None:
+    if picture is None:
+        return
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AvpeaError(f"{picture.parent} cannot be made ({error.strerror}); choose another --plot.") from None
+    answer.plot(picture)
+    print(f"Picture: {picture}", file=sys.stderr)
+
+
+def _require_written(predictor: Any, outputs: Outputs) -> None:
+    """Refuse what the answers of this task cannot be written as."""
+    task, name = predictor.model.task, predictor.info.experiment.task.name
+    timed = [one for one in outputs.formats if one != "csv"]
+    if timed and not task.stretches:
+        also = "; --format csv and --csv FILE work" if task.columns else "; use --json"
+        raise AvpeaError(f"An answer of the task '{name}' has no start and end, which --format {timed[0]} needs{also}.")
+    if (outputs.csv or "csv" in outputs.formats) and not task.columns:
+        raise AvpeaError(f"The task '{name}' names no columns, so there is no CSV of its answers; use --json.")
+
+
+@contextmanager
+def _table(path: Path | None) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise AvpeaError(f"{path} cannot be written ({error.strerror}); choose another --csv.") from None
+    with file:
+        yield file

@@ -1,0 +1,173 @@
+"""Stretches of a video in the formats of other programs: WebVTT, SubRip, Audacity labels, ELAN, and CSV.
+
+WebVTT is as in https://www.w3.org/TR/webvtt1/, ELAN as in https://www.mpi.nl/tools/elan/EAFv3.0.xsd, and Audacity's
+labels as in its manual. SubRip has no standard; it is written so that FFmpeg and players show the text as it is.
+"""
+
+import csv
+import io
+import mimetypes
+import os
+import re
+import urllib.parse
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FORMATS", "SUFFIXES", "Stretch", "csv_line", "rendered"]
+
+# The ending of a file's name, by format.
+SUFFIXES = {"vtt": ".vtt", "srt": ".srt", "audacity": ".txt", "elan": ".eaf", "csv": ".csv"}
+FORMATS = tuple(SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of a video and its text.
+
+    Attributes:
+        start_seconds: Start in the video.
+        end_seconds: End in the video, exclusive.
+        text: Text of any kind; formats escape it.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+
+
+def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
+    """Stretches in a format other than CSV.
+
+    Args:
+        name: `vtt`, `srt`, `audacity` or `elan`.
+        video: The video, which an ELAN file names.
+        what: What the stretches are, such as `events`: the name of ELAN's tier.
+        stretches: Stretches in order of time.
+        file: Where the text will be written: ELAN also names the video relative to it.
+    """
+    if name == "vtt":
+        return "WEBVTT\n" + "".join(
+            f"\n{_stamp(one.start_seconds, '.')} --> {_end(one, '.')}\n{_vtt_text(one.text)}\n" for one in stretches
+        )
+    if name == "srt":
+        return "".join(
+            f"{number}\n{_stamp(one.start_seconds, ',')} --> {_end(one, ',')}\n{_srt_text(one.text)}\n\n"
+            for number, one in enumerate(stretches, 1)
+        )
+    if name == "audacity":
+        return "".join(f"{one.start_seconds:.6f}\t{one.end_seconds:.6f}\t{one_line(one.text)}\n" for one in stretches)
+    return _elan(video, what, stretches, file)
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, tabs, control characters and what cannot be encoded; never empty."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]", " ", text).split())
+    return text or "-"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(1000 * seconds))
+
+
+def _stamp(seconds: float, point: str) -> str:
+    whole, milliseconds = divmod(_milliseconds(seconds), 1000)
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{whole:02d}{point}{milliseconds:03d}"
+
+
+def _end(one: Stretch, point: str) -> str:
+    """The end of a cue, which has to be after its start."""
+    return _stamp(max(_milliseconds(one.end_seconds), _milliseconds(one.start_seconds) + 1) / 1000, point)
+
+
+def _vtt_text(text: str) -> str:
+    return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _srt_text(text: str) -> str:
+    """SubRip has no escapes: an invisible word joiner keeps text from being read as a tag, an arrow or a line break."""
+    return re.sub(r"<(?=[/!A-Za-z])|\{(?=\\)|\\(?=[Nnh])|--(?=>)", "\\g<0>\u2060", one_line(text))
+
+
+def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
+    """An EAF 3.0 document; stretches that overlap get tiers of their own, since those of one tier must not."""
+    space = "http://www.w3.org/2001/XMLSchema-instance"
+    ET.register_namespace("xsi", space)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    root = ET.Element("ANNOTATION_DOCUMENT", {
+        "AUTHOR": "avpea", "DATE": now, "FORMAT": "3.0", "VERSION": "3.0",
+        f"{{{space}}}noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
+    })  # fmt: skip
+    header = ET.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+    ET.SubElement(header, "MEDIA_DESCRIPTOR", {
+        "MEDIA_URL": video.absolute().as_uri(),
+        "MIME_TYPE": mimetypes.guess_type(video.name)[0] or "unknown",
+        "RELATIVE_MEDIA_URL": _relative_url(video, file),
+    })  # fmt: skip
+    order = ET.SubElement(root, "TIME_ORDER")
+    number = 0
+    for index, some in enumerate(_without_overlaps(stretches), 1):
+        name = what if index == 1 else f"{what} {index}"
+        tier = ET.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name})
+        for one in some:
+            number += 1
+            slots = f"ts{2 * number - 1}", f"ts{2 * number}"
+            start = _milliseconds(one.start_seconds)
+            for slot, time in zip(slots, (start, max(_milliseconds(one.end_seconds), start + 1)), strict=True):
+                ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
+            holder = ET.SubElement(ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", {
+                "ANNOTATION_ID": f"a{number}", "TIME_SLOT_REF1": slots[0], "TIME_SLOT_REF2": slots[1],
+            })  # fmt: skip
+            ET.SubElement(holder, "ANNOTATION_VALUE").text = one_line(one.text)
+    ET.SubElement(header, "PROPERTY", {"NAME": "lastUsedAnnotationId"}).text = str(number)
+    ET.SubElement(root, "LINGUISTIC_TYPE", {
+        "GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true",
+    })  # fmt: skip
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _relative_url(video: Path, file: Path) -> str:
+    try:
+        path = os.path.relpath(video.absolute(), file.absolute().parent)
+    except ValueError:  # on another drive
+        return video.absolute().as_uri()
+    quoted = urllib.parse.quote(os.fsencode(path.replace(os.sep, "/")))
+    return quoted if quoted.startswith("../") else f"./{quoted}"
+
+
+def _without_overlaps(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
+    """The stretches in as few lists as possible, at least one, such that those of one list do not overlap."""
+    lists: list[list[Stretch]] = [[]]
+    for one in sorted(stretches, key=lambda stretch: stretch.start_seconds):
+        free = next((some for some in lists if not some or some[-1].end_seconds <= one.start_seconds), None)
+        if free is None:
+            lists.append([one])
+        else:
+            free.append(one)
+    return lists
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """A line of a CSV file: numbers as they are, None as nothing, and text in one line, never a formula."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([_cell(cell) for cell in cells])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return value
+    text = re.sub(r"[\r\n]+", " ", str(value).replace("\x00", "")).encode("utf-8", "backslashreplace").decode("utf-8")
+    # As OWASP advises: an apostrophe in front, which spreadsheets do not show.
+    return f"'{text}" if text[:1] in {*"=+-@\t", *"＝＋－＠"} else text

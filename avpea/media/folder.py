@@ -1,0 +1,81 @@
+"""The media files in a folder and in all folders below it."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["MediaBelow", "media_below"]
+
+# Names of files that FFmpeg reads and people keep; a file of another name can be given by itself.
+_PICTURES = (
+    *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "divx", "mpg", "mpeg", "mpe", "m1v", "m2v", "vob", "ts", "mts"),
+    *("m2ts", "m2t", "tod", "mod", "flv", "f4v", "wmv", "asf", "3gp", "3g2", "ogv", "ogm", "mxf", "dv", "y4m", "rm"),
+    *("rmvb", "gif"),
+)
+_SOUNDS = (
+    *("mp3", "mp2", "m4a", "m4b", "aac", "adts", "wav", "wave", "flac", "ogg", "oga", "opus", "wma", "aif", "aiff"),
+    *("aifc", "ac3", "eac3", "amr", "au", "caf", "mka", "weba", "w64", "ape", "wv", "tta"),
+)
+_SUFFIXES = frozenset(f".{name}" for name in (*_PICTURES, *_SOUNDS))
+
+
+@dataclass
+class MediaBelow:
+    """What a folder holds.
+
+    Attributes:
+        files: The media files, sorted by path.
+        unreadable: The reason by path, for folders that cannot be listed, and for what has the name of a media file but
+            is none, such as a link to nothing or a pipe.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+
+def media_below(folder: Path) -> MediaBelow:
+    """Find the media files in a folder and below it, by their names.
+
+    Hidden files and folders are skipped. Links to folders are followed, but no folder is searched twice, so links that
+    form a loop end.
+
+    Args:
+        folder: The folder to search.
+    """
+    found, folders = MediaBelow(), [folder]
+    links: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)  # links last: a folder is found by its own path first
+        try:
+            about = os.stat(here)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            found.unreadable[here] = f"The folder {here} cannot be listed ({error.strerror}); it was left out."
+            continue
+        for entry in entries:
+            if not entry.name.startswith("."):
+                _sort_in(entry, found, folders, links)
+    found.files.sort()
+    return found
+
+
+def _sort_in(entry: "os.DirEntry[str]", found: MediaBelow, folders: list[Path], links: list[Path]) -> None:
+    path = Path(entry.path)
+    try:
+        if entry.is_dir():
+            (links if entry.is_symlink() else folders).append(path)
+            return
+        is_file = entry.is_file()
+    except OSError:  # a link to itself
+        is_file = False
+    if path.suffix.lower() not in _SUFFIXES:
+        return
+    if is_file:
+        found.files.append(path)
+    else:
+        what = "is a link to nothing" if entry.is_symlink() and not path.exists() else "is no regular file"
+        found.unreadable[path] = f"{path} {what}; it was left out."
