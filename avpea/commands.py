@@ -216,6 +216,30 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     yield from task.report(metrics, details=options.details)
 
 
+def _report_arguments(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--split", default="test", choices=("train", "val", "test"), help="split to report on (default: test)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: report.html in the run)")
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+
+
+def _report(options: Options) -> None:
+    from avpea.report import report
+
+    page = report(
+        options.run,
+        options.split,
+        out=options.out,
+        root=options.root,
+        weights=options.weights,
+        audio_weights=options.audio_weights,
+        progress=not options.quiet,
+    )
+    print(page)
+
+
 def _import_arguments(parser: Parser) -> None:
     parser.add_argument("file", type=Path, help="ckpt/model_step_N.pt of VALOR's public code")
     parser.add_argument("recipe", help="recipe name or YAML file, for the checkpoint's model size and task")
@@ -371,6 +395,11 @@ COMMANDS = [
     Command(
         "evaluate", "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test",
         _evaluate_arguments, _evaluate, json=True, quiet=True,
+    ),
+    Command(
+        "report",
+        "Write one HTML page about a run: how it learned, its figures, and where it was surely wrong.",
+        "avpea report runs/NAME", _report_arguments, _report, quiet=True,
     ),
     Command(
         "import-valor", "Turn an official VALOR checkpoint into a run.",

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "avpea"
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
     ("errors", "version"),
-    ("registry", "progress", "measure", "files", "options", "tables"),
+    ("registry", "progress", "measure", "files", "options", "tables", "page", "drawings"),
     ("sections", "labels", "embeddings", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),
@@ -22,7 +22,7 @@ LAYERS = [
     ("sharing", "official"),
     ("run", "evaluate", "predict"),
     ("train",),
-    ("compare", "search"),
+    ("compare", "search", "report"),
     ("batch",),
     ("command",),
     ("quickstart", "commands"),

@@ -55,4 +55,6 @@ def _reasons(action: Callable[..., object], *arguments: Any) -> list[str]:
         action(*arguments)
     except AvpeaError as error:
         return [str(error)]
+    except Exception:  # of an extension: its row fails when it is run, and the others go on
+        return []
     return []

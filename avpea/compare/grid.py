@@ -1,5 +1,6 @@
 """Running or resuming a grid, and reporting on the stored results."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from avpea.accounting import count
 from avpea.compare import results
 from avpea.compare.check import complaints
 from avpea.compare.cost import measure_costs
@@ -15,7 +17,7 @@ from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
 from avpea.errors import AvpeaError
 from avpea.evaluate import evaluate
-from avpea.files import write_json
+from avpea.files import write_json, write_text
 from avpea.train import train
 
 __all__ = ["Comparison", "compare"]
@@ -29,7 +31,8 @@ class Comparison:
         summary: Summary of all stored results; None if there are none yet.
         page: The HTML report; None if there are no results yet.
         missing: Names of runs without a result: not started, failed, or running in another process.
-        failed: Reason by name of run, for runs that failed.
+        failed: Reason by name of run, for runs that failed; by `cost` if the training steps could not be measured. The
+            reason names the file of the traceback, unless it is an error that a user can mend.
     """
 
     summary: Summary | None
@@ -54,7 +57,7 @@ def compare(
     """Run everything in a sweep that has no result yet, then write its report.
 
     Interrupted runs are resumed. Several processes may share a grid: each takes runs that no other has started. A run
-    that fails is reported, and the others continue.
+    that fails, in whatever way, is reported, and the others continue.
 
     Args:
         sweep: Name of a sweep, a YAML file, or a `Sweep`.
@@ -84,11 +87,10 @@ def compare(
         make_folders(runs, out)
         for number, cell in enumerate(cells, 1):
             say(f"[{number}/{len(cells)}] {cell.row.label}, seed {cell.seed}")
-            try:
-                run_cell(cell, runs, out, progress)
-            except AvpeaError as error:
-                failed[cell.name] = str(error)
-                say(f"  failed: {error}")
+            reason = _failure(out / grid.folder / f"failed-{cell.name}.txt", run_cell, cell, runs, out, progress)
+            if reason:
+                failed[cell.name] = reason
+                say(f"  failed: {reason}")
         found, _ = results.load(grid, out)
     missing = tuple(cell.name for cell in grid.cells() if cell not in found)
     if not found:
@@ -96,10 +98,30 @@ def compare(
     folder = out / grid.folder
     costs = results.read_costs(folder, grid)
     if run and cost and costs is None and not missing:
-        costs = measure_costs(grid, say=say)
-        write_json(folder / "cost.json", costs, indent=1)
+        reason = _failure(folder / "failed-cost.txt", _measure, grid, folder / "cost.json", say)
+        costs = results.read_costs(folder, grid)
+        if reason:
+            failed["cost"] = reason
     summary = summarise(grid, found, costs)
     return Comparison(summary, write_report(summary, folder), missing, failed)
+
+
+def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:
+    """Why an action failed, empty if it did not; the traceback of what is no user's error goes to a file."""
+    traced.unlink(missing_ok=True)
+    try:
+        action(*arguments)
+    except AvpeaError as error:
+        return str(error)
+    except Exception as error:
+        write_text(traced, "".join(traceback.format_exception(error)))
+        text = " ".join(str(error).split())
+        return f"{type(error).__name__}: {text[:300]} (traceback in {traced})"
+    return ""
+
+
+def _measure(grid: Sweep, file: Path, say: Callable[[str], None]) -> None:
+    write_json(file, measure_costs(grid, say=say), indent=1)
 
 
 def make_folders(*folders: Path) -> None:
@@ -124,6 +146,7 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
             if results.read(out, cell) is not None:
                 return
             experiment = cell.experiment
+            count(experiment)  # which `record` needs at the end: what fails there should fail before training
             trained = train(experiment, runs / cell.name, progress=progress)
             tested = evaluate(
                 trained.run,

@@ -1,55 +1,21 @@
-"""The report of a comparison, as HTML and as Markdown, from a summary of the stored results."""
+"""The report of a comparison, as HTML, Markdown, LaTeX and CSV, from a summary of the stored results."""
 
-import base64
-import html
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.errors import AvpeaError
 from avpea.files import write_json, write_text
+from avpea.formats import csv_line
 from avpea.metrics.figures import headline
+from avpea.page import Figures, Heading, Part, Picture, Text, as_html, as_latex, as_markdown
 
 __all__ = ["write_report"]
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A section's title."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A table of texts; the first column is left-aligned, the others, with numbers, are right-aligned."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    strong: int | None = None  # index of the reference row, in bold
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG beside the report."""
-
-    path: Path
-    says: str
-
-
-Part = Heading | Text | Figures | Picture
-
-
 def write_report(summary: Summary, folder: Path) -> Path:
-    """Write `index.html` (in a single file), `report.md` with its figures, and `summary.json`.
+    """Write `index.html` (in a single file), `report.md` with its pictures, `report.tex`, `rows.csv`, `summary.json`.
 
     Returns:
         The path of `index.html`.
@@ -63,9 +29,11 @@ def write_report(summary: Summary, folder: Path) -> Path:
         raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(_parts(summary, draw(summary, folder)))
-    write_text(folder / "report.md", _markdown(summary.title, parts))
+    write_text(folder / "report.md", as_markdown(summary.title, parts))
+    write_text(folder / "report.tex", as_latex(summary.title, parts))
+    write_text(folder / "rows.csv", "".join(map(csv_line, _csv_rows(summary))))
     page = folder / "index.html"
-    write_text(page, _html(summary.title, parts))
+    write_text(page, as_html(summary.title, parts))
     write_json(folder / "summary.json", summary.to_dict(), indent=1)
     return page
 
@@ -161,6 +129,25 @@ def _cost_parts(summary: Summary) -> Iterator[Part]:
         )
 
 
+def _csv_rows(summary: Summary) -> Iterator[list[Any]]:
+    """A heading, and a row for each row of the sweep, with unrounded values: shares, not percent."""
+    part, beside = summary.figure.part, list(summary.figure.beside)
+    names = list(dict.fromkeys(name for row in summary.rows for name in row.per_class))
+    yield [
+        "row", "metric", "test_videos", "seeds", "test_mean", "test_std", "difference", "interval_low", "interval_high",
+        "selection_mean", *beside, "adapter_parameters", "trained_parameters", "train_minutes", "step_seconds",
+        "peak_mb", "published", *(f"{part}: {name}" for name in names),
+    ]  # fmt: skip
+    for row in summary.rows:
+        step, interval = row.step or {}, row.interval or (None, None)
+        yield [
+            row.label, summary.figure.metric, summary.videos, " ".join(map(str, row.seeds)), row.test_mean,
+            row.test_std, row.difference, *interval, row.selection_mean, *(row.beside.get(key) for key in beside),
+            row.adapters, row.trained, row.train_minutes, step.get("step_seconds"), step.get("peak_mb"),
+            headline(row.published), *(row.per_class.get(name) for name in names),
+        ]  # fmt: skip
+
+
 def _index(summary: Summary) -> int | None:
     return next((i for i, row in enumerate(summary.rows) if row.label == summary.reference), None)
 
@@ -172,68 +159,3 @@ def _percent(share: float | None, digits: int = 2) -> str:
 def _picture(pictures: Mapping[str, tuple[Path, str]], name: str) -> Iterator[Part]:
     if name in pictures:
         yield Picture(*pictures[name])
-
-
-def _markdown(title: str, parts: Sequence[Part]) -> str:
-    lines = [f"# {title}", ""]
-    for part in parts:
-        match part:
-            case Heading(text):
-                lines += [f"## {text}", ""]
-            case Text(text):
-                lines += [text, ""]
-            case Picture(path, says):
-                lines += [f"![{says}]({path.name})", ""]
-            case Figures(columns, rows, strong):
-                lines += [_line(columns), _line(["---", *["---:"] * (len(columns) - 1)])]
-                for index, row in enumerate(rows):
-                    lines.append(_line([f"**{c}**" if index == strong and c else c for c in row]))
-                lines.append("")
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e7eb; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-th { color: #59636e; font-weight: 600 } tr.strong td { font-weight: 600; background: #f3f6f9 }
-img { max-width: 100%; height: auto } code { background: #f3f6f9; padding: .1rem .3rem }
-"""
-
-
-def _html(title: str, parts: Sequence[Part]) -> str:
-    body = [f"<h1>{html.escape(title)}</h1>"]
-    for part in parts:
-        match part:
-            case Heading(text):
-                body.append(f"<h2>{html.escape(text)}</h2>")
-            case Text(text):
-                pieces = [html.escape(piece) for piece in text.split("`")]
-                marked = "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
-                body.append(f"<p>{marked}</p>")
-            case Picture(path, says):
-                data = base64.b64encode(path.read_bytes()).decode()
-                body.append(f'<img alt="{html.escape(says, quote=True)}" src="data:image/png;base64,{data}">')
-            case Figures(columns, rows, strong):
-                body.append(_html_table(columns, rows, strong))
-    head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-    )
-    whole = f"<head>{head}<style>{_STYLE}</style></head><body>{''.join(body)}</body>"
-    return f'<!doctype html><html lang="en">{whole}</html>\n'
-
-
-def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], strong: int | None) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    lines = []
-    for index, row in enumerate(rows):
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        lines.append(f'<tr class="strong">{cells}</tr>' if index == strong else f"<tr>{cells}</tr>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

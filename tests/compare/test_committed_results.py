@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from avpea.compare import load_sweep
-from avpea.compare.report import _markdown, _parts
+from avpea.compare.report import _parts
 from avpea.compare.results import load, read_costs
 from avpea.compare.summary import summarise
+from avpea.page import as_markdown
 
 RESULTS = Path(__file__).parents[2] / "results" / "mini"
 SWEEPS = ["mini/table1", "mini/table2", "mini/table3-avr", "mini/table3-avc", "mini/table4"]
@@ -21,7 +22,7 @@ def test_every_cell_has_its_result_and_the_report_follows_from_them(name: str) -
     assert list(found) == list(sweep.cells())
     folder = RESULTS / sweep.folder
     summary = summarise(sweep, found, read_costs(folder, sweep))
-    text = _markdown(summary.title, list(_parts(summary, {})))
+    text = as_markdown(summary.title, list(_parts(summary, {})))
     kept = (folder / "report.md").read_text(encoding="utf-8").splitlines()
     pictures = [index for index, line in enumerate(kept) if line.startswith("![")]
     without = [line for index, line in enumerate(kept) if index not in pictures and index - 1 not in pictures]
