@@ -35,9 +35,11 @@ __all__ = [
     "load_model",
     "load_state",
     "read_info",
+    "read_position",
     "save_model",
     "save_state",
     "take_over",
+    "weights_fingerprint",
     "write_tensors",
 ]
 
@@ -58,6 +60,7 @@ class CheckpointInfo:
         other_fingerprints: SHA-256 of other frozen weights, by the option that names their file.
         results: Metrics at the time of saving, and `epoch` and `selected_on`.
         version: Version of avpea that wrote the checkpoint.
+        data: What it was trained on, as `DataIdentity.summary` says it; empty in files of version 0.1.0.
     """
 
     experiment: Experiment
@@ -67,6 +70,7 @@ class CheckpointInfo:
     other_fingerprints: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def save_model(
@@ -75,8 +79,9 @@ def save_model(
     experiment: Experiment,
     labels: Labels,
     results: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write adapters and head (buffers included) to `path`, atomically."""
+    """Write adapters and head (buffers included) to `path`, atomically; `data` says what they were trained on."""
     frozen = model.encoder.backbone
     metadata = {
         "format": _FORMAT,
@@ -87,6 +92,7 @@ def save_model(
         "fingerprint": frozen.fingerprint(),
         "other_fingerprints": json.dumps(model.encoder.other_fingerprints()),
         "results": json.dumps(dict(results)),
+        "data": json.dumps(dict(data or {})),
     }
     write_tensors(path, model.trained_state(), metadata)
 
@@ -120,6 +126,20 @@ def fingerprint_of(run: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_fingerprint(run: str | Path) -> str:
+    """SHA-256 of the trained weights in a checkpoint, whatever else the file says.
+
+    Raises:
+        CheckpointError: There is none, or it is unreadable.
+    """
+    _, tensors = _open(find(run))
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def read_info(path: str | Path) -> CheckpointInfo:
     """Read a checkpoint's description without its tensors.
 
@@ -139,6 +159,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
         other_fingerprints=json.loads(metadata.get("other_fingerprints", "{}")),  # older files have no others
         results=json.loads(metadata["results"]),
         version=metadata["version"],
+        data=json.loads(metadata.get("data", "{}")),
     )
 
 
@@ -252,11 +273,29 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
     return position
 
 
+def read_position(path: Path) -> dict[str, Any]:
+    """The position in a training state, without its tensors.
+
+    Raises:
+        CheckpointError: The file is unreadable.
+    """
+    metadata, _ = _open(path, tensors=False, remedy="remove it to train from the start")
+    position: dict[str, Any] = json.loads(metadata["position"])
+    return position
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, atomically."""
+    """Write a safetensors file, atomically.
+
+    Raises:
+        CheckpointError: There is no room for it, or no permission; the file is as it was.
+    """
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with replacing(path) as aside:
-        save_file(plain, aside, dict(metadata))
+    try:
+        with replacing(path) as aside:
+            save_file(plain, aside, dict(metadata))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written ({error}); what was there before is kept.") from None
 
 
 def _open(

@@ -1,6 +1,7 @@
 """The command line: `avpea COMMAND`. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ __all__ = ["main", "make_parser"]
 _OVERRIDES = """Options of the recipe can be changed by their dotted names:
   --data.root DIR  --data.missing_audio silence  --train.epochs 3  --train.seed 1  --adapter.streams audio
 `avpea recipes NAME` prints every name with its value."""
+# What a disk or folder can refuse, in the middle of whatever is written.
+_OF_THE_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _GROUPS = {"data": "Make, check and measure data sets."}
 
 
@@ -57,6 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in _OF_THE_PLACE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"avpea: {where}{error.strerror}; make room or give permission there, or choose another place.",
+              file=sys.stderr)  # fmt: skip
+        return 1
     return int(code or 0)
 
 

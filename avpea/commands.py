@@ -164,6 +164,14 @@ def _train_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse to train while any annotated video is missing or broken"
     )
+    parser.add_argument(
+        "--extend",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train a finished run further: N epochs more than the recipe's train.epochs; the learning rate is that of "
+        "a run of all these epochs",
+    )
 
 
 def _train(options: Options) -> None:
@@ -175,9 +183,11 @@ def _train(options: Options) -> None:
     experiment = _experiment(options)
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
-    result = training.train(experiment, run, progress=not options.quiet)
+    result = training.train(experiment, run, extend=options.extend, progress=not options.quiet)
     best, task = result.best, registry.load("task", experiment.task.name)
     reached = task.figure.reached(best[task.figure.metric])
+    if result.finished_before:
+        print(f"{run} is finished already, and nothing was trained; --extend N trains it for N more epochs.")
     print(
         f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.\n"
         f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}"
@@ -188,14 +198,18 @@ def _evaluate_arguments(parser: Parser) -> None:
     add_run(parser)
     splits = ("train", "val", "test")
     parser.add_argument("--split", default="test", choices=splits, help="split to evaluate on (default: test)")
-    parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+    parser.add_argument(
+        "--data.root", dest="root", metavar="DIR", help="the data set, if moved since training, or another one"
+    )
+    parser.add_argument("--data.name", dest="reader", metavar="READER", help="reader of that data set, if another one")
     parser.add_argument("--details", action="store_true", help="print more, such as the confusion matrix of events")
 
 
 def _evaluate(options: Options) -> None:
     from avpea import evaluate as evaluation
 
-    files = {"root": options.root, "weights": options.weights, "audio_weights": options.audio_weights}
+    files = {"root": options.root, "reader": options.reader}
+    files |= {"weights": options.weights, "audio_weights": options.audio_weights}
     result = evaluation.evaluate(options.run, options.split, **files, progress=not options.quiet)
     print_json(result.metrics) if options.json else show(_evaluation_report(result, options))
 
@@ -205,6 +219,7 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
     yield f"{options.run} on {metrics['split']}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
+    yield from _about_data(result)
     if metrics["source"]:
         yield f"Annotations: {metrics['source']}."
     yield f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}."
@@ -214,6 +229,19 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     for reference, share in metrics["references"].items():
         yield f"For comparison, {reference}: {reached(share)}."
     yield from task.report(metrics, details=options.details)
+
+
+def _about_data(result: Any) -> Iterator[str]:
+    """Whose data an evaluation is about, unless it is the run's."""
+    about = result.metrics["data"]
+    if about["own"] is None:
+        yield (
+            f"This run was imported, or trained by an earlier version, and does not know its data; whether "
+            f"{about['root']} is the same is not known. Written to {result.folder}."
+        )
+    elif not about["own"]:
+        differ = f": {'; '.join(about['changes'][:4])}" if about["changes"] else ""
+        yield f"{about['root']} is other data than this run was trained with{differ}. Written to {result.folder}."
 
 
 def _report_arguments(parser: Parser) -> None:

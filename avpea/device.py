@@ -21,7 +21,8 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device
     if wanted == "auto":
         return torch.device(next(name for name, usable in available.items() if usable))
     if not available[wanted]:
-        raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected auto or cpu.")
+        usable = ", ".join(["auto", *(name for name, found in available.items() if found)])
+        raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected {usable}.")
     return torch.device(wanted)
 
 

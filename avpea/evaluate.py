@@ -10,14 +10,16 @@ from typing import Any
 import torch
 
 from avpea import backbones, data
-from avpea.checkpoint import CheckpointInfo, find, load_model
+from avpea.checkpoint import CheckpointInfo, load_model, weights_fingerprint
 from avpea.data.cache import FillReport, SampleCache
-from avpea.errors import DataError
+from avpea.data.identity import identify
+from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
-from avpea.files import replacing, write_json
-from avpea.labels import Annotations, Sample
+from avpea.files import replacing, unwritable, write_json
+from avpea.labels import Annotations, Sample, shortened
 from avpea.model import AVModel
 from avpea.progress import progress_bar
+from avpea.records import standing
 from avpea.tasks import Task
 
 __all__ = ["SplitResult", "evaluate", "infer", "prepare"]
@@ -33,6 +35,7 @@ class SplitResult:
         scores: For each sample the number of correct answers (or the score) and the number of answers that it needs.
         metrics: Metrics by name, as the task computes them.
         task: Class of the task.
+        folder: Folder that the evaluation was written to; None if it was not.
     """
 
     samples: tuple[Sample, ...]
@@ -40,6 +43,7 @@ class SplitResult:
     scores: tuple[tuple[float, int], ...]
     metrics: dict[str, Any]
     task: type[Task]
+    folder: Path | None = None
 
 
 def prepare(
@@ -59,12 +63,22 @@ def prepare(
     }
     for split, samples in usable.items():
         if not samples:
-            annotated = len(annotations.splits.get(split, ()))
-            raise DataError(
-                f"{experiment.data.root}: split '{split}' has no usable video ({annotated} annotated, all missing or "
-                f"broken); `avpea data verify` says what is wrong."
-            )
+            raise _nothing_usable(experiment, annotations, split)
     return cache, usable, report
+
+
+def _nothing_usable(experiment: Experiment, annotations: Annotations, split: str) -> DataError:
+    root, annotated = experiment.data.root, len(annotations.splits.get(split, ()))
+    if annotated:
+        return DataError(
+            f"{root}: split '{split}' has no usable video ({annotated} annotated, all missing or broken); "
+            f"`avpea data verify` says what is wrong."
+        )
+    there = [f"{name} ({len(samples)})" for name, samples in annotations.splits.items() if samples]
+    return DataError(
+        f"{root} has no samples in the split '{split}'; it has {' and '.join(there) or 'none at all'}. Choose another "
+        f"split, or annotate videos for this one."
+    )
 
 
 @torch.no_grad()
@@ -98,18 +112,24 @@ def evaluate(
     split: str = "test",
     *,
     root: str | None = None,
+    reader: str | None = None,
     cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
     batch_size: int = 8,
     progress: bool = True,
 ) -> SplitResult:
-    """Evaluate a run on a split and write `evaluation-SPLIT.json` and `predictions-SPLIT.jsonl` beside it.
+    """Evaluate a run on a split and write `evaluation-SPLIT.json` and `predictions-SPLIT.jsonl`.
+
+    On the data that the run was trained on they are written beside the checkpoint, else into
+    `evaluations/NAME-FINGERPRINT` there. The record says what it was measured on. Other data may have any of the
+    run's classes in any order, and only the one split.
 
     Args:
         run: Run folder or checkpoint file.
         split: `test`, `val` or `train`.
-        root: Folder of the data set, if moved since training.
+        root: Folder of the data set, if moved since training, or of another one.
+        reader: Name of the reader of the data set at `root`, if it is another one than in training.
         cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
@@ -117,19 +137,26 @@ def evaluate(
         progress: Show progress bars.
 
     Raises:
-        CheckpointError: There is no checkpoint, or it was trained on other frozen weights.
-        DataError: The data set cannot be read, was not made for this model, or has no usable video in the split.
+        CheckpointError: There is no checkpoint, it was trained on other frozen weights, or its folder cannot be
+            written to.
+        DataError: The data set cannot be read, has classes that the model does not know, or has no usable video in the
+            split.
         WeightsError: The frozen weights cannot be loaded.
     """
     model, info = load_model(run, weights=weights, audio_weights=audio_weights)
-    changes = {"data.root": root, "data.cache": cache}
+    changes = {"data.name": reader, "data.root": root, "data.cache": cache}
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations = data.read(experiment.data)
-    _require_known(annotations, info, str(run))
+    _require_known(annotations, split, info, str(run))
+    identity = identify(experiment.data, annotations, [split])
+    found = standing(run, info, identity, experiment.data.root)
+    if obstacle := unwritable(found.folder):
+        raise CheckpointError(f"The evaluation cannot be written to {found.folder} ({obstacle}); copy the run first.")
     model.task.require_metrics()
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
-    result = infer(model, samples_cache, usable[split], batch_size, progress)
-    folder = find(run).parent
+    samples = annotations.labels.translated(usable[split], info.labels)
+    result = infer(model, samples_cache, samples, batch_size, progress)
+    known = annotations.splits["train"] if found.own is not False else ()
     record = {
         "split": split,
         "metric": model.task.figure.metric,
@@ -138,31 +165,46 @@ def evaluate(
         "skipped": report.broken,
         "epoch": info.results.get("epoch"),
         "selected_on": info.results.get("selected_on"),
+        "data": {
+            **identity.summary(),
+            "videos": len({sample.video_id for sample in result.samples}),
+            "own": found.own,
+            "changes": list(found.changes),
+        },
+        "model": weights_fingerprint(run),
         **result.metrics,
-        "references": model.task.references(annotations.splits["train"], result.samples),
+        "references": model.task.references(annotations.labels.translated(known, info.labels), result.samples),
     }
-    result = dataclasses.replace(result, metrics=record)
-    write_json(folder / f"evaluation-{split}.json", record)
-    with (
-        replacing(folder / f"predictions-{split}.jsonl") as aside,
-        aside.open("w", encoding="utf-8") as file,
-    ):
-        for sample, answer in zip(result.samples, result.answers, strict=True):
-            file.write(json.dumps(model.task.row(sample, answer)) + "\n")
+    result = dataclasses.replace(result, metrics=record, folder=found.folder)
+    _write(result, model.task, split)
     return result
 
 
-def _require_known(annotations: Annotations, info: CheckpointInfo, run: str) -> None:
-    """Refuse annotations with other labels than the model was trained on.
+def _write(result: SplitResult, task: Task, split: str) -> None:
+    assert result.folder is not None
+    with (
+        replacing(result.folder / f"predictions-{split}.jsonl") as aside,
+        aside.open("w", encoding="utf-8") as file,
+    ):
+        for sample, answer in zip(result.samples, result.answers, strict=True):
+            file.write(json.dumps(task.row(sample, answer)) + "\n")
+    write_json(result.folder / f"evaluation-{split}.json", result.metrics)
+
+
+def _require_known(annotations: Annotations, split: str, info: CheckpointInfo, run: str) -> None:
+    """Refuse samples with labels that the model was not trained on.
 
     Raises:
-        DataError: They are of another kind, or have other classes.
+        DataError: They are of another kind, or have further classes.
     """
     kind = type(info.labels)
     if not isinstance(annotations.labels, kind):
         raise DataError(
             f"{annotations.root} is annotated with {annotations.labels.kind}, but {run} was trained on {kind.kind}."
         )
-    complaint = annotations.labels.complaint(info.labels)
-    if complaint:
-        raise DataError(f"{annotations.root} {complaint} ({run}).")
+    unknown = annotations.labels.unknown(annotations.splits.get(split, ()), info.labels)
+    if unknown:
+        raise DataError(
+            f"The {split} split of {annotations.root} has {kind.outputs} that {run} does not know "
+            f"({shortened(unknown)}); it knows {shortened(info.labels.names, 12)}. Leave them out, or train on them."
+        )

@@ -1,7 +1,9 @@
 """Atomic writing: a file is either the old one or the complete new one, even if the process is killed. Strict YAML."""
 
+import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Any
 
 from avpea.errors import ExperimentError
 
-__all__ = ["read_yaml", "replacing", "write_json", "write_text"]
+__all__ = ["read_yaml", "replacing", "unwritable", "write_json", "write_text"]
 
 
 @contextmanager
@@ -25,13 +27,25 @@ def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{uuid.uuid4().hex}.tmp" if several_writers else f".{path.name}.tmp")
     try:
+        aside.unlink(missing_ok=True)
+        aside.touch()  # with the permissions of the umask, which safetensors replaces by those of its owner alone
+        permissions = stat.S_IMODE(aside.stat().st_mode)
         yield aside
+        aside.chmod(permissions)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def unwritable(folder: Path) -> str:
+    """Why no file can be written in a folder, which need not exist yet; empty if one can. Nothing is made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    return "" if os.access(there, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
 
 
 def write_text(path: Path, text: str) -> None:

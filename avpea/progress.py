@@ -1,10 +1,15 @@
-"""Progress bars with rate and remaining time, on stderr."""
+"""Progress bars with rate and remaining time, and notes, on stderr."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_bar"]
+__all__ = ["note", "progress_bar"]
+
+
+def note(text: str) -> None:
+    """Tell something that the user should know, and that stops nothing."""
+    print(f"avpea: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Share a trained adapter: a local folder or hub repository with the checkpoint, its configuration and a model card."""
 
-import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from avpea.backbones import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
 from avpea.files import replacing, write_json, write_text
-from avpea.tasks import Task
+from avpea.records import Records, read_records
+from avpea.tasks import Figure, Task
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 
@@ -37,7 +38,7 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
                 shutil.copyfile(source, aside)
         names = {info.labels.outputs or "labels": info.labels.names}
         write_json(target / "config.json", {**names, "fingerprint": info.fingerprint, **info.experiment.to_dict()})
-        write_text(target / "README.md", str(model_card(info, _evaluations(source.parent))))
+        write_text(target / "README.md", str(model_card(info, read_records(run))))
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error.strerror}.") from None
     return target
@@ -85,33 +86,28 @@ def resolve(run: str | Path) -> Path:
     return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
 
 
-def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> ModelCard:
+def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
     """The model card: what the model is, how to use it, and its results.
 
     Args:
         info: Description of the checkpoint.
-        evaluations: Metrics by split, as `avpea.evaluate.evaluate` writes them.
+        records: Its evaluations, as `avpea.records.read_records` finds them.
     """
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task.name)
     figure, data = task.figure, Path(experiment.data.root).name or experiment.data.name
-    reached = {split: (found[figure.metric], f"{found['videos']}") for split, found in evaluations.items()}
-    if not reached and figure.metric in info.results:
-        reached = {f"{info.results['selected_on']} (selection)": (info.results[figure.metric], "")}
     title = experiment.title or "AV-PEA adapter"
     results = [
         EvalResult(
             task_type=task.tag, dataset_type=data, dataset_name=data, dataset_split=split,
             metric_type=figure.metric, metric_name=figure.name, metric_value=round(value, 4),
         )
-        for split, (value, _) in reached.items()
+        for split, (value, _) in _reached(info, records, figure).items()
     ]  # fmt: skip
     about = ModelCardData(
         library_name="avpea", tags=["audio-visual", task.tag, "adapter", "av-pea"], model_name=title,
         eval_results=results or None,
     )  # fmt: skip
-    table = [f"| {split} | {figure.shown(value)} | {videos} |" for split, (value, videos) in reached.items()]
-    shown = [f"| split | {figure.name} | videos |", "| --- | --- | --- |", *table] if table else ["Not evaluated."]
     adapter, outputs = experiment.adapter, info.labels.outputs
     trained = (
         f"What the encoder `{experiment.encoder.name}` trains, if any,"
@@ -125,7 +121,7 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> ModelCard:
         "The frozen weights are not in this file.\n\n"
         + starter * (experiment.backbone.name == "starter")
         + f'```python\nimport avpea\n\navpea.load("THIS_FOLDER_OR_REPOSITORY").{task.example}\n```',
-        "## Results\n\n" + "\n".join(shown),
+        "## Results\n\n" + "\n\n".join(_results(info, records, figure)),
         f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
         f"{experiment.train.seed}; data set `{data}` ({experiment.data.name}); avpea {info.version}.",
         *([f"## {outputs.capitalize()}\n\n{names}"] if names else []),
@@ -134,6 +130,29 @@ def model_card(info: CheckpointInfo, evaluations: dict[str, Any]) -> ModelCard:
     return ModelCard(f"---\n{about.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def _evaluations(folder: Path) -> dict[str, Any]:
-    files = sorted(folder.glob("evaluation-*.json"))
-    return {file.stem.removeprefix("evaluation-"): json.loads(file.read_text(encoding="utf-8")) for file in files}
+def _reached(info: CheckpointInfo, records: Records, figure: Figure) -> dict[str, tuple[float, str]]:
+    """Figure and number of videos by split, on the data of the run."""
+    reached = {split: (found[figure.metric], f"{found['videos']}") for split, found in records.own.items()}
+    if not reached and figure.metric in info.results:
+        reached = {f"{info.results['selected_on']} (selection)": (info.results[figure.metric], "")}
+    return reached
+
+
+def _results(info: CheckpointInfo, records: Records, figure: Figure) -> Iterator[str]:
+    """What was measured on the run's own data; after it, under its own name, what was measured on other data."""
+    reached, heading = _reached(info, records, figure), f"{figure.name} | videos |"
+    rows = [f"| {split} | {figure.shown(value)} | {videos} |" for split, (value, videos) in reached.items()]
+    yield "\n".join([f"| split | {heading}", "| --- | --- | --- |", *rows]) if rows else "Not evaluated."
+    others = [
+        f"| {_name(found)} | {found['split']} | {figure.shown(found[figure.metric])} | {found['videos']} |"
+        for found in records.others
+        if figure.metric in found
+    ]
+    if others:
+        yield "On other data than it was trained with, or on data that is not known to be the same:"
+        yield "\n".join([f"| data set | split | {heading}", "| --- | --- | --- | --- |", *others])
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    data = record.get("data")
+    return f"`{data['root']}` ({data['fingerprint'][:12]})" if data else "not recorded"

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from avpea import checkpoint, data
+from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, choose_precision
-from avpea.errors import CheckpointError, TrainingError
+from avpea.errors import TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
-from avpea.labels import Sample
+from avpea.labels import Annotations, Sample
 from avpea.model import AVModel, build
-from avpea.progress import progress_bar
+from avpea.progress import note, progress_bar
 from avpea.run import RunFolder, StopRequest
 from avpea.sections import StepTrainOptions, TrainOptions
 
@@ -26,11 +27,19 @@ __all__ = ["TrainResult", "train"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The run folder, the best epoch with its metric, and the metrics of all epochs."""
+    """The result of `train`.
+
+    Attributes:
+        run: The run folder.
+        best: The best epoch with its metric.
+        epochs: The metrics of all epochs.
+        finished_before: Whether the run was finished already, so that nothing was trained.
+    """
 
     run: Path
     best: dict[str, Any]
     epochs: list[dict[str, Any]]
+    finished_before: bool = False
 
 
 @dataclass
@@ -43,39 +52,65 @@ class Position:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)  # of the current epoch's losses, over answers
     best: dict[str, Any] = field(default_factory=dict)
+    finished: int = 0  # the epochs that were asked for, once there is nothing left to train of them
 
 
-def train(experiment: Experiment, run: str | Path, *, progress: bool = True) -> TrainResult:
+def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress: bool = True) -> TrainResult:
     """Train an experiment in a run folder, or resume it where an earlier call was interrupted.
 
     A resumed run ends in the same weights, bit for bit, as an uninterrupted one (on the same machine with the same
-    number of threads).
+    number of threads). A finished run is left as it is. The data must be the same in all sessions of a run.
+
+    With `extend` a finished run is trained further from its saved state, for that many epochs more than
+    `experiment.train.epochs`. In these epochs the learning rate is what it is at their place in a run of all epochs:
+    `constant` and `step` go on as they were, and with `cosine` and `linear`, which had come down to 0, it begins higher
+    again and comes down to 0 at the new end.
 
     Args:
         experiment: The experiment to train.
         run: Folder of the run; `avpea.run.RunFolder` lists its files.
+        extend: Number of further epochs for a finished run.
         progress: Show progress bars on stderr.
 
     Raises:
         ExperimentError: The experiment does not fit the data set or this machine.
         DataError: The data set cannot be read, or a split has no usable video.
         WeightsError: The frozen weights cannot be loaded.
-        CheckpointError: The folder holds another run or something else, or its state is unreadable.
+        CheckpointError: The folder holds another run, a run of other data or something else, its state is unreadable,
+            it cannot be written to, or it cannot be extended.
         TrainingError: The loss or its gradient is not finite; the last saved state is kept.
         KeyboardInterrupt: Ctrl-C was pressed; the state after the last optimiser step is saved first.
     """
-    folder = RunFolder(Path(run), experiment)
-    return _Training(experiment, folder, progress).run()
+    folder = RunFolder(Path(run), experiment, extend)
+    if not folder.finished:
+        folder.require_writable()
+    experiment = folder.experiment
+    choose_device(experiment.train.device)
+    annotations = data.read(experiment.data)
+    identity = identify(experiment.data, annotations)
+    for sentence in folder.require_same_data(identity, annotations.labels):
+        note(sentence)
+    if folder.finished:
+        folder.forget_after(folder.position["epoch"])
+        return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
+    return _Training(experiment, folder, annotations, identity, progress).run()
 
 
 class _Training:
-    def __init__(self, experiment: Experiment, folder: RunFolder, progress: bool) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        annotations: Annotations,
+        identity: DataIdentity,
+        progress: bool,
+    ) -> None:
         self.experiment, self.folder, self.progress = experiment, folder, progress
+        self.annotations, self.identity = annotations, identity
         self.config = config = experiment.train
         if config.threads:
             torch.set_num_threads(config.threads)
-        # What fails fast (annotations, weights, adapter) comes before the videos, which take a while.
-        self.annotations = data.read(experiment.data)
+        # What fails fast (weights, adapter) comes before the videos, which take a while.
         torch.manual_seed(config.seed)
         model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
@@ -85,7 +120,7 @@ class _Training:
             self.model.half_precision()
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
-        folder.open(report.broken)
+        folder.open(report.broken, identity)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
         self.optimizer = make_optimizer(self.model, config)
@@ -93,15 +128,7 @@ class _Training:
         if folder.state.is_file():
             self.position = Position(**checkpoint.load_state(folder.state, self.model, self.optimizer))
         folder.forget_after(self.position.epoch)
-        if self.position.epoch < config.epochs:
-            folder.add_environment()
-        elif self.position.best:
-            try:
-                checkpoint.read_info(folder.model)
-            except CheckpointError as error:
-                raise CheckpointError(
-                    f"This run has finished, but its model is gone: {error} Or remove {folder.path} and train again."
-                ) from None
+        folder.add_environment()
 
     def run(self) -> TrainResult:
         """Train to the last epoch; after each epoch evaluate, keep the best model and save the state."""
@@ -121,6 +148,8 @@ class _Training:
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 self.folder.log({**record, f"{chosen}/{metric}": reached, "gates": self.model.gates()})
                 self.save_state()
+        position.finished = self.config.epochs
+        self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
 
     def train_epoch(self, stop: StopRequest) -> dict[str, float]:
@@ -177,7 +206,8 @@ class _Training:
         return mean
 
     def save_model(self, results: dict[str, Any]) -> None:
-        checkpoint.save_model(self.folder.model, self.model, self.experiment, self.annotations.labels, results)
+        labels, about = self.annotations.labels, self.identity.summary()
+        checkpoint.save_model(self.folder.model, self.model, self.experiment, labels, results, about)
 
     def save_state(self) -> None:
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from avpea.cli import main
+from avpea.version import __version__
 
 
 def run(*words: str) -> int:
@@ -28,6 +29,11 @@ def test_help_lists_all_commands_and_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("predict", "ask", "caption", "train", "compare"))
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "avpea", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"avpea {__version__}\n", "")
 
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,13 +94,16 @@ def test_inference_gives_the_model_back_as_it_was(tiny_run: Path, tiny_experimen
     assert all(torch.equal(value, before[key]) for key, value in model.trained_state().items())
 
 
-def test_other_classes_are_refused(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_further_classes_are_refused_by_name(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
     rows = ["blue&g0&good&0&2", "red&r0&good&0&3"]
-    root = write_rows(tmp_path / "data", tiny_data, train=rows, val=rows[:1], test=rows[:1])
+    root = write_rows(tmp_path / "data", tiny_data, train=rows, val=rows[1:], test=rows[:1])
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    with pytest.raises(DataError, match=r"\['blue', 'red'\], but .* was trained on \['green', 'red'\]"):
+    with pytest.raises(
+        DataError, match=r"test split of .* has classes that .* does not know \(blue\); it knows green, "
+    ):
         evaluate(run, "test", root=str(root), progress=False)
-    assert not (run / "evaluation-test.json").exists()
+    assert not list(run.glob("**/evaluation-test.json"))
+    assert evaluate(run, "val", root=str(root), progress=False).metrics["videos"] == 1  # where there is no blue
 
 
 def test_a_data_set_that_has_moved_and_a_broken_video(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:

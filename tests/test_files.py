@@ -1,11 +1,45 @@
 """Files that are written whole or not at all, and YAML in which nothing is lost."""
 
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from avpea.errors import ExperimentError
-from avpea.files import read_yaml, replacing, write_json, write_text
+from avpea.files import read_yaml, replacing, unwritable, write_json, write_text
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o002])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_what_is_written_has_the_permissions_of_the_umask(umask: int, tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").touch()
+    (tmp_path / ".model.safetensors.tmp").touch(mode=0o600)  # left by a process that was killed
+    with replacing(tmp_path / "model.safetensors") as aside:
+        save_file({"a": torch.zeros(1)}, aside)
+    with replacing(tmp_path / "entry.safetensors", several_writers=True) as aside:
+        save_file({"a": torch.zeros(1)}, aside)
+    write_json(tmp_path / "file.json", {})
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == dict.fromkeys(
+        ["plain.txt", "model.safetensors", "entry.safetensors", "file.json"], 0o666 & ~umask
+    )
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert unwritable(tmp_path / "new" / "folder") == ""
+    assert unwritable(tmp_path / "file" / "folder") == "Not a directory"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert unwritable(tmp_path / "new") == "Permission denied"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ LAYERS = [
     ("tasks", "encoders"),
     ("accounting", "model"),
     ("checkpoint", "attention"),
+    ("records",),
     ("sharing", "official"),
     ("run", "evaluate", "predict"),
     ("train",),
@@ -27,6 +28,7 @@ LAYERS = [
     ("command",),
     ("quickstart", "commands"),
     ("cli",),
+    ("__main__",),
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # What a part may not know although it lies lower.

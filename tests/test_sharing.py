@@ -13,6 +13,7 @@ from safetensors import safe_open
 import avpea
 from avpea.checkpoint import CheckpointInfo, read_info
 from avpea.errors import CheckpointError, WeightsError
+from avpea.records import Records
 from avpea.sharing import model_card, push_to_hub, save_pretrained
 from tests.tiny import event_labels
 
@@ -40,7 +41,7 @@ def test_the_card_and_the_configuration_say_what_it_is(tiny_run: Path, tmp_path:
 
 def test_the_card_of_an_encoder_without_adapters_claims_none(tiny_experiment: Callable[..., Any]) -> None:
     experiment = tiny_experiment(**{"encoder.name": "mbt"})
-    card = str(model_card(CheckpointInfo(experiment, event_labels("green"), "test_vit", "0" * 64), {}))
+    card = str(model_card(CheckpointInfo(experiment, event_labels("green"), "test_vit", "0" * 64), Records({})))
     assert "What the encoder `mbt` trains, if any, and head (linear) for the backbone `test_vit`." in card
     assert "av_pea" not in card
 
@@ -101,8 +102,8 @@ def test_the_card_of_a_model_that_answers_questions(tiny_asked_run: Path, tmp_pa
 
 
 def test_cards_say_what_a_model_is_for(tiny_matched_run: Path, tiny_written_run: Path) -> None:
-    assert "video-retrieval" in str(model_card(read_info(tiny_matched_run), {}))
-    card = str(model_card(read_info(tiny_written_run), {}))
+    assert "video-retrieval" in str(model_card(read_info(tiny_matched_run), Records({})))
+    card = str(model_card(read_info(tiny_written_run), Records({})))
     assert 'caption("video.mp4")' in card
     assert "## Classes" not in card
     assert "## Answers" not in card
@@ -111,7 +112,7 @@ def test_cards_say_what_a_model_is_for(tiny_matched_run: Path, tiny_written_run:
 def test_the_hub_can_read_a_card(tiny_run: Path) -> None:
     info = read_info(tiny_run)
     found = {"segment_accuracy": 0.75, "videos": 3}
-    card = model_card(info, {"test": found})
+    card = model_card(info, Records({"test": found}))
     again = huggingface_hub.ModelCard(str(card))
     data: Any = again.data
     (result,) = data.eval_results

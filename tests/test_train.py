@@ -40,7 +40,7 @@ Make = Callable[..., Experiment]
 OFTEN = {"train.checkpoint_minutes": 1e-6}  # the state is saved after every step
 
 # Before the named call: what has happened by then. An epoch has 3 steps and 2 evaluation batches. The cache is filled:
-# files put in their place are experiment, skipped videos, metrics and environment, then model and state in turn.
+# files put in their place are experiment, data, skipped videos, metrics and environment, then model and state in turn.
 MOMENTS = {
     "the folder is made, but says nothing": ("pathlib:Path.replace", 1),
     "nothing has happened": ("avpea.train:prepare", 1),
@@ -48,8 +48,8 @@ MOMENTS = {
     "in the first epoch": ("avpea.model:AVModel.forward", 3),
     "in the second epoch": ("avpea.model:AVModel.forward", 7),
     "before an evaluation": ("avpea.train:infer", 2),
-    "a state is written, but not yet in its place": ("pathlib:Path.replace", 7),
-    "the best model is written, but not yet in its place": ("pathlib:Path.replace", 9),
+    "a state is written, but not yet in its place": ("pathlib:Path.replace", 8),
+    "the best model is written, but not yet in its place": ("pathlib:Path.replace", 10),
     "the best model is saved, but not logged": ("avpea.run:RunFolder.log", 1),
     "an epoch is logged, but not saved": ("avpea.checkpoint:save_state", 8),
 }
@@ -143,9 +143,7 @@ def test_training_of_texts_goes_on_as_if_never_interrupted(
     whole = train(tiny_captioned(task, **{"train.segments": 2}), tmp_path / "whole", progress=False).run
     short = tiny_captioned(task, **{"train.segments": 2, "train.epochs": 1})
     train(short, tmp_path / "parts", progress=False)
-    settings = tmp_path / "parts" / "experiment.yaml"
-    settings.write_text(settings.read_text().replace("  epochs: 1\n", "  epochs: 3\n"))
-    train(tiny_captioned(task, **{"train.segments": 2}), tmp_path / "parts", progress=False)
+    train(short, tmp_path / "parts", extend=2, progress=False)
     assert_same_run(whole, tmp_path / "parts")
 
 
@@ -156,6 +154,7 @@ def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, 
     result = train(tiny_experiment(), run, progress=False)
     assert [line["epoch"] for line in result.epochs] == [1, 2, 3]
     assert result.best == read_info(tiny_run).results
+    assert result.finished_before
     assert_same_run(run, tiny_run)
 
 
@@ -187,7 +186,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
 
 def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert {path.name for path in tiny_run.iterdir()} == {
-        *("experiment.yaml", "metrics.jsonl", "skipped.json", "environment.json", "tensorboard"),
+        *("experiment.yaml", "data.json", "metrics.jsonl", "skipped.json", "environment.json", "tensorboard"),
         *("model.safetensors", "state.safetensors"),
     }
     assert json.loads((tiny_run / "skipped.json").read_text()) == {}

@@ -79,7 +79,8 @@ def compare(
     runs, out = Path(runs), Path(out)
     found, unusable = results.load(grid, out)
     cells = [cell for cell in grid.cells() if cell not in found]
-    wrong += unusable + (complaints(cells, runs) if run else [])
+    wrong += unusable + results.mixed_data(found)
+    wrong += complaints(cells, runs) + results.other_data(found) if run else []
     if wrong:
         raise refusal(grid.name, wrong)
     failed: dict[str, str] = {}

@@ -5,27 +5,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avpea import registry
+from avpea import data, registry
 from avpea.accounting import count
 from avpea.checkpoint import read_info
 from avpea.compare.sweep import Cell, Sweep
+from avpea.data.identity import identify
 from avpea.errors import AvpeaError
 from avpea.evaluate import SplitResult
 from avpea.experiment import Experiment
 from avpea.files import write_json
 from avpea.history import read_experiment
+from avpea.labels import shortened
 from avpea.run import RunFolder, differences
+from avpea.sections import ReaderOptions
 from avpea.tasks import Task
 from avpea.train import TrainResult
 
-__all__ = ["described", "load", "read", "read_costs", "record", "save"]
+__all__ = ["described", "load", "mixed_data", "other_data", "read", "read_costs", "record", "save"]
 
 _FORMAT = "avpea-result-1"
 # Options that change a result by rounding at most, so that results with other values may be used.
 _FREE = {"train.threads", "train.device"}
 
 # Metrics that a result stores under other keys.
-_ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped")
+_ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped", "data", "model")
 
 
 def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
         },
         "test_weights": {sample.key: of for sample, (_, of) in zip(tested.samples, tested.scores, strict=True)},
         "skipped": tested.metrics["skipped"],
+        "data": {key: tested.metrics["data"][key] for key in ("reader", "root", "fingerprint", "rows")},
         "epochs": trained.epochs,
         "parameters": count(experiment, info.labels).to_dict(),
         "backbone_fingerprint": info.fingerprint,
@@ -118,6 +122,54 @@ def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]
         if result is not None:
             found[cell] = result
     return found, wrong
+
+
+def other_data(found: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each stored result that was measured on other data than `data.root` holds now.
+
+    Results of version 0.1.0 do not know their data. Without `data.root` there is nothing to compare with.
+    """
+    known: dict[ReaderOptions, str | AvpeaError] = {}
+    wrong: dict[str, None] = {}
+    for cell, result in found.items():
+        options = cell.experiment.data
+        if not options.root or not result.get("data"):
+            continue
+        if options not in known:
+            known[options] = _fingerprint(options)
+        now, then = known[options], result["data"]["fingerprint"]
+        if isinstance(now, AvpeaError):
+            wrong[str(now)] = None
+        elif now != then:
+            wrong[
+                f"{cell.name} has a stored result on other data than {options.root} holds now (fingerprint "
+                f"{then[:12]}, not {now[:12]}); put the data back, or choose another --out and other --runs."
+            ] = None
+    return list(wrong)
+
+
+def _fingerprint(options: ReaderOptions) -> str | AvpeaError:
+    try:
+        return identify(options, data.read(options), files=()).fingerprint
+    except AvpeaError as error:
+        return error
+
+
+def mixed_data(found: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
+    """A sentence if results of the same settings of `data` were measured on different data, as far as they know."""
+    seen: dict[str, dict[str, list[str]]] = {}
+    for cell, result in found.items():
+        if result.get("data"):
+            options = {**vars(cell.experiment.data), "root": "", "cache": "", "workers": 0}
+            of_options = seen.setdefault(repr(options), {})
+            of_options.setdefault(result["data"]["fingerprint"], []).append(cell.name)
+    return [
+        "The stored results are of different data: "
+        + " and ".join(f"{shortened(names, 3)} of {one[:12]}" for one, names in some.items())
+        + "; run them again on the same data, with another --out and other --runs."
+        for some in seen.values()
+        if len(some) > 1
+    ]
 
 
 def read_costs(folder: Path, sweep: Sweep) -> dict[str, Any] | None:

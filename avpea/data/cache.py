@@ -236,13 +236,17 @@ class SampleCache:
             if not note.exists():
                 with replacing(note, several_writers=True) as aside:
                     aside.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+            self._remove_leftovers()
+        except OSError as error:
+            raise self._write_error(error) from None
+
+    def _remove_leftovers(self) -> None:
+        try:
             for path in self.folder.rglob(".*.tmp"):
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink(missing_ok=True)
         except FileNotFoundError:
             pass  # another process has just removed or renamed its file
-        except OSError as error:
-            raise self._write_error(error) from None
 
     def _missing(self, samples: Sequence[Sample]) -> tuple[dict[Path, list[Sample]], dict[str, str]]:
         """Missing entries with their samples, and the reason by sample key where the video does not exist."""

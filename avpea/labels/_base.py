@@ -1,6 +1,7 @@
 """A data set after its annotations are read: samples, and one object that describes their labels."""
 
 import dataclasses
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -103,9 +104,19 @@ class Labels(ABC):
         """The labels that `to_dict` was called on."""
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
-    def complaint(self, trained: Self) -> str:
-        """Why a model trained on the labels `trained` cannot be evaluated on these; empty if it can."""
-        return ""
+    def told(self, sample: Any) -> str:
+        """A sample's labels by their names, as text that differs whenever the labels do."""
+        shared = {item.name for item in dataclasses.fields(Sample)}
+        own = {name: value for name, value in dataclasses.asdict(sample).items() if name not in shared}
+        return json.dumps(own, ensure_ascii=False, sort_keys=True, default=str)
+
+    def unknown(self, samples: Sequence[Any], trained: Self) -> tuple[str, ...]:
+        """Names in the labels of samples that a model trained on the labels `trained` cannot be evaluated on."""
+        return ()
+
+    def translated(self, samples: Sequence[Any], trained: Self) -> tuple[Any, ...]:
+        """The samples with their labels numbered as in `trained`; the labels of none are `unknown`."""
+        return tuple(samples)
 
     @abstractmethod
     def count(self, samples: Sequence[Any], available: int) -> Counts:

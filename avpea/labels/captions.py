@@ -48,6 +48,10 @@ class CaptionLabels(Labels):
         """The same as for any data set."""
         return cls()
 
+    def told(self, sample: CaptionSample) -> str:
+        """The captions, each between quotes."""
+        return ", ".join(f"'{caption}'" for caption in sample.captions)
+
     def count(self, samples: Sequence[CaptionSample], available: int) -> CaptionCounts:
         """Count captions and words."""
         captions = [caption for sample in samples for caption in sample.captions]

@@ -1,8 +1,9 @@
 """Events: a label for each second of a window."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from avpea.labels._base import Counts, Labels, Sample
@@ -85,11 +86,27 @@ class EventLabels(Labels):
         """As many classes as AVE has."""
         return cls(tuple(f"class {number}" for number in range(AVE_CLASSES)))
 
-    def complaint(self, trained: "EventLabels") -> str:
-        """The classes must be the same, in the same order."""
-        if self.class_names == trained.class_names:
-            return ""
-        return f"has the classes {list(self.class_names)}, but the run was trained on {list(trained.class_names)}"
+    def told(self, sample: EventSample) -> str:
+        """Events with their seconds in the window, such as `dog 2-5, cat 7-8`; empty if there are none."""
+        runs, start = [], 0
+        for label, group in itertools.groupby(sample.labels):
+            stop = start + len(list(group))
+            if label != self.background:
+                runs.append(f"{self.class_names[label]} {start}-{stop}")
+            start = stop
+        return ", ".join(runs)
+
+    def unknown(self, samples: Sequence[EventSample], trained: "EventLabels") -> tuple[str, ...]:
+        """Classes of the samples that are none of the trained ones."""
+        used = {label for sample in samples for label in sample.labels}
+        names = enumerate(self.class_names)
+        return tuple(name for label, name in names if label in used and name not in trained.class_names)
+
+    def translated(self, samples: Sequence[EventSample], trained: "EventLabels") -> tuple[EventSample, ...]:
+        """The samples with the indices that their classes have in training, whatever their order is here."""
+        places = {name: place for place, name in enumerate(trained.class_names)}
+        theirs = [places.get(name, -1) for name in self.class_names] + [trained.background]
+        return tuple(replace(sample, labels=tuple(theirs[label] for label in sample.labels)) for sample in samples)
 
     def background_share(self, samples: Sequence[EventSample]) -> float:
         """Share of seconds that are background, in [0, 1], which is the score of always predicting it; 0 if empty."""

@@ -315,3 +315,23 @@ def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_pat
     assert "Overall accuracy in percent" in report
     assert "## Types of questions" in report
     assert done.summary.rows[0].step is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "run", "said"),
+    [
+        (6, True, r"has a stored result on other data than .* holds now \(fingerprint 000000000000, not \w{12}\)"),
+        (1, False, "The stored results are of different data: "),
+    ],
+)
+def test_results_of_other_data_are_not_compared(
+    finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path, changed: int, run: bool, said: str
+) -> None:
+    folder, _, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "out")
+    for path in sorted((tmp_path / "out").glob("*.json"))[:changed]:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        assert result["data"].keys() == {"reader", "root", "fingerprint", "rows"}
+        write_json(path, {**result, "data": {**result["data"], "fingerprint": "0" * 64}})
+    with pytest.raises(ExperimentError, match=said):
+        compare(sweep, runs=folder / "runs", out=tmp_path / "out", run=run)

@@ -1,13 +1,23 @@
 """What a data set is labelled with: counted, compared, stored and read again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avpea import registry
-from avpea.labels import CaptionLabels, CaptionSample, EventLabels, EventSample, Labels, QuestionLabels
+from avpea.labels import (
+    CaptionLabels,
+    CaptionSample,
+    EventLabels,
+    EventSample,
+    Labels,
+    Question,
+    QuestionLabels,
+    QuestionSample,
+)
 
 KINDS = sorted({registry.load("reader", name).labels for name in registry.names("reader")}, key=lambda one: one.kind)
 DOGS_AND_BELLS = EventLabels(("dog", "bell"))
@@ -21,7 +31,7 @@ def event(*labels: int, start_seconds: float = 0.0) -> EventSample:
 def test_labels_survive_json(kind: type[Labels]) -> None:
     labels = kind.typical()
     assert kind.from_dict(json.loads(json.dumps(labels.to_dict()))) == labels
-    assert labels.complaint(labels) == ""
+    assert labels.unknown((), labels) == labels.translated((), labels) == ()
     assert bool(labels.names) == bool(labels.outputs)
     assert labels.count((), 0).samples == 0
     assert labels.count((), 0).line()
@@ -52,10 +62,33 @@ def test_the_last_event_ends(labels: Any, end: float) -> None:
     assert DOGS_AND_BELLS.end_seconds(event(*labels, start_seconds=3.0)) == end
 
 
-def test_other_classes_or_another_order_are_no_labels_for_a_model() -> None:
-    for other in (EventLabels(("bell", "dog")), EventLabels(("dog",))):
-        message = other.complaint(DOGS_AND_BELLS)
-        assert f"has the classes {list(other.names)}, but the run was trained on ['dog', 'bell']" in message
+def test_events_of_a_subset_in_another_order_get_the_indices_of_training() -> None:
+    trained = EventLabels(("cat", "dog", "bell", "car"))
+    some = (event(0, 2, 1), event(2, 2, 0))
+    assert DOGS_AND_BELLS.unknown(some, trained) == ()
+    assert [sample.labels for sample in DOGS_AND_BELLS.translated(some, trained)] == [(1, 4, 2), (4, 4, 1)]
+    told = [DOGS_AND_BELLS.told(sample) for sample in some]
+    assert told == ["dog 0-1, bell 2-3", "dog 2-3"]
+    assert [trained.told(sample) for sample in DOGS_AND_BELLS.translated(some, trained)] == told
+
+
+def test_only_classes_that_samples_have_can_be_unknown() -> None:
+    trained = EventLabels(("bell",))
+    assert DOGS_AND_BELLS.unknown([event(1, 2)], trained) == ()
+    assert DOGS_AND_BELLS.unknown([event(1, 0)], trained) == ("dog",)
+    assert [sample.labels for sample in DOGS_AND_BELLS.translated([event(1, 2)], trained)] == [(0, 1)]
+
+
+@pytest.mark.parametrize("change", [{"answer": "no"}, {"words": ("Is", "it")}, {"type": "Audio Counting"}])
+def test_what_is_told_of_questions_differs_whenever_they_do(change: dict[str, Any]) -> None:
+    question = Question("1", "Visual Existential", "Is it red?", ("Is", "it", "red"), "yes")
+    labels = QuestionLabels.typical()
+    one, other = (
+        QuestionSample("a", "a", Path("a.mp4"), 0.0, 3, "train", questions=(asked,))
+        for asked in (question, replace(question, **change))
+    )
+    assert labels.told(one) != labels.told(other)
+    assert labels.told(one) == labels.told(replace(one, key="b", video=Path("elsewhere/a.mp4")))
 
 
 def test_words_of_captions_are_counted() -> None:

@@ -6,6 +6,7 @@
       categories.txt                        optional: class names in index order, one a line
       AVE/<VideoID>.mp4                     or videos/<VideoID>.mp4, or <VideoID>.mp4 beside the annotations
 
+A set to evaluate on, without training rows, needs only the file of a split, such as testSet.txt.
 `&` is the only separator, as names contain commas, spaces and parentheses. A row is a sample; a video with two
 categories has two rows, so its id does not identify a sample.
 """
@@ -62,9 +63,8 @@ def read(options: ReaderOptions) -> Annotations:
         DataError: A file is missing, or a line is not as expected.
     """
     root = Path(options.root)
-    _require_files(root)
-    annotated = parse(root / "Annotations.txt")
-    rows = {split: parse(root / f"{split}Set.txt") for split in SPLITS}
+    _require_folder(root)
+    annotated, rows = _read_files(root)
     class_names = _class_names(root, [*annotated, *(row for split in SPLITS for row in rows[split])])
     videos = by_stem((root / "AVE", root / "videos", root))
     splits = {
@@ -76,7 +76,27 @@ def read(options: ReaderOptions) -> Annotations:
     }
     is_ave = class_names == AVE_CLASSES
     bare = Annotations("AVE" if is_ave else root.resolve().name, root, EventLabels(class_names), splits)
-    return replace(bare, notes=_notes(bare, annotated, rows, options.segments))
+    notes = [f"There are no {split} rows." for split in SPLITS if not rows[split]]
+    return replace(bare, notes=(*notes, *_notes(bare, annotated, rows, options.segments)))
+
+
+def _read_files(root: Path) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Rows of Annotations.txt, and of each split.
+
+    A set without training rows is there to be evaluated on: it needs one split, and no Annotations.txt.
+    """
+    names = ("Annotations.txt", *(f"{split}Set.txt" for split in SPLITS))
+    found = {name: _rows(root / name) for name in names if (root / name).is_file()}
+    listed = [split for split in SPLITS if found.get(f"{split}Set.txt")]
+    if "train" in listed or not listed:
+        missing = [name for name in names if name not in found]
+        if missing:
+            inside = sorted(path.parent for path in root.glob("*/Annotations.txt"))
+            hint = f" Annotations were found in {inside[0]}: point --data.root there." if inside else ""
+            raise DataError(f"{root} has no {', '.join(missing)}. {_LAYOUT}.{hint}")
+        for name in names:
+            _require_rows(root / name, found[name])
+    return found.get("Annotations.txt", []), {split: found.get(f"{split}Set.txt", []) for split in SPLITS}
 
 
 def parse(path: Path) -> list[Row]:
@@ -86,18 +106,26 @@ def parse(path: Path) -> list[Row]:
         DataError: The file is empty or not text, or a line is malformed; names its number, what was found and what was
             expected.
     """
+    rows = _rows(path)
+    _require_rows(path, rows)
+    return rows
+
+
+def _rows(path: Path) -> list[Row]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a text file ({error}); expected lines of {_COLUMNS}.") from None
-    rows = [
+    return [
         _row(path, number, line)
         for number, line in enumerate(lines, start=1)
         if line.strip() and not (number == 1 and _is_header(line))
     ]
+
+
+def _require_rows(path: Path, rows: list[Row]) -> None:
     if not rows:
         raise DataError(f"{path} holds no rows; expected lines of {_COLUMNS}.")
-    return rows
 
 
 def _is_header(line: str) -> bool:
@@ -121,15 +149,9 @@ def _row(path: Path, number: int, line: str) -> Row:
     return Row(category, video_id, int(start), int(end))
 
 
-def _require_files(root: Path) -> None:
+def _require_folder(root: Path) -> None:
     if not root.is_dir():
         raise DataError(f"There is no folder {root} (--data.root). {_LAYOUT}.")
-    missing = [name for name in ("Annotations.txt", *(f"{s}Set.txt" for s in SPLITS)) if not (root / name).is_file()]
-    if not missing:
-        return
-    inside = sorted(path.parent for path in root.glob("*/Annotations.txt"))
-    hint = f" Annotations were found in {inside[0]}: point --data.root there." if inside else ""
-    raise DataError(f"{root} has no {', '.join(missing)}. {_LAYOUT}.{hint}")
 
 
 def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
@@ -188,7 +210,7 @@ def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], 
     if late:
         notes.append(f"{len(late)} events reach beyond the {segments} seconds of a sample: {shortened(late)}.")
     strange = sorted({row.video_id for row in set(listed) - set(annotated)})
-    if strange:
+    if annotated and strange:
         notes.append(f"Rows of the split files that Annotations.txt does not have: {shortened(strange)}.")
     unused = sorted({row.video_id for row in set(annotated) - set(listed)})
     if unused:

@@ -222,6 +222,20 @@ def test_missing_files_are_named_with_the_layout(tmp_path: Path) -> None:
         read(tmp_path / "AVE_Dataset")
 
 
+@pytest.mark.parametrize("others", [None, "", HEADER + "\n"])
+def test_a_set_to_evaluate_on_has_a_test_split_only(tmp_path: Path, others: str | None) -> None:
+    """Files of the other splits are missing, or hold no rows."""
+    (tmp_path / "testSet.txt").write_text("Bark&a&good&0&2\nChurch bell&b&good&1&3\n")
+    for name in ("trainSet.txt", "valSet.txt", "Annotations.txt"):
+        if others is not None:
+            (tmp_path / name).write_text(others)
+    found = read(tmp_path, segments=3)
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 0, "val": 0, "test": 2}
+    assert found.labels.names == ("Bark", "Church bell")
+    assert [sample.labels for sample in found.splits["test"]] == [(0, 0, 2), (2, 1, 1)]
+    assert found.notes == ("There are no train rows.", "There are no val rows.")
+
+
 def test_read_needs_a_root_and_a_known_name() -> None:
     with pytest.raises(DataError, match=r"data\.root is empty.*--data\.root"):
         data.read(section("data", "ave"))

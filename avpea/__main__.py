@@ -1,0 +1,8 @@
+"""`python -m avpea` is the command `avpea`."""
+
+import sys
+
+from avpea.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

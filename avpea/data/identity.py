@@ -1,0 +1,280 @@
+"""What a data set is: its rows, labels and names as they are now, to be compared with what they were.
+
+A row is a sample. It is known by its video and window, not by its place in a file, and its labels count by name. Where
+the data set lies does not matter. Of a video file its size and a hash of its first 64 KiB are kept, so that another
+file under the same name is seen without reading it whole.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avpea.errors import DataError
+from avpea.files import write_text
+from avpea.labels import SPLITS, Annotations, Labels, Sample, shortened
+from avpea.sections import ReaderOptions
+
+__all__ = [
+    "DATA_FILE",
+    "DataIdentity",
+    "Row",
+    "appeared",
+    "changes",
+    "identify",
+    "names_changed",
+    "read_identity",
+    "reordered",
+    "vanished",
+]
+
+DATA_FILE = "data.json"
+_FORMAT = "avpea-data-1"
+_HEAD_BYTES = 2**16
+_TEXT = 100  # labels of more characters are kept as a hash
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample as it is compared.
+
+    Attributes:
+        labels: Its labels by name, or a hash of them if that is shorter.
+        file: Size and hash of its media files; empty if they are missing, or were not looked at.
+    """
+
+    labels: str
+    file: str
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """A data set at one time.
+
+    Attributes:
+        reader: Name of the reader.
+        root: Name of the folder or manifest, without the place where it lies.
+        outputs: What `names` are called, such as `classes`; empty if there are none.
+        names: Names of the labels in the order of their indices.
+        rows: Rows by split and name, in the order of the annotations.
+    """
+
+    reader: str
+    root: str
+    outputs: str
+    names: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Row]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of rows and labels, whatever the order of rows and names, and whatever the files hold."""
+        rows = sorted((split, name, row.labels) for split, some in self.rows.items() for name, row in some.items())
+        return _hashed(json.dumps(rows))
+
+    def summary(self) -> dict[str, Any]:
+        """What a record says about the data that it belongs to, as plain values."""
+        return {
+            "reader": self.reader,
+            "root": self.root,
+            "fingerprint": self.fingerprint,
+            "rows": {split: len(some) for split, some in self.rows.items()},
+            **({self.outputs: list(self.names)} if self.outputs else {}),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `DATA_FILE` into a folder, a row in each line."""
+        splits = ",\n".join(
+            f"{json.dumps(split)}: {{\n" + ",\n".join(_line(*row) for row in some.items()) + "\n}"
+            for split, some in self.rows.items()
+        )
+        about = json.dumps({"format": _FORMAT, **self.summary(), "outputs": self.outputs, "names": list(self.names)})
+        write_text(folder / DATA_FILE, f'{about[:-1]}, "splits": {{\n{splits}\n}}}}\n')
+
+
+def identify(options: ReaderOptions, annotations: Annotations, files: Sequence[str] = SPLITS) -> DataIdentity:
+    """The identity of a data set as it is now.
+
+    Args:
+        options: Section `data`, by which the annotations were read.
+        annotations: The annotations.
+        files: Splits whose media files are looked at.
+    """
+    labels = annotations.labels
+    known: dict[Path, str] = {}
+    return DataIdentity(
+        options.name,
+        _printable(os.path.basename(os.path.abspath(options.root))),
+        labels.outputs,
+        labels.names,
+        {
+            split: _rows(annotations.splits.get(split, ()), labels, known if split in files else None)
+            for split in SPLITS
+        },
+    )
+
+
+def read_identity(folder: Path) -> DataIdentity | None:
+    """What `DataIdentity.write` wrote; None if there is no such file.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    path = folder / DATA_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != _FORMAT:
+            raise DataError(f"{path} has format {found['format']}, expected {_FORMAT}; it is of a later version.")
+        rows = {split: {name: Row(*row) for name, row in some.items()} for split, some in found["splits"].items()}
+        return DataIdentity(found["reader"], found["root"], found["outputs"], tuple(found["names"]), rows)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}); copy the run anew.") from None
+
+
+def changes(then: DataIdentity, now: DataIdentity) -> list[str]:
+    """What has changed in a data set, in phrases for the end of a sentence; empty if nothing has.
+
+    A file counts as changed if it was looked at both times and is another one. Order does not count, nor do names that
+    no sample has: `reordered` and `names_changed` tell them.
+    """
+    was, are = ({name: split for split, some in one.rows.items() for name in some} for one in (then, now))
+    moved = {name for name in was.keys() & are.keys() if was[name] != are[name] and not _twice(name, then, now)}
+    found: list[str] = []
+    for source, target in ((a, b) for a in then.rows for b in now.rows if a != b):
+        names = [name for name in moved if (was[name], are[name]) == (source, target)]
+        found += _phrase(sorted(names), f"moved from {source} to {target}")
+    for split, old, new in _splits(then, now):
+        found += _phrase([name for name in new if name not in old and name not in moved], f"added to {split}")
+        found += _phrase([name for name in old if name not in new and name not in moved], f"gone from {split}")
+        both = [name for name in new if name in old]
+        other = [f"{name}: {_other(old[name], new[name])}" for name in both if old[name].labels != new[name].labels]
+        found += _phrase(other, f"of {split} with other labels")
+        files = [name for name in both if old[name].file and new[name].file and old[name].file != new[name].file]
+        found += _phrase(files, f"of {split} with another video file than before")
+    return found
+
+
+def names_changed(outputs: str, then: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What has changed in the names of labels, such as `the classes were a, b and are b, c (new: c; gone: a)`."""
+    if tuple(then) == tuple(now):
+        return []
+    new, gone = [name for name in now if name not in then], [name for name in then if name not in now]
+    parts = [f"{word}: {shortened(some)}" for word, some in (("new", new), ("gone", gone)) if some]
+    return [
+        f"the {outputs} were {shortened(list(then), 12)} and are {shortened(list(now), 12)} "
+        f"({'; '.join(parts) or 'the same in another order'})"
+    ]
+
+
+def appeared(then: DataIdentity, now: DataIdentity, splits: Collection[str]) -> list[str]:
+    """Samples of some splits whose video was missing then and is there now, in a phrase as `changes` has them."""
+    return _files_compared(then, now, splits, lambda old, new: new and not old, "whose video was missing before")
+
+
+def vanished(then: DataIdentity, now: DataIdentity, splits: Collection[str]) -> list[str]:
+    """Samples of some splits whose video was there then and is missing now, in a phrase as `changes` has them."""
+    return _files_compared(then, now, splits, lambda old, new: old and not new, "whose video is missing now")
+
+
+def reordered(then: DataIdentity, now: DataIdentity, split: str) -> list[str]:
+    """Whether the same samples of a split are in another order, in a phrase as `changes` has them."""
+    old, new = list(then.rows[split]), list(now.rows[split])
+    return [f"the samples of {split} are in another order"] if old != new and set(old) == set(new) else []
+
+
+def _files_compared(
+    then: DataIdentity, now: DataIdentity, splits: Collection[str], differ: Callable[[str, str], Any], what: str
+) -> list[str]:
+    found = []
+    for split, old, new in _splits(then, now):
+        names = [name for name in new if name in old and differ(old[name].file, new[name].file)]
+        found += _phrase(names if split in splits else (), f"of {split} {what}")
+    return found
+
+
+def _splits(then: DataIdentity, now: DataIdentity) -> Iterator[tuple[str, Mapping[str, Row], Mapping[str, Row]]]:
+    for split in SPLITS:
+        yield split, then.rows.get(split, {}), now.rows.get(split, {})
+
+
+def _twice(name: str, *sets: DataIdentity) -> bool:
+    """Whether a sample is in several splits at once, so that it cannot be said to have moved."""
+    return any(sum(name in some for some in one.rows.values()) > 1 for one in sets)
+
+
+def _phrase(names: Iterable[str], what: str) -> list[str]:
+    some = list(names)
+    return [f"{len(some)} sample{'s' * (len(some) > 1)} {what} ({shortened(some, 3)})"] if some else []
+
+
+def _other(old: Row, new: Row) -> str:
+    if any(row.labels.startswith("sha256 ") for row in (old, new)):
+        return "other words"
+    return f"{old.labels or 'no label'} became {new.labels or 'no label'}"
+
+
+def _rows(samples: Sequence[Sample], labels: Labels, known: dict[Path, str] | None) -> dict[str, Row]:
+    """Rows by name. Several samples of one window are numbered in the order of their labels."""
+    alike: dict[str, list[Row]] = defaultdict(list)
+    for sample in samples:
+        text = labels.told(sample)
+        shown = text if len(text) <= _TEXT else f"sha256 {_hashed(text)}"
+        alike[_name(sample)].append(Row(_printable(shown), "" if known is None else _files(sample, known)))
+    return dict(_numbered(alike))
+
+
+def _numbered(alike: Mapping[str, list[Row]]) -> Iterator[tuple[str, Row]]:
+    for name, rows in alike.items():
+        for number, row in enumerate(sorted(rows, key=lambda row: row.labels), start=1):
+            yield f"{name} ({number})" if number > 1 else name, row
+
+
+def _name(sample: Sample) -> str:
+    """A sample's name by video and window."""
+    name = sample.video_id
+    if sample.start_seconds:
+        name += f" from {sample.start_seconds:g} s"
+    if sample.sound is not None:
+        name += f" with the sound of {sample.sound.stem}"
+    return _printable(name)
+
+
+def _files(sample: Sample, known: dict[Path, str]) -> str:
+    found = []
+    for path in (sample.video, sample.sound):
+        if path is not None:
+            if path not in known:
+                known[path] = _file(path)
+            found.append(known[path])
+    return " ".join(found) if all(found) else ""
+
+
+def _file(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        with path.open("rb") as file:
+            return f"{status.st_size}-{hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()[:16]}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _line(name: str, row: Row) -> str:
+    return f"{json.dumps(name)}: {json.dumps([row.labels, row.file])}"
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _printable(text: str) -> str:
+    """Text that can be written as UTF-8, which a file's name need not be."""
+    return text.encode("utf-8", "backslashreplace").decode()
