@@ -17,7 +17,7 @@ from typing import Any
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info, weights_fingerprint
 from avpea.data.identity import DataIdentity, changes, read_identity
 
-__all__ = ["Records", "Standing", "read_records", "standing"]
+__all__ = ["Records", "Standing", "home", "read_records", "standing"]
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,29 @@ class Records:
 
 def standing(run: str | Path, info: CheckpointInfo, now: DataIdentity, root: str) -> Standing:
     """How the data set at `root`, whose identity is `now`, stands to the one that a run was trained on."""
-    home = _home(run)
-    there = home / "evaluations" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', now.root)[:40]}-{now.fingerprint[:12]}"
+    own = home(run)
+    there = own / "evaluations" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', now.root)[:40]}-{now.fingerprint[:12]}"
     then = _trained_on(run, info)
     if isinstance(then, DataIdentity):
         differ = tuple(changes(then, now))
-        return Standing(not differ, differ, there if differ else home)
+        return Standing(not differ, differ, there if differ else own)
     if then:
-        own = then["fingerprint"] == now.fingerprint
-        return Standing(own, (), home if own else there)
+        same = then["fingerprint"] == now.fingerprint
+        return Standing(same, (), own if same else there)
     same_place = os.path.abspath(root) == os.path.abspath(info.experiment.data.root)
-    return Standing(None, (), home if same_place else there)
+    return Standing(None, (), own if same_place else there)
 
 
 def read_records(run: str | Path) -> Records:
     """All records of a run or checkpoint file."""
-    home, info, model = _home(run), read_info(run), weights_fingerprint(run)
+    place, info, model = home(run), read_info(run), weights_fingerprint(run)
     then = _trained_on(run, info)
     known = then.fingerprint if isinstance(then, DataIdentity) else then.get("fingerprint")
     own, others, outdated = {}, [], []
-    for path, record in _read(home):
+    for path, record in _read(place):
         about = record.get("data") or {}
         if record.get("model", model) != model:
-            outdated.append(path.relative_to(home).as_posix())
+            outdated.append(path.relative_to(place).as_posix())
         elif known and about.get("own") and about.get("fingerprint") == known:
             own[record["split"]] = record
         else:
@@ -82,7 +82,12 @@ def read_records(run: str | Path) -> Records:
     return Records(own, tuple(others), tuple(outdated))
 
 
-def _home(run: str | Path) -> Path:
+def home(run: str | Path) -> Path:
+    """Folder of the records of a run or checkpoint file on its own data.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     file = find(run)
     return file.parent if file.name == MODEL_FILE else file.parent / "evaluations" / file.stem
 
@@ -96,8 +101,8 @@ def _trained_on(run: str | Path, info: CheckpointInfo) -> DataIdentity | Mapping
     return then
 
 
-def _read(home: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in [*sorted(home.glob("evaluation-*.json")), *sorted(home.glob("evaluations/*/evaluation-*.json"))]:
+def _read(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in [*sorted(place.glob("evaluation-*.json")), *sorted(place.glob("evaluations/*/evaluation-*.json"))]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError):

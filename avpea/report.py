@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from avpea import data, registry
-from avpea.checkpoint import CheckpointInfo, find, read_info
+from avpea.checkpoint import CheckpointInfo, read_info
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.evaluate import evaluate
@@ -22,6 +23,7 @@ from avpea.labels import Sample
 from avpea.media import log_mel, read
 from avpea.metrics.accuracy import precision_recall_f1
 from avpea.page import Card, Cards, Code, Drawing, Figures, Heading, Part, Picture, Text, as_html
+from avpea.records import home
 from avpea.tables import Table, clock
 from avpea.tasks import Mistake, Task
 
@@ -61,8 +63,8 @@ def report(
     Args:
         run: Run folder or checkpoint file.
         split: Split whose evaluation is reported; it is evaluated first if it was not yet.
-        out: File to write; None means `report.html` in the run folder.
-        root: Folder of the data set, if moved since training.
+        out: File to write; None means `report.html` beside the evaluation, in the run folder for the run's own data.
+        root: Folder of the data set, if moved since training, or of another one, which is evaluated first.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
         progress: Whether to show progress bars.
@@ -75,11 +77,14 @@ def report(
         DataError, WeightsError: The split has to be evaluated first, and cannot be.
         AvpeaError: The page cannot be written.
     """
-    folder = find(run).parent
-    if not (folder / f"evaluation-{split}.json").is_file():
-        evaluate(run, split, root=root, weights=weights, audio_weights=audio_weights, progress=progress)
-    found = _found(folder, run, split)
-    path = folder / "report.html" if out is None else Path(out)
+    folder = place = home(run)
+    known = read_info(run).experiment.data.root
+    elsewhere = root is not None and os.path.abspath(root) != os.path.abspath(known)
+    if elsewhere or not (folder / f"evaluation-{split}.json").is_file():
+        made = evaluate(run, split, root=root, weights=weights, audio_weights=audio_weights, progress=progress)
+        place = made.folder or folder
+    found = _found(folder, place, run, split)
+    path = place / "report.html" if out is None else Path(out)
     try:
         write_text(path, as_html(f"{folder.resolve().name}: report", list(_parts(found, root))))
     except OSError as error:
@@ -87,16 +92,16 @@ def report(
     return path
 
 
-def _found(folder: Path, run: str | Path, split: str) -> _Found:
+def _found(folder: Path, place: Path, run: str | Path, split: str) -> _Found:
     info = read_info(run)
     task: type[Task] = registry.load("task", info.experiment.task.name)
-    record = _read_json(folder / f"evaluation-{split}.json")
+    record = _read_json(place / f"evaluation-{split}.json")
     if not isinstance(record, dict) or task.figure.metric not in record:
         raise CheckpointError(
-            f"{folder / f'evaluation-{split}.json'} is no evaluation of this run; remove it, and "
+            f"{place / f'evaluation-{split}.json'} is no evaluation of this run; remove it, and "
             f"`avpea evaluate {run} --split {split}` writes it again."
         )
-    rows, epochs = (_read_lines(folder / name) for name in (f"predictions-{split}.jsonl", "metrics.jsonl"))
+    rows, epochs = _read_lines(place / f"predictions-{split}.jsonl"), _read_lines(folder / "metrics.jsonl")
     return _Found(folder, info, task, record, rows, epochs)
 
 
