@@ -131,12 +131,12 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
             if count and cell >= 24:
                 parts.append(_text(x + cell / 2, y + cell / 2 + 4, str(count), "ink", anchor="middle"))
     side = len(names) * cell
-    return _svg(margin + side + 2, top + side + 2, "Confusion matrix", parts)
+    return _svg(margin + side + 2, top + side + 2, "Confusion matrix", parts, kind="large")
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+def _svg(width: float, height: float, title: str, parts: Sequence[str], kind: str = "small") -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{html.escape(title, quote=True)}">'
         f"{''.join(parts)}</svg>"
     )
@@ -152,11 +152,12 @@ def _rule(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to seven round values that span the range."""
+    """Two to seven round values that span the range."""
     span = (high - low) or abs(high) or 1.0
     step = 10.0 ** math.floor(math.log10(span / 3))
     step = next(step * factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
-    return [round(index * step, 12) for index in range(math.floor(low / step), math.ceil(high / step) + 1)]
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
 
 
 def _whole(low: float, high: float) -> list[float]:

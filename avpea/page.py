@@ -193,7 +193,8 @@ th.left, td.left { text-align: left }
 th { color: var(--soft); font-weight: 600 } tr.strong td { font-weight: 600; background: var(--pale) }
 img { max-width: 100%; height: auto; border-radius: 4px } code, pre { background: var(--pale); border-radius: 4px }
 code { padding: .1rem .3rem } pre { padding: .7rem 1rem; overflow-x: auto; font-size: 13px; line-height: 1.4 }
-svg { max-width: 100%; height: auto; display: block } svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
+svg { max-width: 100%; height: auto; display: block } svg.large { max-width: none }
+svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
 svg .ink { fill: var(--ink) } svg .grid { stroke: var(--line) } svg .axis { stroke: var(--soft) }
 svg .one, svg .two { fill: none; stroke-width: 2; stroke: var(--one) } svg .two { stroke: var(--two) }
 svg .fill-one { fill: var(--one) } svg .fill-two { fill: var(--two) }
@@ -201,7 +202,8 @@ svg .even { stroke: var(--soft); stroke-dasharray: 4 4 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: .8rem }
 .card { background: var(--pale); border-radius: 6px; padding: .6rem } .card p { margin: .5rem 0 0; font-size: 13px }
 .card div { display: flex; gap: .4rem; align-items: stretch } .card img { height: 120px; width: auto; max-width: 60% }
-figure { margin: .8rem 0 } figcaption { color: var(--soft); font-size: 13px }
+figure.beside { display: inline-block; vertical-align: top; max-width: 100%; margin-right: 1.2rem }
+figcaption { color: var(--soft); font-size: 13px }
 """
 
 
@@ -232,7 +234,7 @@ def _html(part: Part) -> str:
             coded = base64.b64encode(data).decode()
             return f'<img alt="{html.escape(says, quote=True)}" src="data:image/{kind};base64,{coded}">'
         case Drawing(svg, says):
-            return f'<figure class="wide">{svg}<figcaption>{html.escape(says)}</figcaption></figure>'
+            return f'<figure class="wide beside">{svg}<figcaption>{html.escape(says)}</figcaption></figure>'
         case Cards(cards):
             return f'<div class="cards">{"".join(map(_html_card, cards))}</div>'
         case Figures():

@@ -184,9 +184,10 @@ def _learning(found: _Found) -> Iterator[Part]:
 
 
 def _classes(found: _Found) -> Iterator[Part]:
-    for part in found.task.report(found.record):
-        yield from _shown(part)
     confusion = found.task.confusion(found.record, found.rows)
+    if confusion is None or set(confusion.names) != set(found.record[found.task.figure.breakdown]):
+        for part in found.task.report(found.record):  # else recall, below, says the same
+            yield from _shown(part)
     if confusion is None:
         return
     counts = torch.tensor(confusion.counts)
@@ -259,8 +260,8 @@ def _samples(found: _Found, root: str | None) -> tuple[dict[str, Sample], str]:
 
 def _card(number: int, one: Mistake, sample: Sample | None) -> Card:
     sure = "" if one.confidence is None else f" ({100 * one.confidence:.1f} %)"
-    lines = [f"{number}. {one.about}"] if one.about else [f"{number}."]
-    lines += [f"annotated: {one.expected}", f"answered: {one.answered}{sure}"]
+    lines = [one.about] * bool(one.about) + [f"annotated: {one.expected}", f"answered: {one.answered}{sure}"]
+    lines[0] = f"{number}. {lines[0]}"
     if sample is None:
         return Card((), (*lines, one.key))
     offset = sample.segments // 2 if one.second is None else one.second

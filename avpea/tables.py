@@ -64,8 +64,8 @@ def _print(table: Table) -> None:
         else:
             drawn.add_row(*row)
     if table.wide:
-        Console(width=40 + 12 * len(table.columns)).print(drawn)
-        return
-    # A pipe has no width: leave enough room that no column is cut.
-    console = Console()
-    Console(width=None if console.is_terminal else 160).print(drawn)
+        width: int | None = 40 + 12 * len(table.columns)
+    else:  # a pipe has no width: leave enough room that no column is cut
+        width = None if Console().is_terminal else 160
+    # Names may hold brackets and colons, which are no markup and no emoji.
+    Console(width=width, markup=False, emoji=False).print(drawn)

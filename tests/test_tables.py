@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avpea.tables import clock
+from avpea.tables import Table, clock, show
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_long_times_are_those_of_the_standard_library(seconds: int) -> None:
     shown = clock(seconds)
     full = shown if shown.count(":") == 2 else f"0:{shown}"
     assert full == str(datetime.timedelta(seconds=seconds))
+
+
+def test_brackets_and_colons_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["[bark]", "a [/b] c", ":dog:", "[red]x"]
+    show([Table(["[name]", "b", "c", "d"], [cells], "A [title] :cat:")])
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in (*cells, "[name]", "A [title] :cat:"))

@@ -1,5 +1,6 @@
 """A whole small grid: run, interrupted, resumed, shared, reported, and never run twice."""
 
+import csv
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from avpea.cli import main
 from avpea.compare import Comparison, compare
 from avpea.errors import AvpeaError, ExperimentError, TrainingError
 from avpea.evaluate import evaluate
@@ -215,6 +217,56 @@ def test_one_failure_does_not_stop_the_others(sweep: Path, tmp_path: Path, monke
     assert done.summary is not None
     assert [row.label for row in done.summary.rows] == ["nothing", "<b>AV-PEA</b>"]
     assert len(done.missing) == 1
+
+
+def test_any_exception_is_one_rows_and_its_traceback_is_kept(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(experiment: Any, *some: Any, **named: Any) -> Any:
+        if experiment.adapter.name == "lavish":
+            raise KeyError("what an extension forgot")
+        return train(experiment, *some, **named)
+
+    monkeypatch.setattr("avpea.compare.grid.train", broken)
+    words = ["compare", str(sweep), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*words, "--seeds", "0", "--no-cost"]) == 1
+    said = capsys.readouterr().err
+    (traced,) = (tmp_path / "out" / "grid").glob("failed-*.txt")
+    assert str(traced) in said
+    assert "KeyError: 'what an extension forgot'" in said
+    assert "Traceback" not in said
+    assert traced.read_text(encoding="utf-8").startswith("Traceback (most recent call last):")
+    assert len(stored(tmp_path / "out")) == 2  # the other rows
+    monkeypatch.setattr("avpea.compare.grid.train", train)
+    assert main([*words, "--seeds", "0", "--no-cost"]) == 0
+    assert not traced.exists()
+
+
+def test_latex_and_csv_say_what_the_summary_says(finished: tuple[Path, Comparison, list[str]]) -> None:
+    folder, done, _ = finished
+    assert done.summary is not None
+    with (folder / "out" / "grid" / "rows.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    text = (folder / "out" / "grid" / "report.tex").read_text(encoding="utf-8")
+    assert [row["row"] for row in rows] == [row.label for row in done.summary.rows]
+    for row, known in zip(rows, done.summary.rows, strict=True):
+        assert float(row["test_mean"]) == known.test_mean
+        assert (row["difference"] == "") == (known.difference is None)
+        assert int(row["adapter_parameters"]) == known.adapters
+        assert float(row["class: background"]) == known.per_class["background"]
+        assert f"{100 * known.test_mean:.2f} $\\pm$ {100 * (known.test_std or 0):.2f}" in text
+    assert "LAVISH \\textbar{} \\$x\\$ & " in text
+    assert "\\textless{}b\\textgreater{}AV-PEA\\textless{}/b\\textgreater{}" in text
+    assert "\\caption{A \\& B: Result}" in text
+    inside, columns = False, 0
+    for line in map(str.strip, text.splitlines()):  # every row has as many cells as its table has columns
+        if line.startswith(r"\begin{tabular}"):
+            columns = len(line.rpartition("{")[2]) - 1
+        inside = (inside or line == r"\toprule") and line != r"\bottomrule"
+        if inside and line.endswith(r"\\"):
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1
+    for command in ("toprule", "midrule", "bottomrule", "begin{table}", "end{table}", "end{tabular}"):
+        assert text.count(f"\\{command}") == text.count(r"\begin{tabular}")
 
 
 def test_results_and_runs_of_other_settings_are_refused(
