@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -117,8 +118,18 @@ def as_options(error: AvpeaError) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON, at once; a file name that is no UTF-8 has its bytes as escapes."""
+    value = _finite(value)
     text = json.dumps(value, ensure_ascii=False)
     print(text if _encodes(text) else json.dumps(value), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _encodes(text: str) -> bool:

@@ -6,6 +6,7 @@ labels as in its manual. SubRip has no standard; it is written so that FFmpeg an
 
 import csv
 import io
+import math
 import mimetypes
 import os
 import re
@@ -107,7 +108,7 @@ def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> s
     header = ET.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     ET.SubElement(header, "MEDIA_DESCRIPTOR", {
         "MEDIA_URL": video.absolute().as_uri(),
-        "MIME_TYPE": mimetypes.guess_type(video.name)[0] or "unknown",
+        "MIME_TYPE": _media_type(video),
         "RELATIVE_MEDIA_URL": _relative_url(video, file),
     })  # fmt: skip
     order = ET.SubElement(root, "TIME_ORDER")
@@ -131,6 +132,11 @@ def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> s
     })  # fmt: skip
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _media_type(video: Path) -> str:
+    guessed = mimetypes.guess_type(video.name)[0] or ""
+    return guessed if guessed.startswith(("video/", "audio/")) else "unknown"  # .mts is a kind of model there
 
 
 def _relative_url(video: Path, file: Path) -> str:
@@ -167,7 +173,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return value
+        return value if math.isfinite(value) else ""
     text = re.sub(r"[\r\n]+", " ", str(value).replace("\x00", "")).encode("utf-8", "backslashreplace").decode("utf-8")
     # As OWASP advises: an apostrophe in front, which spreadsheets do not show.
     return f"'{text}" if text[:1] in {*"=+-@\t", *"＝＋－＠"} else text

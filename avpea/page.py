@@ -202,7 +202,8 @@ svg .even { stroke: var(--soft); stroke-dasharray: 4 4 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: .8rem }
 .card { background: var(--pale); border-radius: 6px; padding: .6rem } .card p { margin: .5rem 0 0; font-size: 13px }
 .card div { display: flex; gap: .4rem; align-items: stretch } .card img { height: 120px; width: auto; max-width: 60% }
-figure.beside { display: inline-block; vertical-align: top; max-width: 100%; margin-right: 1.2rem }
+figure.beside { display: inline-block; vertical-align: top; margin-right: 1.2rem; max-width: min(100%, 472px) }
+figure.beside:has(svg.large) { max-width: 100% }
 figcaption { color: var(--soft); font-size: 13px }
 """
 

@@ -43,7 +43,7 @@ def cli() -> str:
             parts += ["Options of the recipe may follow, by their dotted names.", ""]
         if parser.epilog and not commands:
             example = parser.epilog.partition("\n\n")[0].removeprefix("Example:\n").strip()
-            parts += ["Example:", "", f"    {example}", ""]
+            parts += ["Example:", "", *(f"    {line.strip()}" for line in example.splitlines()), ""]
     return "\n".join(parts)
 
 

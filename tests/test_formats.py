@@ -130,6 +130,6 @@ def test_any_text_is_one_cell_of_each_format(text: str) -> None:
 
 @pytest.mark.parametrize("formula", ['=cmd|"/C calc"!A0', "+1", "-1+2", "@SUM(A1)", "\t=1", "＝1"])
 def test_a_formula_is_text(formula: str) -> None:
-    (row,) = csv.reader(io.StringIO(csv_line([formula, -1.5, None, 'say "a, b"'])))
+    (row,) = csv.reader(io.StringIO(csv_line([formula, -1.5, float("nan"), 'say "a, b"'])))
     assert row[1:] == ["-1.5", "", 'say "a, b"']
     assert row[0] == f"'{formula}"
