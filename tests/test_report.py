@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from avpea.cli import main
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
-from avpea.errors import CheckpointError
+from avpea.errors import CheckpointError, DataError
 from avpea.metrics.accuracy import confusion_matrix, precision_recall_f1
 from avpea.report import report
 
@@ -211,14 +212,18 @@ def test_losses_of_both_splits_and_what_an_old_run_lacks(copied: Path, tmp_path:
     assert "There is no environment.json" in page.text
     (copied / "metrics.jsonl").unlink()
     (copied / "predictions-test.jsonl").unlink()
-    page = Page(report(copied, root=str(tmp_path / "gone"), progress=False).read_text(encoding="utf-8"))
+    page = Page(report(copied, progress=False).read_text(encoding="utf-8"))
     assert "how it learned is not known" in page.text
     assert "none are known" in page.text
 
 
-def test_without_the_data_there_are_no_pictures_and_a_reason(wrong: Path, tmp_path: Path) -> None:
-    text = report(wrong, root=str(tmp_path / "gone"), progress=False).read_text(encoding="utf-8")
-    assert "Without pictures:" in text
+def test_without_the_data_there_are_no_pictures_and_a_reason(wrong: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> Any:
+        raise DataError("There is no folder /gone.")
+
+    monkeypatch.setattr("avpea.report.data.read", gone)
+    text = report(wrong, progress=False).read_text(encoding="utf-8")
+    assert "Without pictures: There is no folder /gone." in text
     assert "answered: " in text
     assert "<img" not in text
 
