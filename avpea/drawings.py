@@ -131,7 +131,7 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
             if count and cell >= 24:
                 parts.append(_text(x + cell / 2, y + cell / 2 + 4, str(count), "ink", anchor="middle"))
     side = len(names) * cell
-    return _svg(margin + side + 2, top + side + 2, "Confusion matrix", parts, kind="large")
+    return _svg(max(margin + side + 2, 260), top + side + 2, "Confusion matrix", parts, kind="large")
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str], kind: str = "small") -> str:

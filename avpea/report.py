@@ -197,7 +197,7 @@ def _classes(found: _Found) -> Iterator[Part]:
         [name, *(_percent(float(score[index])) for score in each), str(totals[index])]
         for index, name in enumerate(confusion.names)
     ]
-    yield Figures([found.task.figure.part, "precision, %", "recall, %", "F1, %", "annotated"], rows)
+    yield Figures([confusion.of, "precision, %", "recall, %", "F1, %", "annotated"], rows)
     if len(confusion.names) > MOST_NAMES:
         yield Text(f"There is no picture of the confusion matrix, whose {len(confusion.names)} rows are too many.")
         return

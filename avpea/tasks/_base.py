@@ -209,10 +209,12 @@ class Confusion:
     """A confusion matrix.
 
     Attributes:
+        of: What its rows and columns are, such as `class`.
         names: Names of its rows and columns.
         counts: Number of answers by what is annotated (row) and predicted (column).
     """
 
+    of: str
     names: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
 

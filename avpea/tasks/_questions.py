@@ -108,7 +108,7 @@ class QuestionTask(Task):
         names = sorted({name for pair in pairs for name in pair if isinstance(name, str)})
         if not names or any(not isinstance(name, str) for pair in pairs for name in pair):
             return None
-        return Confusion(tuple(names), tuple(tuple(pairs[one, other] for other in names) for one in names))
+        return Confusion("answer", tuple(names), tuple(tuple(pairs[one, other] for other in names) for one in names))
 
     @classmethod
     def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:

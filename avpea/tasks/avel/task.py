@@ -124,7 +124,7 @@ class AVEL(Task):
     @classmethod
     def confusion(cls, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Confusion:
         """Of seconds, background last."""
-        return Confusion(tuple(metrics["per_class_accuracy"]), tuple(map(tuple, metrics["confusion_matrix"])))
+        return Confusion("class", tuple(metrics["per_class_accuracy"]), tuple(map(tuple, metrics["confusion_matrix"])))
 
     @classmethod
     def mistakes(cls, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
