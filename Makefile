@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SAMPLES := quickstart
 
-.PHONY: quickstart test test-all lint bench docs clean
+.PHONY: quickstart test test-all test-wheel test-oldest lint bench docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)
@@ -16,6 +16,14 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# The wheel alone: every command works without the extras, or names the one that it needs.
+test-wheel:
+	$(PYTHON) tests/jobs/environments.py wheel
+
+# The oldest version of each dependency that pyproject.toml allows.
+test-oldest:
+	$(PYTHON) tests/jobs/environments.py oldest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from avpea.experiment import Experiment
 from avpea.files import unwritable, write_json, write_text
 from avpea.labels import Labels
 from avpea.measure import environment
+from avpea.progress import note
 from avpea.run._data import require_same_data, require_same_videos
 from avpea.run._settings import differences, extended, read_settings
 
@@ -26,7 +28,7 @@ class RunFolder:
         metrics.jsonl       one line for each epoch
         skipped.json        videos that were left out, with the reason
         environment.json    versions, commit and machine; several entries if they changed between sessions
-        tensorboard/        the metrics for TensorBoard
+        tensorboard/        the metrics for TensorBoard, if that is installed
         model.safetensors   adapters and head of the best epoch
         state.safetensors   training state, to resume from
 
@@ -145,6 +147,8 @@ class RunFolder:
             write_json(skipped, dict(broken))
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be made ({error.strerror}); choose another --run.") from None
+        if not writes_tensorboard():
+            note(f"{self.path} gets no TensorBoard files, since TensorBoard is missing (pip install 'avpea[train]').")
 
     def add_environment(self) -> None:
         """Record the versions, commit and machine of the training that starts now."""
@@ -178,12 +182,19 @@ class RunFolder:
             write_text(self._metrics, kept)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append an epoch's metrics to `metrics.jsonl` and to TensorBoard."""
-        from torch.utils.tensorboard import SummaryWriter
-
+        """Append an epoch's metrics to `metrics.jsonl` and, where it is installed, to TensorBoard."""
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
+        if not writes_tensorboard():
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
         with SummaryWriter(str(self.path / "tensorboard")) as writer:
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(name, value, record["epoch"])
+
+
+def writes_tensorboard() -> bool:
+    """Whether TensorBoard is installed, so that metrics are written for it too."""
+    return find_spec("tensorboard") is not None
