@@ -77,13 +77,16 @@ def declared(extension: Any, base: type[O], skip: tuple[str, ...] = ()) -> type[
 
 @cache
 def _from_constructor(extension: Any, base: Any, skip: tuple[str, ...]) -> Any:
-    hints = typing.get_type_hints(extension.__init__)
-    fields = [
-        (argument.name, hints.get(argument.name, Any), dataclasses.field(default=argument.default))
-        for argument in inspect.signature(extension.__init__).parameters.values()
-        if argument.kind is argument.KEYWORD_ONLY and argument.default is not argument.empty
-        if argument.name not in skip
-    ]
+    try:
+        hints = typing.get_type_hints(extension.__init__)
+    except NameError:  # a name that is only imported for type checkers: then any value is taken
+        hints = {}
+    fields = []
+    for argument in inspect.signature(extension.__init__).parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY and argument.name not in skip:
+            needed = argument.default is argument.empty
+            default = dataclasses.field(kw_only=True) if needed else dataclasses.field(default=argument.default)
+            fields.append((argument.name, hints.get(argument.name, Any), default))
     return dataclasses.make_dataclass(f"{extension.__name__}Options", fields, bases=(base,), frozen=True)
 
 
@@ -181,6 +184,8 @@ _EXPECTED = {
 def _sentence(section: str, error: Any) -> str:
     """One of pydantic's errors as a sentence: which option, what was given, what was expected."""
     kind, place = error["type"], ".".join(map(str, (section, *error["loc"])))
+    if kind == "missing":
+        return f"{place} is missing, and has no default; give it a value."
     if kind == "value_error":  # from a check in `__post_init__`: already a sentence
         return str(error["ctx"]["error"])
     if kind == "literal_error":

@@ -11,7 +11,7 @@ import yaml
 from avpea import registry
 from avpea.errors import ExperimentError
 from avpea.experiment import RECIPES, load_recipe, parse_section, recipe_names
-from avpea.options import Options, declared, option_names, plain
+from avpea.options import Options, declared, option_names, parse, plain
 from avpea.sections import AdapterOptions, LogMelOptions, RowsOptions, StepTrainOptions, TrainOptions, VGGishOptions
 
 # A network that each kind of backbone serves.
@@ -175,3 +175,26 @@ def test_options_are_frozen_and_nested_names_are_dotted() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.rank = 3
     assert "text.length" in option_names(options_class("head", "writer"))
+
+
+class NeedsWidth:
+    """An extension whose constructor has an argument without a default, and a type that only type checkers know."""
+
+    def __init__(self, dim: int, *, width: int, rate: float = 0.5) -> None:
+        pass
+
+
+class Unresolved:
+    def __init__(self, dim: int, *, width: "OnlyForTypeCheckers" = 3) -> None:  # type: ignore[name-defined]
+        pass
+
+
+def test_an_argument_without_a_default_can_be_set_and_has_to_be() -> None:
+    cls = declared(NeedsWidth, AdapterOptions)
+    assert {"width", "rate"} <= set(option_names(cls))
+    made: Any = parse(cls, {"width": 4}, "adapter")
+    assert (made.width, made.rate, made.streams) == (4, 0.5, "both")
+    with pytest.raises(ExperimentError, match=r"adapter\.width is missing, and has no default; give it a value"):
+        parse(cls, {}, "adapter")
+    unresolved: Any = parse(declared(Unresolved, AdapterOptions), {"width": 7}, "adapter")
+    assert unresolved.width == 7
