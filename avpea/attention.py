@@ -32,6 +32,7 @@ class AttentionMaps:
         blocks: Indices of the blocks with adapters.
         sound_looked: Θ_a over the frame's patches, for each block with an adapter in the audio stream, or None.
         image_listened: Θ_v over the log-mel's patches, for each block with an adapter in the visual stream, or None.
+        num_prefix_tokens: Number of tokens before the patches (CLS, registers), on which the rest of Θ is.
     """
 
     second: float
@@ -41,6 +42,7 @@ class AttentionMaps:
     blocks: tuple[int, ...]
     sound_looked: Float[Tensor, "blocks grid_rows grid_columns"] | None
     image_listened: Float[Tensor, "blocks audio_rows audio_columns"] | None
+    num_prefix_tokens: int = 1
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw both maps over the frame and the spectrogram."""
@@ -56,6 +58,7 @@ class AttentionMaps:
             second=self.second,
             frame_aspect=self.frame_aspect,
             blocks=self.blocks,
+            num_prefix_tokens=self.num_prefix_tokens,
         )
 
 
@@ -98,13 +101,14 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
     looked, listened = (on_one_grid(maps[s]) if maps[s] else None for s in ("audio", "visual"))
     blocks = tuple(sorted({index for index, _, _ in adapters}))
     frame = clip.frames[second]
-    return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened)
+    prefix = encoder.backbone.num_prefix_tokens
+    return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened, prefix)
 
 
 def on_one_grid(maps: Sequence[Tensor]) -> Float[Tensor, "blocks rows columns"]:
-    """Attention maps of several blocks on the finest of their grids; coarser maps are repeated and renormalised."""
+    """Attention maps of several blocks on the finest of their grids; coarser maps are repeated and keep their sum."""
     finest = max((tuple(one.shape) for one in maps), key=math.prod)
     if all(one.shape == finest for one in maps):
         return torch.stack(list(maps))
     finer = [F.interpolate(one[None, None], finest, mode="nearest")[0, 0] for one in maps]
-    return torch.stack([one / one.sum() for one in finer])
+    return torch.stack([one * (own.sum() / one.sum()) for one, own in zip(finer, maps, strict=True)])

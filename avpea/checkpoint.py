@@ -1,9 +1,11 @@
 """Checkpoints: adapters and head only, as safetensors, with what is needed to rebuild the rest of the model.
 
-A checkpoint names its backbone and holds fingerprints of all frozen weights; it is not loaded with other ones. The
-training state (optimiser, random state, position) is a second file beside it. Nothing is pickled.
+A checkpoint names its backbone and holds fingerprints of all frozen weights; it is not loaded with other ones. After
+training, what was fitted on the selection split (`Calibration`) is added to it. The training state (optimiser, random
+state, position) is a second file beside it. Nothing is pickled.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -24,18 +26,21 @@ from avpea.files import replacing
 from avpea.history import read_experiment
 from avpea.labels import Labels
 from avpea.model import AVModel, build
+from avpea.tasks import Calibration
 from avpea.version import __version__
 
 __all__ = [
     "MODEL_FILE",
     "STATE_FILE",
     "CheckpointInfo",
+    "add_calibration",
     "find",
     "fingerprint_of",
     "load_model",
     "load_state",
     "read_info",
     "read_position",
+    "restore",
     "save_model",
     "save_state",
     "take_over",
@@ -46,6 +51,7 @@ __all__ = [
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 _FORMAT = "avpea-1"
+_CALIBRATION = "calibration"  # key in the metadata, and prefix of tensors
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class CheckpointInfo:
         results: Metrics at the time of saving, and `epoch` and `selected_on`.
         version: Version of avpea that wrote the checkpoint.
         data: What it was trained on, as `DataIdentity.summary` says it; empty in files of version 0.1.0.
+        calibration: What was fitted after training; None before, for tasks without it, and in files of version 0.1.0.
+            As read by `read_info`, it does not say what training inputs look like.
     """
 
     experiment: Experiment
@@ -71,6 +79,7 @@ class CheckpointInfo:
     results: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     data: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def save_model(
@@ -95,6 +104,24 @@ def save_model(
         "data": json.dumps(dict(data or {})),
     }
     write_tensors(path, model.trained_state(), metadata)
+
+
+def add_calibration(path: Path, calibration: Calibration) -> None:
+    """Write what was fitted after training into a checkpoint, in place of what it held; its weights stay as they are.
+
+    Raises:
+        CheckpointError: The file cannot be read or written.
+    """
+    metadata, tensors = _open(path)
+    kept = {key: value for key, value in tensors.items() if not key.startswith(f"{_CALIBRATION}.")}
+    added = {f"{_CALIBRATION}.{key}": value for key, value in calibration.tensors().items()}
+    try:
+        write_tensors(path, {**kept, **added}, {**metadata, _CALIBRATION: json.dumps(calibration.to_dict())})
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror}), so it cannot hold its calibration; copy it to a place that "
+            "you may write to."
+        ) from None
 
 
 def find(run: str | Path) -> Path:
@@ -134,7 +161,7 @@ def weights_fingerprint(run: str | Path) -> str:
     """
     _, tensors = _open(find(run))
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(name for name in tensors if not name.startswith(f"{_CALIBRATION}.")):
         digest.update(name.encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -160,7 +187,19 @@ def read_info(path: str | Path) -> CheckpointInfo:
         results=json.loads(metadata["results"]),
         version=metadata["version"],
         data=json.loads(metadata.get("data", "{}")),
+        calibration=_calibration(metadata),
     )
+
+
+def _calibration(metadata: Mapping[str, str], tensors: Mapping[str, Tensor] | None = None) -> Calibration | None:
+    if _CALIBRATION not in metadata:
+        return None
+    own = {
+        key.removeprefix(f"{_CALIBRATION}."): value
+        for key, value in (tensors or {}).items()
+        if key.startswith(f"{_CALIBRATION}.")
+    }
+    return Calibration.from_dict(json.loads(metadata[_CALIBRATION]), own)
 
 
 def _labels(experiment: Experiment, metadata: Mapping[str, str]) -> Labels:
@@ -215,11 +254,23 @@ def load_model(
                 f"{path} was trained with {option} of fingerprint {wanted[:16]}, but these weights have fingerprint "
                 f"{found[:16]}; give the weights it was trained with as --{option} FILE."
             )
-    _, tensors = _open(find(path))
-    _fill(model, tensors, str(path))
+    info = dataclasses.replace(info, calibration=restore(find(path), model))
     if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
         model.half_precision()
     return model.eval(), info
+
+
+def restore(path: Path, model: AVModel) -> Calibration | None:
+    """Put a checkpoint's weights and calibration into a model, and return the calibration.
+
+    Raises:
+        CheckpointError: The file is unreadable, or of another model.
+    """
+    metadata, tensors = _open(path)
+    weights = {key: value for key, value in tensors.items() if not key.startswith(f"{_CALIBRATION}.")}
+    _fill(model, weights, str(path))
+    model.task.calibration = _calibration(metadata, tensors)
+    return model.task.calibration
 
 
 def take_over(run: str | Path, model: AVModel) -> list[str]:

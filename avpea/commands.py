@@ -216,6 +216,8 @@ def _evaluate(options: Options) -> None:
 
 def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     """The task's metric, reference scores, and the metric by class or type."""
+    from avpea import calibrate as calibration
+
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
     yield f"{options.run} on {metrics['split']}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
@@ -228,6 +230,7 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
         yield from (f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10])
     for reference, share in metrics["references"].items():
         yield f"For comparison, {reference}: {reached(share)}."
+    yield from calibration.report(metrics, str(options.run), options.details)
     yield from task.report(metrics, details=options.details)
 
 
@@ -266,6 +269,19 @@ def _report(options: Options) -> None:
         progress=not options.quiet,
     )
     print(page)
+
+
+def _calibrate_arguments(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+
+
+def _calibrate(options: Options) -> None:
+    from avpea.calibrate import calibrate
+
+    files = {"root": options.root, "weights": options.weights, "audio_weights": options.audio_weights}
+    fitted = calibrate(options.run, **files, progress=not options.quiet)
+    print_json(fitted.to_dict()) if options.json else print(f"{options.run}: {fitted.line()}")
 
 
 def _import_arguments(parser: Parser) -> None:
@@ -428,6 +444,10 @@ COMMANDS = [
         "report",
         "Write one HTML page about a run: how it learned, its figures, and where it was surely wrong.",
         "avpea report runs/NAME", _report_arguments, _report, quiet=True,
+    ),
+    Command(
+        "calibrate", "Calibrate a run's confidence, as training does at its end; for runs of version 0.1.0.",
+        "avpea calibrate runs/NAME", _calibrate_arguments, _calibrate, json=True, quiet=True,
     ),
     Command(
         "import-valor", "Turn an official VALOR checkpoint into a run.",

@@ -22,7 +22,7 @@ from avpea.progress import progress_bar
 from avpea.records import standing
 from avpea.tasks import Task
 
-__all__ = ["SplitResult", "evaluate", "infer", "prepare"]
+__all__ = ["SplitResult", "evaluate", "infer", "prepare", "require_known"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def infer(
             some = samples[start : start + batch_size]
             batch = cache.batch(some).to(device)
             targets = task.targets(some).to(device)
-            answers += task.answers(model(batch.frames, batch.log_mel, targets), targets)
+            answers += task.respond(model.encode(batch.frames, batch.log_mel), targets)
             advance(len(some))
     model.train(training)
     answers = task.complete(samples, answers)
@@ -147,7 +147,7 @@ def evaluate(
     changes = {"data.name": reader, "data.root": root, "data.cache": cache}
     experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
     annotations = data.read(experiment.data)
-    _require_known(annotations, split, info, str(run))
+    require_known(annotations, split, info, str(run))
     identity = identify(experiment.data, annotations, [split])
     found = standing(run, info, identity, experiment.data.root)
     if obstacle := unwritable(found.folder):
@@ -173,6 +173,7 @@ def evaluate(
         },
         "model": weights_fingerprint(run),
         **result.metrics,
+        **_reliability(model.task, result),
         "references": model.task.references(annotations.labels.translated(known, info.labels), result.samples),
     }
     result = dataclasses.replace(result, metrics=record, folder=found.folder)
@@ -191,7 +192,19 @@ def _write(result: SplitResult, task: Task, split: str) -> None:
     write_json(result.folder / f"evaluation-{split}.json", result.metrics)
 
 
-def _require_known(annotations: Annotations, split: str, info: CheckpointInfo, run: str) -> None:
+def _reliability(task: Task, result: SplitResult) -> dict[str, Any]:
+    """How far confidence is from accuracy, with the temperature and before; empty for a task without probabilities."""
+    chances = task.chances(result.samples, result.answers)
+    if chances is None:
+        return {}
+    found, fitted = chances.reliability().to_dict(), task.calibration
+    if fitted is None:
+        return {"reliability": {**found, "temperature": None, "fitted_on": None}}
+    before = chances.at(1 / fitted.temperature).reliability().to_dict()
+    return {"reliability": {**found, "temperature": fitted.temperature, "fitted_on": fitted.split, "before": before}}
+
+
+def require_known(annotations: Annotations, split: str, info: CheckpointInfo, run: str) -> None:
     """Refuse samples with labels that the model was not trained on.
 
     Raises:

@@ -12,10 +12,10 @@ from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.cache import sample_from_clip
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
-from avpea.media import Clip, read, read_spread
+from avpea.media import Clip, read, read_spread, segments_in
 from avpea.model import AVModel
 from avpea.sharing import resolve
-from avpea.tasks import Answer, Window
+from avpea.tasks import Answer, Encoded, Window
 
 __all__ = ["Answer", "Predictor", "load", "windows"]
 
@@ -57,10 +57,14 @@ class VideoView:
         return read(self.path, **self._options())
 
     def spread(self) -> Clip:
-        """Decode as many seconds as in training, spread over the video by `data.seconds` (`consecutive` as `every`)."""
+        """Decode as many seconds as in training, spread over the video by `data.seconds` (`consecutive` as `every`).
+
+        Of a shorter video these are its own seconds, without the padding that a batch of training needs.
+        """
         seconds = getattr(self.experiment.data, "seconds", "consecutive")
         spread: Literal["every", "linspace"] = "linspace" if seconds == "linspace" else "every"
-        return read_spread(self.path, self.experiment.data.segments, spread, **self._options())
+        clip = read_spread(self.path, self.experiment.data.segments, spread, **self._options())
+        return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))
 
     def windows(self, clip: Clip) -> Iterator[Window]:
         """The windows of a clip, each of as many seconds as in training."""
@@ -69,6 +73,10 @@ class VideoView:
     def run(self, window: Window, targets: Any = None) -> Any:
         """The model's output for a window."""
         return self.model(window.frames, window.log_mel, targets)
+
+    def encode(self, window: Window) -> Encoded:
+        """The tokens of a window."""
+        return self.model.encode(window.frames, window.log_mel)
 
     def _options(self) -> dict[str, Any]:
         side = self.model.encoder.backbone.image_size

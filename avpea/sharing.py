@@ -124,6 +124,7 @@ def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
         "## Results\n\n" + "\n\n".join(_results(info, records, figure)),
         f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
         f"{experiment.train.seed}; data set `{data}` ({experiment.data.name}); avpea {info.version}.",
+        *([info.calibration.line()] if info.calibration is not None else []),
         *([f"## {outputs.capitalize()}\n\n{names}"] if names else []),
         f"Backbone fingerprint: `{info.fingerprint}`",
     ]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from avpea import checkpoint, data
+from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, choose_precision
 from avpea.errors import TrainingError
@@ -148,6 +149,7 @@ class _Training:
                 record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 self.folder.log({**record, f"{chosen}/{metric}": reached, "gates": self.model.gates()})
                 self.save_state()
+        self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now
         position.finished = self.config.epochs
         self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
@@ -204,6 +206,20 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         position.step += 1
         return mean
+
+    def calibrate(self) -> None:
+        """Fit the best model's confidence on the selection split, unless an earlier session did."""
+        if not self.position.best or checkpoint.read_info(self.folder.model).calibration is not None:
+            return
+        last = {name: value.clone() for name, value in self.model.trained_state().items()}
+        checkpoint.restore(self.folder.model, self.model)
+        chosen, batch, known = self.config.select_on, self.config.batch_size, self.samples["train"]
+        fitted = fit(self.model, self.cache, known, self.samples[chosen], chosen, batch, self.progress)
+        if fitted is not None:
+            checkpoint.add_calibration(self.folder.model, fitted)
+        self.model.task.calibration = None
+        for name, value in self.model.trained_state().items():  # training may go on from the last epoch
+            value.copy_(last[name])
 
     def save_model(self, results: dict[str, Any]) -> None:
         labels, about = self.annotations.labels, self.identity.summary()

@@ -40,6 +40,7 @@ def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) 
     from avpea.compare.sweep import parse_sweep
     from avpea.experiment import Experiment
     from avpea.history import read_experiment
+    from avpea.tasks import Task
 
     experiment = Experiment.from_dict(values)
     task = registry.load("task", experiment.task.name)
@@ -70,8 +71,10 @@ def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) 
     assert [row["key"] for row in rows]
     assert len(rows) == stored["videos"]
 
-    # The checkpoint: the same tensors, labels and counts.
+    # The checkpoint: the same tensors, labels and counts; and a calibration where answers have probabilities.
     info = read_info(run)
+    assert (info.calibration is None) == (type(load_model(run)[0].task).chances is Task.chances)
+    assert ("reliability" in stored) == (info.calibration is not None)
     assert info.experiment == experiment
     assert isinstance(info.labels, task.needs)
     assert type(info.labels).from_dict(json.loads(json.dumps(info.labels.to_dict()))) == info.labels

@@ -22,6 +22,7 @@ LAYERS = [
     ("records",),
     ("sharing", "official"),
     ("run", "evaluate", "predict"),
+    ("calibrate",),
     ("train",),
     ("compare", "search", "report"),
     ("batch",),

@@ -154,6 +154,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert_same_tensors(one / "model.safetensors", other / "model.safetensors")
     assert_same_tensors(one / "state.safetensors", other / "state.safetensors")
     assert read_info(one).results == read_info(other).results
+    fitted = [found and found.to_dict() for found in (read_info(one).calibration, read_info(other).calibration)]
+    assert fitted[0] == fitted[1]
     positions = []
     for run in (one, other):
         with safe_open(run / "state.safetensors", framework="pt") as file:

@@ -17,10 +17,13 @@ from avpea.tables import clock
 # In inches: height of a large panel; margin; gaps between panels, small panels and the two halves; heights of text.
 PANEL = 1.75
 EDGE, GAP, SMALL_GAP, BETWEEN = 0.2, 0.1, 0.06, 0.72
-TITLE, HEADING, CAPTION, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.5, 0.2, 0.42
+TITLE, HEADING, CAPTION, SMALL_HEADING, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.5, 0.3, 0.2, 0.62
 SMALL_SHOWN, SMALL_COLUMNS = 12, 6
+SCALE_WIDTH, SCALE_HEIGHT = 2.4, 0.11
 HEAT = "inferno"
-NOTE = "Each map is scaled to its own brightest patch. The rest of the attention is on the CLS token."
+# The scale is the same in every picture, so that attention which is spread evenly, or lies elsewhere, looks like that.
+BRIGHTEST = 3.0  # in even shares
+NOTE = "of an even share, which each token would get if attention were spread evenly; the same scale in every picture"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Half:
         image: The image in colour.
         grey: The image in grey, from 0 to 1, drawn below the heat map.
         maps: Attention map of each block, with the same axes as `image`.
+        elsewhere: Number of tokens before the patches, on which the rest of the attention is.
         blocks: Index of each map's block, counted from 0.
         origin: Whether row 0 of the image and the maps is at the top or at the bottom.
         extent: Left, right, bottom and top of `image` in data coordinates.
@@ -49,6 +53,7 @@ class Half:
     image: npt.NDArray[np.generic]
     grey: npt.NDArray[np.floating]
     maps: Float[Tensor, "blocks rows columns"] | None
+    elsewhere: int
     blocks: Sequence[int]
     origin: Literal["upper", "lower"]
     extent: tuple[float, float, float, float]
@@ -59,6 +64,11 @@ class Half:
     def inches(self) -> float:
         """Width of its three large panels and the gaps between them."""
         return 3 * self.width + 2 * GAP
+
+    @property
+    def prefix(self) -> str:
+        """What the tokens before the patches are called."""
+        return "CLS" if self.elsewhere == 1 else "CLS and registers"
 
     @property
     def small(self) -> tuple[float, float]:
@@ -77,11 +87,14 @@ def attention_figure(
     second: float,
     frame_aspect: float | None = None,
     blocks: Sequence[int] | None = None,
+    num_prefix_tokens: int = 1,
 ) -> Figure:
     """Draw the adapters' attention maps Θ (AV-PEA paper, Eq. 7 and 8) over the frame and the log-mel.
 
-    The figure shows the mean over blocks, the last block, and small maps of up to twelve blocks. The log-mel and the
-    maps over it have time to the right and low frequencies at the bottom. Axes are labelled `look …` and `listen …`.
+    Colours are the attention of a patch in even shares, from 0 to `BRIGHTEST` in every picture; how much of the
+    attention is on the CLS token (and registers) instead is written beside each map. The figure shows the mean over
+    blocks, the last block, and small maps of up to twelve blocks. The log-mel and the maps over it have time to the
+    right and low frequencies at the bottom. Axes are labelled `look …` and `listen …`.
 
     Args:
         title: Title of the figure, such as the file's name.
@@ -94,21 +107,22 @@ def attention_figure(
         second: Start of the second in the video.
         frame_aspect: Width / height of the frame as displayed; None means that of the tensor.
         blocks: Index of each map's block, counted from 0; None means all blocks in order.
+        num_prefix_tokens: Number of tokens before the patches: the CLS token and registers; 0 for a network without.
     """
-    looked = _look(frame, sound_looked, blocks, frame_aspect)
-    listened = _listen(log_mel, image_listened, blocks, second, looked.left + looked.inches + BETWEEN)
+    looked = _look(frame, sound_looked, num_prefix_tokens, blocks, frame_aspect)
+    left = looked.left + looked.inches + BETWEEN
+    listened = _listen(log_mel, image_listened, num_prefix_tokens, blocks, second, left)
     halves = [looked, listened]
     rows = max(_small_rows(half) for half in halves)
     small = rows * (max(half.small[1] for half in halves) + SMALL_CAPTION)
-    height = TITLE + HEADING + PANEL + CAPTION + small + BOTTOM
+    height = TITLE + HEADING + PANEL + CAPTION + SMALL_HEADING * bool(rows) + small + BOTTOM
     figure = style.new_figure(
         listened.left + listened.inches + EDGE, height, f"{title}, at {clock(second)}".removeprefix(", ")
     )
     for half in halves:
         _draw(figure, half)
     if looked.maps is not None or listened.maps is not None:
-        x, y = EDGE / figure.get_figwidth(), 0.16 / height
-        style.write(figure, x, y, NOTE, size=style.TICK_SIZE, colour=style.SOFT)
+        _draw_scale(figure)
     return figure
 
 
@@ -117,7 +131,11 @@ def _numbers(maps: Tensor | None, blocks: Sequence[int] | None) -> Sequence[int]
 
 
 def _look(
-    frame: UInt8[Tensor, "height width 3"], maps: Tensor | None, blocks: Sequence[int] | None, aspect: float | None
+    frame: UInt8[Tensor, "height width 3"],
+    maps: Tensor | None,
+    elsewhere: int,
+    blocks: Sequence[int] | None,
+    aspect: float | None,
 ) -> Half:
     pixels = frame.cpu().numpy()
     grey = pixels @ np.array([0.299, 0.587, 0.114]) / 255  # Rec. 601 luma
@@ -126,13 +144,14 @@ def _look(
     return Half(
         "look", "Where the sound looked in the image", "frame",
         "This model has no adapters in the audio stream,\nso the sound did not look at the image.",
-        pixels, grey, maps, _numbers(maps, blocks), "upper", (0, width, 0, height), EDGE, panel,
+        pixels, grey, maps, elsewhere, _numbers(maps, blocks), "upper", (0, width, 0, height), EDGE, panel,
     )  # fmt: skip
 
 
 def _listen(
     log_mel: Float[Tensor, "rows mel_bins"],
     maps: Tensor | None,
+    elsewhere: int,
     blocks: Sequence[int] | None,
     second: float,
     left: float,
@@ -146,7 +165,7 @@ def _listen(
     return Half(
         "listen", "Where the image listened in the sound", "log-mel",
         "This model has no adapters in the visual stream,\nso the image did not listen to the sound.",
-        grey, grey, maps, _numbers(maps, blocks), "lower", (second, second + 1, 0, len(image)), left, PANEL,
+        grey, grey, maps, elsewhere, _numbers(maps, blocks), "lower", (second, second + 1, 0, len(image)), left, PANEL,
     )  # fmt: skip
 
 
@@ -184,9 +203,14 @@ def _draw(figure: Figure, half: Half) -> None:
         axes = _axes(figure, half, name, left, top, half.width, PANEL)
         _overlay(axes, half, theta)
         _caption_above(axes, name)
-        shares = f"brightest patch {_percent(float(theta.max()))}\nall patches {_percent(float(theta.sum()))}"
-        style.write(axes, 0.0, -0.05, shares, size=style.TICK_SIZE, colour=style.SOFT, va="top")
-    _draw_blocks(figure, half, maps, top + PANEL + CAPTION)
+        lines = [f"brightest patch {_percent(float(_even_shares(half, theta).max()))} of an even share"]
+        if half.elsewhere:
+            lines.insert(0, f"{_percent(_on_prefix(theta))} on {half.prefix}")
+        style.write(axes, 0.0, -0.05, "\n".join(lines), size=style.TICK_SIZE, colour=style.SOFT, va="top")
+    top += PANEL + CAPTION
+    text = f"Each block: attention on {half.prefix}" if half.elsewhere else "Each block"
+    style.write(figure, half.left / across, 1 - (top + 0.16) / down, text, size=style.TICK_SIZE)
+    _draw_blocks(figure, half, maps, top + SMALL_HEADING)
 
 
 def _draw_blocks(figure: Figure, half: Half, maps: npt.NDArray[np.floating], top: float) -> None:
@@ -200,17 +224,46 @@ def _draw_blocks(figure: Figure, half: Half, maps: npt.NDArray[np.floating], top
         down = top + row * (height + SMALL_CAPTION) + SMALL_CAPTION
         axes = _axes(figure, half, f"block {number}", left, down, width, height)
         _overlay(axes, half, maps[index])
-        _caption_above(axes, f"block {number}" if place == 0 else str(number))
+        share = f": {_percent(_on_prefix(maps[index]))}" * bool(half.elsewhere)
+        _caption_above(axes, f"{number}{share}")
+
+
+def _on_prefix(theta: npt.NDArray[np.floating]) -> float:
+    """Share of the attention that is on no patch."""
+    return max(0.0, 1 - float(theta.sum()))
+
+
+def _even_shares(half: Half, theta: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Attention as a multiple of what each token would get if it were even."""
+    shares: npt.NDArray[np.floating] = theta * (theta.size + half.elsewhere)
+    return shares
 
 
 def _overlay(axes: Axes, half: Half, theta: npt.NDArray[np.floating]) -> None:
-    """Heat map over the grey image: patches without attention are dim, the patch with the most is brightest."""
-    share = theta / max(float(theta.max()), 1e-12)
+    """Heat map over the grey image, from 0 to `BRIGHTEST` even shares."""
+    heat = np.clip(_even_shares(half, theta) / BRIGHTEST, 0, 1)
     axes.imshow(half.grey, cmap="gray", vmin=0, vmax=1, aspect="auto", origin=half.origin, extent=half.extent)
     axes.imshow(
-        share, cmap=HEAT, vmin=0, vmax=1, alpha=0.35 + 0.45 * share, aspect="auto", origin=half.origin,
+        heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.35 + 0.45 * heat, aspect="auto", origin=half.origin,
         extent=half.extent, interpolation="nearest",
     )  # fmt: skip
+
+
+def _draw_scale(figure: Figure) -> None:
+    """The scale of all maps, at the bottom left."""
+    across, down = figure.get_size_inches()
+    box = (EDGE / across, 0.34 / down, SCALE_WIDTH / across, SCALE_HEIGHT / down)
+    axes = figure.add_axes(box, label="scale", yticks=[])
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto", extent=(0, BRIGHTEST, 0, 1))
+    marks = [0.0, 1.0, 2.0, BRIGHTEST]
+    axes.set_xticks(marks, [*(f"{100 * mark:.0f}" for mark in marks[:-1]), f"≥ {100 * BRIGHTEST:.0f} %"])
+    axes.tick_params(
+        colors=style.FAINT, labelcolor=style.SOFT, labelsize=style.TICK_SIZE, labelfontfamily=style.FONT, length=3
+    )
+    style.frame(axes, *style.ALL_SIDES)
+    style.write(
+        figure, (EDGE + SCALE_WIDTH + 0.45) / across, 0.34 / down, NOTE, size=style.TICK_SIZE, colour=style.SOFT
+    )
 
 
 def _scales(axes: Axes, half: Half) -> None:

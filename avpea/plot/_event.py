@@ -7,7 +7,10 @@ __all__ = ["EventLike"]
 
 @runtime_checkable
 class EventLike(Protocol):
-    """Anything with these attributes, such as `avpea.tasks.avel.answer.Event`: [start_seconds, end_seconds)."""
+    """Anything with these attributes, such as `avpea.tasks.avel.answer.Event`: [start_seconds, end_seconds).
+
+    If it also has an attribute `doubtful` that is true, it is drawn as doubtful.
+    """
 
     @property
     def label(self) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -63,6 +63,8 @@ def timeline_figure(
     start_seconds: float = 0.0,
     truth: Sequence[EventLike] | None = None,
     frame_aspect: float | None = None,
+    threshold: float = 0.0,
+    unlike: Bool[Tensor, " segments"] | None = None,
 ) -> Figure:
     """Draw a video along time: its frames, its sound, the events found in it, and how sure the model was.
 
@@ -79,6 +81,8 @@ def timeline_figure(
         truth: The annotated events, drawn as outlines.
         frame_aspect: Width / height of a frame as displayed, if it was resized for a model; None means that of the
             tensor.
+        threshold: Confidence below which a second is no event; drawn as a line if it is above 0.
+        unlike: Whether each second has an event, but is unlike the training set; such seconds are hatched.
     """
     segments, height, width = frames.shape[:3]
     rows = _rows([*events, *(truth or ())])
@@ -95,7 +99,8 @@ def timeline_figure(
     _draw_frames(panels["frames"], frames, thumbnails, span, thumbnail_height, frame_aspect or width / height)
     _draw_sound(panels["sound"], waveform.detach().float().cpu(), span)
     _draw_events(panels["events"], rows, events, truth, span)
-    _draw_confidence(panels["confidence"], rows, probabilities.detach().float().cpu(), class_names, span)
+    handles = _draw_confidence(panels["confidence"], rows, probabilities.detach().float().cpu(), class_names, span)
+    _draw_limits(panels["confidence"], threshold, unlike, handles, span)
     return figure
 
 
@@ -225,12 +230,17 @@ def _draw_events(
     per_second = span.inches / (span.stop - span.start)
     for event in events:
         i, row = place[event.label]
-        seconds = min(event.end_seconds, span.stop) - event.start_seconds
-        axes.add_patch(Rectangle((event.start_seconds, i - 0.29), seconds, 0.58, facecolor=row.colour, linewidth=0))
-        if seconds * per_second > 0.45:
+        seconds, doubtful = min(event.end_seconds, span.stop) - event.start_seconds, _is_doubtful(event)
+        looks = _hatched(row.colour) if doubtful else {"facecolor": row.colour, "linewidth": 0}
+        axes.add_patch(Rectangle((event.start_seconds, i - 0.29), seconds, 0.58, **looks))
+        text = f"{100 * event.confidence:.0f} %" + " ?" * doubtful
+        text = text if seconds * per_second > (0.6 if doubtful else 0.45) else "?" * doubtful
+        if text:
             axes.text(
-                event.start_seconds + seconds / 2, i, f"{100 * event.confidence:.0f} %", ha="center", va="center",
-                color=_on(row.colour), fontsize=style.TICK_SIZE, fontfamily=style.FONT, clip_on=True, zorder=4,
+                event.start_seconds + seconds / 2, i, text, ha="center", va="center",
+                color=style.INK if doubtful else _on(row.colour), fontsize=style.TICK_SIZE, fontfamily=style.FONT,
+                clip_on=True, zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0} if doubtful else None,
             )  # fmt: skip
     for event in truth or ():
         i, _ = place[event.label]
@@ -241,9 +251,24 @@ def _draw_events(
     if not rows:
         style.write(axes, 0.5, 0.5, "no event found", colour=style.SOFT, ha="center", va="center")
     _heading(axes, "Events" if events else "Events (none found)")
+    handles: list[Line2D | Patch] = []
     if truth is not None:
-        found = Patch(facecolor=style.SOFT, label="found, with mean confidence")
-        _key(axes, [found, Patch(fill=False, edgecolor=style.INK, linewidth=1.2, label="annotated")])
+        handles.append(Patch(facecolor=style.SOFT, label="found, with mean confidence"))
+    if any(map(_is_doubtful, events)):
+        handles.append(Patch(**_hatched(style.SOFT), label="doubtful: unlike the training set"))
+    if truth is not None:
+        handles.append(Patch(fill=False, edgecolor=style.INK, linewidth=1.2, label="annotated"))
+    if handles:
+        _key(axes, handles)
+
+
+def _is_doubtful(event: EventLike) -> bool:
+    return bool(getattr(event, "doubtful", False))
+
+
+def _hatched(colour: str) -> dict[str, Any]:
+    """How a doubtful bar is drawn: an outline with hatching instead of a fill."""
+    return {"facecolor": "white", "edgecolor": colour, "hatch": "/////", "linewidth": 1.0}
 
 
 def _name(axes: Axes, row: Row, height: float, span: Span) -> None:
@@ -261,7 +286,8 @@ def _draw_confidence(
     probabilities: Float[Tensor, "segments categories"],
     class_names: Sequence[str],
     span: Span,
-) -> None:
+) -> list[Line2D | Patch]:
+    """Draw the confidence of each row's labels and of "no event"; returns what the legend has to explain."""
     edges = span.start + np.arange(len(probabilities) + 1)
     column = {name: i for i, name in enumerate(class_names)}
     width = 2.0 if len(probabilities) <= 60 else 1.4 if len(probabilities) <= 240 else 1.0
@@ -281,6 +307,23 @@ def _draw_confidence(
     axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
     axes.grid(axis="x", color=style.GRID, linewidth=0.8)
     _heading(axes, "Confidence in each second")
+    return handles
+
+
+def _draw_limits(
+    axes: Axes, threshold: float, unlike: Bool[Tensor, " segments"] | None, handles: list[Line2D | Patch], span: Span
+) -> None:
+    """The threshold, seconds that are unlike training, and the legend of the panel."""
+    if threshold > 0:
+        axes.axhline(threshold, color=style.INK, linewidth=0.9, linestyle=":", zorder=4)
+        label = f"threshold, {100 * threshold:.0f} %"
+        handles.append(Line2D([], [], color=style.INK, linewidth=0.9, linestyle=":", label=label))
+    if unlike is not None and bool(unlike.any()):
+        looks: dict[str, Any] = {"facecolor": "none", "edgecolor": style.FAINT, "hatch": "/////", "linewidth": 0}
+        edges = torch.nn.functional.pad(unlike.int(), (1, 1)).diff().nonzero().flatten().tolist()
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            axes.add_patch(Rectangle((span.start + start, 0), stop - start, 1, zorder=2, **looks))
+        handles.append(Patch(**looks, label="unlike the training set"))
     _key(axes, handles)
 
 

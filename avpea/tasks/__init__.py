@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avpea.tasks._base import (
         Answer,
+        Calibration,
+        Chances,
         Confusion,
         Dims,
         Encoded,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Calibration",
+    "Chances",
     "Confusion",
     "Dims",
     "Encoded",

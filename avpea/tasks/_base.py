@@ -18,9 +18,12 @@ from avpea.labels import Labels
 from avpea.metrics.figures import Figure
 from avpea.sections import HeadOptions, TaskOptions
 from avpea.tables import Table
+from avpea.tasks._calibration import Calibration, Chances
 
 __all__ = [
     "Answer",
+    "Calibration",
+    "Chances",
     "Confusion",
     "Dims",
     "Encoded",
@@ -203,6 +206,9 @@ class Viewing(Protocol):
     def run(self, window: Window, targets: Any = None) -> Any:
         """The model's output for a window."""
 
+    def encode(self, window: Window) -> Encoded:
+        """The tokens of a window, from which `Task.respond` makes the answer."""
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -287,6 +293,7 @@ class Task(nn.Module, ABC):
         use: Command to use a trained run with; `{run}` stands for the run folder.
         tag: Tag of such models on the hub.
         example: Python code that uses a `Predictor`, for the model card.
+        calibration: What was fitted on the selection split after training; None before, and for models without it.
 
     Args:
         head: The trained head.
@@ -306,11 +313,13 @@ class Task(nn.Module, ABC):
     use: ClassVar[str]
     tag: ClassVar[str]
     example: ClassVar[str]
+    calibration: Calibration | None
 
     def __init__(self, head: Any, labels: Any) -> None:
         super().__init__()
         self.head = head
         self.labels = labels
+        self.calibration = None
 
     @classmethod
     def build(cls, experiment: Experiment, dims: Dims, labels: Labels) -> Self:
@@ -350,6 +359,31 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def answers(self, output: Any, targets: Any) -> list[Any]:
         """The answer for each sample of the batch, on the CPU."""
+
+    def respond(self, encoded: Encoded, targets: Any = None) -> list[Any]:
+        """The answer for each sample of the batch, from its tokens.
+
+        A task whose answers need more of the tokens than its output holds overrides it.
+        """
+        return self.answers(self(encoded, targets), targets)
+
+    def chances(self, samples: Sequence[Any], answers: Sequence[Any]) -> Chances | None:
+        """The probabilities behind a split's answers, on which confidence is calibrated; None if there are none.
+
+        A task that returns them gets `calibration` after training, and applies its temperature in `answers`.
+        """
+        return None
+
+    def choose(self, samples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
+        """Options of `predict`, such as a threshold, that do best on a split.
+
+        The answers were made before the temperature in `calibration` was known.
+        """
+        return {}
+
+    def features(self, answers: Sequence[Any]) -> Float[Tensor, "rows width"] | None:
+        """What answers hold of their inputs, by which an input unlike those of training is known; None for nothing."""
+        return None
 
     def complete(self, samples: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
         """Complete the answers of a whole split, for tasks that compare its samples with each other."""

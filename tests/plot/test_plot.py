@@ -253,16 +253,37 @@ def test_heat_spectrogram_and_seconds_share_their_axes() -> None:
     assert source.origin == "lower"
     assert np.asarray(source.get_array()).shape == (128, 98)
     mean = np.asarray(axes["listen mean of blocks"].images[-1].get_array())
-    expected = inputs["image_listened"].mean(dim=0).T
-    np.testing.assert_allclose(mean, expected / expected.max(), rtol=1e-5)
+    expected = inputs["image_listened"].mean(dim=0).T * (6 * 8 + 1) / 3  # even shares of 49 tokens, up to 3 of them
+    np.testing.assert_allclose(mean, expected.clamp(max=1), rtol=1e-5)
 
 
 def test_shares_of_attention_are_told() -> None:
     looked = torch.full((2, 2, 2), 0.1)
     looked[1, 0, 0] = 0.5
     text = words(attention_figure(**maps(sound_looked=looked)))
-    assert "brightest patch 50 %\nall patches 80 %" in text
-    assert "brightest patch 30 %\nall patches 60 %" in text
+    assert "20 % on CLS\nbrightest patch 250 % of an even share" in text  # of five tokens, an even share is 20 %
+    assert "40 % on CLS\nbrightest patch 150 % of an even share" in text
+    assert {"1: 60 %", "2: 20 %"} <= set(text.split("\n"))
+    registers = words(attention_figure(**maps(sound_looked=looked, num_prefix_tokens=5)))
+    assert "20 % on CLS and registers\nbrightest patch 450 % of an even share" in registers
+    without = words(
+        attention_figure(**maps(sound_looked=looked / looked.sum(dim=(1, 2), keepdim=True), num_prefix_tokens=0))
+    )
+    assert "on CLS" not in without
+
+
+def test_attention_on_the_cls_token_is_not_stretched_to_look_like_a_finding() -> None:
+    looked = torch.full((2, 14, 14), 1e-6)
+    looked[:, 3, 4] = 1e-4  # a hundred times the others, and 2 % of an even share
+    figure = attention_figure(**maps(sound_looked=looked))
+    heat = np.asarray(panels(figure)["look last block"].images[-1].get_array())
+    assert heat.max() == pytest.approx(1e-4 * 197 / 3, rel=1e-4)
+    assert "100 % on CLS\nbrightest patch 2.0 % of an even share" in words(figure)
+    even = torch.full((1, 14, 14), 1 / 197)
+    scaled = panels(attention_figure(**maps(sound_looked=even)))["look last block"].images[-1]
+    np.testing.assert_allclose(np.asarray(scaled.get_array()), 1 / 3, rtol=1e-5)
+    scale = panels(figure)["scale"]
+    assert [label.get_text() for label in scale.get_xticklabels()] == ["0", "100", "200", "≥ 300 %"]
 
 
 def test_frames_are_drawn_in_the_shape_that_people_see_and_blocks_by_their_own_number() -> None:
@@ -293,6 +314,26 @@ def test_a_stream_without_adapters_says_so(missing: str, stream: str, tmp_path: 
     side = "look" if missing == "sound_looked" else "listen"
     assert [name for name in panels(figure) if name.startswith(side)] == [f"{side} source", f"{side} absent"]
     plot.attention(tmp_path / "a.png", **maps(**changes))
+
+
+def test_a_doubtful_event_is_hatched_and_explained() -> None:
+    @dataclass(frozen=True)
+    class Doubted(Found):
+        doubtful: bool = True
+
+    unlike = torch.tensor([True] * 3 + [False] * 7)
+    events = [Doubted("Dog", 0.0, 3.0), Found("Dog", 5.0, 9.0)]
+    figure = timeline_figure(**video(10, events=events, threshold=0.4, unlike=unlike))
+    boxes = [p for p in panels(figure)["events"].patches if isinstance(p, Rectangle)]
+    assert [bool(p.get_hatch()) for p in sorted(boxes, key=lambda p: p.get_x())] == [True, False]
+    text = words(figure)
+    assert "90 % ?" in text.split("\n")
+    assert "doubtful: unlike the training set" in text
+    assert "threshold, 40 %" in text
+    assert bars(panels(figure)["confidence"], filled=False) == [(0.0, 3.0)]
+    plain = words(timeline_figure(**video(10, events=events[1:])))
+    assert "doubtful" not in plain
+    assert "threshold" not in plain
 
 
 def test_no_stream_with_adapters_and_a_silent_second() -> None:

@@ -1,4 +1,4 @@
-"""Events found in a video."""
+"""Events found in a video, how sure they are, and which of them are doubtful."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,13 +7,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avpea.errors import AvpeaError
 from avpea.tables import Table, clock
-from avpea.tasks import Answer, Stretch
+from avpea.tasks import Answer, Calibration, Stretch
 
-__all__ = ["Event", "Prediction", "timeline"]
+__all__ = ["Event", "Prediction", "Rule", "timeline"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,65 @@ class Event:
         start_seconds: Start in the video.
         end_seconds: End in the video, exclusive.
         confidence: Mean probability of the category over the segments of the event.
+        doubtful: Whether it is unlike its category in the training set, on the mean of its seconds.
     """
 
     label: str
     start_seconds: float
     end_seconds: float
     confidence: float
+    doubtful: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The label as people read it; a doubtful one has a question mark."""
+        return f"{self.label} ?" if self.doubtful else self.label
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What counts as an event.
+
+    Attributes:
+        threshold: Lowest confidence of a second that counts, in [0, 1].
+        min_seconds: Shortest event that counts.
+        sources: Where each of the two is from: `given`, the split that it was chosen on, or `default`.
+    """
+
+    threshold: float = 0.0
+    min_seconds: float = 1.0
+    sources: tuple[str, str] = ("default", "default")
+
+    @classmethod
+    def of(cls, calibration: Calibration | None, threshold: float | None, min_seconds: float | None) -> "Rule":
+        """What is given, else what was chosen on the selection split, else every second and event.
+
+        Raises:
+            AvpeaError: A value is out of its range.
+        """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise AvpeaError(f"The threshold is {threshold:g}; expected a confidence from 0 to 1, such as 0.5.")
+        if min_seconds is not None and not 0 <= min_seconds < float("inf"):
+            raise AvpeaError(f"The shortest event is {min_seconds:g} s; expected 0 or more seconds, such as 2.")
+        values, sources = [], []
+        for name, given in (("threshold", threshold), ("min_seconds", min_seconds)):
+            known = calibration is not None and name in calibration.chosen
+            chosen = calibration.chosen[name] if calibration is not None and known else getattr(cls, name)
+            values.append(float(chosen if given is None else given))
+            sources.append("given" if given is not None else calibration.split if calibration and known else "default")
+        return cls(values[0], values[1], (sources[0], sources[1]))
+
+    def apply(
+        self, decisions: Int[Tensor, " segments"], probabilities: Float[Tensor, "segments categories"]
+    ) -> Int[Tensor, " segments"]:
+        """The decisions with background, the last category, in place of what does not count as an event."""
+        background = probabilities.shape[1] - 1
+        sure = probabilities.gather(1, decisions[:, None]).squeeze(1) >= self.threshold
+        kept = torch.where(sure, decisions, background)
+        for category, segments in runs(kept):
+            if category != background and len(segments) < self.min_seconds:
+                kept[segments] = background
+        return kept
 
 
 @dataclass(frozen=True)
@@ -42,9 +97,13 @@ class Prediction(Answer):
         duration_seconds: Length of the video.
         class_names: Names of the event classes.
         events: Events in order of time.
-        decisions: Predicted category of each second; the index after the last class is background.
-        probabilities: Probability of each category in each second; the last column is background.
+        decisions: Category of each second, as the events have it; the index after the last class is background.
+        probabilities: Probability of each category in each second, calibrated; the last column is background.
         clip: Decoded frames and sound.
+        rule: What counts as an event.
+        calibration: What the probabilities were calibrated with; None for a model that was not.
+        novelty: How far each second is from the training seconds of its category, as a multiple of the limit: above 1,
+            it is unlike them. None if that is not known.
     """
 
     video: Path
@@ -54,6 +113,9 @@ class Prediction(Answer):
     decisions: Int[Tensor, " seconds"]
     probabilities: Float[Tensor, "seconds categories"]
     clip: Any
+    rule: Rule = Rule()
+    calibration: Calibration | None = None
+    novelty: Float[Tensor, " seconds"] | None = None
 
     @classmethod
     def of(
@@ -62,49 +124,85 @@ class Prediction(Answer):
         class_names: tuple[str, ...],
         decisions: Int[Tensor, " seconds"],
         probabilities: Float[Tensor, "seconds categories"],
+        rule: Rule,
+        calibration: Calibration | None = None,
+        tokens: Float[Tensor, "seconds width"] | None = None,
     ) -> "Prediction":
-        """Build the answer for a clip from the predictions for its seconds."""
-        events = tuple(timeline(probabilities, decisions, class_names))
-        return cls(clip.path, clip.duration_seconds, class_names, events, decisions, probabilities, clip)
+        """Build the answer for a clip from the predictions for its seconds, and from their tokens."""
+        decisions = rule.apply(decisions, probabilities)
+        novelty = None if calibration is None or tokens is None else calibration.novelty(tokens, decisions)
+        events, seconds = tuple(timeline(probabilities, decisions, class_names, novelty)), clip.duration_seconds
+        return cls(clip.path, seconds, class_names, events, decisions, probabilities, clip, rule, calibration, novelty)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
-        names = [*self.class_names, "background"]
-        seconds = [
-            {"start_seconds": float(i), "label": names[answer], "confidence": round(float(row[answer]), 4)}
-            for i, (answer, row) in enumerate(zip(self.decisions.tolist(), self.probabilities, strict=True))
-        ]
         events = [dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
             "events": events,
-            "seconds": seconds,
+            "seconds": [self._second(index) for index in range(len(self.decisions))],
+            "threshold": self.rule.threshold,
+            "threshold_from": self.rule.sources[0],
+            "min_seconds": self.rule.min_seconds,
+            "min_seconds_from": self.rule.sources[1],
+            "calibration": self.calibration and self.calibration.brief(),
         }
 
+    def _second(self, index: int) -> dict[str, Any]:
+        names, row = [*self.class_names, "background"], self.probabilities[index].tolist()
+        category = int(self.decisions[index])
+        values = {
+            "start_seconds": float(index),
+            "label": names[category],
+            "confidence": round(row[category], 4),
+            "probabilities": {name: round(value, 4) for name, value in zip(names, row, strict=True)},
+        }
+        known = self.novelty is not None and category < len(self.class_names)
+        values["novelty"] = round(float(self.novelty[index]), 4) if known and self.novelty is not None else None
+        return values
+
     def report(self) -> Iterator[str | Table]:
-        """The timeline: label, from, to, confidence."""
+        """The timeline: label, from, to, confidence; and what to make of it."""
         many = "s" * (len(self.events) != 1)
         yield f"{self.video}: {clock(self.duration_seconds, decimals=1)}, {len(self.events)} event{many}"
         yield from self.clip.remarks()
         if not self.events:
             yield "No event that the model knows was both seen and heard."
-            return
-        rows = [
-            (one.label, clock(one.start_seconds), clock(one.end_seconds), f"{one.confidence:.2f}")
+        else:
+            rows = [
+                (
+                    one.shown,
+                    clock(one.start_seconds),
+                    clock(one.end_seconds),
+                    f"{one.confidence:.2f}",
+                )
+                for one in self.events
+            ]
+            yield Table(["label", "from", "to", "confidence"], rows)
+        yield from self._remarks()
+
+    def _remarks(self) -> Iterator[str]:
+        doubtful = sum(event.doubtful for event in self.events)
+        if doubtful:
+            one, many = "The event is", f"{doubtful} of {len(self.events)} events (?) are"
+            what = one if len(self.events) == 1 else many
+            yield f"{what} doubtful: unlike what the model was trained on, so perhaps nothing that it knows."
+        if self.calibration is None and self.events:
+            yield "The confidence is not calibrated; `avpea calibrate RUN` does that."
+
+    def rows(self) -> list[tuple[float, float, str, float, str]]:
+        """A row for each event."""
+        return [
+            (one.start_seconds, one.end_seconds, one.label, round(one.confidence, 4), "yes" if one.doubtful else "no")
             for one in self.events
         ]
-        yield Table(["label", "from", "to", "confidence"], rows)
-
-    def rows(self) -> list[tuple[float, float, str, float]]:
-        """A row for each event."""
-        return [(one.start_seconds, one.end_seconds, one.label, round(one.confidence, 4)) for one in self.events]
 
     def stretches(self) -> list[Stretch]:
         """Each event, up to the end of the video."""
         return [
-            Stretch(one.start_seconds, max(one.start_seconds, min(one.end_seconds, self.duration_seconds)), one.label)
+            Stretch(one.start_seconds, max(one.start_seconds, min(one.end_seconds, self.duration_seconds)), one.shown)
             for one in self.events
         ]
 
@@ -125,13 +223,22 @@ class Prediction(Answer):
             probabilities=self.probabilities,
             class_names=self.class_names,
             frame_aspect=self.clip.frame_aspect,
+            threshold=self.rule.threshold,
+            unlike=None if self.novelty is None else (self.novelty > 1) & (self.decisions < len(self.class_names)),
         )
+
+
+def runs(decisions: Int[Tensor, " segments"]) -> Iterator[tuple[int, list[int]]]:
+    """Each stretch of adjacent segments with the same category: the category, and the segments' indices."""
+    for category, segments in groupby(range(len(decisions)), key=decisions.tolist().__getitem__):
+        yield category, list(segments)
 
 
 def timeline(
     probabilities: Float[Tensor, "segments categories"],
     decisions: Int[Tensor, " segments"],
     class_names: Sequence[str],
+    novelty: Float[Tensor, " segments"] | None = None,
 ) -> list[Event]:
     """Merge adjacent segments of the same category into events, in order of time; background is left out.
 
@@ -139,17 +246,16 @@ def timeline(
         probabilities: Probability of each category in each segment of one video.
         decisions: Predicted category of each segment.
         class_names: Names of the event classes.
+        novelty: How unlike training each segment is; an event whose mean is above 1 is doubtful.
     """
-    events = []
-    for category, run in groupby(range(len(decisions)), key=decisions.tolist().__getitem__):
-        segments = list(run)
-        if category < len(class_names):
-            events.append(
-                Event(
-                    label=class_names[category],
-                    start_seconds=float(segments[0]),
-                    end_seconds=float(segments[-1] + 1),
-                    confidence=float(probabilities[segments, category].mean()),
-                )
-            )
-    return events
+    return [
+        Event(
+            label=class_names[category],
+            start_seconds=float(segments[0]),
+            end_seconds=float(segments[-1] + 1),
+            confidence=float(probabilities[segments, category].mean()),
+            doubtful=novelty is not None and float(novelty[segments].mean()) > 1,
+        )
+        for category, segments in runs(decisions)
+        if category < len(class_names)
+    ]

@@ -22,17 +22,27 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--second", type=int, metavar="S", help="second for --attention (default: that of the surest event)"
     )
+    chosen = "(default: the one chosen on the selection split after training)"
+    parser.add_argument(
+        "--threshold", type=float, metavar="T", help=f"confidence from which on a second is an event, 0 to 1 {chosen}"
+    )
+    parser.add_argument("--min-seconds", type=float, metavar="S", help=f"shortest event {chosen}")
     add_missing(parser)
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from avpea.tasks.avel.answer import Rule
+
+    Rule.of(None, options.threshold, options.min_seconds)  # refused once, before any video is read
     if options.attention:
         from avpea import plot
 
         plot.check(options.attention)
         if names_several(options.video):
             raise AvpeaError("--attention draws one video; give a single video, or leave --attention out.")
-    for predictor, video, prediction in about_videos(options, "predict", plot=options.plot):
+    for predictor, video, prediction in about_videos(
+        options, "predict", plot=options.plot, threshold=options.threshold, min_seconds=options.min_seconds
+    ):
         if options.attention:
             second = prediction.surest_second() if options.second is None else options.second
             predictor.attention(prediction.clip, second).plot(options.attention, video.name)

@@ -3,6 +3,7 @@
 AV-PEA paper, Section 4.2. A segment is one second; the category after the last class is background.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.labels import EventLabels, EventSample
 from avpea.metrics import accuracy
+from avpea.metrics.calibration import temper
+from avpea.metrics.novelty import novelty
 from avpea.tables import Table
-from avpea.tasks import Confusion, Encoded, Figure, Mistake, Task, Viewing
-from avpea.tasks.avel.answer import Prediction
+from avpea.tasks import Chances, Confusion, Encoded, Figure, Mistake, Task, Viewing
+from avpea.tasks.avel.answer import Prediction, Rule, runs
 from avpea.tasks.avel.heads import EventHead
 
 __all__ = ["AVEL", "EXTENSION", "Localization", "localization_metrics"]
+
+KNOWN_SHARE = 0.95  # of the right events of the selection split
+SMALLEST_LIMIT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,13 @@ class Localization:
     Attributes:
         probabilities: Probability of each category in each segment; the last category is background.
         decisions: Index of the predicted category of each segment.
+        tokens: CLS tokens of both streams in each segment, each of length 1, side by side, by which what is unlike
+            training is known.
     """
 
     probabilities: Float[Tensor, "segments categories"]
     decisions: Int[Tensor, " segments"]
+    tokens: Float[Tensor, "segments width"] | None = None
 
 
 class AVEL(Task):
@@ -45,7 +55,7 @@ class AVEL(Task):
     heads = EventHead
     default_head = "cmbs"
     verb = "predict"
-    columns = ("start_seconds", "end_seconds", "label", "confidence")
+    columns = ("start_seconds", "end_seconds", "label", "confidence", "doubtful")
     stretches = "events"
     worst = "ten surest wrong seconds"
     use = "avpea predict {run} VIDEO"
@@ -62,9 +72,62 @@ class AVEL(Task):
         return self.head(encoded.patches, encoded.visual_cls, encoded.audio_cls)
 
     def answers(self, output: Any, targets: Any = None) -> list[Localization]:
-        """The answer for each window of the batch."""
+        """The answer for each window of the batch, at the temperature that was fitted after training."""
         probabilities, decisions = self.head.probabilities(output).cpu(), self.head.decide(output).cpu()
+        if self.calibration is not None:
+            probabilities = temper(probabilities, self.calibration.temperature)
         return [Localization(*both) for both in zip(probabilities, decisions, strict=True)]
+
+    def respond(self, encoded: Encoded, targets: Any = None) -> list[Localization]:
+        """The answer for each window of the batch, with its CLS tokens."""
+        tokens = torch.cat([F.normalize(one, dim=-1) for one in (encoded.visual_cls, encoded.audio_cls)], dim=-1)
+        return [
+            dataclasses.replace(answer, tokens=own)
+            for answer, own in zip(super().respond(encoded, targets), tokens.float().cpu(), strict=True)
+        ]
+
+    def chances(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> Chances:
+        """The probabilities of all segments."""
+        return Chances(
+            torch.cat([answer.probabilities for answer in answers]).float(),
+            torch.cat([answer.decisions for answer in answers]),
+            self.targets(samples).flatten(),
+        )
+
+    def features(self, answers: Sequence[Localization]) -> Float[Tensor, "rows width"] | None:
+        """The CLS tokens of all segments."""
+        tokens = [answer.tokens for answer in answers if answer.tokens is not None]
+        return torch.cat(tokens) if tokens else None
+
+    def choose(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, float]:
+        """The threshold and the shortest event with the highest segment accuracy; the lowest of equal ones.
+
+        And `novelty_limit`: how far from training an event may be, so that `KNOWN_SHARE` of the right ones are known.
+        """
+        labels, fitted = self.targets(samples), self.calibration
+        assert fitted is not None
+        chances = [temper(answer.probabilities, fitted.temperature).float() for answer in answers]
+
+        def kept(rule: Rule) -> Int[Tensor, "videos segments"]:
+            pairs = zip(answers, chances, strict=True)
+            return torch.stack([rule.apply(answer.decisions, own) for answer, own in pairs])
+
+        rules = [Rule(threshold / 20, float(seconds)) for seconds in (1, 2, 3) for threshold in range(20)]
+        found = {rule: kept(rule) for rule in rules}
+        best = max(rules, key=lambda one: (int((found[one] == labels).sum()), -one.min_seconds, -one.threshold))
+        chosen = {"threshold": best.threshold, "min_seconds": best.min_seconds}
+        tokens = self.features(answers)
+        if fitted.means is None or tokens is None:
+            return chosen
+        distances = novelty(tokens, found[best].flatten(), fitted.means).reshape(labels.shape)
+        right = [
+            distances[video, segments].mean()
+            for video, decisions in enumerate(found[best])
+            for category, segments in runs(decisions)
+            if category != self.labels.background and (labels[video, segments] == category).float().mean() >= 0.5
+        ]
+        judged = torch.stack(right) if right else distances.flatten()
+        return {**chosen, "novelty_limit": max(float(judged.double().quantile(KNOWN_SHARE)), SMALLEST_LIMIT)}
 
     def evaluate(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, Any]:
         """The metrics of `localization_metrics`."""
@@ -138,19 +201,32 @@ class AVEL(Task):
                     found.append(Mistake(row["key"], second, expected, answered, answers[second][2]))
         return sorted(found, key=lambda one: -(one.confidence or 0.0))[:count]
 
-    def predict(self, viewing: Viewing) -> Prediction:
+    def predict(
+        self, viewing: Viewing, *, threshold: float | None = None, min_seconds: float | None = None
+    ) -> Prediction:
         """The events in a video of any length.
 
         Videos longer than those of training (10 s) are processed in windows of that length. The last window ends with
         the video and may overlap the one before, whose answers are kept. A shorter video is one window.
+
+        Args:
+            viewing: The video and the model.
+            threshold: Lowest confidence of a second of an event; None means the one chosen on the selection split.
+            min_seconds: Shortest event; None means the one chosen on the selection split.
+
+        Raises:
+            AvpeaError: The threshold is not in [0, 1], or the shortest event below 0 s.
         """
-        clip = viewing.whole()
-        probabilities, decisions = [], []
+        rule = Rule.of(self.calibration, threshold, min_seconds)  # before the video, which takes longer
+        clip, found = viewing.whole(), []
         for window in viewing.windows(clip):
-            found = self.answers(viewing.run(window))[0]
-            probabilities.append(found.probabilities[window.first_new - window.start :])
-            decisions.append(found.decisions[window.first_new - window.start :])
-        return Prediction.of(clip, self.labels.class_names, torch.cat(decisions), torch.cat(probabilities).float())
+            answer, new = self.respond(viewing.encode(window))[0], window.first_new - window.start
+            assert answer.tokens is not None
+            found.append(Localization(answer.probabilities[new:], answer.decisions[new:], answer.tokens[new:]))
+        decisions = torch.cat([one.decisions for one in found])
+        probabilities = torch.cat([one.probabilities for one in found]).float()
+        names = self.labels.class_names
+        return Prediction.of(clip, names, decisions, probabilities, rule, self.calibration, self.features(found))
 
 
 def localization_metrics(

@@ -1,7 +1,7 @@
 """The answer to a question about a video: probabilities, and where and when the model looked and listened."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError
 from avpea.labels import QuestionVocabulary
 from avpea.tables import Table, clock
-from avpea.tasks import Answer
+from avpea.tasks import Answer, Calibration
 
 __all__ = ["AskedQuestion", "Reply", "read_question", "typed"]
 
@@ -26,9 +26,12 @@ class AskedQuestion:
     Attributes:
         text: The question as typed.
         words: Words that the model reads, in order.
-        unknown: Unknown words, which are left out.
+        unknown: Words that no training question has.
         too_long: Words beyond the length of the longest training question, which are left out.
-        nearest: The closest training wording; empty if the question has a training wording.
+        nearest: The closest training wording; empty if none is close, or the question has a training wording.
+        worded: Whether a training question is worded like this, with any values in its slots; true if the model does
+            not know its training questions.
+        reads_unknown: Whether the model reads unknown words nevertheless; one with a vocabulary leaves them out.
     """
 
     text: str
@@ -36,16 +39,33 @@ class AskedQuestion:
     unknown: tuple[str, ...]
     too_long: tuple[str, ...]
     nearest: str
+    worded: bool = True
+    reads_unknown: bool = False
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Words that the model does not read."""
+        return self.too_long if self.reads_unknown else (*self.unknown, *self.too_long)
+
+    @property
+    def outside(self) -> bool:
+        """Whether the question is outside the model's training, so that its answer may mean nothing."""
+        return bool(self.unknown or self.too_long or not self.worded)
 
     def remarks(self) -> list[str]:
         """Remarks on how the question was read, in sentences."""
         lines = []
         if self.unknown:
-            lines.append(f"Left out, because no training question has these words: {', '.join(self.unknown)}.")
+            what = "No" if self.reads_unknown else "Left out, because no"
+            lines.append(f"{what} training question has these words: {', '.join(self.unknown)}.")
         if self.too_long:
             lines.append(f"Left out, because no training question is that long: {' '.join(self.too_long)}.")
         if self.nearest:
             lines.append(f"No training question is worded like this; the closest is: {self.nearest}")
+        elif not self.worded:
+            lines.append("No training question is worded like this, and none is close.")
+        if self.outside:
+            lines.append("The question is outside the model's training, so the answer may mean nothing.")
         return lines
 
 
@@ -61,6 +81,7 @@ class Reply(Answer):
         spatial: Attention of each second's sound to its frame, on the grid of patches; None without video.
         seen: Attention of the question to the frame of each second; None without video.
         heard: Attention of the question to the sound of each second; None without video.
+        calibration: What the probabilities were calibrated with; None for a model that was not.
     """
 
     video: Path
@@ -70,6 +91,7 @@ class Reply(Answer):
     spatial: Float[Tensor, "segments rows columns"] | None
     seen: Float[Tensor, " segments"] | None
     heard: Float[Tensor, " segments"] | None
+    calibration: Calibration | None = None
 
     @classmethod
     def of(
@@ -80,12 +102,13 @@ class Reply(Answer):
         spatial: Float[Tensor, "segments patches"] | None = None,
         seen: Float[Tensor, "1 segments"] | None = None,
         heard: Float[Tensor, "1 segments"] | None = None,
+        calibration: Calibration | None = None,
     ) -> "Reply":
         """Build the reply from probabilities and attention; answers are sorted, patches put on their grid."""
         answers = sorted(probabilities, key=lambda pair: -pair[1])
         grid = None if spatial is None else _on_grid(spatial)
         looked, listened = (None if shares is None else shares[0] for shares in (seen, heard))
-        return cls(clip.path, question, tuple(answers), clip, grid, looked, listened)
+        return cls(clip.path, question, tuple(answers), clip, grid, looked, listened, calibration)
 
     @property
     def answer(self) -> str:
@@ -100,11 +123,14 @@ class Reply(Answer):
             "declared_seconds": round(self.clip.declared_seconds, 3),
             "question": self.question.text,
             "read_as": " ".join(self.question.words),
-            "left_out": [*self.question.unknown, *self.question.too_long],
+            "left_out": list(self.question.left_out),
             "nearest_training_question": self.question.nearest or None,
+            "outside_training": self.question.outside,
+            "remarks": self.question.remarks(),
             "answer": self.answer,
             "probability": round(self.answers[0][1], 4),
             "answers": {answer: round(chance, 4) for answer, chance in self.answers[:SHOWN]},
+            "calibration": self.calibration and self.calibration.brief(),
             "seconds": [self._second(index) for index in range(len(self.clip.frames))],
         }
 
@@ -165,16 +191,17 @@ def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
     if not text.strip():
         raise AvpeaError("The question is empty; ask for example: " + (vocabulary.templates or ("How many?",))[0])
     words, unknown = vocabulary.read(text)
-    nearest = "" if vocabulary.has_wording(words) else vocabulary.nearest(text) or ""
+    worded, nearest = _wording(vocabulary, words, text)
     if not words:
         hint = nearest or next(iter(vocabulary.templates), "")
         raise AvpeaError(
             f"No word of the question '{text}' is known to this model; it was trained on questions such as: {hint}"
         )
-    return AskedQuestion(text.strip(), words[: vocabulary.length], unknown, words[vocabulary.length :], nearest)
+    length = vocabulary.length
+    return AskedQuestion(text.strip(), words[:length], unknown, words[length:], nearest, worded)
 
 
-def typed(text: str) -> AskedQuestion:
+def typed(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
     """A typed question for a model that reads any words.
 
     Raises:
@@ -182,7 +209,18 @@ def typed(text: str) -> AskedQuestion:
     """
     if not text.strip():
         raise AvpeaError("The question is empty; ask for example: How many instruments are sounding?")
-    return AskedQuestion(text.strip(), tuple(text.split()), (), (), "")
+    words, asked = tuple(text.split()), text.strip()
+    if not vocabulary.templates:  # an imported model: its training questions are not known
+        return AskedQuestion(asked, words, (), (), "")
+    known, unknown = vocabulary.read(text)
+    worded, nearest = _wording(vocabulary, known, text)
+    return AskedQuestion(asked, words, unknown, (), nearest, worded, reads_unknown=True)
+
+
+def _wording(vocabulary: QuestionVocabulary, words: Sequence[str], text: str) -> tuple[bool, str]:
+    """Whether a training question has this wording, and if not, the closest one that has."""
+    worded = not vocabulary.templates or vocabulary.has_wording(words)
+    return worded, "" if worded else vocabulary.nearest(text) or ""
 
 
 def _on_grid(spatial: Float[Tensor, "segments patches"]) -> Float[Tensor, "segments rows columns"]:

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.labels import Question, QuestionSample
-from avpea.tasks import Encoded, Viewing
+from avpea.metrics.calibration import temper
+from avpea.tasks import Chances, Encoded, Viewing
 from avpea.tasks._base import video_index
 from avpea.tasks._questions import QuestionTask
 from avpea.tasks.avqa.answer import Reply, read_question
@@ -105,6 +106,8 @@ class AVQA(QuestionTask):
         """The answers to each video's questions."""
         assert output.answers is not None
         chances = output.answers.float().softmax(dim=-1).cpu()
+        if self.calibration is not None:
+            chances = temper(chances, self.calibration.temperature)
         found = []
         for video in range(int(targets.video.max()) + 1):
             own = (targets.video == video).cpu()
@@ -116,6 +119,12 @@ class AVQA(QuestionTask):
                 )
             )
         return found
+
+    def chances(self, samples: Sequence[QuestionSample], answers: Sequence[Answers]) -> Chances | None:
+        """The probabilities of the answers to all questions."""
+        probabilities = torch.cat([answer.probabilities for answer in answers])
+        right = [self.labels.vocabulary.answer_index(q.answer) for sample in samples for q in sample.questions]
+        return Chances(probabilities, probabilities.argmax(dim=-1), torch.tensor(right, dtype=torch.int64))
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[Answers]) -> dict[str, Any]:
         """Accuracies as for every `QuestionTask`, and how many questions have an answer that cannot be given.
@@ -155,7 +164,7 @@ class AVQA(QuestionTask):
         targets = self.targets([sample])
         found = self.answers(viewing.run(window, targets), targets)[0]
         chances = zip(self.labels.names, found.probabilities[0].tolist(), strict=True)
-        return Reply.of(clip, asked, chances, found.spatial, found.seen, found.heard)
+        return Reply.of(clip, asked, chances, found.spatial, found.seen, found.heard, self.calibration)
 
 
 EXTENSION = AVQA

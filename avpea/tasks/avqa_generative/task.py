@@ -81,7 +81,7 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         Raises:
             AvpeaError: The question is empty.
         """
-        asked = typed(question)
+        asked = typed(self.labels.vocabulary, question)
         clip = viewing.spread()
         (window,) = viewing.windows(clip)
         prompt = self.head.text.sentences([self.prompt(asked.text)])

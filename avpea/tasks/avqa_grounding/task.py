@@ -11,7 +11,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError
 from avpea.labels import QuestionSample
 from avpea.tables import Table
-from avpea.tasks import Figure, Viewing
+from avpea.tasks import Figure, Task, Viewing
 from avpea.tasks.avqa.heads import MatchingHead, QuestionOutput
 from avpea.tasks.avqa.task import AVQA, AskedQuestions
 
@@ -56,6 +56,8 @@ class AVQAGrounding(AVQA):
             return [Matches(torch.zeros(0, 2, dtype=torch.bool))] * len(output.spatial)
         correct = (output.match.argmax(dim=-1) == output.matching).cpu()
         return [Matches(one) for one in correct.reshape(*output.spatial.shape[:2], 2)]
+
+    chances = Task.chances  # there are no answers whose confidence could be calibrated
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[Any]) -> dict[str, Any]:
         """Share of pairs that are classified correctly, in [0, 1]: in all, with own frames, and with other videos'."""

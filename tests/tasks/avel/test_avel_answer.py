@@ -1,18 +1,23 @@
 """The timeline that a person reads."""
 
+import json
+from pathlib import Path
+
+import pytest
 import torch
 
-from avpea.tasks.avel.answer import Event, timeline
+from avpea.errors import AvpeaError
+from avpea.media import Clip
+from avpea.tasks import Calibration
+from avpea.tasks.avel.answer import Event, Prediction, Rule, timeline
 
 NAMES = ("bark", "flute")
+DECISIONS = torch.tensor([0, 0, 2, 1, 0, 2])
+CHANCES = torch.tensor([[0.5, 0.1, 0.4], [1.0, 0.0, 0.0], [0, 0, 1.0], [0.25, 0.75, 0], [0.5, 0.25, 0.25], [0, 0, 1.0]])
 
 
 def test_timeline_merges_neighbours_and_leaves_background_out() -> None:
-    decisions = torch.tensor([0, 0, 2, 1, 0, 2])
-    probabilities = torch.tensor(
-        [[0.5, 0.1, 0.4], [1.0, 0.0, 0.0], [0, 0, 1.0], [0.25, 0.75, 0], [0.5, 0.25, 0.25], [0, 0, 1.0]]
-    )
-    assert timeline(probabilities, decisions, NAMES) == [
+    assert timeline(CHANCES, DECISIONS, NAMES) == [
         Event("bark", 0.0, 2.0, 0.75),
         Event("flute", 3.0, 4.0, 0.75),
         Event("bark", 4.0, 5.0, 0.5),
@@ -21,3 +26,71 @@ def test_timeline_merges_neighbours_and_leaves_background_out() -> None:
 
 def test_timeline_of_background_is_empty() -> None:
     assert timeline(torch.ones(3, 3) / 3, torch.full((3,), 2), NAMES) == []
+
+
+def test_an_event_is_doubtful_by_the_mean_of_its_seconds() -> None:
+    novelty = torch.tensor([0.5, 1.4, 9.0, 1.1, 1.0, 9.0])
+    assert [one.doubtful for one in timeline(CHANCES, DECISIONS, NAMES, novelty)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "min_seconds", "kept"),
+    [
+        (0.0, 0.0, [0, 0, 2, 1, 0, 2]),
+        (0.5, 1.0, [0, 0, 2, 1, 0, 2]),  # from the threshold on
+        (0.6, 1.0, [2, 0, 2, 1, 2, 2]),
+        (0.0, 2.0, [0, 0, 2, 2, 2, 2]),
+        (0.0, 1.5, [0, 0, 2, 2, 2, 2]),
+        (0.6, 2.0, [2, 2, 2, 2, 2, 2]),  # what the threshold has cut is too short
+    ],
+)
+def test_what_counts_as_an_event(threshold: float, min_seconds: float, kept: list[int]) -> None:
+    before = DECISIONS.clone()
+    assert Rule(threshold, min_seconds).apply(DECISIONS, CHANCES).tolist() == kept
+    assert torch.equal(before, DECISIONS)
+
+
+def test_where_a_rule_is_from() -> None:
+    fitted = Calibration("val", 3, 9, chosen={"threshold": 0.35, "min_seconds": 2.0})
+    assert Rule.of(None, None, None) == Rule(0.0, 1.0, ("default", "default"))
+    assert Rule.of(fitted, None, None) == Rule(0.35, 2.0, ("val", "val"))
+    assert Rule.of(fitted, 0.0, None) == Rule(0.0, 2.0, ("given", "val"))
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(AvpeaError, match="expected a confidence from 0 to 1"):
+            Rule.of(fitted, wrong, None)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(AvpeaError, match="expected 0 or more seconds"):
+            Rule.of(fitted, None, wrong)
+
+
+def made(novelty_limit: float) -> Prediction:
+    """A prediction whose seconds lie 0, 1, 2, 3, 4 and 5 from the training mean of every category."""
+    clip = Clip(
+        torch.zeros(6, 8, 8, 3, dtype=torch.uint8), torch.arange(6.0, dtype=torch.float64), 1.0,
+        torch.zeros(6 * 16_000), 6.0, 6.0, 0.0, Path("a.mp4"),
+    )  # fmt: skip
+    chosen = {"threshold": 0.3, "min_seconds": 1.0, "novelty_limit": novelty_limit}
+    fitted = Calibration("val", 3, 9, 2.0, "", chosen, torch.zeros(3, 2))
+    tokens = torch.stack((torch.arange(6.0), torch.zeros(6)), dim=1)
+    return Prediction.of(clip, NAMES, DECISIONS, CHANCES, Rule.of(fitted, None, None), fitted, tokens)
+
+
+def test_doubtful_events_are_told(tmp_path: Path) -> None:
+    found = made(novelty_limit=3.5)
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert [one["doubtful"] for one in plain["events"]] == [False, False, True]
+    assert [second["novelty"] for second in plain["seconds"]] == [0, pytest.approx(1 / 3.5, abs=1e-4), None,
+                                                                 pytest.approx(3 / 3.5, abs=1e-4),
+                                                                 pytest.approx(4 / 3.5, abs=1e-4), None]  # fmt: skip
+    assert plain["seconds"][3]["probabilities"] == {"bark": 0.25, "flute": 0.75, "background": 0.0}
+    assert (plain["threshold"], plain["threshold_from"], plain["min_seconds_from"]) == (0.3, "val", "val")
+    assert plain["calibration"] == {"temperature": 2.0, "fitted_on": "val"}
+    table, remark = list(found.report())[1:]
+    assert [row[0] for row in table.rows if row] == ["bark", "flute", "bark ?"]  # type: ignore[union-attr]
+    assert (
+        remark
+        == "1 of 3 events (?) are doubtful: unlike what the model was trained on, so perhaps nothing that it knows."
+    )
+    assert len(list(made(novelty_limit=5.0).report())) == 2  # nothing is doubtful, and nothing is said
+    found.plot(tmp_path / "timeline.png")
+    assert (tmp_path / "timeline.png").stat().st_size > 10_000

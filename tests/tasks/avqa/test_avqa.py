@@ -21,7 +21,7 @@ from avpea.predict import load
 from avpea.tasks.avqa.heads import AnsweringHead
 from avpea.tasks.avqa.task import AVQA
 from avpea.train import train
-from tests.tiny import assert_same_run, write_questions
+from tests.tiny import assert_same_run, coloured_video, write_questions
 
 Make = Callable[..., Any]
 HEADS = [name for name in registry.names("head") if issubclass(registry.load("head", name), AnsweringHead)]
@@ -224,6 +224,32 @@ def test_ask(tiny_asked_run: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "where.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("seconds", "looked_at"), [(0.4, 1), (2, 2), (3, 3), (7, 3)])
+def test_ask_looks_only_at_seconds_that_the_video_has(
+    tiny_asked_run: Path, tmp_path: Path, seconds: float, looked_at: int
+) -> None:
+    video = coloured_video(tmp_path / "v.mp4", "red", 0, seconds / 2, seconds=seconds)
+    reply = load(tiny_asked_run).ask(video, "Which colour sounds first?")
+    starts = [second["start_seconds"] for second in reply.to_dict()["seconds"]]
+    assert len(starts) == looked_at  # the model was trained on 3
+    assert max(starts) < seconds
+    assert len(reply.clip.frames) == looked_at
+    for shares in (reply.seen, reply.heard):
+        assert shares is not None
+        assert float(shares.sum()) == pytest.approx(1, abs=1e-5)  # no attention is on padding
+    reply.plot(tmp_path / "where.png")
+
+
+def test_the_probabilities_of_answers_are_calibrated(tiny_asked_run: Path, evaluated: tuple[Path, Any]) -> None:
+    fitted = read_info(tiny_asked_run).calibration
+    assert fitted is not None
+    assert fitted.split == "val"
+    assert fitted.chosen == {}
+    found = evaluated[1].metrics["reliability"]
+    assert found["temperature"] == fitted.temperature
+    assert sum(one["count"] for one in found["bins"]) == evaluated[1].metrics["questions"]
+
+
 def test_ask_is_what_evaluation_answers(tiny_asked_run: Path, evaluated: tuple[Path, Any]) -> None:
     sample, answers = evaluated[1].samples[0], evaluated[1].answers[0]
     reply = load(tiny_asked_run).ask(sample.video, "Which colour sounds first?")
@@ -235,9 +261,19 @@ def test_what_the_model_cannot_read_is_said(tiny_asked_run: Path, tiny_data: Pat
     predictor, video = load(tiny_asked_run), tiny_data / "AVE" / "g0.mp4"
     reply = predictor.ask(video, "Which bright colour sounds first of all")
     assert reply.question.unknown == ("bright", "of", "all")
-    assert reply.question.remarks() == ["Left out, because no training question has these words: bright, of, all."]
+    outside = "The question is outside the model's training, so the answer may mean nothing."
+    left_out = "Left out, because no training question has these words: bright, of, all."
+    assert reply.question.remarks() == [left_out, outside]
+    plain = reply.to_dict()
+    assert (plain["left_out"], plain["outside_training"]) == (["bright", "of", "all"], True)
+    assert plain["remarks"] == [left_out, outside]
+    known = predictor.ask(video, "Which colour sounds first?").to_dict()
+    assert (known["outside_training"], known["remarks"]) == (False, [])
     odd = predictor.ask(video, "first heard colour")
-    assert odd.question.remarks()[-1].startswith("No training question is worded like this")
+    assert odd.question.remarks()[0].startswith("No training question is worded like this")
+    assert predictor.ask(video, "first").question.remarks() == [
+        "No training question is worded like this, and none is close.", outside
+    ]  # fmt: skip
     long = predictor.ask(video, "Which colour sounds first first first first")
     assert long.question.too_long == ("first", "first")
     with pytest.raises(AvpeaError, match="The question is empty; ask for example: Which colour"):

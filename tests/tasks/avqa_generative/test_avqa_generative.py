@@ -28,7 +28,11 @@ def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: 
     reply = load(run).ask(tiny_asking().data.root + "/AVE/g4.mp4", "Which unheard-of colour sounds first?")
     assert len(reply.answers) == 5
     assert 0 <= reply.answers[1][1] <= reply.answers[0][1] <= 1
-    assert reply.question.unknown == ()
+    assert reply.question.words == ("Which", "unheard-of", "colour", "sounds", "first?")  # it reads any word
+    assert (reply.question.unknown, reply.question.left_out) == (("unheard-of",), ())
+    assert reply.question.remarks()[0] == "No training question has these words: unheard-of."
+    assert reply.to_dict()["outside_training"] is True
+    assert reply.to_dict()["calibration"] is None  # the probability of a text is none among categories
     with pytest.raises(AvpeaError, match="question is empty"):
         load(run).ask("video.mp4", " ")
 
