@@ -19,12 +19,14 @@ __all__ = [
     "add_missing",
     "add_outputs",
     "add_run",
+    "add_tracks",
     "add_videos",
     "add_weights",
     "as_options",
     "names_several",
     "predictor_for",
     "print_json",
+    "reading_of",
 ]
 
 
@@ -82,6 +84,24 @@ def add_missing(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="what to do with a file without a picture (default: error)",
     )
+    add_tracks(parser)
+
+
+def add_tracks(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose among the tracks of a file."""
+    for what, else_ in (("audio", "that with the most channels"), ("video", "the largest picture")):
+        parser.add_argument(
+            f"--{what}-track",
+            type=int,
+            metavar="N",
+            help=f"{what} track to read, from 0 (default: the file's default track, else {else_})",
+        )
+
+
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `avpea.media.read` that `add_missing` or `add_tracks` added."""
+    names = ("missing_audio", "missing_video", "audio_track", "video_track")
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def add_videos(parser: argparse.ArgumentParser, number: int | str = "+") -> None:
@@ -113,14 +133,22 @@ def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
 
 def as_options(error: AvpeaError) -> str:
     """The message of an error, with Python arguments rewritten as options of the command line."""
-    return re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+    text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+    return re.sub(r"\b(audio|video)_track is", r"--\1-track is", text)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON, at once; a file name that is no UTF-8 has its bytes as escapes."""
+    """Print a value as one line of JSON, at once; what the terminal's encoding lacks is escaped.
+
+    Numbers that JSON does not have (NaN, infinite) become null.
+    """
     value = _finite(value)
-    text = json.dumps(value, ensure_ascii=False)
-    print(text if _encodes(text) else json.dumps(value), flush=True)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # such as the bytes of a file name that is not UTF-8
+        text = json.dumps(value, allow_nan=False)
+    print(text, flush=True)
 
 
 def _finite(value: Any) -> Any:
@@ -130,14 +158,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def predictor_for(options: argparse.Namespace, verb: str) -> Any:
@@ -180,10 +200,9 @@ def about_videos(
     jobs = find_jobs(options.video)
     outputs = _outputs(options, plot, several=names_several(options.video))
     predictor = predictor_for(options, verb)
-    missing = {"missing_audio": options.missing_audio, "missing_video": options.missing_video}
 
     def answer_of(video: Path) -> Any:
-        return predictor.predict(video, *asked, **missing, **more)
+        return predictor.predict(video, *asked, **reading_of(options), **more)
 
     def succeed(answer: Any) -> None:
         from avpea.tables import show

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from avpea.command import Command, add_run, add_weights, print_json
+from avpea.command import Command, add_run, add_tracks, add_weights, print_json, reading_of
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.tables import Table, clock, show
 
@@ -136,7 +136,7 @@ def _verify(options: Options) -> int:
             raise ExperimentError(f"'{name}' is not an option of a data set; those look like --data.root DIR.")
         given[name.removeprefix("data.")] = value
     section = parse_section("data", **{"name": options.name, **given})
-    report = verify(data.read(section), decode=options.decode, workers=section.workers)
+    report = verify(data.read(section), decode=options.decode, workers=section.workers, config=section)
     print_json(report.to_dict()) if options.json else show(report.lines())
     return 0 if report.ok else 1
 
@@ -316,6 +316,7 @@ def _index_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--ray", type=int, default=0, metavar="N", help="read files in N Ray workers (default: in this process)"
     )
+    add_tracks(parser)
 
 
 def _index(options: Options) -> int:
@@ -323,7 +324,13 @@ def _index(options: Options) -> int:
 
     files = {"weights": options.weights, "audio_weights": options.audio_weights}
     report = searching.index(
-        options.run, options.folder, options.library, **files, workers=options.ray, progress=not options.quiet
+        options.run,
+        options.folder,
+        options.library,
+        **files,
+        **reading_of(options),
+        workers=options.ray,
+        progress=not options.quiet,
     )
     print_json(report.to_dict()) if options.json else show(report.lines())
     return 1 if report.broken else 0

@@ -3,6 +3,7 @@
     AvpeaError (ValueError)
     ├── ExperimentError   a recipe or an option is wrong
     ├── MediaError        a file is missing or cannot be decoded; `.path` names it
+    │   ├── MissingFile   there is no such file
     │   ├── NoVideoTrack  the file has no picture
     │   └── NoAudioTrack  the file has no sound
     ├── DataError         a data set's annotations or videos are missing or broken
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "ExperimentError",
     "MediaError",
+    "MissingFile",
     "NoAudioTrack",
     "NoVideoTrack",
     "TrainingError",
@@ -47,6 +49,10 @@ class MediaError(AvpeaError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         # For pickling: workers that fill the cache send exceptions to the main process.
         return type(self), (str(self.path), self.reason)
+
+
+class MissingFile(MediaError):
+    """There is no such file."""
 
 
 class NoVideoTrack(MediaError):

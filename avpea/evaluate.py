@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,21 +64,26 @@ def prepare(
     }
     for split, samples in usable.items():
         if not samples:
-            raise _nothing_usable(experiment, annotations, split)
+            raise DataError(f"{experiment.data.root}: {_why_empty(split, annotations, report)}")
+    if progress:
+        for line in (*annotations.told(), *report.told()):
+            print(line, file=sys.stderr)
     return cache, usable, report
 
 
-def _nothing_usable(experiment: Experiment, annotations: Annotations, split: str) -> DataError:
-    root, annotated = experiment.data.root, len(annotations.splits.get(split, ()))
+def _why_empty(split: str, annotations: Annotations, report: FillReport) -> str:
+    """Why a split has no usable sample, in a sentence with the remedy."""
+    annotated = annotations.splits.get(split, ())
     if annotated:
-        return DataError(
-            f"{root}: split '{split}' has no usable video ({annotated} annotated, all missing or broken); "
-            f"`avpea data verify` says what is wrong."
+        first = next(reason for sample in annotated if (reason := report.broken.get(sample.key)))
+        return (
+            f"split '{split}' has no usable video: all {len(annotated)} samples are missing or broken, such as {first} "
+            "`avpea data verify` names all."
         )
-    there = [f"{name} ({len(samples)})" for name, samples in annotations.splits.items() if samples]
-    return DataError(
-        f"{root} has no samples in the split '{split}'; it has {' and '.join(there) or 'none at all'}. Choose another "
-        f"split, or annotate videos for this one."
+    has = ", ".join(f"{name} ({len(samples)})" for name, samples in annotations.splits.items() if samples)
+    return (
+        f"the annotations have no sample in the split '{split}'; they have {has or 'none at all'}. Annotate videos as "
+        f"'{split}', or choose another split (--split to evaluate on, --train.select_on to select the best epoch on)."
     )
 
 

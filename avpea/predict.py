@@ -1,6 +1,6 @@
 """Predict: run a trained model on your own videos."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,13 +40,19 @@ def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
 
 @dataclass(frozen=True)
 class VideoView:
-    """A video and the trained model that looks at it; implements `avpea.tasks.Viewing`."""
+    """A video and the trained model that looks at it; implements `avpea.tasks.Viewing`.
+
+    Attributes:
+        path: The file.
+        model: The model.
+        experiment: How it was trained.
+        reading: Options of `avpea.media.read`: what to do with missing tracks, and which tracks to read.
+    """
 
     path: Path
     model: AVModel
     experiment: Experiment
-    missing_audio: MissingAudio
-    missing_video: MissingVideo
+    reading: Mapping[str, Any]
 
     def whole(self) -> Clip:
         """Decode the whole video: a frame and a second of sound for each second.
@@ -80,11 +86,7 @@ class VideoView:
 
     def _options(self) -> dict[str, Any]:
         side = self.model.encoder.backbone.image_size
-        return {
-            "frame_size": (side, side),
-            "missing_audio": self.missing_audio,
-            "missing_video": self.missing_video,
-        }
+        return {"frame_size": (side, side), **self.reading}
 
 
 class _NoSuchAnswer(AvpeaError, AttributeError):
@@ -112,6 +114,8 @@ class Predictor:
         *asked: Any,
         missing_audio: MissingAudio = "error",
         missing_video: MissingVideo = "error",
+        audio_track: int | None = None,
+        video_track: int | None = None,
         **options: Any,
     ) -> Any:
         """Run the model's task on a video of any length.
@@ -121,6 +125,8 @@ class Predictor:
             asked: Further input of the task, such as a question.
             missing_audio: What to do with a file without sound: raise an error, or use silence.
             missing_video: What to do with a file without a picture: raise an error, or use black frames.
+            audio_track: Number of the audio track, from 0; None takes the one that FFmpeg would choose.
+            video_track: Number of the video track, from 0; None takes the one that FFmpeg would choose.
             options: Options of the task, such as `beams`.
 
         Returns:
@@ -130,18 +136,26 @@ class Predictor:
             AvpeaError: The task has no answer to this input.
             MediaError: The file is missing or unreadable, or a track is missing and that is an error.
         """
-        view = VideoView(Path(video), self.model, self.info.experiment, missing_audio, missing_video)
+        reading = {
+            "missing_audio": missing_audio,
+            "missing_video": missing_video,
+            "audio_track": audio_track,
+            "video_track": video_track,
+        }
+        view = VideoView(Path(video), self.model, self.info.experiment, reading)
         return self.model.task.predict(view, *asked, **options)
 
-    def read(
-        self, video: str | Path, *, missing_audio: MissingAudio = "error", missing_video: MissingVideo = "error"
-    ) -> Clip:
+    def read(self, video: str | Path, **reading: Any) -> Clip:
         """Decode a video at the model's frame size: a frame and a second of sound for each second.
+
+        Args:
+            video: Any file that FFmpeg reads.
+            reading: `missing_audio`, `missing_video`, `audio_track` and `video_track`, as for `predict`.
 
         Raises:
             MediaError: As for `predict`.
         """
-        return VideoView(Path(video), self.model, self.info.experiment, missing_audio, missing_video).whole()
+        return VideoView(Path(video), self.model, self.info.experiment, reading).whole()
 
     @torch.inference_mode()
     def attention(self, clip: Clip, second: int) -> AttentionMaps:

@@ -39,6 +39,9 @@ class ReaderOptions(Options):
         segments: Number of one-second segments in a sample (AVE: 10).
         missing_audio: What to do with a video without an audio track: raise an `error`, or use digital `silence`.
         missing_video: What to do with a file without a video track: raise an `error`, or use `black` frames.
+        audio_track: Number of the audio track to read, from 0; -1 takes the one that FFmpeg would choose: the default
+            one, else that with the most channels.
+        video_track: Number of the video track to read, from 0; -1 takes the default one, else the largest picture.
         strict: Refuse to run if any annotated video is missing or broken, instead of skipping it.
         workers: Number of processes that decode videos to fill the cache; 0 decodes in the main process.
     """
@@ -52,11 +55,16 @@ class ReaderOptions(Options):
     segments: int = 10
     missing_audio: Literal["error", "silence"] = "error"
     missing_video: Literal["error", "black"] = "error"
+    audio_track: int = -1
+    video_track: int = -1
     strict: bool = False
     workers: int = 2
 
     def __post_init__(self) -> None:
         require(self.segments >= 1, f"data.segments is {self.segments}; a sample needs at least 1 segment.")
+        for name in ("audio_track", "video_track"):
+            number = getattr(self, name)
+            require(number >= -1, f"data.{name} is {number}; expected 0 or more, or -1 for the default track.")
         require(self.workers >= 0, f"data.workers is {self.workers}; expected 0 or more.")
 
 

@@ -16,12 +16,11 @@ import torch
 from avpea.checkpoint import MODEL_FILE, save_model
 from avpea.data import samples
 from avpea.experiment import load_recipe
-from avpea.labels import MEDIA_SUFFIXES, CaptionLabels
+from avpea.labels import CaptionLabels
 from avpea.measure import machine
-from avpea.media import read
+from avpea.media import media_below, read
 from avpea.model import build
 from avpea.search import index
-from avpea.search._windows import videos_below
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def run(quick: bool) -> dict[str, Any]:
         labels = CaptionLabels()
         model = build(recipe, labels)
         save_model(folder / "run" / MODEL_FILE, model, recipe, labels, {"epoch": 0, "selected_on": None})
-        videos = videos_below(folder / "videos", MEDIA_SUFFIXES)
+        videos = media_below(folder / "videos").files
         started = time.perf_counter()
         for video in videos:
             read(video, frame_size=(84, 84))

@@ -14,7 +14,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
+from avpea.data._reading import read_sample
 from avpea.data._work import run
 from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.files import replacing
 from avpea.labels import Sample
-from avpea.media import Clip, log_mel, read_spread, segments_in, vggish_log_mel
-from avpea.media import read as read_media
+from avpea.media import Clip, log_mel, require_file, segments_in, vggish_log_mel
 from avpea.sections import AudioOptions, LogMelOptions, ReaderOptions, VGGishOptions
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
 # Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
-_FORMAT = 1
+_FORMAT = 2
 _STALE_SECONDS = 3600.0
 
 
@@ -72,6 +72,8 @@ class FillReport:
         broken: Reason by sample key, for samples that cannot be read.
         padded: Description by sample key, for samples in `ready` whose file ends before they do, and which are padded
             with the last frame and silence.
+        repaired: Description by sample key, for samples in `ready` whose file was not read as it is: time stamps that
+            jump, sound that is NaN, an end that does not decode.
         decoded: Number of samples that were decoded now, and not before.
         seconds: Time taken.
     """
@@ -79,8 +81,14 @@ class FillReport:
     ready: tuple[Sample, ...]
     broken: dict[str, str]
     padded: dict[str, str]
+    repaired: dict[str, str]
     decoded: int
     seconds: float
+
+    def told(self) -> list[str]:
+        """How many samples are left out or mended, in sentences with an example each."""
+        kinds = ((self.broken, "are left out"), (self.repaired, "are read with repairs"))
+        return [f"{len(some)} samples {what}, such as {next(iter(some.values()))}" for some, what in kinds if some]
 
 
 class SampleCache:
@@ -105,6 +113,7 @@ class SampleCache:
             "frame_shift_ms": float(audio.frame_shift_ms),
             "missing_audio": config.missing_audio,
             "missing_video": config.missing_video,
+            "tracks": [config.audio_track, config.video_track],
         }
         if audio.features != "kaldi":  # not for Kaldi's, whose entries keep their names from before there was a choice
             self.settings["features"] = audio.features
@@ -117,12 +126,12 @@ class SampleCache:
         Raises:
             MediaError: The video does not exist.
         """
-        status = _status(sample.video)
+        status = require_file(sample.video)
         window: list[Any] = [sample.start_seconds, sample.segments]
         if sample.seconds != "consecutive":
             window.append(sample.seconds)
         if sample.sound is not None:
-            window.append([str(sample.sound.resolve()), _status(sample.sound).st_mtime_ns])
+            window.append([str(sample.sound.resolve()), require_file(sample.sound).st_mtime_ns])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 
@@ -159,8 +168,12 @@ class SampleCache:
             raise _strict_error(broken, len(samples))
         ready = tuple(sample for sample in samples if sample.key not in broken)
         in_order = {sample.key: broken[sample.key] for sample in samples if sample.key in broken}
-        padded = {sample.key: reason for sample in ready if (reason := self._padding(sample))}
-        return FillReport(ready, in_order, padded, decoded, time.monotonic() - began)
+        about = {sample.key: self._about(sample) for sample in ready}
+        padded = {sample.key: reason for sample in ready if (reason := _padding(sample, about[sample.key]))}
+        repaired = {
+            sample.key: f"{sample.video}: {remarks}" for sample in ready if (remarks := about[sample.key]["remarks"])
+        }
+        return FillReport(ready, in_order, padded, repaired, decoded, time.monotonic() - began)
 
     def read(self, sample: Sample) -> dict[str, Tensor]:
         """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, rows, mel bins).
@@ -269,17 +282,11 @@ class SampleCache:
         side = self.frame_size
         return frames == [sample.segments, side, side, 3] and mel[::2] == [sample.segments, self.audio.mel_bins]
 
-    def _padding(self, sample: Sample) -> str:
-        """How much of an entry is padding, in a sentence; empty if nothing is."""
+    def _about(self, sample: Sample) -> dict[str, str]:
+        """What an entry says about its file: `duration_seconds` and `remarks`."""
         with safe_open(self.path(sample), framework="pt") as entry:
-            duration_seconds = float(entry.metadata()["duration_seconds"])
-        available = segments_in(duration_seconds - sample.start_seconds)
-        if available >= sample.segments:
-            return ""
-        return (
-            f"{sample.video} ends at {duration_seconds:.1f} s; "
-            f"{sample.segments - available} of {sample.segments} segments are padding"
-        )
+            about: dict[str, str] = entry.metadata()
+        return about
 
     def _make_by_path(self, job: tuple[Path, Sample]) -> str:
         """Decode one entry in a worker; returns the reason if that fails, else an empty text."""
@@ -293,26 +300,15 @@ class SampleCache:
         return ""
 
     def _make(self, path: Path, sample: Sample) -> None:
-        clip = self._read_clip(sample, sample.video)
-        if sample.sound is not None:
-            clip = replace(clip, waveform=self._read_clip(sample, sample.sound).waveform)
+        clip = read_sample(sample, self.config, (self.frame_size, self.frame_size))
         frames, mel = sample_from_clip(clip, self.audio)
         tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
         try:
             with replacing(path, several_writers=True) as aside:
-                save_file(tensors, aside, {"duration_seconds": str(clip.duration_seconds)})
+                about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(clip.remarks())}
+                save_file(tensors, aside, about)
         except (OSError, SafetensorError) as error:
             raise self._write_error(error) from None
-
-    def _read_clip(self, sample: Sample, path: Path) -> Clip:
-        options: dict[str, Any] = {
-            "frame_size": (self.frame_size, self.frame_size),
-            "missing_audio": self.config.missing_audio,
-            "missing_video": self.config.missing_video,
-        }
-        if sample.seconds == "consecutive":
-            return read_media(path, start_seconds=sample.start_seconds, segments=sample.segments, **options)
-        return read_spread(path, sample.segments, sample.seconds, **options)
 
     def _write_error(self, error: Exception) -> AvpeaError:
         return DataError(
@@ -321,11 +317,16 @@ class SampleCache:
         )
 
 
-def _status(video: Path) -> os.stat_result:
-    try:
-        return video.stat()
-    except OSError as error:
-        raise MediaError(video, f"the video cannot be read: {error.strerror}") from None
+def _padding(sample: Sample, about: dict[str, str]) -> str:
+    """How much of an entry is padding, in a sentence; empty if nothing is."""
+    duration_seconds = float(about["duration_seconds"])
+    available = segments_in(duration_seconds - sample.start_seconds)
+    if available >= sample.segments:
+        return ""
+    return (
+        f"{sample.video} ends at {duration_seconds:.1f} s; "
+        f"{sample.segments - available} of {sample.segments} segments are padding"
+    )
 
 
 def _hashed(value: object) -> str:

@@ -2,22 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avpea.data._reading import read_sample, tracks
 from avpea.data._work import run
-from avpea.errors import MediaError
-from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, Counts, Sample, shortened
-from avpea.media import MediaInfo, probe, segments_in
+from avpea.errors import MediaError, MissingFile
+from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, shortened
+from avpea.media import MediaInfo, probe, require_file, segments_in
 from avpea.media import read as read_media
+from avpea.sections import ReaderOptions
 
 __all__ = ["VerifyReport", "verify"]
 
 # Opening a file takes milliseconds, starting a process seconds.
 _FEW_PROBES = 500
 _FEW_DECODES = 8
+_TINY = (16, 16)  # height and width of frames that are only decoded to see whether they can be
+_SHOWN = 10  # sentences of a kind on the terminal
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,20 @@ class VerifyReport:
         videos: Number of different video files in the annotations.
         missing: Files that do not exist.
         broken: Reason by file, for files that cannot be opened (or, if requested, decoded).
-        no_audio: Files without a sound track.
-        no_video: Files without a picture.
+        no_audio: Files without a sound track; a fault unless silence is allowed for it.
+        no_video: Files without a picture; a fault unless black frames are allowed for it.
+        repaired: Sentences by file, for files that are not read as they are: time stamps that jump, sound that is NaN.
         too_short: Reason by file, for files that end before one of their events does.
         padded: Files shorter than their window; the rest of it is the last frame and silence, as background.
         repeated: Video ids with several samples for the same window.
         overlaps: Video ids that are in two splits, by pair of splits.
         unlabelled: Classes without an event, by split.
         extra: Videos in the same folders that are not annotated.
-        decoded: Whether every file was decoded to its end, not only opened.
+        unreadable: Folders of videos that cannot be listed, with the reason.
+        decoded: Whether every file was decoded to its end, and every sample read as in training.
+        allowed: What may be missing by the settings: `audio`, `video`.
         notes: Notes of the reader of the annotations.
+        lost: Annotations that label nothing, such as events that are too short, each with the reason.
     """
 
     name: str
@@ -55,19 +63,27 @@ class VerifyReport:
     broken: dict[str, str]
     no_audio: tuple[str, ...]
     no_video: tuple[str, ...]
+    repaired: dict[str, str]
     too_short: dict[str, str]
     padded: tuple[str, ...]
     repeated: tuple[str, ...]
     overlaps: dict[str, tuple[str, ...]]
     unlabelled: dict[str, tuple[str, ...]]
     extra: tuple[str, ...]
+    unreadable: tuple[str, ...]
     decoded: bool
+    allowed: tuple[str, ...]
     notes: tuple[str, ...]
+    lost: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
         """Whether every annotated second can be read, picture and sound; remarks such as overlaps do not count."""
-        return not (self.missing or self.broken or self.no_audio or self.no_video or self.too_short)
+        lacking = [files for kind, files in self._lacking().items() if kind not in self.allowed]
+        return not (self.missing or self.broken or any(lacking) or self.too_short)
+
+    def _lacking(self) -> dict[str, tuple[str, ...]]:
+        return {"audio": self.no_audio, "video": self.no_video}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `ok`."""
@@ -86,8 +102,8 @@ class VerifyReport:
         faults: list[tuple[str, tuple[str, ...]]] = [
             ("Missing", self.missing),
             ("Broken", tuple(self.broken.values())),
-            ("Without sound", self.no_audio),
-            ("Without picture", self.no_video),
+            ("Without sound", self.no_audio if "audio" not in self.allowed else ()),
+            ("Without picture", self.no_video if "video" not in self.allowed else ()),
             ("Shorter than annotated", tuple(self.too_short.values())),
         ]
         lines = [f"{what}: {len(files)} ({shortened(files)})." for what, files in faults if files]
@@ -96,8 +112,20 @@ class VerifyReport:
 
     def _remark_lines(self) -> list[str]:
         lines = [f"Remark: {note}" for note in self.notes]
+        if self.lost:
+            lines.append(f"Remark: {len(self.lost)} events label no second, and are lost to training:")
+            lines += [f"  {one}." for one in self.lost[:_SHOWN]]
+            lines += ["  …; --json names all of them."] * (len(self.lost) > _SHOWN)
         for split, names in self.unlabelled.items():
             lines.append(f"Remark: {split} has no event of {len(names)} classes: {shortened(names)}.")
+        for kind, what in (("audio", "without sound get silence"), ("video", "without a picture get black frames")):
+            if kind in self.allowed and self._lacking()[kind]:
+                files = self._lacking()[kind]
+                lines.append(f"Remark: {len(files)} files {what}: {shortened(files)}.")
+        lines += [f"Remark: {video}: {remarks}" for video, remarks in list(self.repaired.items())[:_SHOWN]]
+        if len(self.repaired) > _SHOWN:
+            lines.append(f"Remark: {len(self.repaired) - _SHOWN} more files are mended like this; --json names all.")
+        lines += [f"Remark: {folder}." for folder in self.unreadable]
         if self.padded:
             lines.append(
                 f"Remark: {len(self.padded)} videos are shorter than their window; the rest is the last picture and "
@@ -108,39 +136,48 @@ class VerifyReport:
         return lines
 
 
-def verify(annotations: Annotations, decode: bool = False, workers: int = 2, progress: bool = True) -> VerifyReport:
+def verify(
+    annotations: Annotations,
+    decode: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+    config: ReaderOptions | None = None,
+) -> VerifyReport:
     """Check every annotated video.
 
     Args:
         annotations: The data set.
-        decode: Whether to decode each file to its end, which finds damage inside; else only headers are read.
+        decode: Whether to decode each file to its end, and to read each sample as in training, which finds damage
+            inside; else only headers, and packets where headers do not give the length.
         workers: Number of processes; 0 means this one.
         progress: Whether to show a progress bar on stderr.
+        config: How training would read the videos: which tracks, and what may be missing; None for the defaults.
 
     Raises:
         DataError: The processes cannot be started.
     """
-    samples = annotations.samples
+    config = config or ReaderOptions()
     by_video: dict[Path, list[Sample]] = {}
-    for sample in samples:
+    for sample in annotations.samples:
         for file in (sample.video, sample.sound):
             if file is not None:
                 by_video.setdefault(file, []).append(sample)
-    existing = [video for video in by_video if video.is_file()]
-    examine: Callable[[Path], MediaInfo | str] = functools.partial(_examine, decode=decode)
+    missing = [video for video in by_video if _is_missing(video)]
+    examine = functools.partial(_examine, decode=decode, config=config)
     results = run(
         examine,
-        existing,
+        [(video, tuple(by_video[video])) for video in by_video if video not in set(missing)],
         workers=workers,
-        crashed=lambda video: f"{video}: the decoder crashed on it",
+        crashed=lambda job: _Examined(f"{job[0]}: the decoder crashed on it"),
         title="Decoding videos" if decode else "Opening videos",
         progress=progress,
         few=_FEW_DECODES if decode else _FEW_PROBES,
     )
-    found = dict(results)
-    infos = {video: found[video] for video in existing}
-    opened = {video: info for video, info in infos.items() if isinstance(info, MediaInfo)}
+    found = {video: examined for (video, _), examined in results}
+    infos = {video: found[video] for video in by_video if video in found}
+    opened = {video: one.info for video, one in infos.items() if one.info is not None and not one.reason}
     too_short, padded = _lengths(annotations, opened, by_video)
+    extra, unreadable = _extra(by_video)
     labels, splits = annotations.labels, annotations.splits
     counts = {
         split: labels.count(splits[split], sum(sample.video in opened for sample in splits[split])) for split in SPLITS
@@ -152,42 +189,78 @@ def verify(annotations: Annotations, decode: bool = False, workers: int = 2, pro
         classes=len(labels.names),
         outputs=labels.outputs,
         videos=len(by_video),
-        missing=tuple(str(video) for video in by_video if video not in infos),
-        broken={str(video): reason for video, reason in infos.items() if isinstance(reason, str)},
+        missing=tuple(map(str, missing)),
+        broken={str(video): one.reason for video, one in infos.items() if one.reason},
         no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio),
         no_video=tuple(str(video) for video, info in opened.items() if not info.has_video),
+        repaired={str(video): " ".join(one.remarks) for video, one in infos.items() if one.remarks},
         too_short=too_short,
         padded=padded,
         repeated=annotations.repeated_ids(),
         overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
         unlabelled={split: names for split, found in counts.items() if (names := found.unlabelled())},
-        extra=_extra(by_video),
+        extra=extra,
+        unreadable=unreadable,
         decoded=decode,
+        allowed=_allowed(config),
         notes=annotations.notes,
+        lost=annotations.lost,
     )
 
 
-def _examine(video: Path, decode: bool) -> MediaInfo | str:
-    """Open a video, or decode it to its end; returns the reason if that fails."""
+@dataclass(frozen=True)
+class _Examined:
+    """What was found in a file: what it contains, or the reason why it cannot be used; and what was mended."""
+
+    reason: str
+    info: MediaInfo | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def _allowed(config: ReaderOptions) -> tuple[str, ...]:
+    values = {"audio": config.missing_audio, "video": config.missing_video}
+    return tuple(kind for kind, value in values.items() if value != "error")
+
+
+def _is_missing(video: Path) -> bool:
     try:
-        info = probe(video)
-        if decode:
-            return _decoded(video, info)
+        require_file(video)
+    except MissingFile:
+        return True
+    except MediaError:
+        return False
+    return False
+
+
+def _examine(job: tuple[Path, tuple[Sample, ...]], decode: bool, config: ReaderOptions) -> _Examined:
+    """Open a file, or decode it to its end and read its samples."""
+    video, samples = job
+    try:
+        info = probe(video, **tracks(config))
+        return _decoded(video, samples, info, config) if decode else _Examined("", info, info.remarks)
     except MediaError as error:
-        return str(error)
-    return info
+        return _Examined(str(error))
 
 
-def _decoded(video: Path, info: MediaInfo) -> MediaInfo | str:
+def _decoded(video: Path, samples: Sequence[Sample], info: MediaInfo, config: ReaderOptions) -> _Examined:
     clip = read_media(
         video,
-        frame_size=(16, 16),
-        missing_audio="error" if info.has_audio else "silence",
-        missing_video="error" if info.has_video else "black",
+        frame_size=_TINY,
+        missing_audio=config.missing_audio if info.has_audio else "silence",
+        missing_video=config.missing_video if info.has_video else "black",
+        **tracks(config),
     )
     if clip.cut_off:
-        return f"{video}: decodes only to {clip.duration_seconds:.1f} of {clip.declared_seconds:.1f} s"
-    return info
+        return _Examined(
+            f"{video}: decodes only to {clip.duration_seconds:.1f} of {clip.declared_seconds:.1f} s", info, clip.repairs
+        )
+    readable = (info.has_audio or config.missing_audio == "silence") and (
+        info.has_video or config.missing_video == "black"
+    )
+    for sample in samples:
+        if readable and sample.video == video:
+            read_sample(sample, config, _TINY)
+    return _Examined("", info, clip.repairs)
 
 
 def _lengths(
@@ -206,9 +279,17 @@ def _lengths(
     return too_short, tuple(padded)
 
 
-def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[str, ...]:
-    """Videos in the same folders as annotated ones that are not annotated."""
+def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Videos in the same folders as annotated ones that are not annotated, and folders that cannot be listed."""
     named = {video.absolute() for video in by_video}
-    folders = sorted({video.parent for video in named if video.parent.is_dir()})
-    beside = [path for folder in folders for path in sorted(folder.iterdir())]
-    return tuple(str(path) for path in beside if path.suffix.lower() in MEDIA_SUFFIXES and path not in named)
+    extra, unreadable = [], []
+    for folder in sorted({video.parent for video in named}):
+        try:
+            beside = sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # its videos are missing, and said to be
+        except OSError as error:
+            unreadable.append(f"{folder} cannot be listed: {error.strerror}")
+            continue
+        extra += [str(path) for path in beside if path.suffix.lower() in VIDEO_SUFFIXES and path not in named]
+    return tuple(extra), tuple(unreadable)

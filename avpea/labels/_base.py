@@ -9,15 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-__all__ = ["MEDIA_SUFFIXES", "SPLITS", "Annotations", "Counts", "Labels", "Sample", "shortened"]
+__all__ = ["MEDIA_SUFFIXES", "SPLITS", "VIDEO_SUFFIXES", "Annotations", "Counts", "Labels", "Sample", "shortened"]
 
 SPLITS = ("train", "val", "test")
 
-# File types of videos; if two files share a stem, the type listed first wins.
-MEDIA_SUFFIXES = (
+# File types that FFmpeg reads, without still pictures, subtitles and playlists; if two files share a stem, the type
+# listed first wins.
+VIDEO_SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts"),
     *(".flv", ".wmv", ".3gp", ".ogv"),
+    *(".mts", ".m2ts", ".m2t", ".m2p", ".m2v", ".m1v", ".mpe", ".mpv", ".mod", ".tod", ".vob", ".trp", ".tp", ".evo"),
+    *(".3g2", ".3gpp", ".mk3d", ".qt", ".f4v", ".ismv", ".insv", ".lrv", ".asf", ".wtv", ".dvr-ms", ".divx", ".xvid"),
+    *(".mxf", ".gxf", ".nut", ".dv", ".dif", ".rm", ".rmvb", ".ogm", ".ogx", ".amv", ".mjpeg", ".mjpg", ".y4m", ".ivf"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".h266", ".266", ".vvc", ".obu", ".av1", ".gif", ".swf"),
 )
+SOUND_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".mka", ".weba", ".aif", ".aiff"),
+    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".ac3", ".eac3", ".ec3", ".dts", ".thd", ".mp2"),
+    *(".mp1", ".mpa", ".m4b", ".m4r", ".amr", ".awb", ".ape", ".wv", ".tta", ".tak", ".mpc", ".shn", ".ra", ".spx"),
+    *(".adts", ".voc", ".gsm", ".dtshd", ".dsf", ".dff", ".adx", ".ast", ".aa3", ".oma"),
+)
+MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,7 @@ class Annotations:
         splits: Samples of `train`, `val` and `test`, in the order of their files.
         notes: Remarks on the annotations in sentences, such as videos in two splits or empty rows.
         sources: Annotation file and version of each split, for data sets with several versions.
+        lost: Annotations that label nothing, each with the reason.
     """
 
     name: str
@@ -146,11 +159,18 @@ class Annotations:
     splits: Mapping[str, tuple[Sample, ...]]
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """All samples: train, then val, then test."""
         return tuple(sample for split in SPLITS for sample in self.splits[split])
+
+    def told(self) -> list[str]:
+        """What a training has to say about annotations that it cannot use, in sentences."""
+        if not self.lost:
+            return []
+        return [f"{len(self.lost)} annotations label nothing, such as {self.lost[0]}; `avpea data verify` names all."]
 
     def videos_in_two_splits(self) -> dict[str, tuple[str, ...]]:
         """Video ids that occur in more than one split, by pair: `{"train/test": ("4aTSo1_x54C",)}`."""

@@ -24,10 +24,12 @@ class Clip:
         waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file has no
             sound.
         duration_seconds: Length of the whole file, as far as it can be decoded.
-        declared_seconds: Length that the file declares; longer than `duration_seconds` if the file is truncated.
+        declared_seconds: Length that the file declares, or that its packets have if that is more; longer than
+            `duration_seconds` if the file is truncated or damaged.
         start_seconds: Start of the first segment.
         path: The file.
         segment_starts: Start of each segment if they are not consecutive, else empty.
+        repairs: Sentences about what was mended in reading, such as time stamps that jump or samples that are NaN.
     """
 
     frames: UInt8[Tensor, "segments height width 3"]
@@ -39,6 +41,7 @@ class Clip:
     start_seconds: float
     path: Path
     segment_starts: tuple[float, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     @property
     def starts(self) -> tuple[float, ...]:
@@ -53,10 +56,11 @@ class Clip:
     def remarks(self) -> list[str]:
         """Sentences for the user about problems in reading the file."""
         if not self.cut_off:
-            return []
+            return list(self.repairs)
         return [
             f"The file declares {self.declared_seconds:.1f} s, of which {self.duration_seconds:.1f} s decode; the rest "
-            "of it cannot be decoded."
+            "of it cannot be decoded.",
+            *self.repairs,
         ]
 
     def part(self, start: int, stop: int) -> "Clip":
@@ -80,17 +84,18 @@ class MediaInfo:
     """What a file contains, found without decoding all of it.
 
     Attributes:
-        duration_seconds: Duration in the header, or the last time stamp if the header has none.
+        duration_seconds: Length of the file without decoding it: by its packets, or by the sample tables of MP4.
         has_video: Whether there is a picture.
         has_audio: Whether there is sound.
         width: Width of the picture as displayed (upright, square pixels); 0 without a picture.
         height: Height of the picture as displayed; 0 without a picture.
         fps: Mean frames per second; 0 without a picture or if unknown.
-        audio_rate_hz: Sampling rate of the first audio track; 0 without sound.
-        audio_channels: Channels of the first audio track; 0 without sound.
+        audio_rate_hz: Sampling rate of the audio track that is read; 0 without sound.
+        audio_channels: Channels of the audio track that is read; 0 without sound.
         audio_tracks: Number of audio tracks.
         container: FFmpeg's name of the format, such as "mov" or "matroska".
         codecs: FFmpeg's names of the codecs, picture first.
+        remarks: Sentences about what is mended in reading it, as far as is known without decoding.
     """
 
     duration_seconds: float
@@ -104,6 +109,7 @@ class MediaInfo:
     audio_tracks: int
     container: str
     codecs: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def segments_in(duration_seconds: float) -> int:

@@ -1,9 +1,13 @@
-"""Opening media files, and finding their tracks, their length and the start of their clock."""
+"""Opening media files, and finding their tracks and packets."""
 
 import contextlib
+import errno
 import multiprocessing
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import av
 from av.audio.frame import AudioFrame
@@ -16,27 +20,69 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
+from avpea.errors import MediaError, MissingFile, NoAudioTrack, NoVideoTrack
 
 __all__ = [
     "BLACK_REMEDY",
     "SILENCE_REMEDY",
+    "Tracks",
+    "audio_track_of",
     "decoded",
-    "duration_of",
     "opened",
     "packets",
-    "picture_track",
     "pixel_aspect",
+    "require_file",
     "seconds_of",
-    "sound_tracks",
     "tracks_of",
+    "video_track_of",
     "zero_seconds",
 ]
 
-ONE_FRAME_SECONDS = 0.04  # of a still image, whose frame has no duration
 PLAYLIST = b"#EXTM3U"  # FFmpeg would open what it lists, and wait forever for a live stream
 BLACK_REMEDY = 'Use a file with a picture, or missing_video="black".'
 SILENCE_REMEDY = 'Use a file with sound, or missing_audio="silence".'
+# PyAV's arrays have room for the planes of 8 channels; more of them are read out of bounds. Only damaged packets and
+# codecs for more than 7.1 have them.
+MOST_PLANES = 8
+WIDEST_PIXEL = 16.0  # width / height; widescreen from DV has 1.46, anamorphic film 2
+STILLS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+NOWHERE = {
+    errno.ENOENT: "there is no such file; check the path.",
+    errno.ENOTDIR: "there is no such file; check the path.",
+    errno.ENAMETOOLONG: "there is no such file, as the path is longer than the file system allows; check the path.",
+    errno.ELOOP: "there is no such file, as its link leads back to itself; mend or remove the link.",
+}
+
+Track = TypeVar("Track", VideoStream, AudioStream)
+Tracks = tuple[VideoStream | None, AudioStream | None]
+
+
+def require_file(path: Path) -> os.stat_result:
+    """Refuse what is no regular file, without opening it: opening a named pipe would wait forever.
+
+    Raises:
+        MissingFile: There is no such file.
+        MediaError: It is a folder, a pipe, a socket or a device, or may not be looked at.
+    """
+    try:
+        about = path.stat()
+    except OSError as error:
+        if error.errno in NOWHERE:
+            raise MissingFile(path, NOWHERE[error.errno]) from None
+        raise MediaError(path, f"cannot be opened: {error.strerror}.") from None
+    except ValueError:  # a zero byte in the name
+        raise MissingFile(path, NOWHERE[errno.ENOENT]) from None
+    if not stat.S_ISREG(about.st_mode):
+        kind = next((name for test, name in KINDS.items() if test(about.st_mode)), "no regular file")
+        raise MediaError(path, f"this is {kind}; expected a video file.")
+    return about
 
 
 @contextlib.contextmanager
@@ -46,10 +92,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     Raises:
         MediaError: The file is missing, empty or not media.
     """
-    if not path.exists():
-        raise MediaError(path, "there is no such file; check the path.")
-    if not path.is_file():
-        raise MediaError(path, "this is a folder; expected a video file.")
+    require_file(path)
     try:
         with path.open("rb") as file:
             first_bytes = file.read(len(PLAYLIST))
@@ -68,29 +111,40 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def tracks_of(
-    container: InputContainer, path: Path, audio_track: int, missing_audio: str, missing_video: str
-) -> tuple[VideoStream | None, AudioStream | None]:
-    """Find the video track, and the audio track with index `audio_track`.
+    container: InputContainer,
+    path: Path,
+    missing_audio: str,
+    missing_video: str,
+    audio_track: int | None = None,
+    video_track: int | None = None,
+) -> Tracks:
+    """Find the video track and the audio track: those with the given numbers, else those that FFmpeg would choose.
 
     Raises:
         MediaError: A track is missing that is not allowed to be.
     """
-    video, sounds = picture_track(container), sound_tracks(container)
-    if video is None and not sounds:
+    video, audio = video_track_of(container, path, video_track), audio_track_of(container, path, audio_track)
+    if video is None and audio is None:
         raise MediaError(path, "has neither a video nor an audio track that can be decoded; expected a video.")
     if video is None and missing_video == "error":
         raise NoVideoTrack(path, f"has no video track that can be decoded. {BLACK_REMEDY}")
-    if not sounds and missing_audio == "error":
+    if audio is None and missing_audio == "error":
         raise NoAudioTrack(path, f"has no audio track that can be decoded. {SILENCE_REMEDY}")
-    if sounds and not 0 <= audio_track < len(sounds):
-        raise NoAudioTrack(path, f"audio_track is {audio_track}; expected 0 to {len(sounds) - 1}, the tracks it has.")
-    return video, sounds[audio_track] if sounds else None
+    return video, audio
 
 
-def picture_track(container: InputContainer) -> VideoStream | None:
-    """The first video track that is not the cover image of a sound file, set up for decoding; or None."""
-    pictures = (track for track in container.streams.video if track.codec_context is not None)
-    video = next((track for track in pictures if not track.disposition & Disposition.attached_pic), None)
+def video_track_of(container: InputContainer, path: Path, number: int | None = None) -> VideoStream | None:
+    """The video track with a number, or the one that FFmpeg chooses: the default one, then the largest picture.
+
+    Cover images, stills and thumbnails are no video, unless asked for by number. The track is set up for decoding.
+
+    Raises:
+        NoVideoTrack: There is no such number, or no decoder for the track.
+    """
+    moving = [track for track in _decodable(container.streams.video) if not track.disposition & STILLS]
+    video = max(moving, key=lambda track: (_is_default(track), track.width * track.height), default=None)
+    if number is not None and container.streams.video:
+        video = _numbered(container.streams.video, number, path, "video_track", NoVideoTrack)
     if video is not None:
         video.thread_type = "AUTO"
         # One thread in worker processes, which share the machine; all cores otherwise. The pixels are the same.
@@ -98,23 +152,69 @@ def picture_track(container: InputContainer) -> VideoStream | None:
     return video
 
 
-def sound_tracks(container: InputContainer) -> list[AudioStream]:
-    """The audio tracks for which FFmpeg has a decoder."""
-    return [track for track in container.streams.audio if track.codec_context is not None]
+def audio_track_of(container: InputContainer, path: Path, number: int | None = None) -> AudioStream | None:
+    """The audio track with a number, or the one that FFmpeg chooses: the default one, then the most channels.
+
+    Raises:
+        NoAudioTrack: There is no such number, or no decoder for the track.
+    """
+    if number is not None and container.streams.audio:
+        return _numbered(container.streams.audio, number, path, "audio_track", NoAudioTrack)
+    sounds = _decodable(container.streams.audio)
+    return max(sounds, key=lambda track: (_is_default(track), track.codec_context.layout.nb_channels), default=None)
+
+
+def _decodable(tracks: Sequence[Track]) -> list[Track]:
+    return [track for track in tracks if _has_decoder(track)]
+
+
+def _has_decoder(track: VideoStream | AudioStream) -> bool:
+    context: object = track.codec_context  # None without a decoder, which the stubs do not know
+    return context is not None
+
+
+def _is_default(track: Stream) -> bool:
+    return bool(track.disposition & Disposition.default)
+
+
+def _numbered(tracks: Sequence[Track], number: int, path: Path, name: str, error: type[MediaError]) -> Track:
+    if 0 <= number < len(tracks) and _has_decoder(tracks[number]):
+        return tracks[number]
+    has = "; ".join(f"{index}: {_described(track)}" for index, track in enumerate(tracks))
+    raise error(path, f"{name} is {number}; expected 0 to {len(tracks) - 1}, the tracks that it has ({has}).")
+
+
+def _described(track: VideoStream | AudioStream) -> str:
+    if not _has_decoder(track):
+        return "no decoder"
+    if isinstance(track, VideoStream):
+        words = [f"{track.codec_context.name} {track.width}x{track.height}"]
+    else:
+        channels = track.codec_context.layout.nb_channels
+        words = [f"{track.codec_context.name} with {channels} channel{'s' * (channels != 1)}"]
+    if track.language and track.language != "und":
+        words.append(track.language)
+    flags = ((Disposition.default, "default"), (STILLS, "still"))
+    return ", ".join([*words, *(text for flag, text in flags if track.disposition & flag)])
 
 
 def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # type: ignore[type-arg]  # stubs only
     """The packets of the tracks; a truncated file ends early."""
-    with contextlib.suppress(FFmpegError):
+    # PyAV raises IndexError at the end of a file in which a track began that was not there at its start.
+    with contextlib.suppress(FFmpegError, IndexError):
         yield from container.demux(*tracks)
 
 
 def decoded(packet: Packet) -> list[VideoFrame | AudioFrame]:  # type: ignore[type-arg]  # generic in stubs only
     """The frames of a packet; none if it is damaged, as in a player."""
     try:
-        return list(packet.decode())
+        return [frame for frame in packet.decode() if not _too_wide(frame)]
     except FFmpegError:
         return []
+
+
+def _too_wide(frame: VideoFrame | AudioFrame) -> bool:
+    return isinstance(frame, AudioFrame) and frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES
 
 
 def seconds_of(item: Packet | Frame, zero_seconds: float) -> float | None:  # type: ignore[type-arg]
@@ -129,20 +229,7 @@ def zero_seconds(container: InputContainer) -> float:
     return float((container.start_time or 0) / av.time_base)
 
 
-def duration_of(container: InputContainer, path: Path) -> float:
-    """Duration in the header, or computed from all packets if the header has none (raw streams)."""
-    if container.duration:
-        return float(container.duration / av.time_base)
-    end = 0.0
-    with opened(path) as again:
-        zero = zero_seconds(again)
-        for packet in packets(again):
-            length = float((packet.duration or 0) * (packet.time_base or 0))
-            start = seconds_of(packet, zero)
-            end = end + length if start is None else max(end, start + length)
-    return max(end, ONE_FRAME_SECONDS)
-
-
 def pixel_aspect(video: VideoStream | None) -> float:
-    """Width / height of a coded pixel."""
-    return float((video.sample_aspect_ratio if video is not None else None) or 1)
+    """Width / height of a coded pixel; 1 if the file says what no camera has."""
+    aspect = float((video.sample_aspect_ratio if video is not None else None) or 1)
+    return aspect if 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL else 1.0

@@ -4,7 +4,9 @@ Every file starts at 0 s, even where the container's time stamps do not (MPEG-TS
 stamps, so sound that starts late stays in step with the picture.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,22 +18,21 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media.clip import Clip, MediaInfo, segments_in
+from avpea.errors import AvpeaError, MediaError, NoAudioTrack, NoVideoTrack
+from avpea.media.clip import CODEC_PADDING_SECONDS, Clip, MediaInfo, segments_in
 from avpea.media.container import (
     BLACK_REMEDY,
     SILENCE_REMEDY,
+    audio_track_of,
     decoded,
-    duration_of,
     opened,
     packets,
-    picture_track,
     pixel_aspect,
     seconds_of,
-    sound_tracks,
     tracks_of,
-    zero_seconds,
+    video_track_of,
 )
+from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, layout_of, shown_seconds
 from avpea.media.picture import FramePicker, display_size
 from avpea.media.sound import Timeline
 
@@ -39,39 +40,46 @@ __all__ = ["probe", "read"]
 
 SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
 WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
-INDEXED = {"mov", "matroska"}  # formats with an index of key frames; in others seeking is a guess
-TRUNCATED_SECONDS = 1.0  # smaller differences come from how the last frame's duration is counted
 
 
-def probe(path: str | Path) -> MediaInfo:
+def probe(path: str | Path, *, audio_track: int | None = None, video_track: int | None = None) -> MediaInfo:
     """What a file contains; decodes a single frame, because only that shows how the picture is rotated.
 
+    The packets of all files but MP4 and MOV are read to find the length, without decoding them.
+
+    Args:
+        path: A file in any container and codec that FFmpeg reads.
+        audio_track: Number of the audio track; see `read`.
+        video_track: Number of the video track; see `read`.
+
     Raises:
-        MediaError: The file is missing, empty or not media.
+        MediaError: The file is missing, empty or not media, or has no such track.
     """
     path = Path(path)
-    with opened(path) as container:
-        video, sounds = picture_track(container), sound_tracks(container)
-        height = width = 0
+    with answered(path), opened(path) as container:
+        video = video_track_of(container, path, video_track)
+        audio = audio_track_of(container, path, audio_track)
+        height, width = (video.height, video.width) if video is not None else (0, 0)
         if video is not None:
-            height, width = video.height, video.width
             frame = next((frame for packet in packets(container, video) for frame in decoded(packet)), None)
             if isinstance(frame, VideoFrame):
                 height, width = display_size(frame, pixel_aspect(video))
-        first = sounds[0].codec_context if sounds else None
-        tracks = ([video] if video is not None else []) + list(sounds)
+        sound = audio.codec_context if audio is not None else None
+        tracks = (video, *container.streams.audio)
+        layout = layout_of(container, path, (video, audio))
         return MediaInfo(
-            duration_seconds=duration_of(container, path),
+            duration_seconds=layout.length_seconds,
             has_video=video is not None,
-            has_audio=bool(sounds),
+            has_audio=audio is not None,
             width=width,
             height=height,
             fps=float(video.average_rate or 0) if video is not None else 0.0,
-            audio_rate_hz=first.sample_rate if first else 0,
-            audio_channels=first.layout.nb_channels if first else 0,
-            audio_tracks=len(sounds),
+            audio_rate_hz=sound.sample_rate if sound else 0,
+            audio_channels=sound.layout.nb_channels if sound else 0,
+            audio_tracks=len(container.streams.audio),
             container=container.format.name.split(",")[0],
-            codecs=tuple(track.codec_context.name for track in tracks),
+            codecs=tuple(track.codec_context.name for track in tracks if track is not None and track.codec_context),
+            remarks=layout.remarks(),
         )
 
 
@@ -83,12 +91,13 @@ def read(
     frame_size: tuple[int, int] | None = None,
     missing_audio: Literal["error", "silence"] = "error",
     missing_video: Literal["error", "black"] = "error",
-    audio_track: int = 0,
+    audio_track: int | None = None,
+    video_track: int | None = None,
 ) -> Clip:
     """Read one frame and one second of sound for each segment of a video.
 
-    A track that ends before the last segment is continued with its last frame, or with silence. Of a truncated file,
-    `segments=None` reads as many segments as can be decoded.
+    A track that ends before the last segment is continued with its last frame, or with silence. `segments=None` reads
+    everything that decodes, whatever length the file declares.
 
     Args:
         path: A file in any container and codec that FFmpeg reads.
@@ -99,38 +108,53 @@ def read(
         missing_audio: For a file without sound: raise an error, or return digital silence.
         missing_video: For a file without a picture: raise an error, or return black frames (224 x 224 without
             `frame_size`) with the middles of the segments as time stamps.
-        audio_track: Index of the audio track, from 0.
+        audio_track: Number of the audio track among those of the file, from 0; None takes the one that FFmpeg would
+            choose: the default one, else that with the most channels.
+        video_track: Number of the video track, from 0; None takes the one that FFmpeg would choose: the default one,
+            else the largest picture. Cover images and thumbnails are no video.
 
     Raises:
-        NoVideoTrack: The file has no picture and `missing_video` is "error".
-        NoAudioTrack: The file has no sound and `missing_audio` is "error", or it has no track `audio_track`.
+        NoVideoTrack: The file has no picture and `missing_video` is "error", or it has no track `video_track`.
+        NoAudioTrack: The file has no sound, or none that is a number, and `missing_audio` is "error"; or it has no
+            track `audio_track`.
         MediaError: The file is missing, empty, not media or broken, or ends before `start_seconds`.
     """
     path = Path(path)
     _check_span(path, start_seconds, segments, frame_size)
-    with opened(path) as container:
-        duration = declared = duration_of(container, path)
-        if start_seconds >= duration:
-            raise _after_end(path, start_seconds, duration)
-        tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
-        far = start_seconds >= SEEK_FROM_SECONDS and container.format.name.split(",")[0] in INDEXED
-        wanted = segments or segments_in(duration - start_seconds)
-        walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
-        found = walk.run(seek=far)
-    if not found:  # seeking led past the start of the segments: read from the start of the file instead
+
+    def walk_of(container: InputContainer) -> _Walk:
+        tracks = tracks_of(container, path, missing_audio, missing_video, audio_track, video_track)
+        layout = layout_of(container, path, tracks)
+        if start_seconds >= layout.length_seconds:
+            raise _after_end(path, start_seconds, layout.length_seconds)
+        return _Walk(container, *tracks, layout, start_seconds, segments, frame_size)
+
+    with answered(path):
         with opened(path) as container:
-            tracks = tracks_of(container, path, audio_track, missing_audio, missing_video)
-            walk = _Walk(container, *tracks, start_seconds, wanted, frame_size)
-            walk.run(seek=False)
-    walk.require(path, missing_audio, missing_video)
-    if walk.ended and walk.end_seconds + TRUNCATED_SECONDS < duration:
-        duration = walk.end_seconds
-        if start_seconds >= duration:
-            raise _after_end(path, start_seconds, duration)
-        wanted = segments or segments_in(duration - start_seconds)
-    frames, frame_seconds = walk.picker.finish(wanted)
-    sound = walk.timeline.finish(wanted)
-    return Clip(frames, frame_seconds, walk.picker.aspect, sound, duration, declared, start_seconds, path)
+            walk = walk_of(container)
+            found = walk.run(seek=start_seconds >= SEEK_FROM_SECONDS and walk.layout.seekable)
+        if not found:  # seeking led past the start of the segments: read from the start of the file instead
+            with opened(path) as container:
+                walk = walk_of(container)
+                walk.run(seek=False)
+        walk.require(path, missing_audio, missing_video)
+        return walk.clip(path)
+
+
+@contextlib.contextmanager
+def answered(path: Path) -> Iterator[None]:
+    """Turn any exception of a decoder, or of what works on its output, into the file's reason.
+
+    Raises:
+        MediaError: Decoding raised an exception.
+    """
+    try:
+        yield
+    except AvpeaError:
+        raise
+    except Exception as error:
+        what = str(error).split("\n")[0][:200] or "no message"
+        raise MediaError(path, f"cannot be decoded ({type(error).__name__}: {what}); get the file anew.") from error
 
 
 class _Walk:
@@ -141,12 +165,16 @@ class _Walk:
         container: InputContainer,
         video: VideoStream | None,
         audio: AudioStream | None,
+        layout: Layout,
         start_seconds: float,
-        segments: int,
+        segments: int | None,
         frame_size: tuple[int, int] | None,
     ) -> None:
         self._container, self._video, self._audio = container, video, audio
-        self._zero = zero_seconds(container)
+        self.layout = layout
+        self._zero = layout.zero_seconds
+        self._start_seconds, self._segments = start_seconds, segments
+        self._mender = Mender(layout) if layout.restarts or layout.holes else None
         self._sought = False
         self.picker = FramePicker(start_seconds, segments, frame_size, pixel_aspect(video))
         self.timeline = Timeline(start_seconds, segments)
@@ -158,12 +186,39 @@ class _Walk:
         """End of the last frame or sound that was decoded."""
         return max(self._picture_end, self.timeline.end_seconds)
 
+    def clip(self, path: Path) -> Clip:
+        """What was decoded.
+
+        Raises:
+            MediaError: The file ends before the first segment.
+        """
+        start, length = self._start_seconds, self.layout.length_seconds
+        right = length - EQUAL_SECONDS <= self.end_seconds <= length + CODEC_PADDING_SECONDS
+        duration = self.end_seconds if self.ended and not right else length
+        if start >= duration:
+            raise _after_end(path, start, duration)
+        segments = self._segments or segments_in(duration - start)
+        frames, frame_seconds = self.picker.finish(segments)
+        return Clip(
+            frames=frames,
+            frame_seconds=frame_seconds,
+            frame_aspect=self.picker.aspect,
+            waveform=self.timeline.finish(segments),
+            duration_seconds=duration,
+            declared_seconds=max(self.layout.declared_seconds, length),
+            start_seconds=start,
+            path=path,
+            repairs=(*self.layout.remarks(), *self.picker.remarks(), *self.timeline.remarks()),
+        )
+
     def run(self, seek: bool) -> bool:
         """Decode; False if seeking led to a point from which the first segments cannot be decoded."""
         if seek and not self._seek():
             return False
         tracks = [track for track in (self._video, self._audio) if track is not None]
         for packet in packets(self._container, *tracks):
+            if self._mender is not None and packet.size:
+                self._mender.mend(packet)
             if not self._waits_for(packet.stream):
                 continue
             if not all(self._take(frame) for frame in decoded(packet)):
@@ -188,6 +243,8 @@ class _Walk:
             raise NoVideoTrack(path, f"no frame of the video track decodes. {BLACK_REMEDY}")
         if no_sound and missing_audio == "error":
             raise NoAudioTrack(path, f"nothing in the audio track decodes. {SILENCE_REMEDY}")
+        if self.timeline.unusable and missing_audio == "error":
+            raise NoAudioTrack(path, f"all of its sound is NaN, infinite or absurdly loud. {SILENCE_REMEDY}")
 
     def _waits_for(self, track: Stream) -> bool:
         return not (self.picker.done if track is self._video else self.timeline.done)
@@ -195,6 +252,8 @@ class _Walk:
     def _take(self, frame: VideoFrame | AudioFrame) -> bool:
         """Use a frame; False if it is the first one after seeking, and late or no key frame."""
         seconds = seconds_of(frame, self._zero)
+        if seconds is not None and seconds > self.layout.length_seconds + STILL_SECONDS:
+            seconds = None  # a decoder that makes up time stamps of damaged packets
         if isinstance(frame, AudioFrame):
             if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
                 return False
@@ -204,13 +263,10 @@ class _Walk:
         if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):
             return False
         self.picker.add(seconds, frame)
-        self._picture_end = max(self._picture_end, seconds + self._shown_seconds(frame))
+        self._picture_end = max(
+            self._picture_end, seconds + shown_seconds(frame, self._video, self.layout.still_seconds)
+        )
         return True
-
-    def _shown_seconds(self, frame: VideoFrame) -> float:
-        assert self._video is not None
-        declared = float((frame.duration or 0) * (frame.time_base or 0))
-        return max(declared, 1 / float(self._video.average_rate or 25))
 
     def _seek(self) -> bool:
         self._sought = True

@@ -4,19 +4,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["MediaBelow", "media_below"]
+from avpea.labels import MEDIA_SUFFIXES, shortened
 
-# Names of files that FFmpeg reads and people keep; a file of another name can be given by itself.
-_PICTURES = (
-    *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "divx", "mpg", "mpeg", "mpe", "m1v", "m2v", "vob", "ts", "mts"),
-    *("m2ts", "m2t", "tod", "mod", "flv", "f4v", "wmv", "asf", "3gp", "3g2", "ogv", "ogm", "mxf", "dv", "y4m", "rm"),
-    *("rmvb", "gif"),
-)
-_SOUNDS = (
-    *("mp3", "mp2", "m4a", "m4b", "aac", "adts", "wav", "wave", "flac", "ogg", "oga", "opus", "wma", "aif", "aiff"),
-    *("aifc", "ac3", "eac3", "amr", "au", "caf", "mka", "weba", "w64", "ape", "wv", "tta"),
-)
-_SUFFIXES = frozenset(f".{name}" for name in (*_PICTURES, *_SOUNDS))
+__all__ = ["MediaBelow", "media_below"]
 
 
 @dataclass
@@ -25,12 +15,24 @@ class MediaBelow:
 
     Attributes:
         files: The media files, sorted by path.
+        others: Files without the ending of a media file.
+        closed: Folders that cannot be listed.
         unreadable: The reason by path, for folders that cannot be listed, and for what has the name of a media file but
             is none, such as a link to nothing or a pipe.
     """
 
     files: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    closed: list[Path] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
+
+    def remarks(self) -> list[str]:
+        """How many files of which kinds were left out, in a sentence."""
+        if not self.others:
+            return []
+        kinds = shortened(sorted({path.suffix.lower() or path.name for path in self.others}), 8)
+        many = "s" * (len(self.others) != 1)
+        return [f"{len(self.others)} file{many} without the ending of a video or sound left out ({kinds})."]
 
 
 def media_below(folder: Path) -> MediaBelow:
@@ -54,6 +56,7 @@ def media_below(folder: Path) -> MediaBelow:
             seen.add((about.st_dev, about.st_ino))
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
+            found.closed.append(here)
             found.unreadable[here] = f"The folder {here} cannot be listed ({error.strerror}); it was left out."
             continue
         for entry in entries:
@@ -72,7 +75,8 @@ def _sort_in(entry: "os.DirEntry[str]", found: MediaBelow, folders: list[Path], 
         is_file = entry.is_file()
     except OSError:  # a link to itself
         is_file = False
-    if path.suffix.lower() not in _SUFFIXES:
+    if path.suffix.lower() not in MEDIA_SUFFIXES:
+        found.others.append(path)
         return
     if is_file:
         found.files.append(path)

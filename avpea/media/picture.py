@@ -2,12 +2,16 @@
 
 import struct
 
+import numpy as np
 import torch
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from avpea.media.growing import Growing
+from avpea.media.hdr import CURVES, tone_mapped
 
 __all__ = ["FramePicker", "display_size"]
 
@@ -48,7 +52,7 @@ class FramePicker:
 
     Args:
         start_seconds: Start of the first segment.
-        segments: Number of segments.
+        segments: Number of segments; None for as many as there are.
         frame_size: Height and width to resize frames to; None keeps the display size of the first frame.
         pixel_aspect: Width / height of a coded pixel.
     """
@@ -56,19 +60,20 @@ class FramePicker:
     def __init__(
         self,
         start_seconds: float,
-        segments: int,
+        segments: int | None,
         frame_size: tuple[int, int] | None,
         pixel_aspect: float = 1.0,
     ) -> None:
-        self._middles = [start_seconds + segment + 0.5 for segment in range(segments)]
+        self._start_seconds = start_seconds
+        self._segments = segments
         self._frame_size = frame_size
         self._pixel_aspect = pixel_aspect
         self._reformatter = VideoReformatter()
         self._shown: tuple[float, VideoFrame] | None = None
-        self._filled = 0
-        self._frames: Tensor | None = None
+        self._frames: Growing | None = None
         self._display: tuple[int, int] | None = None
-        self._seconds = torch.zeros(segments, dtype=torch.float64)
+        self._seconds: list[float] = []
+        self._curve = 0  # FFmpeg's number of the transfer characteristic, if the picture is HDR
 
     @property
     def empty(self) -> bool:
@@ -78,7 +83,7 @@ class FramePicker:
     @property
     def done(self) -> bool:
         """Whether every segment has its frame."""
-        return self._filled == len(self._middles)
+        return len(self._seconds) == self._segments
 
     @property
     def aspect(self) -> float:
@@ -89,14 +94,23 @@ class FramePicker:
     @property
     def first_middle(self) -> float:
         """Middle of the first segment, in seconds."""
-        return self._middles[0]
+        return self._middle(0)
+
+    def _middle(self, segment: int) -> float:
+        return self._start_seconds + segment + 0.5
+
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for the user about how the picture was changed."""
+        if not self._curve:
+            return ()
+        return (f"The picture is HDR ({CURVES[self._curve]}) and is mapped to the range of ordinary video.",)
 
     def add(self, seconds: float, frame: VideoFrame) -> None:
         """Add the next frame, displayed from `seconds` on."""
         while (
             self._shown is not None
             and not self.done
-            and self._middles[self._filled] < seconds - TIME_STAMP_ROUNDING_SECONDS
+            and self._middle(len(self._seconds)) < seconds - TIME_STAMP_ROUNDING_SECONDS
         ):
             self._fill()
         self._shown = (seconds, frame)
@@ -105,34 +119,35 @@ class FramePicker:
         """The frames of the first `segments` segments and their time stamps; black ones if no frame was added."""
         if self._shown is None:
             height, width = self._frame_size or BLACK_SIZE
-            black = torch.zeros((segments, height, width, 3), dtype=torch.uint8)
-            return black, torch.tensor(self._middles[:segments], dtype=torch.float64)
-        while self._filled < segments:
+            black = torch.zeros((1, height, width, 3), dtype=torch.uint8).expand(segments, -1, -1, -1)
+            return black, torch.tensor([self._middle(i) for i in range(segments)], dtype=torch.float64)
+        while len(self._seconds) < segments:
             self._fill()
         assert self._frames is not None
-        return self._frames[:segments], self._seconds[:segments]
+        frames = torch.from_numpy(self._frames.finish(segments))
+        return frames, torch.tensor(self._seconds[:segments], dtype=torch.float64)
 
     def _fill(self) -> None:
         assert self._shown is not None
         seconds, frame = self._shown
-        index = self._filled
-        if index > 0 and self._frames is not None and self._seconds[index - 1] == seconds:
-            self._frames[index] = self._frames[index - 1]
+        if self._frames is not None and self._seconds[-1] == seconds:
+            pixels = self._frames.last()
         else:
-            pixels = self._upright(frame)
-            if self._frames is None:
-                self._frames = torch.empty((len(self._middles), *pixels.shape), dtype=torch.uint8)
-            self._frames[index] = pixels
-        self._seconds[index] = seconds
-        self._filled += 1
+            pixels = self._upright(frame).numpy()
+        if self._frames is None:
+            self._frames = Growing(pixels.shape, np.uint8, min(self._segments or 64, 1024))
+        self._frames.append(pixels[None])
+        self._seconds.append(seconds)
 
     def _upright(self, frame: VideoFrame) -> UInt8[Tensor, "height width 3"]:
         self._display = self._display or display_size(frame, self._pixel_aspect)
         self._frame_size = self._frame_size or self._display
         transpose, flip_rows, flip_columns = _orientation(frame)
         height, width = reversed(self._frame_size) if transpose else self._frame_size
-        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=SCALING, threads=1)
-        pixels = torch.from_numpy(small.to_ndarray())
+        self._curve = frame.color_trc if frame.color_trc in CURVES else 0
+        form = "rgb48le" if self._curve else "rgb24"
+        small = self._reformatter.reformat(frame, width, height, form, interpolation=SCALING, threads=1).to_ndarray()
+        pixels = torch.from_numpy(tone_mapped(small, self._curve) if self._curve else small)
         pixels = pixels.transpose(0, 1) if transpose else pixels
         flipped = [axis for axis, flip in enumerate((flip_rows, flip_columns)) if flip]
         return pixels.flip(flipped) if flipped else pixels

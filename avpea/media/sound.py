@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.media.clip import SAMPLE_RATE_HZ
+from avpea.media.growing import Growing
 
 __all__ = ["Timeline"]
 
@@ -22,6 +23,9 @@ JITTER_SECONDS = 0.015
 # Sound before and after the requested span for the resampler's filter, so that a part of a file gets the same samples
 # as the whole file.
 MARGIN_SECONDS = 1
+# A sample that is 100 times full scale (+40 dB), or no number at all, is damage or has another unit.
+LOUDEST = 100.0
+FLOATS = {"flt", "fltp", "dbl", "dblp"}
 # By default, float channels are summed and can exceed 1; normalised, the downmix of stereo is its mean.
 DOWNMIX = {"rematrix_maxval": "1.0"}
 
@@ -34,12 +38,14 @@ class Timeline:
     by less than one of their ticks, 1 ms.
     """
 
-    def __init__(self, start_seconds: float, seconds: int) -> None:
+    def __init__(self, start_seconds: float, seconds: int | None) -> None:
         self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
         self.end_seconds = -math.inf  # of the last sample that was added
         self._skip = round((start_seconds - self.origin_seconds) * SAMPLE_RATE_HZ)
-        self._stop_seconds = start_seconds + seconds + MARGIN_SECONDS
-        self._chunks: list[Samples] = []
+        self._stop_seconds = math.inf if seconds is None else start_seconds + seconds + MARGIN_SECONDS
+        self._samples = Growing((), np.float32, SAMPLE_RATE_HZ)
+        self._values = self._unusable = 0  # samples of all channels
+        self._unusable_seconds = 0.0
         self._resampler: AudioResampler | None = None
         self._setup: tuple[str, str, int] | None = None
         # In input samples, counted from the start of the current resampler:
@@ -53,6 +59,11 @@ class Timeline:
     def empty(self) -> bool:
         """Whether no sample was added."""
         return self.end_seconds == -math.inf
+
+    @property
+    def unusable(self) -> bool:
+        """Whether there are samples, but not one that is a number of a plausible size."""
+        return 0 < self._values == self._unusable
 
     @property
     def done(self) -> bool:
@@ -72,13 +83,14 @@ class Timeline:
         setup = (frame.format.name, frame.layout.name, rate)
         if setup != self._setup:
             self._restart(setup)
+        frame = self._usable(frame)
         index = self._place(seconds, rate, tick_seconds)
         self._run_samples += frame.samples
         self.end_seconds = max(self.end_seconds, self._first_seconds + (index + frame.samples) / rate)
         gap = index - self._next
         if gap > 0:
-            limit = math.ceil((self._stop_seconds - self._first_seconds) * rate) - self._next
-            self._push_silence(frame, min(gap, limit))
+            left = (self._stop_seconds - self._first_seconds) * rate - self._next
+            self._push_silence(frame, math.ceil(min(gap, left)))
         elif -gap >= frame.samples:
             return
         self._push(_slice(frame, -gap) if gap < 0 else frame)
@@ -98,20 +110,44 @@ class Timeline:
             self._run_start = (low + high) / 2
         return round(self._run_start) + self._run_samples
 
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for the user about sound that could not be used."""
+        if not self._unusable:
+            return ()
+        return (
+            f"{self._unusable_seconds:.1f} s of the sound are NaN, infinite or over {LOUDEST:.0f} times full scale, "
+            "and are read as silence.",
+        )
+
     def finish(self, segments: int) -> Float[Tensor, "samples"]:
         """The waveform of the first `segments` seconds, silent after the end of the sound."""
         self._flush()
-        samples = segments * SAMPLE_RATE_HZ
-        sound = np.concatenate([np.zeros(0, np.float32), *self._chunks])[self._skip : self._skip + samples]
-        waveform = torch.zeros(samples)
-        waveform[: len(sound)] = torch.from_numpy(sound).clamp(-1, 1)
-        return waveform
+        samples = self._samples.finish(self._skip + segments * SAMPLE_RATE_HZ)
+        return torch.from_numpy(samples)[self._skip :].clamp_(-1, 1)
+
+    def _usable(self, frame: AudioFrame) -> AudioFrame:
+        """The frame with samples silenced that are no number or absurdly large, which a filter would spread."""
+        if frame.format.name not in FLOATS:
+            self._values += frame.samples
+            return frame
+        values = frame.to_ndarray()
+        self._values += values.size
+        if np.abs(values).max(initial=0.0) <= LOUDEST:
+            return frame
+        unusable = ~(np.abs(values) <= LOUDEST)
+        self._unusable += int(unusable.sum())
+        self._unusable_seconds += int(unusable.sum()) / (frame.layout.nb_channels * frame.sample_rate)
+        return _frame(np.where(unusable, values.dtype.type(0), values), frame)
 
     def _push(self, frame: AudioFrame) -> None:
-        assert self._resampler is not None
         self._next += frame.samples
         frame.pts = None  # consecutive for the resampler, as gaps and overlaps are already resolved
-        self._chunks += [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
+        self._resample(frame)
+
+    def _resample(self, frame: AudioFrame | None) -> None:
+        assert self._resampler is not None
+        for part in self._resampler.resample(frame):
+            self._samples.append(part.to_ndarray()[0])
 
     def _push_silence(self, like: AudioFrame, samples: int) -> None:
         values = like.to_ndarray()
@@ -125,13 +161,13 @@ class Timeline:
         """Start a resampler, for the first frame and whenever format, layout or rate change."""
         if self._setup is not None:
             self._flush()
-            self._first_seconds = self.origin_seconds + sum(map(len, self._chunks)) / SAMPLE_RATE_HZ
+            self._first_seconds = self.origin_seconds + len(self._samples) / SAMPLE_RATE_HZ
         self._setup, self._next, self._run_start, self._run_samples = setup, 0, None, 0
         self._resampler = AudioResampler("fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX)
 
     def _flush(self) -> None:
         if self._resampler is not None:
-            self._chunks += [part.to_ndarray()[0] for part in self._resampler.resample(None)]
+            self._resample(None)
         self._resampler = None
 
 

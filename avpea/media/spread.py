@@ -52,7 +52,8 @@ def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: An
     Raises:
         MediaError, NoVideoTrack, NoAudioTrack: See `read`.
     """
-    seconds = chosen_seconds(segments_in(probe(path).duration_seconds), segments, rule)
+    tracks = {name: options[name] for name in ("audio_track", "video_track") if name in options}
+    seconds = chosen_seconds(segments_in(probe(path, **tracks).duration_seconds), segments, rule)
     if seconds == list(range(segments)):
         return read(path, segments=segments, **options)
     if seconds[-1] >= WHOLE_UP_TO_SECONDS:
@@ -84,5 +85,6 @@ def _joined(clips: Sequence[Clip], seconds: Sequence[int]) -> Clip:
         frame_seconds=torch.cat([clip.frame_seconds for clip in clips]),
         waveform=torch.cat([clip.waveform for clip in clips]),
         duration_seconds=min(clip.duration_seconds for clip in clips),
+        repairs=tuple(dict.fromkeys(note for clip in clips for note in clip.repairs)),
         segment_starts=tuple(float(second) for second in seconds),
     )

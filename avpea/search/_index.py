@@ -10,11 +10,11 @@ from typing import Any
 
 from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError, MediaError
-from avpea.labels import MEDIA_SUFFIXES
+from avpea.media import MediaBelow, media_below
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
 from avpea.search._library import Library
-from avpea.search._windows import FileState, require_searchable, rows_of, videos_below
+from avpea.search._windows import FileState, require_searchable, rows_of
 from avpea.sharing import resolve
 
 __all__ = ["IndexReport", "index"]
@@ -31,7 +31,9 @@ class IndexReport:
         indexed: Number of new or changed files.
         unchanged: Number of unchanged files.
         removed: Number of files that no longer exist.
-        broken: Reason by file, for files that could not be read.
+        broken: Reason by file or folder, for those that could not be read.
+        others: Files without an ending of video or sound, which were left out.
+        remarks: Sentences about what was left out.
         windows: Number of windows in the library now.
         seconds: Time taken.
     """
@@ -41,6 +43,8 @@ class IndexReport:
     unchanged: int = 0
     removed: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     windows: int = 0
     seconds: float = 0.0
 
@@ -63,7 +67,7 @@ class IndexReport:
         parts += [f"{len(self.broken)} left out"] * bool(self.broken)
         rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
         total = f"{self.library}: {', '.join(parts)}; {self.windows} windows in all ({self.seconds:.0f} s{rate})."
-        return [*(f"Left out: {reason}" for reason in self.broken.values()), total]
+        return [*(f"Left out: {reason}" for reason in self.broken.values()), *self.remarks, total]
 
 
 def index(
@@ -74,6 +78,8 @@ def index(
     weights: str | None = None,
     audio_weights: str | None = None,
     workers: int = 0,
+    audio_track: int | None = None,
+    video_track: int | None = None,
     progress: bool = True,
 ) -> IndexReport:
     """Index the videos in a folder and all folders below it.
@@ -88,38 +94,77 @@ def index(
         weights: The backbone's weights, if they have moved since training.
         audio_weights: VGGish's weights, if they have moved since training.
         workers: Number of Ray Data workers; 0 reads the files in this process.
+        audio_track: Number of the audio track of each file, from 0; None takes the one that FFmpeg would choose.
+        video_track: Number of the video track of each file, from 0; None takes the one that FFmpeg would choose.
         progress: Whether to show a progress bar.
 
     Raises:
-        AvpeaError: The folder does not exist, the run is not one of retrieval, or another model made the library.
+        AvpeaError: The folder does not exist or holds no media, the run is not one of retrieval, or the library was
+            made by another model or of other tracks.
     """
     started, folder = time.monotonic(), Path(folder)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
+    found = media_below(folder)
+    if not found.files:
+        raise AvpeaError(
+            " ".join([f"There is no video or sound in {folder}.", *found.unreadable.values(), *found.remarks()])
+        )
     if workers < 0:
         raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
     if workers:
         _start_ray()  # before LanceDB is imported, which does not support forks
     predictor = load(run, weights=weights, audio_weights=audio_weights)
     require_searchable(predictor)
-    into = Library(library, about(predictor, run))
-    report = IndexReport(library)
-    known, here = into.files(), [FileState.of(path) for path in videos_below(folder, MEDIA_SUFFIXES)]
-    below = folder.absolute().as_posix().rstrip("/") + "/"
-    gone = {source for source in known if source.startswith(below)} - {state.source for state in here}
+    chosen = {"audio_track": audio_track, "video_track": video_track}
+    tracks = {name: number for name, number in chosen.items() if number is not None}
+    into = Library(library, about(predictor, run) | ({"tracks": tracks} if tracks else {}))
+    if into.about.get("tracks", {}) != tracks:
+        raise AvpeaError(
+            f"The library {library} holds {_named(into.about.get('tracks', {}))} of its files, but "
+            f"{_named(tracks)} is to be indexed; index into another library."
+        )
+    report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
+    known, here = into.files(), _states(found, report)
+    closed = tuple(_below(path) for path in found.closed)  # what was in these folders may still be there
+    gone = {source for source in known if source.startswith(_below(folder)) and not source.startswith(closed)}
+    gone -= {state.source for state in here}
     into.remove(gone)
     new = [state for state in here if known.get(state.source) != (state.size, state.modified)]
     report.removed, report.unchanged = len(gone), len(here) - len(new)
     # In random order, so that two processes that index the same folder rarely read the same file.
     random.Random().shuffle(new)
     if workers:
-        _with_ray(into, new, report, workers, run=str(run), weights=weights, audio_weights=audio_weights)
+        _with_ray(into, new, report, workers, tracks, run=str(run), weights=weights, audio_weights=audio_weights)
     else:
         with progress_bar("Indexing", len(new), shown=progress) as advance:
-            _here(into, new, report, predictor, advance)
+            _here(into, new, report, predictor, tracks, advance)
     into.tidy()
     report.windows, report.seconds = len(into), time.monotonic() - started
     return report
+
+
+def _named(tracks: Mapping[str, int]) -> str:
+    return " and ".join(f"{name} {number}" for name, number in tracks.items()) or "the default tracks"
+
+
+def _below(folder: Path) -> str:
+    return folder.absolute().as_posix().rstrip("/") + "/"
+
+
+def _states(found: MediaBelow, report: IndexReport) -> list[FileState]:
+    """The versions of the files found; what cannot be indexed is put into the report."""
+    report.broken.update({str(path.absolute()): reason for path, reason in found.unreadable.items()})
+    states = []
+    for path in found.files:
+        try:
+            str(path).encode()
+            states.append(FileState.of(path))
+        except UnicodeEncodeError:
+            report.broken[str(path)] = f"{path}: its name is not UTF-8, as a library needs; rename it."
+        except OSError as error:  # it was moved or deleted in the meantime
+            report.broken[str(path)] = f"{path}: {error.strerror}."
+    return states
 
 
 def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
@@ -134,12 +179,14 @@ def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
     }
 
 
-def _look(into: Library, predictor: Predictor, state: FileState) -> tuple[str, list[dict[str, Any]]]:
+def _look(
+    into: Library, predictor: Predictor, state: FileState, tracks: Mapping[str, int]
+) -> tuple[str, list[dict[str, Any]]]:
     """The outcome for a file (`indexed`, `unchanged`, or why it cannot be read), and its rows."""
     if into.has(state):  # another process was faster
         return "unchanged", []
     try:
-        return "indexed", rows_of(predictor, Path(state.source))
+        return "indexed", rows_of(predictor, Path(state.source), **tracks)
     except MediaError as error:
         return str(error), []
     except OSError as error:  # it was moved or deleted in the meantime
@@ -147,13 +194,18 @@ def _look(into: Library, predictor: Predictor, state: FileState) -> tuple[str, l
 
 
 def _here(
-    into: Library, new: Sequence[FileState], report: IndexReport, predictor: Predictor, advance: Callable[[int], Any]
+    into: Library,
+    new: Sequence[FileState],
+    report: IndexReport,
+    predictor: Predictor,
+    tracks: Mapping[str, int],
+    advance: Callable[[int], Any],
 ) -> None:
     waiting: list[dict[str, Any]] = []
     written = time.monotonic()
     try:
         for state in new:
-            outcome, rows = _look(into, predictor, state)
+            outcome, rows = _look(into, predictor, state, tracks)
             waiting += rows
             report.count(state.source, outcome)
             advance(1)
@@ -164,7 +216,14 @@ def _here(
         into.add(waiting)  # also after an interruption
 
 
-def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, workers: int, **loading: Any) -> None:
+def _with_ray(
+    into: Library,
+    new: Sequence[FileState],
+    report: IndexReport,
+    workers: int,
+    tracks: Mapping[str, int],
+    **loading: Any,
+) -> None:
     """Index the files in Ray Data workers, on this machine or on the cluster that `RAY_ADDRESS` names.
 
     Each worker loads the model once and writes to the library itself. It must be able to read the files.
@@ -178,7 +237,7 @@ def _with_ray(into: Library, new: Sequence[FileState], report: IndexReport, work
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
         _Worker,
-        fn_constructor_kwargs={"library": into.place, "about": into.about, **loading},
+        fn_constructor_kwargs={"library": into.place, "about": into.about, "tracks": tracks, **loading},
         batch_size=4,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
@@ -200,11 +259,14 @@ def _start_ray() -> None:
 class _Worker:
     """A Ray actor that indexes batches of files."""
 
-    def __init__(self, library: str, about: Mapping[str, Any], run: str, **loading: Any) -> None:
+    def __init__(
+        self, library: str, about: Mapping[str, Any], tracks: Mapping[str, int], run: str, **loading: Any
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         self.library = Library(library, about)
+        self.tracks = tracks
         self.predictor = load(run, **loading)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -214,7 +276,7 @@ class _Worker:
         ]
         outcomes = []
         for state in states:
-            outcome, rows = _look(self.library, self.predictor, state)
+            outcome, rows = _look(self.library, self.predictor, state, self.tracks)
             self.library.add(rows)
             outcomes.append(outcome)
         return {"source": [state.source for state in states], "outcome": outcomes}

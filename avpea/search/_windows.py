@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ __all__ = [
     "embeddings_from",
     "require_searchable",
     "rows_of",
-    "videos_below",
 ]
 
 # What a search can compare, and the group of modalities in `head.groups` that it needs.
@@ -94,26 +93,20 @@ def require_searchable(predictor: Predictor) -> Any:
     return task
 
 
-def videos_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Video files in a folder and all folders below it, sorted; hidden files and folders are skipped."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-
-
-def embedded(predictor: Predictor, video: Path) -> Iterator[EmbeddedWindow]:
+def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[EmbeddedWindow]:
     """Embed the windows of a video, as long as those of training; the last one ends with the video.
+
+    Args:
+        predictor: A predictor of retrieval.
+        video: The file.
+        tracks: `audio_track` and `video_track`, if other ones than the default are to be read.
 
     Raises:
         MediaError: The file is missing, unreadable, or has neither picture nor sound.
     """
     task, experiment = require_searchable(predictor), predictor.info.experiment
-    info, length = probe(video), experiment.data.segments
-    for clip in _stretches(predictor, video, info, length):
+    info, length = probe(video, **tracks), experiment.data.segments
+    for clip in _stretches(predictor, video, info, length, tracks):
         for window in windows(clip, experiment):
             with torch.inference_mode():
                 seen, heard = task.embed_video(predictor.model.encode(window.frames, window.log_mel))
@@ -122,13 +115,16 @@ def embedded(predictor: Predictor, video: Path) -> Iterator[EmbeddedWindow]:
             yield EmbeddedWindow(start, end, seen if info.has_video else None, heard if info.has_audio else None)
 
 
-def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) -> Iterator[Clip]:
+def _stretches(
+    predictor: Predictor, video: Path, info: MediaInfo, length: int, tracks: Mapping[str, Any]
+) -> Iterator[Clip]:
     """Read a video in parts of whole windows that fit into memory; a truncated video ends early."""
     size = predictor.model.encoder.backbone.image_size
     options: dict[str, Any] = {
         "frame_size": (size, size),
         "missing_audio": "error" if info.has_audio else "silence",
         "missing_video": "error" if info.has_video else "black",
+        **tracks,
     }
     total, at_once = segments_in(info.duration_seconds), max(1, AT_ONCE // length) * length
     if total <= at_once:
@@ -151,15 +147,15 @@ def _stretches(predictor: Predictor, video: Path, info: MediaInfo, length: int) 
         start += count
 
 
-def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
-    """The rows of a video in a library.
+def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, Any]]:
+    """The rows of a video in a library; `tracks` as for `embedded`.
 
     Raises:
         MediaError: See `embedded`.
     """
     state = FileState.of(video)
     rows = []
-    for window in embedded(predictor, video):
+    for window in embedded(predictor, video, **tracks):
         both = window.embeddings("both")
         assert both is not None
         name = f"{state.source}\0{window.start_seconds:.3f}"
@@ -180,7 +176,7 @@ def rows_of(predictor: Predictor, video: Path) -> list[dict[str, Any]]:
                 "tokens": both.tokens[0].to(torch.float16).cpu().numpy().tobytes(),
                 "scores": both.scores[0].float().cpu().tolist(),
                 "frames": 0 if window.seen is None else window.seen.scores.shape[1],
-                "thumbnail": _thumbnail(video, window) if window.seen is not None else b"",
+                "thumbnail": _thumbnail(video, window, tracks) if window.seen is not None else b"",
             }
         )
     return rows
@@ -201,13 +197,14 @@ def _vector(some: Embeddings | None, width: int) -> list[float]:
     return found
 
 
-def _thumbnail(video: Path, window: EmbeddedWindow) -> bytes:
+def _thumbnail(video: Path, window: EmbeddedWindow, tracks: Mapping[str, Any]) -> bytes:
     """The frame in the middle of a window, as JPEG; empty if it cannot be read."""
     from PIL import Image
 
     middle = (window.start_seconds + window.end_seconds) / 2
+    start = max(window.start_seconds, middle - 0.5)
     try:
-        clip = read(video, start_seconds=max(window.start_seconds, middle - 0.5), segments=1, missing_audio="silence")
+        clip = read(video, start_seconds=start, segments=1, missing_audio="silence", **tracks)
     except MediaError:
         return b""
     picture = Image.fromarray(clip.frames[0].numpy())

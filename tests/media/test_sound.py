@@ -1,15 +1,18 @@
 """Where sound lies on the file's clock, how it is mixed down, and what fills its holes."""
 
+import math
 import wave
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
 from av.audio.frame import AudioFrame
 from torch import Tensor
 
+from avpea.errors import NoAudioTrack
 from avpea.media import SAMPLE_RATE_HZ, read
 from avpea.media.sound import Timeline
 from tests.media_factory import make_video, tone
@@ -160,7 +163,7 @@ def test_a_hole_of_hours_costs_no_more_than_what_was_asked_for() -> None:
     timeline.add(0.0, frame(0.5))
     timeline.add(1e6, frame(0.25))
     assert timeline.done
-    assert sum(map(len, timeline._chunks)) < 4 * SAMPLE_RATE_HZ
+    assert len(timeline._samples) < 4 * SAMPLE_RATE_HZ
 
 
 def test_sound_from_before_the_span_is_dropped() -> None:
@@ -170,3 +173,40 @@ def test_sound_from_before_the_span_is_dropped() -> None:
     waveform = timeline.finish(1)
     assert waveform[0] == pytest.approx(0.75)
     assert not waveform[8000:].any() or waveform[-1] == pytest.approx(0.79)
+
+
+# --- sound that is no number
+
+
+def float_sound(path: Path, values: np.ndarray) -> Path:
+    """A Matroska file of 16 kHz float samples as they are, and black pictures."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=5)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        audio = container.add_stream("pcm_f32le", rate=16_000, layout="mono")
+        for index in range(5 * len(values) // 16_000):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            picture = picture.reformat(format="yuv420p")
+            picture.pts = index
+            container.mux(video.encode(picture))
+        sound = AudioFrame.from_ndarray(values.astype(np.float32)[None], format="flt", layout="mono")
+        sound.sample_rate, sound.pts = 16_000, 0
+        for packets in (audio.encode(sound), audio.encode(None), video.encode(None)):
+            container.mux(packets)
+    return path
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, 32_768.0])
+def test_samples_that_are_no_sound(tmp_path: Path, bad: float) -> None:
+    good = tone(440)(np.arange(48_000) / 16_000)
+    values = good.copy()
+    values[16_000:32_000] = bad
+    clip = read(float_sound(tmp_path / "a.mkv", values))
+    assert torch.isfinite(clip.waveform).all()
+    silent = np.where(np.isin(np.arange(48_000), np.arange(16_000, 32_000)), 0, good)
+    assert (clip.waveform - torch.from_numpy(silent).float()).abs().max() < 1e-6
+    assert "1.0 s of the sound are NaN, infinite or over 100 times full scale" in clip.remarks()[0]
+    nothing = float_sound(tmp_path / "b.mkv", np.full(48_000, bad))
+    with pytest.raises(NoAudioTrack, match=r"b\.mkv: all of its sound is NaN, infinite or absurdly loud"):
+        read(nothing)
+    assert not read(nothing, missing_audio="silence").waveform.any()

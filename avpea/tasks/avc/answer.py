@@ -52,6 +52,7 @@ class Captions(Answer):
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
+            "remarks": self.clip.remarks(),
             "captions": [
                 {
                     "start_seconds": one.start_seconds,

@@ -141,6 +141,7 @@ class Prediction(Answer):
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
+            "remarks": self.clip.remarks(),
             "events": events,
             "seconds": [self._second(index) for index in range(len(self.decisions))],
             "threshold": self.rule.threshold,

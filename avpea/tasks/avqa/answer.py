@@ -121,6 +121,7 @@ class Reply(Answer):
             "video": str(self.video),
             "duration_seconds": round(self.clip.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
+            "remarks": self.clip.remarks(),
             "question": self.question.text,
             "read_as": " ".join(self.question.words),
             "left_out": list(self.question.left_out),

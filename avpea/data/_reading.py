@@ -1,0 +1,42 @@
+"""Reading a sample's frames and sound from its files, in one way for training, evaluation and `avpea data verify`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avpea.labels import Sample
+from avpea.media import Clip, read, read_spread
+from avpea.sections import ReaderOptions
+
+__all__ = ["read_sample", "tracks"]
+
+
+def tracks(config: ReaderOptions) -> dict[str, int]:
+    """The tracks that are to be read, as options of `avpea.media.read`; empty for the default ones."""
+    chosen = {"audio_track": config.audio_track, "video_track": config.video_track}
+    return {name: number for name, number in chosen.items() if number >= 0}
+
+
+def read_sample(sample: Sample, config: ReaderOptions, frame_size: tuple[int, int]) -> Clip:
+    """The window of a sample, with the sound of another file if it says so.
+
+    Raises:
+        MediaError: A file is missing or broken, or has no such track.
+    """
+    clip = _read(sample, sample.video, config, frame_size)
+    if sample.sound is None:
+        return clip
+    sound = _read(sample, sample.sound, config, frame_size)
+    return replace(clip, waveform=sound.waveform, repairs=(*clip.repairs, *sound.remarks()))
+
+
+def _read(sample: Sample, path: Path, config: ReaderOptions, frame_size: tuple[int, int]) -> Clip:
+    options: dict[str, Any] = {
+        "frame_size": frame_size,
+        "missing_audio": config.missing_audio,
+        "missing_video": config.missing_video,
+        **tracks(config),
+    }
+    if sample.seconds == "consecutive":
+        return read(path, start_seconds=sample.start_seconds, segments=sample.segments, **options)
+    return read_spread(path, sample.segments, sample.seconds, **options)
