@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from avpea.data.readers._text import read_text
 from avpea.errors import DataError
 from avpea.labels import MEDIA_SUFFIXES
 
-__all__ = ["by_stem", "read_json", "require_stem", "safe", "source", "videos_by_stem"]
+__all__ = ["by_stem", "identity", "read_json", "require_stem", "safe", "source", "videos_by_stem"]
 
 
 def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
@@ -19,7 +21,10 @@ def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
     for folder in folders:
         if not folder.is_dir():
             continue
-        files = [path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES]
+        try:
+            files = [path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES]
+        except OSError:  # `verify` names folders that cannot be listed, and the videos in them are missing
+            continue
         for path in sorted(files, key=lambda path: (MEDIA_SUFFIXES.index(path.suffix.lower()), path.name)):
             found.setdefault(path.stem, path)
     return found
@@ -46,6 +51,15 @@ def require_stem(where: str, found: str, name: object) -> str:
     return name
 
 
+def identity(path: Path) -> object:
+    """What two paths to one file have in common: the file itself where it exists, else the path without detours."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return os.path.abspath(path)
+    return about.st_dev, about.st_ino
+
+
 def safe(name: str) -> str:
     """A name with all characters replaced that are not allowed in sample keys, at most 60 characters long."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
@@ -55,12 +69,10 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file.
 
     Raises:
-        DataError: The file is not UTF-8 or not JSON; names line and column.
+        DataError: The file cannot be read, is no text, or is not JSON; names line and column.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); get the file anew.") from None
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get the file anew."

@@ -1,19 +1,29 @@
-"""Reading and checking tables in CSV or JSON Lines, and the rows of a manifest of events."""
+"""Reading and checking tables in CSV or JSON Lines, and the rows of a manifest of events.
+
+CSV is read as spreadsheets of all countries write it: separated by commas, semicolons, tabs or bars, with decimal
+points or commas, with or without a byte order mark.
+"""
 
 import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from avpea.data.readers._text import read_text
 from avpea.errors import DataError
 from avpea.labels import SPLITS
 from avpea.registry import did_you_mean
 
 __all__ = ["Columns", "Row", "read_rows", "read_table", "split_of", "text_of"]
 
+_SEPARATORS = (",", ";", "\t", "|")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)", re.ASCII)
+_TIMES = ("start_seconds", "end_seconds")
 _REQUIRED = ("video", "start_seconds", "end_seconds", "label")
 _COLUMNS = (*_REQUIRED, "split")
 
@@ -84,33 +94,56 @@ def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, obj
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path} ends in '{path.suffix}'; expected a manifest in .csv or .jsonl.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); save the manifest as UTF-8.") from None
-    found = list(reader(path, text, columns))
+    found = list(reader(path, read_text(path), columns))
     if not found:
         raise DataError(f"{path} has no rows; expected one a line, with {', '.join(columns.known)}.")
     return found
 
 
 def _csv(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
-    reader = csv.reader(io.StringIO(text), strict=True)
+    separator, skipped = _separator(text, columns)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator)
     try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_columns(f"{path}, line 1", header, columns, columns.required)
+        for _ in range(skipped):
+            next(reader)
+        header = [name.strip().lower() for name in next(reader, [])]
+        while header and not header[-1]:  # spreadsheets write separators for empty columns
+            header.pop()
+        _check_columns(f"{path}, line {reader.line_num}", header, columns, columns.required)
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
+            while len(cells) > len(header) and not cells[-1].strip():
+                cells.pop()
             if len(cells) != len(header):
                 raise DataError(
                     f"{where}: found {len(cells)} fields; expected {len(header)} as in the header "
-                    "(a name with a comma goes between double quotes)."
+                    f"(a name with '{separator}' goes between double quotes)."
                 )
-            yield where, dict(zip(header, cells, strict=True))
+            yield where, _with_points(dict(zip(header, cells, strict=True)), separator)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}).") from None
+
+
+def _with_points(values: dict[str, object], separator: str) -> dict[str, object]:
+    """In tables that are not separated by commas, the comma in a number comes before its decimals."""
+    if separator == ",":
+        return values
+    return {name: str(value).replace(",", ".") if name in _TIMES else value for name, value in values.items()}
+
+
+def _separator(text: str, columns: Columns) -> tuple[str, int]:
+    """The separator of the fields, and the number of lines before the header: Excel's `sep=;`, if it is there."""
+    lines = text.split("\n", 2)
+    if re.fullmatch(r'"?sep=."?', lines[0].strip(), re.IGNORECASE):
+        return lines[0].strip().strip('"')[-1], 1
+
+    def known(separator: str) -> int:
+        names = [name.strip().strip('"').lower() for name in lines[0].split(separator)]
+        return sum(name in columns.known for name in names)
+
+    return max(_SEPARATORS, key=known), 0
 
 
 def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -195,10 +228,27 @@ def _seconds(where: str, values: Mapping[str, object], name: str) -> float | Non
     value = values.get(name)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        seconds = math.nan
+    seconds = _read_seconds(value)
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise DataError(f"{where}: found {name} = {value!r}; expected seconds, 0 or more, as in 2.5.")
+        raise DataError(
+            f"{where}: found {name} = {value!r}; expected seconds, 0 or more, as in 2.5, or a time as in 1:02:03.5 "
+            "(hours, minutes, seconds) or 2:03.5."
+        )
     return seconds
+
+
+def _read_seconds(value: object) -> float:
+    """Seconds from a number or a text; NaN if it is neither.
+
+    `2,5` is two and a half, but `1,234` may be either. `12:30` is twelve minutes and a half.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return math.nan
+    if not isinstance(value, str):
+        return float(value)
+    clock = _CLOCK.fullmatch(value.strip())
+    if clock:
+        hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in clock.groups())
+        return math.nan if seconds >= 60 or (clock[1] and minutes >= 60) else 3600 * hours + 60 * minutes + seconds
+    plain = _NUMBER.fullmatch(value.strip()) and not re.fullmatch(r"\d{1,3},\d{3}", value.strip())
+    return float(value.replace(",", ".")) if plain else math.nan

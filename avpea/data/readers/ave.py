@@ -17,6 +17,8 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import by_stem, require_stem, safe
+from avpea.data.readers._names import look_alikes, refuse_reserved
+from avpea.data.readers._text import read_text
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
 from avpea.sections import ReaderOptions
@@ -77,7 +79,8 @@ def read(options: ReaderOptions) -> Annotations:
     is_ave = class_names == AVE_CLASSES
     bare = Annotations("AVE" if is_ave else root.resolve().name, root, EventLabels(class_names), splits)
     notes = [f"There are no {split} rows." for split in SPLITS if not rows[split]]
-    return replace(bare, notes=(*notes, *_notes(bare, annotated, rows, options.segments)))
+    notes += [*look_alikes(class_names), *_notes(bare, annotated, rows, options.segments)]
+    return replace(bare, notes=tuple(notes), lost=_lost(rows, options.segments))
 
 
 def _read_files(root: Path) -> tuple[list[Row], dict[str, list[Row]]]:
@@ -112,10 +115,7 @@ def parse(path: Path) -> list[Row]:
 
 
 def _rows(path: Path) -> list[Row]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file ({error}); expected lines of {_COLUMNS}.") from None
+    lines = read_text(path).split("\n")
     return [
         _row(path, number, line)
         for number, line in enumerate(lines, start=1)
@@ -139,11 +139,15 @@ def _row(path: Path, number: int, line: str) -> Row:
     if len(fields) != 5:
         raise DataError(f"{where}: found {len(fields)} fields in '{line}'; expected 5, separated by '&': {_COLUMNS}.")
     category, video_id, _, start, end = fields
+    refuse_reserved({category: where})
     if not category or not video_id:
         raise DataError(f"{where}: found an empty category or video id in '{line}'; expected {_COLUMNS}.")
     require_stem(where, f"video id '{video_id}'", video_id)
     if not (re.fullmatch(r"[0-9]{1,6}", start) and re.fullmatch(r"[0-9]{1,6}", end)):
-        raise DataError(f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more.")
+        raise DataError(
+            f"{where}: found '{start}' to '{end}'; expected start and end in whole seconds, 0 or more. "
+            "For fractions of seconds, or times as in 1:02:03, use a manifest (data.name manifest)."
+        )
     if int(start) > int(end):
         raise DataError(f"{where}: the event starts at {start} and ends at {end}; expected start <= end.")
     return Row(category, video_id, int(start), int(end))
@@ -162,7 +166,7 @@ def _class_names(root: Path, rows: list[Row]) -> tuple[str, ...]:
     path = root / "categories.txt"
     if not path.is_file():
         return seen
-    listed = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    listed = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(set(listed)) != len(listed):
         twice = sorted({name for name in listed if listed.count(name) > 1})
         raise DataError(f"{path} lists {shortened(twice)} twice; expected each class name once.")
@@ -194,6 +198,17 @@ def _sample(
     )
 
 
+def _lost(rows: dict[str, list[Row]], segments: int) -> tuple[str, ...]:
+    """Events that label no second: without length, or after the end of a sample."""
+    return tuple(
+        f"{row.video_id}: '{row.category}' {row.start_seconds}-{row.end_seconds} s "
+        + ("has no length" if row.start_seconds == row.end_seconds else f"begins after the {segments} s of a sample")
+        for split in SPLITS
+        for row in rows[split]
+        if row.start_seconds == row.end_seconds or row.start_seconds >= segments
+    )
+
+
 def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], segments: int) -> tuple[str, ...]:
     notes = [
         f"Videos in both {pair.replace('/', ' and ')}: {len(ids)} ({shortened(ids)})."
@@ -203,6 +218,9 @@ def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], 
     empty = [f"{row.category} {row.video_id}" for row in listed if row.start_seconds == row.end_seconds]
     if empty:
         notes.append(f"Rows without length, read as background throughout: {shortened(empty)}.")
+    same = len(listed) - len(set(listed))
+    if same:
+        notes.append(f"{same} rows of the split files say the same as another row.")
     repeated = data.repeated_ids()
     if repeated:
         notes.append(f"{len(repeated)} video ids have more than one row, all kept: {shortened(repeated)}.")

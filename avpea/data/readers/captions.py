@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
-from avpea.data.readers._files import safe
+from avpea.data.readers._files import identity, safe
 from avpea.data.readers._table import Columns, read_table, split_of, text_of
 from avpea.data.readers.manifest import default_split
 from avpea.errors import DataError
-from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample
+from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample, shortened
 from avpea.sections import SpreadOptions
 
 __all__ = ["EXTENSION", "CaptionReader", "read"]
@@ -38,21 +38,29 @@ def read(options: SpreadOptions) -> Annotations:
     has_split = "split" in rows[0][1]
     captions: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
+    names: dict[object, str] = {}  # the first path to each file
+    twice: list[str] = []
     for where, values in rows:
         video, caption = (text_of(where, values, name) for name in ("video", "caption"))
         if not video or not caption:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
+        name = names.setdefault(identity(path.parent / name), name)
         split = split_of(where, values, has_split) or default_split(name)
         if splits.setdefault(name, split) != split:
             raise DataError(f"{where}: '{video}' is in {split}, but an earlier row has it in {splits[name]}.")
-        captions.setdefault(name, []).append(" ".join(caption.split()))
+        caption = " ".join(caption.split())
+        if caption in captions.setdefault(name, []):
+            twice.append(where)
+        captions[name].append(caption)
     samples = [
         _sample(path, number, name, splits[name], captions[name], options) for number, name in enumerate(captions)
     ]
     by_split = {split: tuple(sample for sample in samples if sample.split == split) for split in SPLITS}
-    notes = () if has_split else ("No column 'split': videos were divided 80/10/10 by a hash of their paths.",)
-    return Annotations(path.stem, path.parent, CaptionLabels(), by_split, notes)
+    notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
+    if twice:
+        notes.append(f"{len(twice)} captions are there twice for their video, and count twice: {shortened(twice)}.")
+    return Annotations(path.stem, path.parent, CaptionLabels(), by_split, tuple(notes))
 
 
 def _sample(

@@ -6,8 +6,9 @@
     park/quiet.mp4,,,,val
 
 Paths are relative to the manifest. A video may have several rows; a row with neither label nor times is a video without
-events. Each video is cut into windows of `segments` seconds. Without the column `split` a hash of each path sends 80 %
-of the videos to train, 10 % to val and 10 % to test.
+events. A second has the label that covers at least half of it, the longest cover if there are two; events that label no
+second are reported. Each video is cut into windows of `segments` seconds. Without the column `split` a hash of each
+path sends 80 % of the videos to train, 10 % to val and 10 % to test.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
-from avpea.data.readers._files import safe
+from avpea.data.readers._files import identity, safe
+from avpea.data.readers._names import look_alikes, refuse_reserved
 from avpea.data.readers._table import Row, read_rows
 from avpea.errors import DataError, MediaError
 from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
@@ -59,19 +61,23 @@ def read(options: ReaderOptions) -> Annotations:
     """
     path = Path(options.root)
     rows, has_split = read_rows(path)
-    videos = _videos(path, rows)
+    refuse_reserved({row.label: row.where for row in reversed(rows) if row.label})
+    videos, repeats = _videos(path, rows)
     class_names = tuple(sorted({event.label for video in videos for event in video.events}))
     if not class_names:
         raise DataError(f"{path} has no row with a label; expected at least one event.")
     notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
-    notes += _measure(videos)
+    notes += [*repeats, *look_alikes(class_names), *_measure(videos)]
     samples: dict[str, list[EventSample]] = {split: [] for split in SPLITS}
     contested: list[str] = []
+    lost: list[str] = []
     for number, video in enumerate(videos):
-        samples[video.split] += _windows(video, number, class_names, options.segments, contested)
+        labels = _second_labels(video, contested)
+        lost += _lost(video, labels)
+        samples[video.split] += _windows(video, number, labels, class_names, options.segments)
     notes += _window_notes(videos, options.segments, contested)
     splits = {split: tuple(samples[split]) for split in SPLITS}
-    return Annotations(path.stem, path.parent, EventLabels(class_names), splits, tuple(notes))
+    return Annotations(path.stem, path.parent, EventLabels(class_names), splits, tuple(notes), lost=tuple(lost))
 
 
 def default_split(video: str) -> str:
@@ -114,20 +120,36 @@ def _union(events: list[Event], start: float, stop: float) -> float:
     return covered
 
 
-def _videos(manifest: Path, rows: list[Row]) -> list[_Video]:
-    videos: dict[str, _Video] = {}
+def _videos(manifest: Path, rows: list[Row]) -> tuple[list[_Video], list[str]]:
+    """The videos in order of appearance with their events, and notes on rows and spellings that are there twice."""
+    videos: dict[object, _Video] = {}
+    keys: dict[str, object] = {}
+    spellings: list[str] = []
+    seen: set[tuple[str, Event]] = set()
+    twice: list[str] = []
     for row in rows:
         name = os.path.normpath(row.video)  # ./a.mp4 and a.mp4 are one video, and must not be in two splits
+        if name not in keys:
+            keys[name] = identity(manifest.parent / name)
+            if keys[name] in videos:
+                spellings.append(f"{name} and {videos[keys[name]].name}")
         split = row.split or default_split(name)
-        video = videos.setdefault(name, _Video(name, manifest.parent / name, split))
-        if video.split != split:
+        video = videos.setdefault(keys[name], _Video(name, manifest.parent / name, split))
+        if row.split and video.split != split:
             raise DataError(
-                f"{row.where}: '{row.video}' is in {split}, but an earlier row has it in {video.split}; "
-                "expected all rows of a video in one split."
+                f"{row.where}: '{row.video}' is in {split}, but an earlier row has it in {video.split}"
+                f"{'' if video.name == name else f' as {video.name!r}'}; expected all rows of a video in one split."
             )
-        if row.label:
-            video.events.append(Event(row.label, row.start_seconds, row.end_seconds))
-    return list(videos.values())
+        event = Event(row.label, row.start_seconds, row.end_seconds)
+        if (video.name, event) in seen:
+            twice.append(row.where)
+        elif row.label:
+            video.events.append(event)
+        seen.add((video.name, event))
+    notes = [f"{len(twice)} rows say the same as an earlier row: {shortened(twice)}."] if twice else []
+    if spellings:
+        notes.append(f"{len(spellings)} paths lead to the same video as another path: {shortened(spellings)}.")
+    return list(videos.values()), notes
 
 
 def _measure(videos: list[_Video]) -> list[str]:
@@ -147,19 +169,41 @@ def _measure(videos: list[_Video]) -> list[str]:
     return [f"{len(late)} videos end before their events do: {shortened(late)}."] if late else []
 
 
+def _second_labels(video: _Video, contested: list[str]) -> list[str]:
+    """The label of each second; empty for background. Adds seconds with two labels to `contested`."""
+    labels = []
+    for second in range(math.ceil(video.duration_seconds)):
+        found = second_labels(video.events, second, video.duration_seconds)
+        labels.append(found[0] if found else "")
+        if len(found) > 1:
+            contested.append(f"{video.name} at {second} s ({found[0]}, not {' or '.join(found[1:])})")
+    return labels
+
+
+def _lost(video: _Video, labels: Sequence[str]) -> list[str]:
+    """The events that label no second, each with the reason."""
+    lost = []
+    for event in video.events:
+        seconds = range(math.floor(event.start_seconds), min(math.ceil(event.end_seconds), len(labels)))
+        if any(labels[second] == event.label for second in seconds):
+            continue
+        if event.start_seconds >= video.duration_seconds:
+            reason = f"begins after the end of the video ({video.duration_seconds:.1f} s)"
+        elif any(event.label in second_labels(video.events, second, video.duration_seconds) for second in seconds):
+            reason = "is outweighed by other events in each of its seconds"
+        else:
+            reason = "covers less than half of each second that it touches"
+        lost.append(f"{video.name}: '{event.label}' {event.start_seconds:g}-{event.end_seconds:g} s {reason}")
+    return lost
+
+
 def _windows(
-    video: _Video, number: int, class_names: tuple[str, ...], segments: int, contested: list[str]
+    video: _Video, number: int, labels: Sequence[str], class_names: tuple[str, ...], segments: int
 ) -> list[EventSample]:
     from avpea.media import segments_in
 
     background = len(class_names)
-    labels = []
-    for second in range(math.ceil(video.duration_seconds)):
-        found = second_labels(video.events, second, video.duration_seconds)
-        labels.append(class_names.index(found[0]) if found else background)
-        if len(found) > 1:
-            contested.append(f"{video.name} at {second} s")
-    labels += [background] * segments
+    indices = [class_names.index(label) if label else background for label in labels] + [background] * segments
     return [
         EventSample(
             key=f"{video.split}-{number:04d}-{safe(Path(video.name).stem)}-{start:05d}",
@@ -167,7 +211,7 @@ def _windows(
             video=video.path,
             start_seconds=float(start),
             segments=segments,
-            labels=tuple(labels[start : start + segments]),
+            labels=tuple(indices[start : start + segments]),
             split=video.split,
         )
         for start in window_starts(segments_in(video.duration_seconds), segments)

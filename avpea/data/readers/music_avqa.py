@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import safe, source, videos_by_stem
+from avpea.data.readers._names import look_alikes
 from avpea.data.readers._options import AnnotatedOptions
 from avpea.data.readers._question_rows import Row, read_rows
 from avpea.errors import DataError
@@ -65,7 +66,7 @@ def read(options: MusicAVQAOptions) -> Annotations:
     splits = {split: tuple(_samples(kept[split], split, videos, root, options)) for split in SPLITS}
     sources = {split: source(root, path, _holds(kept[split])) for split, path in files.items()}
     notes = [f"{split}: {found}." for split, found in sources.items()]
-    notes += _file_notes(files, rows) + _notes(kept, vocabulary)
+    notes += _file_notes(files, rows) + _notes(kept, vocabulary) + look_alikes(vocabulary.answers, "answers")
     return Annotations(
         f"MUSIC-AVQA form, {folder.resolve().name}", root, QuestionLabels(vocabulary), splits, tuple(notes), sources
     )

@@ -103,7 +103,7 @@ def test_default_split_is_deterministic_and_noted(videos: Path) -> None:
 def test_labels_of_one_second_that_two_events_share(videos: Path) -> None:
     found = read(write(videos / "two.csv", COLUMNS + "seven.mp4,0,1.5,a,train\nseven.mp4,0.2,1,b,train\n"))
     assert found.splits["train"][0].labels == (0, 0, 2)
-    assert "1 seconds have two labels; the longer cover won: seven.mp4 at 0 s." in found.notes
+    assert "1 seconds have two labels; the longer cover won: seven.mp4 at 0 s (a, not b)." in found.notes
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,121 @@ def test_wrong_files(tmp_path: Path) -> None:
         read(write(tmp_path / "m.csv", COLUMNS))
     with pytest.raises(DataError, match="no row with a label"):
         read(write(tmp_path / "m.csv", COLUMNS + "a.mp4,,,,train\n"))
-    (tmp_path / "m.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "m.csv").write_bytes(b"video,caf\xe9")
     with pytest.raises(DataError, match="is not UTF-8 text"):
         read(tmp_path / "m.csv")
+
+
+# --- what spreadsheets write, and times as people write them
+
+EVENTS = [("seven.mp4", "0.6", "2.5", "whistle"), ("seven.mp4", "4", "6", "bark")]
+
+
+def table(separator: str = ",", times: list[tuple[str, str]] | None = None, header: str = COLUMNS) -> str:
+    lines = [header.strip().replace(",", separator)]
+    for (video, start, end, label), (first, last) in zip(EVENTS, times or [(e[1], e[2]) for e in EVENTS], strict=True):
+        del start, end
+        lines.append(separator.join((video, first, last, label, "train")))
+    return "\n".join(lines) + "\n"
+
+
+GERMAN = [("0,6", "2,5"), ("4", "6,0")]
+CLOCK = [("0:00.6", "00:00:02.5"), ("0:04", "0:00:06")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        table(";", GERMAN).encode(),
+        table("\t", GERMAN).encode(),
+        table("|").encode(),
+        table(times=CLOCK).encode(),
+        table(";", [("0:00,6", "0:02,5"), CLOCK[1]]).encode(),
+        ("sep=;\r\n" + table(";", GERMAN).replace("\n", "\r\n")).encode("utf-8-sig"),
+        table().encode("utf-16"),
+        table().encode("utf-16-le"),
+        table().encode("utf-32"),
+        table().replace("\n", "\r\n").encode("utf-8-sig"),
+        table().replace("\n", "\r").encode(),
+        table(header="Video, Start_Seconds, End_Seconds, Label, Split").encode(),
+        table().replace("\n", ",,\n").encode(),
+        table().replace("whistle", '"whi\nstle"').replace("whi\nstle", "whistle").encode(),
+    ],
+    ids=["german", "tabs", "bars", "clock", "german clock", "excel", "utf-16", "no mark", "utf-32", "windows", "mac",
+         "capitals", "empty columns", "quotes"],
+)  # fmt: skip
+def test_tables_as_spreadsheets_write_them(videos: Path, data: bytes) -> None:
+    plain, other = write(videos / "plain.csv", table()), videos / "other.csv"
+    other.write_bytes(data)
+    assert read(other).splits == read(plain).splits
+
+
+@pytest.mark.parametrize("text", ["1,234", "2.5 s", "0:75", "1:60:00", "1:02:03:15", "-1", "nan", "½", "true"])
+def test_times_that_can_be_misread_are_answered_with_the_remedy(videos: Path, text: str) -> None:
+    path = write(videos / "wrong.csv", COLUMNS + f'seven.mp4,0,"{text}",bark,train\n')
+    with pytest.raises(DataError, match=r"wrong\.csv, line 2: found end_seconds = .*or a time as in 1:02:03"):
+        read(path)
+
+
+# --- nothing is lost in silence
+
+
+def test_events_that_label_no_second_are_named(videos: Path) -> None:
+    rows = [
+        ("seven.mp4,2.4,2.8,click", "seven.mp4: 'click' 2.4-2.8 s covers less than half of each second"),
+        ("seven.mp4,2.7,3.4,clack", "seven.mp4: 'clack' 2.7-3.4 s covers less than half of each second"),
+        ("seven.mp4,9,12,late", "seven.mp4: 'late' 9-12 s begins after the end of the video (7.0 s)"),
+        ("seven.mp4,4,6,long", ""),
+        ("seven.mp4,4.2,4.9,over", "seven.mp4: 'over' 4.2-4.9 s is outweighed by other events in each of its seconds"),
+        ("seven.mp4,0.5,1,half", ""),
+    ]
+    found = read(write(videos / "lost.csv", COLUMNS + "".join(f"{row},train\n" for row, _ in rows)))
+    expected = [reason for _, reason in rows if reason]
+    assert len(found.lost) == len(expected)
+    assert all(one.startswith(reason) for one, reason in zip(found.lost, expected, strict=True))
+    report = verify(found, workers=0, progress=False)
+    assert "Remark: 4 events label no second, and are lost to training:" in report.lines()
+    assert report.to_dict()["lost"] == found.lost
+
+
+@pytest.mark.parametrize("label", ["background", "Background ", "BACKGROUND", "b\u0430ckground", "back\u200bground"])
+def test_the_models_own_category_is_reserved(videos: Path, label: str) -> None:
+    path = write(videos / "reserved.csv", COLUMNS + f"seven.mp4,0,2,bark,train\nseven.mp4,3,5,{label},train\n")
+    with pytest.raises(DataError, match=r"reserved\.csv, line 3: the label '.*' is reserved"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Dog", "dog"), ("car horn", "car_horn"), ("caf\u00e9", "cafe\u0301"), ("cat", "c\u0430t"), ("a  b", "a b")],
+)
+def test_classes_that_look_alike_are_named(videos: Path, one: str, other: str) -> None:
+    path = write(videos / "alike.csv", COLUMNS + f"seven.mp4,0,2,{one},train\nseven.mp4,3,5,{other},train\n")
+    found = read(path)
+    assert len(found.labels.names) == 2
+    assert any("names that look alike" in note for note in found.notes)
+
+
+def test_different_classes_do_not_look_alike(videos: Path) -> None:
+    rows = "".join(f"seven.mp4,{n},{n + 1},{name},train\n" for n, name in enumerate(["C", "C#", "dog", "dogs"]))
+    assert not any("look alike" in note for note in read(write(videos / "other.csv", COLUMNS + rows)).notes)
+
+
+def test_one_video_by_two_paths_is_one_video(videos: Path) -> None:
+    (videos / "link.mp4").unlink(missing_ok=True)
+    (videos / "link.mp4").symlink_to(videos / "seven.mp4")
+    (videos / "sub").mkdir(exist_ok=True)
+    rows = "seven.mp4,0,2,bark,train\nlink.mp4,3,5,whistle,train\nsub/../seven.mp4,5,7,bark,train\n"
+    found = read(write(videos / "twice.csv", COLUMNS + rows + "seven.mp4,0,2,bark,train\n"))
+    assert [s.labels for s in found.samples] == [(0, 0, 2), (1, 1, 0), (1, 0, 0)]
+    assert "1 paths lead to the same video as another path: link.mp4 and seven.mp4." in found.notes
+    assert any(note.startswith("1 rows say the same as an earlier row") for note in found.notes)
+    with pytest.raises(DataError, match=r"'link\.mp4' is in test, but an earlier row has it in train as 'seven\.mp4'"):
+        read(write(videos / "leak.csv", COLUMNS + "seven.mp4,0,2,bark,train\nlink.mp4,3,5,bark,test\n"))
+
+
+def test_a_path_that_is_too_long_is_a_missing_video(videos: Path) -> None:
+    found = read(write(videos / "long.csv", COLUMNS + f"seven.mp4,2,5,x,train\n{'q' * 300}.mp4,2,5,x,train\n"))
+    report = verify(found, workers=0, progress=False)
+    assert report.missing == (str(videos / f"{'q' * 300}.mp4"),)
+    assert not report.broken

@@ -1,0 +1,48 @@
+"""Text of annotation files in the encodings that spreadsheets write."""
+
+import codecs
+from pathlib import Path
+
+from avpea.errors import DataError
+
+__all__ = ["read_text"]
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's mark, which begins like it
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; line ends become "\n".
+
+    Raises:
+        DataError: The file cannot be read or has another encoding; names the remedy.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), _unmarked(data))
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8, which spreadsheets "
+            "call 'CSV UTF-8'."
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unmarked(data: bytes) -> str:
+    """UTF-16 without a mark has a zero byte in nearly every pair; text in UTF-8 has none."""
+    head = data[:4096]
+    pairs = len(head) // 2
+    if pairs and head[1::2].count(0) > pairs / 2:
+        return "utf-16-le"
+    if pairs and head[0::2].count(0) > pairs / 2:
+        return "utf-16-be"
+    return "utf-8"
