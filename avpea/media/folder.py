@@ -71,6 +71,8 @@ def _sort_in(entry: "os.DirEntry[str]", found: MediaBelow, folders: list[Path], 
     try:
         if entry.is_dir():
             (links if entry.is_symlink() else folders).append(path)
+            if path.suffix.lower() in MEDIA_SUFFIXES:
+                found.unreadable[path] = f"{path} is a folder with the name of a file; only what is in it was read."
             return
         is_file = entry.is_file()
     except OSError:  # a link to itself
