@@ -1,5 +1,6 @@
 """Reading a sample's frames and sound from its files, in one way for training, evaluation and `avpea data verify`."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from avpea.labels import Sample
 from avpea.media import Clip, read, read_spread
 from avpea.sections import ReaderOptions
 
-__all__ = ["read_sample", "tracks"]
+__all__ = ["as_options", "read_sample", "tracks"]
+
+
+def as_options(text: str) -> str:
+    """Reasons of files, with Python arguments rewritten as options of a recipe."""
+    text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--data.missing_\1 \2", text)
+    return re.sub(r"\b(audio|video)_track is", r"--data.\1_track is", text)
 
 
 def tracks(config: ReaderOptions) -> dict[str, int]:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
-from avpea.data._reading import read_sample
+from avpea.data._reading import as_options, read_sample
 from avpea.data._work import run
 from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.files import replacing
@@ -88,7 +88,8 @@ class FillReport:
     def told(self) -> list[str]:
         """How many samples are left out or mended, in sentences with an example each."""
         kinds = ((self.broken, "are left out"), (self.repaired, "are read with repairs"))
-        return [f"{len(some)} samples {what}, such as {next(iter(some.values()))}" for some, what in kinds if some]
+        found = [(what, some) for some, what in kinds if some]
+        return [as_options(f"{len(some)} samples {what}, such as {next(iter(some.values()))}") for what, some in found]
 
 
 class SampleCache:

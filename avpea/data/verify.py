@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpea.data._reading import read_sample, tracks
+from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
 from avpea.errors import MediaError, MissingFile
 from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, shortened
@@ -96,7 +96,9 @@ class VerifyReport:
     def _count_lines(self) -> list[str]:
         named = f", {self.classes} {self.outputs}" if self.outputs else ""
         lines = [f"{self.name} in {self.root}: {self.videos} videos{named}."]
-        return lines + [f"{split}: {counts.line()}" for split, counts in self.splits.items()]
+        return lines + [
+            f"{split}: {counts.line() if counts.samples else 'no samples.'}" for split, counts in self.splits.items()
+        ]
 
     def _fault_lines(self) -> list[str]:
         faults: list[tuple[str, tuple[str, ...]]] = [
@@ -106,7 +108,7 @@ class VerifyReport:
             ("Without picture", self.no_video if "video" not in self.allowed else ()),
             ("Shorter than annotated", tuple(self.too_short.values())),
         ]
-        lines = [f"{what}: {len(files)} ({shortened(files)})." for what, files in faults if files]
+        lines = [as_options(f"{what}: {len(files)} ({shortened(files)}).") for what, files in faults if files]
         how = "decodes to its end" if self.decoded else "opens"
         return lines or [f"Every annotated video is there and {how}."]
 
@@ -198,7 +200,7 @@ def verify(
         padded=padded,
         repeated=annotations.repeated_ids(),
         overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
-        unlabelled={split: names for split, found in counts.items() if (names := found.unlabelled())},
+        unlabelled={split: names for split, found in counts.items() if found.samples and (names := found.unlabelled())},
         extra=extra,
         unreadable=unreadable,
         decoded=decode,

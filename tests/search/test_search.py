@@ -178,11 +178,49 @@ def test_a_run_that_moved_is_asked_for(library: str, tiny_matched_run: Path, tmp
     assert len(search(place, "a light", run=tiny_matched_run)) == 1
 
 
-def test_an_empty_folder_makes_an_empty_library(tiny_matched_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "nothing").mkdir()
-    report = index(tiny_matched_run, tmp_path / "nothing", str(tmp_path / "library"), progress=False)
-    assert report.windows == 0
-    assert search(str(tmp_path / "library"), "a light") == []
+def test_a_folder_without_videos_is_refused_and_removes_nothing(
+    library: str, folder: Path, tiny_matched_run: Path, tmp_path: Path
+) -> None:
+    for path in folder.rglob("*.mp4"):
+        path.unlink()  # as if the disk were not there
+    with pytest.raises(AvpeaError, match=r"There is no video or sound in .*videos\. 1 file without .* \(\.txt\)"):
+        index(tiny_matched_run, folder, library, progress=False)
+    assert len(Library(library)) == 6
+
+
+def test_one_bad_entry_is_named_and_the_others_are_indexed(
+    library: str, folder: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "g4.mp4", folder / "cam.ts")
+    shutil.copy(folder / "g4.mp4", folder / "cam.MTS")
+    make_video(folder / "sound.ogg", seconds=2, fps=None, audio_codec="libopus", audio_hz=48_000)
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    (folder / "below" / "up").symlink_to(folder)
+    shutil.copy(folder / "g4.mp4", os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4"))
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name == "below":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report = index(tiny_matched_run, folder, library, progress=False)
+    assert (report.indexed, report.unchanged, report.removed) == (3, 3, 0)  # the file in `below` is kept
+    names = {Path(name).name: reason for name, reason in report.broken.items()}
+    assert names.keys() == {"pipe.mp4", "loop.mp4", "below", "caf\udce9.mp4"}
+    assert "its name is not UTF-8" in names["caf\udce9.mp4"]
+    assert "Permission denied" in names["below"]
+    assert report.remarks == ["1 file without the ending of a video or sound left out (.txt)."]
+
+
+def test_another_track_is_another_library(folder: Path, tiny_matched_run: Path, library: str, tmp_path: Path) -> None:
+    with pytest.raises(AvpeaError, match="holds the default tracks of its files, but audio_track 0 is to be indexed"):
+        index(tiny_matched_run, folder, library, audio_track=0, progress=False)
+    report = index(tiny_matched_run, folder, str(tmp_path / "other"), audio_track=1, progress=False)
+    assert len(report.broken) == 4
+    assert "audio_track is 1; expected 0 to 0" in next(iter(report.broken.values()))
 
 
 def test_what_was_read_is_kept_when_indexing_is_interrupted(
