@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
-from avpea.data._reading import as_options, read_sample
+from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
 from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.files import replacing
@@ -114,8 +114,9 @@ class SampleCache:
             "frame_shift_ms": float(audio.frame_shift_ms),
             "missing_audio": config.missing_audio,
             "missing_video": config.missing_video,
-            "tracks": [config.audio_track, config.video_track],
         }
+        if chosen := tracks(config):
+            self.settings["tracks"] = chosen
         if audio.features != "kaldi":  # not for Kaldi's, whose entries keep their names from before there was a choice
             self.settings["features"] = audio.features
         base = Path(config.cache) if config.cache else platformdirs.user_cache_path("avpea") / "samples"

@@ -157,7 +157,7 @@ def test_broken_and_missing_videos_are_reported_with_reasons(videos: Path, tmp_p
     report = cache.fill(asked, progress=False)
     assert report.ready == (samples(videos)[0],)
     assert list(report.broken) == ["x", "gone", "y"]
-    assert "gone.mp4: the video cannot be read: No such file" in report.broken["gone"]
+    assert "gone.mp4: there is no such file" in report.broken["gone"]
     assert report.broken["x"] == report.broken["y"]
     assert "broken.mp4" in report.broken["x"]
     for bad in (gone, twice[0]):

@@ -206,8 +206,8 @@ def test_file_without_rows(tmp_path: Path, content: str) -> None:
 
 def test_file_that_is_no_text(tmp_path: Path) -> None:
     write_ave(tmp_path)
-    (tmp_path / "testSet.txt").write_bytes(b"\xff\xfe\x00&")
-    with pytest.raises(DataError, match=r"testSet\.txt is not a text file"):
+    (tmp_path / "testSet.txt").write_bytes(b"caf\xe9&")
+    with pytest.raises(DataError, match=r"testSet\.txt is not UTF-8 text"):
         read(tmp_path)
 
 
