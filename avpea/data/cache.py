@@ -39,6 +39,7 @@ __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_
 # Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
 _FORMAT = 2
 _STALE_SECONDS = 3600.0
+AT_ONCE_SECONDS = 600
 
 
 def sample_from_clip(
@@ -58,6 +59,13 @@ def features(
     seconds: Float[Tensor, "segments samples"], audio: AudioOptions
 ) -> Float[Tensor, "segments rows mel_bins"]:
     """The log-mel of each second of a waveform at 16 kHz, with the settings of an experiment."""
+    # In parts, as the analysis windows of a second take 20 times the memory of its sound.
+    return torch.cat([_features(part, audio) for part in torch.split(seconds, AT_ONCE_SECONDS)])
+
+
+def _features(
+    seconds: Float[Tensor, "segments samples"], audio: AudioOptions
+) -> Float[Tensor, "segments rows mel_bins"]:
     if not isinstance(audio, LogMelOptions):
         return vggish_log_mel(seconds)
     return log_mel(seconds, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms)
@@ -173,7 +181,9 @@ class SampleCache:
         about = {sample.key: self._about(sample) for sample in ready}
         padded = {sample.key: reason for sample in ready if (reason := _padding(sample, about[sample.key]))}
         repaired = {
-            sample.key: f"{sample.video}: {remarks}" for sample in ready if (remarks := about[sample.key]["remarks"])
+            sample.key: f"{sample.video}: {remarks}"
+            for sample in ready
+            if (remarks := about[sample.key].get("remarks"))
         }
         return FillReport(ready, in_order, padded, repaired, decoded, time.monotonic() - began)
 
@@ -304,6 +314,8 @@ class SampleCache:
     def _make(self, path: Path, sample: Sample) -> None:
         clip = read_sample(sample, self.config, (self.frame_size, self.frame_size))
         frames, mel = sample_from_clip(clip, self.audio)
+        if not mel.isfinite().all():
+            raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
         tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
         try:
             with replacing(path, several_writers=True) as aside:

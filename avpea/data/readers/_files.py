@@ -32,7 +32,11 @@ def by_stem(folders: Iterable[Path]) -> dict[str, Path]:
 
 def videos_by_stem(root: Path) -> dict[str, Path]:
     """Video files by stem in `videos`, in the root itself, and in the other folders directly below it."""
-    return by_stem([root / "videos", root, *sorted(path for path in root.iterdir() if path.is_dir())])
+    try:
+        below = sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError as error:
+        raise DataError(f"The folder {root} cannot be listed ({error.strerror}); check its permissions.") from None
+    return by_stem([root / "videos", root, *below])
 
 
 def require_stem(where: str, found: str, name: object) -> str:

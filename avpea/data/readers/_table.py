@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, obj
     Raises:
         DataError: The file is missing, empty, or neither CSV nor JSON Lines, or its columns are wrong.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, it takes paths that are too long
         raise DataError(f"There is no manifest {path} (--data.root); expected a .csv or .jsonl file.")
     readers = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}
     reader = readers.get(path.suffix.lower())
