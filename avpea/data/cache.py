@@ -180,11 +180,8 @@ class SampleCache:
         in_order = {sample.key: broken[sample.key] for sample in samples if sample.key in broken}
         about = {sample.key: self._about(sample) for sample in ready}
         padded = {sample.key: reason for sample in ready if (reason := _padding(sample, about[sample.key]))}
-        repaired = {
-            sample.key: f"{sample.video}: {remarks}"
-            for sample in ready
-            if (remarks := about[sample.key].get("remarks"))
-        }
+        mended = [(sample, remarks) for sample in ready if (remarks := about[sample.key].get("remarks"))]
+        repaired = {sample.key: f"{sample.video}: {remarks}" for sample, remarks in mended}
         return FillReport(ready, in_order, padded, repaired, decoded, time.monotonic() - began)
 
     def read(self, sample: Sample) -> dict[str, Tensor]:
