@@ -17,8 +17,9 @@ from torch import Tensor
 
 from avpea import data
 from avpea.evaluate import prepare
+from avpea.metrics.accuracy import stretches
 from avpea.predict import Predictor, load, windows
-from avpea.tasks.avel.answer import Rule, runs
+from avpea.tasks.avel.answer import Rule
 
 NAMES = ("distance", "confidence", "entropy", "energy")
 
@@ -65,7 +66,7 @@ def events_of(
     decisions: Tensor, scores: dict[str, Tensor], background: int
 ) -> Iterator[tuple[list[int], dict[str, float]]]:
     """The seconds of each event, and its mean scores."""
-    for category, seconds in runs(decisions):
+    for category, seconds in stretches(decisions):
         if category != background:
             yield seconds, {name: float(values[seconds].mean()) for name, values in scores.items()}
 

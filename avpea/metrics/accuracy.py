@@ -3,6 +3,9 @@
 A category is an index; background is the last one, equal to the number of event classes.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -12,10 +15,12 @@ __all__ = [
     "NO_EVENT",
     "category_accuracy",
     "confusion_matrix",
+    "event_f1",
     "foreground_accuracy",
     "per_class_accuracy",
     "precision_recall_f1",
     "segment_accuracy",
+    "stretches",
     "video_category",
 ]
 
@@ -85,6 +90,39 @@ def precision_recall_f1(
     hits = confusion.diagonal().double()
     annotated, predicted = confusion.sum(dim=1).double(), confusion.sum(dim=0).double()
     return hits / predicted, hits / annotated, 2 * hits / (annotated + predicted)
+
+
+def event_f1(
+    answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], num_classes: int
+) -> float:
+    """F1 of events, in [0, 1]; 0 if there are none, neither found nor annotated.
+
+    An event is a stretch of segments of one class. A found one is right if an annotated one of its class, which no
+    earlier one has taken, shares at least half of the segments that the two have together.
+    """
+    right = found = annotated = 0
+    for own, truth in zip(answers, labels, strict=True):
+        events, left = (
+            [(category, set(some)) for category, some in stretches(row) if category < num_classes]
+            for row in (own, truth)
+        )
+        found, annotated = found + len(events), annotated + len(left)
+        for category, segments in events:
+            match = next((one for one in left if one[0] == category and _overlap(one[1], segments) >= 0.5), None)
+            if match is not None:
+                left.remove(match)
+                right += 1
+    return 2 * right / max(1, found + annotated)
+
+
+def stretches(categories: Int[Tensor, " segments"]) -> Iterator[tuple[int, list[int]]]:
+    """Each stretch of adjacent segments of one category: the category, and the indices of the segments."""
+    for category, segments in groupby(range(len(categories)), key=categories.tolist().__getitem__):
+        yield category, list(segments)
+
+
+def _overlap(one: set[int], other: set[int]) -> float:
+    return len(one & other) / len(one | other)
 
 
 def _share(correct: Tensor) -> float:

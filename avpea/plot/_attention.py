@@ -17,7 +17,7 @@ from avpea.tables import clock
 # In inches: height of a large panel; margin; gaps between panels, small panels and the two halves; heights of text.
 PANEL = 1.75
 EDGE, GAP, SMALL_GAP, BETWEEN = 0.2, 0.1, 0.06, 0.72
-TITLE, HEADING, CAPTION, SMALL_HEADING, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.5, 0.3, 0.2, 0.62
+TITLE, HEADING, CAPTION, SMALL_HEADING, SMALL_CAPTION, BOTTOM = 0.5, 0.46, 0.62, 0.3, 0.2, 0.62
 SMALL_SHOWN, SMALL_COLUMNS = 12, 6
 SCALE_WIDTH, SCALE_HEIGHT = 2.4, 0.11
 HEAT = "inferno"
@@ -203,7 +203,7 @@ def _draw(figure: Figure, half: Half) -> None:
         axes = _axes(figure, half, name, left, top, half.width, PANEL)
         _overlay(axes, half, theta)
         _caption_above(axes, name)
-        lines = [f"brightest patch {_percent(float(_even_shares(half, theta).max()))} of an even share"]
+        lines = ["brightest patch", f"{_percent(float(_even_shares(half, theta).max()))} of even share"]
         if half.elsewhere:
             lines.insert(0, f"{_percent(_on_prefix(theta))} on {half.prefix}")
         style.write(axes, 0.0, -0.05, "\n".join(lines), size=style.TICK_SIZE, colour=style.SOFT, va="top")

@@ -9,6 +9,7 @@ from avpea.metrics.accuracy import (
     NO_EVENT,
     category_accuracy,
     confusion_matrix,
+    event_f1,
     foreground_accuracy,
     per_class_accuracy,
     segment_accuracy,
@@ -60,3 +61,16 @@ def test_per_class_accuracy_knows_what_it_cannot_know() -> None:
     each = per_class_accuracy(confusion_matrix(ANSWERS, LABELS, 4)).tolist()
     assert each[:3] == [2 / 3, 1 / 2, 3 / 7]
     assert math.isnan(each[3])
+
+
+def test_event_f1_counts_events_that_overlap_by_half() -> None:
+    labels = torch.tensor([[0, 0, 0, 2, 1, 1], [2, 2, 2, 2, 2, 2]])
+    # Of three found ones, 0 shares 2 of 3 seconds, 1 shares 1 of 3, and the one in the second video nothing.
+    answers = torch.tensor([[0, 0, 2, 1, 1, 2], [2, 0, 0, 2, 2, 2]])
+    assert event_f1(answers, labels, 2) == pytest.approx(2 * 1 / (3 + 2))
+    assert event_f1(labels, labels, 2) == 1
+    assert event_f1(torch.tensor([[0, 2, 0, 2, 1, 1]]), labels[:1], 2) == pytest.approx(2 * 1 / (3 + 2))  # in pieces
+    assert event_f1(torch.tensor([[1, 1, 1, 2, 1, 1]]), labels[:1], 2) == pytest.approx(2 * 1 / (2 + 2))  # of its class
+    nothing = torch.full((1, 6), 2)
+    assert event_f1(nothing, nothing, 2) == 0
+    assert event_f1(nothing, labels[:1], 2) == 0

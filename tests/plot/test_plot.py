@@ -261,11 +261,11 @@ def test_shares_of_attention_are_told() -> None:
     looked = torch.full((2, 2, 2), 0.1)
     looked[1, 0, 0] = 0.5
     text = words(attention_figure(**maps(sound_looked=looked)))
-    assert "20 % on CLS\nbrightest patch 250 % of an even share" in text  # of five tokens, an even share is 20 %
-    assert "40 % on CLS\nbrightest patch 150 % of an even share" in text
+    assert "20 % on CLS\nbrightest patch\n250 % of even share" in text  # of five tokens, an even share is 20 %
+    assert "40 % on CLS\nbrightest patch\n150 % of even share" in text
     assert {"1: 60 %", "2: 20 %"} <= set(text.split("\n"))
     registers = words(attention_figure(**maps(sound_looked=looked, num_prefix_tokens=5)))
-    assert "20 % on CLS and registers\nbrightest patch 450 % of an even share" in registers
+    assert "20 % on CLS and registers\nbrightest patch\n450 % of even share" in registers
     without = words(
         attention_figure(**maps(sound_looked=looked / looked.sum(dim=(1, 2), keepdim=True), num_prefix_tokens=0))
     )
@@ -278,7 +278,7 @@ def test_attention_on_the_cls_token_is_not_stretched_to_look_like_a_finding() ->
     figure = attention_figure(**maps(sound_looked=looked))
     heat = np.asarray(panels(figure)["look last block"].images[-1].get_array())
     assert heat.max() == pytest.approx(1e-4 * 197 / 3, rel=1e-4)
-    assert "100 % on CLS\nbrightest patch 2.0 % of an even share" in words(figure)
+    assert "100 % on CLS\nbrightest patch\n2.0 % of even share" in words(figure)
     even = torch.full((1, 14, 14), 1 / 197)
     scaled = panels(attention_figure(**maps(sound_looked=even)))["look last block"].images[-1]
     np.testing.assert_allclose(np.asarray(scaled.get_array()), 1 / 3, rtol=1e-5)
@@ -330,7 +330,7 @@ def test_a_doubtful_event_is_hatched_and_explained() -> None:
     assert "90 % ?" in text.split("\n")
     assert "doubtful: unlike the training set" in text
     assert "threshold, 40 %" in text
-    assert bars(panels(figure)["confidence"], filled=False) == [(0.0, 3.0)]
+    assert bars(panels(figure)["confidence"]) == [(0.0, 3.0)]
     plain = words(timeline_figure(**video(10, events=events[1:])))
     assert "doubtful" not in plain
     assert "threshold" not in plain

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.errors import AvpeaError
+from avpea.metrics.accuracy import stretches
 from avpea.tables import Table, clock
 from avpea.tasks import Answer, Calibration, Stretch
 
@@ -82,7 +82,7 @@ class Rule:
         background = probabilities.shape[1] - 1
         sure = probabilities.gather(1, decisions[:, None]).squeeze(1) >= self.threshold
         kept = torch.where(sure, decisions, background)
-        for category, segments in runs(kept):
+        for category, segments in stretches(kept):
             if category != background and len(segments) < self.min_seconds:
                 kept[segments] = background
         return kept
@@ -229,12 +229,6 @@ class Prediction(Answer):
         )
 
 
-def runs(decisions: Int[Tensor, " segments"]) -> Iterator[tuple[int, list[int]]]:
-    """Each stretch of adjacent segments with the same category: the category, and the segments' indices."""
-    for category, segments in groupby(range(len(decisions)), key=decisions.tolist().__getitem__):
-        yield category, list(segments)
-
-
 def timeline(
     probabilities: Float[Tensor, "segments categories"],
     decisions: Int[Tensor, " segments"],
@@ -257,6 +251,6 @@ def timeline(
             confidence=float(probabilities[segments, category].mean()),
             doubtful=novelty is not None and float(novelty[segments].mean()) > 1,
         )
-        for category, segments in runs(decisions)
+        for category, segments in stretches(decisions)
         if category < len(class_names)
     ]

@@ -22,7 +22,7 @@ from avpea.metrics.calibration import temper
 from avpea.metrics.novelty import novelty
 from avpea.tables import Table
 from avpea.tasks import Chances, Confusion, Encoded, Figure, Mistake, Task, Viewing
-from avpea.tasks.avel.answer import Prediction, Rule, runs
+from avpea.tasks.avel.answer import Prediction, Rule
 from avpea.tasks.avel.heads import EventHead
 
 __all__ = ["AVEL", "EXTENSION", "Localization", "localization_metrics"]
@@ -100,7 +100,7 @@ class AVEL(Task):
         return torch.cat(tokens) if tokens else None
 
     def choose(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, float]:
-        """The threshold and the shortest event with the highest segment accuracy; the lowest of equal ones.
+        """The threshold and the shortest event (1 or 2 s) with the highest F1 of events; the lowest of equal ones.
 
         And `novelty_limit`: how far from training an event may be, so that `KNOWN_SHARE` of the right ones are known.
         """
@@ -108,13 +108,16 @@ class AVEL(Task):
         assert fitted is not None
         chances = [temper(answer.probabilities, fitted.temperature).float() for answer in answers]
 
-        def kept(rule: Rule) -> Int[Tensor, "videos segments"]:
+        def applied(rule: Rule) -> Int[Tensor, "videos segments"]:
             pairs = zip(answers, chances, strict=True)
             return torch.stack([rule.apply(answer.decisions, own) for answer, own in pairs])
 
-        rules = [Rule(threshold / 20, float(seconds)) for seconds in (1, 2, 3) for threshold in range(20)]
-        found = {rule: kept(rule) for rule in rules}
-        best = max(rules, key=lambda one: (int((found[one] == labels).sum()), -one.min_seconds, -one.threshold))
+        rules = [Rule(threshold / 20, float(seconds)) for seconds in (1, 2) for threshold in range(20)]
+        found = {rule: applied(rule) for rule in rules}
+        classes = self.labels.background
+        best = max(
+            rules, key=lambda one: (accuracy.event_f1(found[one], labels, classes), -one.min_seconds, -one.threshold)
+        )
         chosen = {"threshold": best.threshold, "min_seconds": best.min_seconds}
         tokens = self.features(answers)
         if fitted.means is None or tokens is None:
@@ -123,8 +126,8 @@ class AVEL(Task):
         right = [
             distances[video, segments].mean()
             for video, decisions in enumerate(found[best])
-            for category, segments in runs(decisions)
-            if category != self.labels.background and (labels[video, segments] == category).float().mean() >= 0.5
+            for category, segments in accuracy.stretches(decisions)
+            if category != classes and (labels[video, segments] == category).float().mean() >= 0.5
         ]
         judged = torch.stack(right) if right else distances.flatten()
         return {**chosen, "novelty_limit": max(float(judged.double().quantile(KNOWN_SHARE)), SMALLEST_LIMIT)}
