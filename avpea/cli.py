@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command resumes from there."
-        print(f"avpea: {stopped or kept}", file=sys.stderr)
+        print(f"avpea: {str(stopped) or kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

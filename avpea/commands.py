@@ -220,7 +220,8 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
 
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
-    yield f"{options.run} on {metrics['split']}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
+    where = metrics["split"] if metrics["data"]["own"] else f"{metrics['split']} of {metrics['data']['root']}"
+    yield f"{options.run} on {where}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
     yield from _about_data(result)
     if metrics["source"]:
         yield f"Annotations: {metrics['source']}."

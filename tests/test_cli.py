@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit codes, and that no user error shows a traceback."""
 
 import argparse
+import errno
 import json
 import shutil
 import subprocess
@@ -34,6 +35,26 @@ def test_help_lists_all_commands_and_imports_nothing_heavy() -> None:
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "avpea", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"avpea {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped; what was finished is kept, and the same command resumes from there."),
+        (KeyboardInterrupt("stopped after 3."), 130, "stopped after 3."),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device; make room or give permission"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.json"), 1, "a.json: Permission denied; make room or"),
+    ],
+)
+def test_what_ends_a_command_is_a_sentence(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("avpea.experiment.recipe_titles", fail)
+    assert run("recipes") == code
+    assert capsys.readouterr().err.startswith(f"avpea: {said}")
 
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def test_other_data_has_a_place_of_its_own(run: Path, other: Path, capsys: pytes
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     assert main(["evaluate", str(run), "--data.root", str(other), "--quiet"]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith(f"{run} on test of other: segment accuracy ")
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     (folder,) = (run / "evaluations").iterdir()
     record = stored(folder / "evaluation-test.json")

@@ -238,6 +238,18 @@ def test_what_cannot_be_extended(tiny_experiment: Make, tiny_run: Path, tmp_path
         train(tiny_experiment(), run, extend=1, progress=False)
 
 
+def test_a_model_that_was_not_trained_there_is_not_replaced(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    """As an import leaves it."""
+    run = tmp_path / "imported"
+    run.mkdir()
+    for name in ("experiment.yaml", "model.safetensors"):
+        shutil.copy(tiny_run / name, run)
+    with pytest.raises(CheckpointError, match=r"not trained there.*--train\.start_from .*imported\.$"):
+        train(tiny_experiment(), run, progress=False)
+
+
 def test_the_rate_of_further_epochs_is_that_of_a_run_of_all() -> None:
     short, long = (section("train", epochs=epochs, schedule="cosine") for epochs in (2, 3))
     assert rate_factor(short, 8, 4) == pytest.approx(0.0)

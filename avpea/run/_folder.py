@@ -62,6 +62,11 @@ class RunFolder:
             raise CheckpointError(f"There is no run {path} to extend; train it first, without --extend.")
         if self.position.get("best"):
             self._require_model()
+        elif self.model.is_file() and not self.position and not (path / "skipped.json").is_file():
+            raise CheckpointError(
+                f"{path} holds a model that was not trained there, such as an imported one, and training would replace "
+                f"it; choose another --run, and start from the model with --train.start_from {path}."
+            )
 
     @property
     def finished(self) -> bool:
