@@ -49,9 +49,9 @@ def unwritable(folder: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8."""
+    """Write a text file as UTF-8; bytes of file names that are not UTF-8 become escapes, as JSON has them."""
     with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:

@@ -10,7 +10,6 @@ Where nothing at all lies for a long time, neither picture nor sound, that stret
 
 import functools
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +108,7 @@ class Mender:
         self._shifts = [0.0]  # seconds to add to the time stamps of each stretch, the newest last
         self._shift: dict[int, float] = {}  # by track, as a track's last packets may lie behind the other's restart
         self._end: dict[int, float] = {}
+        self._tick: dict[int, float] = {}  # by track, since PyAV makes a fraction each time it is asked for one
         self.restarts: list[float] = []
 
     def mend(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
@@ -127,14 +127,16 @@ class Mender:
         stamp = packet.pts if packet.dts is None else packet.dts
         track = packet.stream_index
         shift = self._shift.get(track, self._shifts[-1])
-        if stamp is None or not packet.time_base:
+        tick = self._tick.setdefault(track, 0.0) or float(packet.time_base or 0)
+        if stamp is None or not tick:
             return shift
-        seconds = float(stamp) * float(packet.time_base) - self._layout.zero_seconds
+        self._tick[track] = tick
+        seconds = stamp * tick - self._layout.zero_seconds
         expected = self._end.get(track)
         if expected is not None:
             shift = self._continued(seconds, shift, expected, track)
         self._shift[track] = shift
-        self._end[track] = seconds + shift + float((packet.duration or 0) * packet.time_base)
+        self._end[track] = seconds + shift + (packet.duration or 0) * tick
         return shift
 
     def _continued(self, seconds: float, shift: float, expected: float, track: int) -> float:
@@ -155,11 +157,14 @@ class Mender:
         return expected - seconds
 
 
-def shown_seconds(item: Packet | Frame, track: Stream | None, still_seconds: float) -> float:  # type: ignore[type-arg]
-    """How long a packet or frame is shown or heard: as written, else by the frame rate, but at most `still_seconds`."""
-    duration = float((item.duration or 0) * (item.time_base or 0))
-    rate = float(track.average_rate or 25) if isinstance(track, VideoStream) else math.inf
-    return min(max(duration, min(1 / rate, 1.0)), still_seconds)
+def shown_seconds(item: Frame, track: Stream | None, still_seconds: float) -> float:
+    """How long a frame is shown: as written, or by the frame rate if that is more, but at most `still_seconds`."""
+    return min(max((item.duration or 0) * float(item.time_base or 0), _least_seconds(track)), still_seconds)
+
+
+def _least_seconds(track: Stream | None) -> float:
+    """How long a frame of a track is shown at least, by its frame rate."""
+    return min(1 / float(track.average_rate or 25), 1.0) if isinstance(track, VideoStream) else 0.0
 
 
 def layout_of(container: InputContainer, path: Path, tracks: Sequence[Stream | None]) -> Layout:
@@ -228,17 +233,19 @@ def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
     """The clock by the packets of all tracks used."""
     mender, spans, unstamped = Mender(bare), {index: _Spans() for index in used}, 0.0
     with opened(path) as container:
-        tracks = {index: container.streams[index] for index in used}
-        for packet in packets(container, *tracks.values()):
+        tracks = [container.streams[index] for index in used]
+        ticks = {track.index: float(track.time_base or 0) for track in tracks}
+        least = {track.index: _least_seconds(track) for track in tracks}
+        for packet in packets(container, *tracks):
             if packet.size == 0:
                 continue  # the end of a track
-            shift, track = mender.shift(packet), tracks[packet.stream_index]
-            length = shown_seconds(packet, track, bare.still_seconds)
-            seconds = seconds_of(packet, bare.zero_seconds)
-            if seconds is None:
+            track = packet.stream_index
+            shift, tick, stamp = mender.shift(packet), ticks[track], packet.pts
+            length = min(max((packet.duration or 0) * tick, least[track]), bare.still_seconds)
+            if stamp is None:
                 unstamped += length
             else:
-                spans[packet.stream_index].add(max(seconds + shift, 0.0), length)
+                spans[track].add(max(stamp * tick - bare.zero_seconds + shift, 0.0), length)
     merged = _merged(spans.values())
     ends = [0.0, *(end for _, end in merged)]
     starts = [*(start for start, _ in merged), ends[-1]]

@@ -222,6 +222,8 @@ def text_of(where: str, values: Mapping[str, object], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise DataError(f"{where}: found {name} = {value!r}; expected text.")
+    if name != "video" and not value.isascii() and value.encode(errors="ignore").decode() != value:
+        raise DataError(f"{where}: found {name} = {value!r}, which is no Unicode text; write it anew.")
     return value.strip()
 
 

@@ -82,7 +82,7 @@ def read(options: ReaderOptions) -> Annotations:
 
 def default_split(video: str) -> str:
     """The split of a video, 80/10/10, by a hash of its path in the manifest, so the same on every machine."""
-    share = int.from_bytes(hashlib.sha256(video.encode()).digest()[:4], "big") % 100
+    share = int.from_bytes(hashlib.sha256(video.encode(errors="surrogatepass")).digest()[:4], "big") % 100
     return "train" if share < 80 else "val" if share < 90 else "test"
 
 
