@@ -1,12 +1,15 @@
 """Verifying a data set: each fault is found, and named in a report for people and for programs."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from avpea import data
+from avpea.data.cache import SampleCache
 from avpea.data.verify import verify
 from avpea.labels import Annotations, EventCounts
 from tests.data.data_factory import write_ave
@@ -127,3 +130,49 @@ def test_a_set_of_captions(tiny_captions: Path) -> None:
     report = verify(data.read(section("data", "valor32k", root=str(tiny_captions))), workers=0, progress=False)
     assert report.ok
     assert "5 captions of 14.0 words on average about 5 videos (5 that open)." in "\n".join(report.lines())
+
+
+def test_decoding_finds_what_training_leaves_out(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = good / "AVE"
+    sound: dict[str, Any] = {"audio_codec": "pcm_f32le", "audio_layout": "mono", "sound": lambda t: t * math.nan}
+    (folder / "valid.mp4").unlink()
+    make_video(folder / "valid.mkv", seconds=4, **{**SMALL, **sound})  # nothing but NaN
+    (folder / "--t.mp4").unlink()
+    sound["sound"] = lambda t: np.where(t < 1, np.nan, 0.1)
+    make_video(folder / "--t.mkv", seconds=4, **{**SMALL, **sound})
+    joined = make_video(good / "one.ts", seconds=2, **SMALL).read_bytes() * 2
+    (folder / "-a.b.mp4").unlink()
+    (folder / "-a.b.ts").write_bytes(joined)
+    assert verify(read(good), workers=0, progress=False).broken == {}
+    report = verify(read(good), decode=True, workers=0, progress=False)
+    cache = SampleCache(section("data", "ave", cache=str(good / "cache"), workers=0), section("audio"), 16)
+    filled = cache.fill(read(good).samples, progress=False)
+    assert list(report.broken) == [str(folder / "valid.mkv")]
+    assert list(filled.broken) == ["val-0000-valid"]
+    assert "all of its sound is NaN" in filled.broken["val-0000-valid"]
+    assert {Path(name).name for name in report.repaired} == {"--t.mkv", "-a.b.ts"}
+    assert list(filled.repaired) == ["train-0000--a_b", "test-0000---t"]
+    assert "1.0 s of the sound are NaN" in filled.repaired["test-0000---t"]
+    assert filled.told()[0].startswith("1 samples are left out, such as")
+    assert "--data.missing_audio silence" in filled.told()[0]
+
+
+def test_what_may_be_missing_is_no_fault(good: Path) -> None:
+    make_video(good / "AVE" / "valid.mp4", seconds=4, fps=5, size=(32, 32), audio_hz=None)
+    config = section("data", "ave", missing_audio="silence")
+    for decode in (False, True):
+        report = verify(read(good), decode=decode, workers=0, progress=False, config=config)
+        assert report.ok
+        assert any("1 files without sound get silence" in line for line in report.lines())
+    assert not verify(read(good), workers=0, progress=False).ok
+
+
+def test_a_folder_that_cannot_be_listed_is_named(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = read(good)
+
+    def refusing(_: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    report = verify(annotations, workers=0, progress=False)
+    assert report.unreadable == (f"{good / 'AVE'} cannot be listed: Permission denied",)

@@ -247,3 +247,21 @@ def test_a_sample_has_a_label_for_each_segment(tmp_path: Path) -> None:
     sample = read(write_ave(tmp_path)).splits["train"][0]
     with pytest.raises(ValueError, match="10 labels for 4 segments"):
         replace(sample, segments=4)
+
+
+def test_what_labels_nothing_is_named(tmp_path: Path) -> None:
+    rows = {
+        "train": ["Bark&a&good&0&3", "Bark&b&good&2&2", "bark&c&good&12&14"],
+        "val": [],
+        "test": ["Bark&d&good&0&1"],
+    }
+    write_ave(tmp_path, {**rows, "val": rows["test"]})
+    found = read(tmp_path)
+    assert found.lost == ("b: 'Bark' 2-2 s has no length", "c: 'bark' 12-14 s begins after the 10 s of a sample")
+    assert any("look alike: 'Bark' and 'bark'" in note for note in found.notes)
+    write_ave(tmp_path, {**rows, "val": ["Background&e&good&0&1"]})
+    with pytest.raises(DataError, match=r"Annotations\.txt, line 5: the label 'Background' is reserved"):
+        read(tmp_path)
+    write_ave(tmp_path, {**rows, "val": ["Bark&e&good&0.5&1"]})
+    with pytest.raises(DataError, match=r"in whole seconds, 0 or more\. For fractions"):
+        read(tmp_path)

@@ -51,3 +51,20 @@ def test_json_lines_without_splits(tmp_path: Path) -> None:
 def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(tmp_path / "mine.csv", text)
+
+
+def test_a_table_with_semicolons_and_a_caption_of_two_lines(tmp_path: Path) -> None:
+    text = 'video;caption;split\nx.mp4;"A dog;\nbarking, loud";train\n./x.mp4;A dog; ;\n'.replace(
+        "A dog; ;", "A dog;train"
+    )
+    found = load(tmp_path / "mine.csv", text)
+    (sample,) = found.samples
+    assert sample.captions == ("A dog; barking, loud", "A dog")
+
+
+def test_a_caption_that_is_there_twice_and_a_video_by_two_paths(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"x")
+    (tmp_path / "y.mp4").symlink_to("x.mp4")
+    found = load(tmp_path / "mine.csv", "video,caption,split\nx.mp4,A dog.,train\ny.mp4,A dog.,train\n")
+    assert [(s.video_id, s.captions) for s in found.samples] == [("x.mp4", ("A dog.", "A dog."))]
+    assert "1 captions are there twice" in found.notes[0]
