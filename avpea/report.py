@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from avpea import data, registry
-from avpea.checkpoint import CheckpointInfo, read_info
+from avpea.checkpoint import CheckpointInfo, read_info, weights_fingerprint
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.evaluate import evaluate
@@ -38,10 +38,11 @@ _RAMP = np.array([(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254
 
 @dataclass(frozen=True)
 class _Found:
-    """What a run folder holds for its report."""
+    """What a run folder holds for its report; `weights` is the fingerprint of the model's."""
 
     folder: Path
     info: CheckpointInfo
+    weights: str
     task: type[Task]
     record: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
@@ -102,7 +103,7 @@ def _found(folder: Path, place: Path, run: str | Path, split: str) -> _Found:
             f"`avpea evaluate {run} --split {split}` writes it again."
         )
     rows, epochs = _read_lines(place / f"predictions-{split}.jsonl"), _read_lines(folder / "metrics.jsonl")
-    return _Found(folder, info, task, record, rows, epochs)
+    return _Found(folder, info, weights_fingerprint(run), task, record, rows, epochs)
 
 
 def _read_json(path: Path) -> Any:
@@ -151,9 +152,9 @@ def _summary(found: _Found) -> Iterator[Part]:
     yield Text(f"On the split `{record['split']}`: {reached} ({record['videos']} videos).")
     epoch, ours = record.get("epoch"), found.info.results.get("epoch")
     yield Text(f"Epoch {epoch}, selected on {record.get('selected_on')}.")
-    if epoch != ours:
+    if epoch != ours or record.get("model", found.weights) != found.weights:
         yield Text(
-            f"Note: the model in this folder is of epoch {ours}, and this evaluation of epoch {epoch}: it is older. "
+            f"Note: this evaluation, of a model of epoch {epoch}, is not of the model in this folder, of epoch {ours}; "
             f"`avpea evaluate` makes a new one."
         )
     for name, share in (record.get("references") or {}).items():

@@ -15,6 +15,7 @@ from avpea.data.identity import identify
 from avpea.evaluate import evaluate
 from avpea.experiment import Experiment
 from avpea.records import read_records
+from avpea.report import report
 from avpea.sharing import save_pretrained
 from avpea.train import train
 from tests.tiny import ROWS, coloured_video, section, write_captions, write_questions, write_rows
@@ -125,6 +126,19 @@ def test_a_record_of_earlier_weights_is_left_out(run: Path, tiny_experiment: Mak
     shutil.copy(run.parent / "one" / "model.safetensors", run)
     records = read_records(run)
     assert (records.own, records.others, records.outdated) == ({}, (), ("evaluation-test.json",))
+
+
+def test_a_report_is_of_the_data_that_is_named(run: Path, other: Path, tiny_experiment: Make) -> None:
+    note = "is not of the model in this folder"
+    own, theirs = report(run, progress=False), report(run, root=str(other), progress=False)
+    assert own.parent == run
+    assert theirs.parent.parent == run / "evaluations"
+    assert "(3 videos)" in own.read_text()
+    assert "(2 videos)" in theirs.read_text()
+    assert note not in own.read_text()
+    train(tiny_experiment(**{"train.epochs": 1, "train.seed": 1}), run.parent / "one", progress=False)
+    shutil.copy(run.parent / "one" / "model.safetensors", run)
+    assert note in report(run, progress=False).read_text()
 
 
 def test_a_record_of_an_earlier_version_is_not_known_to_be_the_runs(tmp_path: Path) -> None:
