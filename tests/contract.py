@@ -85,6 +85,7 @@ def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) 
 
     _assert_answer(run, task, video, folder, capsys)
     _assert_card(run, task, folder)
+    _assert_report(run, task)
     return run
 
 
@@ -104,6 +105,10 @@ def _assert_answer(run: Path, task: Any, video: Path, folder: Path, capsys: Any)
         json.dumps(answer.to_dict(), allow_nan=False)
         show(answer.report())
         assert str(video) in capsys.readouterr().out
+        assert all(len(row) == len(task.columns) for row in answer.rows())
+        starts = [one.start_seconds for one in answer.stretches()]
+        assert starts == sorted(starts)
+        assert bool(task.stretches) or not starts
         if type(answer).plot is Answer.plot:
             with pytest.raises(AvpeaError, match="no picture"):
                 answer.plot(folder / "answer.png")
@@ -125,6 +130,16 @@ def _assert_answer(run: Path, task: Any, video: Path, folder: Path, capsys: Any)
         said = capsys.readouterr().err
         assert "it is for `" in said
         assert "Traceback" not in said
+
+
+def _assert_report(run: Path, task: Any) -> None:
+    """A page with the metric, whatever the task knows of its mistakes."""
+    from avpea.report import report
+
+    text = report(run, progress=False).read_text(encoding="utf-8")
+    assert task.figure.name in text
+    assert f"The {task.worst}" in text
+    assert "<script" not in text
 
 
 def _assert_card(run: Path, task: Any, folder: Path) -> None:

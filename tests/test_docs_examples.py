@@ -176,6 +176,10 @@ def test_the_task_has_a_head_a_metric_an_answer_and_a_command(
     video = str(result.samples[0].video)
     assert main(["tag", str(tmp_path / "run"), video, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
+    table = tmp_path / "tags.csv"
+    assert main(["tag", str(tmp_path / "run"), str(Path(video).parent), "--csv", str(table), "--quiet"]) == 0
+    assert table.read_text().startswith("video,tag,probability,error\n")
+    capsys.readouterr()
     assert printed["tags"] == dict(avpea.load(tmp_path / "run").tag(video).tags)
     assert main(["predict", str(tmp_path / "run"), video]) == 1
     assert f"it is for `avpea tag {tmp_path / 'run'} VIDEO`" in capsys.readouterr().err

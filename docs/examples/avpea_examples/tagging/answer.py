@@ -19,6 +19,9 @@ class Tags(Answer):
     def to_dict(self) -> dict[str, Any]:
         return {"video": str(self.video), "tags": dict(self.tags)}
 
+    def rows(self) -> Iterator[tuple[str, float]]:
+        yield from self.tags
+
     def report(self) -> Iterator[str | Table]:
         yield f"{self.video}:"
         yield Table(["tag", "probability"], [(name, f"{share:.2f}") for name, share in self.tags])

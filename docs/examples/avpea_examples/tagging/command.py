@@ -1,15 +1,14 @@
 """`avpea tag RUN VIDEO`. What is imported here is imported by every command, so nothing heavy."""
 
 import argparse
-from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_run
+from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("video", nargs="+", type=Path, help="video files")
-    parser.add_argument("--json", action="store_true", help="print JSON, one line a video")
+    add_videos(parser)  # files and folders
+    add_outputs(parser, ["csv"])
     add_missing(parser)
 
 
@@ -19,5 +18,13 @@ def _tag(options: argparse.Namespace) -> None:
 
 
 COMMANDS = [
-    Command("tag", "Say which events occur in a video.", "avpea tag runs/NAME video.mp4", _arguments, _tag),
+    Command(
+        "tag",
+        "Say which events occur in a video.",
+        "avpea tag runs/NAME video.mp4",
+        _arguments,
+        _tag,
+        json=True,
+        quiet=True,
+    ),
 ]

@@ -23,6 +23,7 @@ class Tagging(Task):
     default_head = "tags"
     whole_videos = True  # seconds can be left out in training: `train.segments`
     verb = "tag"  # avpea.load(RUN).tag(VIDEO)
+    columns = ("tag", "probability")  # of `--csv`; `Answer.rows` fills them
     use = "avpea tag {run} VIDEO"
     tag = "video-tagging"
     example = 'tag("video.mp4")'
