@@ -32,6 +32,7 @@ from avpea.media.container import (
     tracks_of,
     video_track_of,
 )
+from avpea.media.interruption import interruptible
 from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, layout_of, shown_seconds
 from avpea.media.picture import FramePicker, display_size
 from avpea.media.sound import Timeline
@@ -129,7 +130,7 @@ def read(
             raise _after_end(path, start_seconds, layout.length_seconds)
         return _Walk(container, *tracks, layout, start_seconds, segments, frame_size)
 
-    with answered(path):
+    with interruptible(), answered(path):
         with opened(path) as container:
             walk = walk_of(container)
             found = walk.run(seek=start_seconds >= SEEK_FROM_SECONDS and walk.layout.seekable)
