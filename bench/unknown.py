@@ -8,7 +8,7 @@ head that returns logits, energy (Liu et al., "Energy-based Out-of-distribution 
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avpea import data
 from avpea.evaluate import prepare
-from avpea.metrics.accuracy import stretches
+from avpea.metrics.accuracy import event_f1, stretches
 from avpea.predict import Predictor, load, windows
 from avpea.tasks.avel.answer import Rule
 
@@ -43,9 +43,9 @@ def seconds_of(predictor: Predictor, encoded: Any, rule: Rule) -> list[tuple[Ten
     return found
 
 
-def of_split(predictor: Predictor, split: str) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+def of_split(predictor: Predictor, split: str, rule: Rule) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
     """Categories, scores and labels of each video of a split."""
-    info, rule = predictor.info, Rule.of(predictor.model.task.calibration, None, None)
+    info = predictor.info
     cache, usable, _ = prepare(info.experiment, data.read(info.experiment.data), [split])
     for sample in usable[split]:
         batch = cache.batch([sample])
@@ -54,9 +54,9 @@ def of_split(predictor: Predictor, split: str) -> Iterator[tuple[Tensor, dict[st
         yield decisions, scores, torch.tensor(sample.labels)
 
 
-def of_video(predictor: Predictor, video: Path) -> tuple[Tensor, dict[str, Tensor]]:
+def of_video(predictor: Predictor, video: Path, rule: Rule) -> tuple[Tensor, dict[str, Tensor]]:
     """Categories and scores of a video of at most the length of training; a longer one is cut."""
-    clip, rule = predictor.read(video, missing_audio="silence"), Rule.of(predictor.model.task.calibration, None, None)
+    clip = predictor.read(video, missing_audio="silence")
     window = next(windows(clip, predictor.info.experiment))
     ((decisions, scores),) = seconds_of(predictor, predictor.model.encode(window.frames, window.log_mel), rule)
     return decisions, scores
@@ -77,48 +77,73 @@ def auroc(known: list[float], unknown: list[float]) -> float:
     return float((pairs > 0).double().mean() + (pairs == 0).double().mean() / 2)
 
 
+def of_clips(
+    predictor: Predictor, folder: Path, known: set[str], rule: Rule
+) -> dict[str, list[list[dict[str, float]]]]:
+    """The events of each video of a folder, in two groups."""
+    background = len(predictor.info.labels.names)
+    found: dict[str, list[list[dict[str, float]]]] = {"outside": [], "inside": []}
+    for video in sorted(path for path in folder.iterdir() if path.is_file()):
+        events = [means for _, means in events_of(*of_video(predictor, video, rule), background)]
+        found["inside" if video.stem in known else "outside"].append(events)
+    return found
+
+
+def with_an_event(clips: list[list[dict[str, float]]]) -> dict[str, int]:
+    """How many clips have an event of each kind."""
+    tests: dict[str, Callable[[dict[str, float]], bool]] = {
+        "any": lambda _: True,
+        "above 0.7": lambda one: one["confidence"] < 0.3,
+        "not doubtful": lambda one: one["distance"] <= 1,
+        "not doubtful, above 0.7": lambda one: one["distance"] <= 1 and one["confidence"] < 0.3,
+    }
+    return {name: sum(any(map(test, events)) for events in clips) for name, test in tests.items()}
+
+
+def of_test(predictor: Predictor, rule: Rule) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """The right events of the test split, and figures of all of them."""
+    background = len(predictor.info.labels.names)
+    right: list[dict[str, float]] = []
+    figures = {"events": 0, "right events": 0, "doubtful": 0, "right seconds": 0, "right seconds, not doubtful": 0}
+    videos = list(of_split(predictor, "test", rule))
+    for decisions, scores, labels in videos:
+        for seconds, means in events_of(decisions, scores, background):
+            hits, doubtful = int((labels[seconds] == decisions[seconds]).sum()), means["distance"] > 1
+            figures["events"] += 1
+            figures["right seconds"] += hits
+            figures["right seconds, not doubtful"] += hits * (not doubtful)
+            if 2 * hits >= len(seconds):
+                right.append(means)
+                figures["right events"] += 1
+                figures["doubtful"] += doubtful
+    answers, truth = (torch.stack([video[index] for video in videos]) for index in (0, 2))
+    return right, {**figures, "event F1": event_f1(answers, truth, background)}
+
+
 @torch.inference_mode()
 def measure(run: Path, folder: Path, known: set[str]) -> dict[str, Any]:
     """All figures as plain values; videos of the folder whose stem is in `known` do have a class of the model."""
     predictor = load(run)
-    background = len(predictor.info.labels.names)
-    right: list[dict[str, float]] = []
-    wrong, true_seconds, kept_seconds = 0, 0, 0
-    for decisions, scores, labels in of_split(predictor, "test"):
-        true_seconds += int(((decisions == labels) & (labels != background)).sum())
-        for seconds, means in events_of(decisions, scores, background):
-            if float((labels[seconds] == decisions[seconds]).double().mean()) < 0.5:
-                wrong += 1
-                continue
-            right.append(means)
-            kept_seconds += int((labels[seconds] == decisions[seconds]).sum()) * (means["distance"] <= 1)
-    inside, outside, clips = [], [], {"outside": [], "inside": []}  # type: ignore[var-annotated]
-    for video in sorted(path for path in folder.iterdir() if path.is_file()):
-        found = [means for _, means in events_of(*of_video(predictor, video), background)]
-        (inside if video.stem in known else outside).extend(found)
-        clips["inside" if video.stem in known else "outside"].append(found)
-
-    def count(group: str, among: str) -> int:
-        tests = {
-            "any": lambda _: True,
-            "above 0.7": lambda one: one["confidence"] < 0.3,
-            "sure": lambda one: one["distance"] <= 1,
-            "sure above 0.7": lambda one: one["distance"] <= 1 and one["confidence"] < 0.3,
+    chosen = Rule.of(predictor.model.task.calibration, None, None)
+    result: dict[str, Any] = {"chosen": {"threshold": chosen.threshold, "min_seconds": chosen.min_seconds}}
+    for name, rule in (("every event", Rule()), ("events by the rule", chosen)):
+        right, figures = of_test(predictor, rule)
+        clips = of_clips(predictor, folder, known, rule)
+        inside, outside = ([event for events in clips[group] for event in events] for group in ("inside", "outside"))
+        scores = [score for score in NAMES if score in right[0]]
+        pairs = {"right": right, **({"inside": inside} if inside else {})}
+        result[name] = {
+            "test": figures,
+            **{group: {"clips": len(some), **with_an_event(some)} for group, some in clips.items()},
+            **{
+                f"AUROC, {which} against outside": {
+                    score: round(auroc([one[score] for one in events], [one[score] for one in outside]), 4)
+                    for score in scores
+                }
+                for which, events in pairs.items()
+            },
         }
-        return sum(any(tests[among](event) for event in found) for found in clips[group])
-
-    scores = [name for name in NAMES if name in right[0]]
-    return {
-        "auroc": {name: auroc([e[name] for e in right], [e[name] for e in outside]) for name in scores},
-        "auroc_in_folder": {name: auroc([e[name] for e in inside], [e[name] for e in outside]) for name in scores}
-        if inside else {},
-        "test": {"right_events": len(right), "doubtful": sum(e["distance"] > 1 for e in right), "wrong_events": wrong,
-                 "right_seconds": true_seconds, "right_seconds_not_doubtful": kept_seconds},
-        **{group: {"clips": len(found), **{f"with an event, {among}": count(group, among)
-                                           for among in ("any", "above 0.7", "sure", "sure above 0.7")}}
-           for group, found in clips.items()},
-        "events": {"outside": len(outside), "doubtful": sum(e["distance"] > 1 for e in outside)},
-    }  # fmt: skip
+    return result
 
 
 def main() -> None:
