@@ -9,6 +9,7 @@ head that returns logits, energy (Liu et al., "Energy-based Out-of-distribution 
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from avpea import data
 from avpea.evaluate import prepare
+from avpea.labels import EventSample
 from avpea.metrics.accuracy import event_f1, stretches
 from avpea.predict import Predictor, load, windows
 from avpea.tasks.avel.answer import Rule
@@ -24,51 +26,56 @@ from avpea.tasks.avel.answer import Rule
 NAMES = ("distance", "confidence", "entropy", "energy")
 
 
-def seconds_of(predictor: Predictor, encoded: Any, rule: Rule) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """For each video of a batch the categories of its seconds, and for each second the scores; high means unknown."""
+@dataclass(frozen=True)
+class Seconds:
+    """The seconds of a video: categories, scores by name (high means unknown), and labels if they are known."""
+
+    decisions: Tensor
+    scores: dict[str, Tensor]
+    labels: Tensor | None = None
+
+    def events(self, background: int) -> Iterator[tuple[list[int], dict[str, float]]]:
+        """The seconds of each event, and its mean scores."""
+        for category, seconds in stretches(self.decisions):
+            if category != background:
+                yield seconds, {name: float(values[seconds].mean()) for name, values in self.scores.items()}
+
+
+def seconds_of(predictor: Predictor, encoded: Any, rule: Rule, labels: Tensor | None = None) -> Seconds:
+    """The seconds of a video, from its tokens."""
     task = predictor.model.task
-    output, answers = task(encoded), task.respond(encoded)
-    found = []
-    for index, answer in enumerate(answers):
-        chances = answer.probabilities.double()
-        decisions = rule.apply(answer.decisions, answer.probabilities)
-        scores = {
-            "distance": task.calibration.novelty(answer.tokens, decisions),
-            "confidence": 1 - chances.gather(1, answer.decisions[:, None]).squeeze(1),
-            "entropy": -(chances * chances.clamp(min=1e-30).log()).sum(dim=1),
-        }
-        if isinstance(output, Tensor):
-            scores["energy"] = -output[index].double().logsumexp(dim=1)
-        found.append((decisions, scores))
-    return found
+    fitted, output, (answer,) = task.calibration, task(encoded), task.respond(encoded)
+    chances = answer.probabilities.double()
+    decisions = rule.apply(answer.decisions, answer.probabilities)
+    distance = None if fitted is None else fitted.novelty(answer.tokens, decisions)
+    if distance is None:
+        raise SystemExit("The run is not calibrated; `avpea calibrate RUN` does that.")
+    scores = {
+        "distance": distance,
+        "confidence": 1 - chances.gather(1, answer.decisions[:, None]).squeeze(1),
+        "entropy": -(chances * chances.clamp(min=1e-30).log()).sum(dim=1),
+    }
+    if isinstance(output, Tensor):
+        scores["energy"] = -output[0].double().logsumexp(dim=1)
+    return Seconds(decisions, scores, labels)
 
 
-def of_split(predictor: Predictor, split: str, rule: Rule) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
-    """Categories, scores and labels of each video of a split."""
+def of_split(predictor: Predictor, split: str, rule: Rule) -> Iterator[Seconds]:
+    """The seconds of each video of a split."""
     info = predictor.info
     cache, usable, _ = prepare(info.experiment, data.read(info.experiment.data), [split])
     for sample in usable[split]:
+        assert isinstance(sample, EventSample)
         batch = cache.batch([sample])
         encoded = predictor.model.encode(batch.frames, batch.log_mel)
-        ((decisions, scores),) = seconds_of(predictor, encoded, rule)
-        yield decisions, scores, torch.tensor(sample.labels)
+        yield seconds_of(predictor, encoded, rule, torch.tensor(sample.labels))
 
 
-def of_video(predictor: Predictor, video: Path, rule: Rule) -> tuple[Tensor, dict[str, Tensor]]:
-    """Categories and scores of a video of at most the length of training; a longer one is cut."""
+def of_video(predictor: Predictor, video: Path, rule: Rule) -> Seconds:
+    """The seconds of a video of at most the length of training; a longer one is cut."""
     clip = predictor.read(video, missing_audio="silence")
     window = next(windows(clip, predictor.info.experiment))
-    ((decisions, scores),) = seconds_of(predictor, predictor.model.encode(window.frames, window.log_mel), rule)
-    return decisions, scores
-
-
-def events_of(
-    decisions: Tensor, scores: dict[str, Tensor], background: int
-) -> Iterator[tuple[list[int], dict[str, float]]]:
-    """The seconds of each event, and its mean scores."""
-    for category, seconds in stretches(decisions):
-        if category != background:
-            yield seconds, {name: float(values[seconds].mean()) for name, values in scores.items()}
+    return seconds_of(predictor, predictor.model.encode(window.frames, window.log_mel), rule)
 
 
 def auroc(known: list[float], unknown: list[float]) -> float:
@@ -84,7 +91,7 @@ def of_clips(
     background = len(predictor.info.labels.names)
     found: dict[str, list[list[dict[str, float]]]] = {"outside": [], "inside": []}
     for video in sorted(path for path in folder.iterdir() if path.is_file()):
-        events = [means for _, means in events_of(*of_video(predictor, video, rule), background)]
+        events = [means for _, means in of_video(predictor, video, rule).events(background)]
         found["inside" if video.stem in known else "outside"].append(events)
     return found
 
@@ -106,8 +113,10 @@ def of_test(predictor: Predictor, rule: Rule) -> tuple[list[dict[str, float]], d
     right: list[dict[str, float]] = []
     figures = {"events": 0, "right events": 0, "doubtful": 0, "right seconds": 0, "right seconds, not doubtful": 0}
     videos = list(of_split(predictor, "test", rule))
-    for decisions, scores, labels in videos:
-        for seconds, means in events_of(decisions, scores, background):
+    answers = torch.stack([video.decisions for video in videos])
+    truth = torch.stack([video.labels for video in videos if video.labels is not None])
+    for video, decisions, labels in zip(videos, answers, truth, strict=True):
+        for seconds, means in video.events(background):
             hits, doubtful = int((labels[seconds] == decisions[seconds]).sum()), means["distance"] > 1
             figures["events"] += 1
             figures["right seconds"] += hits
@@ -116,7 +125,6 @@ def of_test(predictor: Predictor, rule: Rule) -> tuple[list[dict[str, float]], d
                 right.append(means)
                 figures["right events"] += 1
                 figures["doubtful"] += doubtful
-    answers, truth = (torch.stack([video[index] for video in videos]) for index in (0, 2))
     return right, {**figures, "event F1": event_f1(answers, truth, background)}
 
 
