@@ -1,7 +1,6 @@
 """Answers about many videos: which files, what is written for each, and going on after those that fail."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from avpea import formats
 from avpea.errors import AvpeaError
 from avpea.files import write_text
 from avpea.media.folder import media_below
-from avpea.progress import progress_bar
+from avpea.progress import progress_bar, say
 
 __all__ = ["Batch", "Job", "Outputs", "find_jobs"]
 
@@ -198,7 +197,7 @@ class Batch:
         if self.failed:
             raise AvpeaError(self.summary)
         if many:
-            print(self.summary, file=sys.stderr)
+            say(self.summary)
 
     @property
     def summary(self) -> str:
@@ -255,7 +254,7 @@ def _draw(answer: Any, picture: Path | None) -> None:
     except OSError as error:
         raise AvpeaError(f"{picture.parent} cannot be made ({error.strerror}); choose another --plot.") from None
     answer.plot(picture)
-    print(f"Picture: {picture}", file=sys.stderr)
+    say(f"Picture: {picture}")
 
 
 def _require_written(predictor: Any, outputs: Outputs) -> None:

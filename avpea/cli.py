@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from avpea import commands, registry
 from avpea.command import Command, as_options
 from avpea.errors import AvpeaError
+from avpea.progress import note
 from avpea.version import __version__
 
 __all__ = ["main", "make_parser"]
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.overrides = parse_overrides(rest)
         code = options.run_command(options)
     except AvpeaError as error:
-        print(f"avpea: {as_options(error)}", file=sys.stderr)
+        note(as_options(error))
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command resumes from there."
-        print(f"avpea: {str(stopped) or kept}", file=sys.stderr)
+        note(str(stopped) or kept)
         return 130
     except BrokenPipeError:
         return 0
@@ -64,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _OF_THE_PLACE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"avpea: {where}{error.strerror}; make room or give permission there, or choose another place.",
-              file=sys.stderr)  # fmt: skip
+        note(f"{where}{error.strerror}; make room or give permission there, or choose another place.")
         return 1
     return int(code or 0)
 
@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     taken: set[tuple[str, str]] = set()
     for command in [*commands.COMMANDS, *brought]:
         if (command.group, command.name) in taken:
-            print(f"avpea: two packages have the command '{command.name}'; one is left out.", file=sys.stderr)
+            note(f"two packages have the command '{command.name}'; one is left out.")
             continue
         taken.add((command.group, command.name))
         if command.group not in groups:

@@ -5,13 +5,13 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError
+from avpea.progress import note
 
 __all__ = [
     "Command",
@@ -213,7 +213,7 @@ def about_videos(
         if options.json:
             print_json({"video": str(video), "error": as_options(error)})
         if len(jobs) > 1:
-            print(f"avpea: {as_options(error)}", file=sys.stderr)
+            note(as_options(error))
 
     batch = Batch(predictor, jobs, outputs)
     for video, answer in batch.run(answer_of, succeed, fail, not getattr(options, "quiet", False)):

@@ -1,13 +1,13 @@
 """The commands that all tasks share. Nothing heavy is imported before one of them runs."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from avpea.command import Command, add_run, add_tracks, add_weights, print_json, reading_of
 from avpea.errors import AvpeaError, ExperimentError
+from avpea.progress import note, say
 from avpea.tables import Table, clock, show
 
 __all__ = ["COMMANDS"]
@@ -187,10 +187,12 @@ def _train(options: Options) -> None:
     best, task = result.best, registry.load("task", experiment.task.name)
     reached = task.figure.reached(best[task.figure.metric])
     if result.finished_before:
-        print(f"{run} is finished already, and nothing was trained; --extend N trains it for N more epochs.")
-    print(
-        f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.\n"
-        f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}"
+        show([f"{run} is finished already, and nothing was trained; --extend N trains it for N more epochs."])
+    show(
+        [
+            f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.",
+            f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}",
+        ]
     )
 
 
@@ -269,7 +271,7 @@ def _report(options: Options) -> None:
         audio_weights=options.audio_weights,
         progress=not options.quiet,
     )
-    print(page)
+    show([str(page)])
 
 
 def _calibrate_arguments(parser: Parser) -> None:
@@ -301,7 +303,7 @@ def _import_valor(options: Options) -> None:
     if options.json:
         print_json(report.to_dict())
         return
-    print(f"{report.run}: {len(report.taken)} tensors taken from {options.file}.")
+    show([f"{report.run}: {len(report.taken)} tensors taken from {options.file}."])
     for what, names in (("Not in the file, so they start untrained", report.missing),
                         ("In the file, but not in this model", report.unknown)):  # fmt: skip
         if names:
@@ -404,7 +406,7 @@ def _compare(options: Options) -> int:
         run=not options.report,
         cost=not options.no_cost,
         progress=not options.quiet,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
     if done.summary is None:
         raise AvpeaError(f"{options.out} holds no result of {options.sweep} yet, so there is nothing to report.")
@@ -413,7 +415,7 @@ def _compare(options: Options) -> int:
     else:
         show([*done.summary.report(), f"Report: {done.page}"])
     for name, reason in done.failed.items():
-        print(f"avpea: {name} failed: {reason}", file=sys.stderr)
+        note(f"{name} failed: {reason}")
     return 1 if done.failed else 0
 
 

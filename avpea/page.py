@@ -110,7 +110,7 @@ def as_markdown(title: str, parts: Sequence[Part]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
 def as_latex(title: str, parts: Sequence[Part]) -> str:

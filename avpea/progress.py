@@ -4,12 +4,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["note", "progress_bar"]
+from avpea.escapes import for_terminal
+
+__all__ = ["note", "progress_bar", "say"]
+
+
+def say(text: str) -> None:
+    """Write a line on stderr; a stranger's words in it cannot steer the terminal."""
+    print(for_terminal(text, lines=True), file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
-    """Tell something that the user should know, and that stops nothing."""
-    print(f"avpea: {text}", file=sys.stderr, flush=True)
+    """Tell the user something that is neither an answer nor progress."""
+    say(f"avpea: {text}")
 
 
 @contextmanager
@@ -40,12 +47,12 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
             return Text(rate, style="progress.data.speed")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     # What is printed goes above the bar, unless it goes elsewhere, such as to a file.
     here = sys.stdout.isatty()

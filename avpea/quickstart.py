@@ -12,6 +12,7 @@ from typing import cast
 from avpea.errors import AvpeaError
 from avpea.experiment import load_recipe
 from avpea.labels import EventSample
+from avpea.progress import note
 from avpea.tables import Table, show
 
 __all__ = ["main"]
@@ -25,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(Path(words[0]) if words else Path("quickstart"))
     except AvpeaError as error:
-        print(f"avpea: {error}", file=sys.stderr)
+        note(f"{error}")
         return 1
     except KeyboardInterrupt:
-        print("avpea: stopped; the same command resumes it.", file=sys.stderr)
+        note("stopped; the same command resumes it.")
         return 130
     return 0
 

@@ -12,7 +12,6 @@ package, laid out like those here: `task.py` and, if it has a command, `command.
 import difflib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -23,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from avpea.errors import ExperimentError
+from avpea.progress import note
 
 __all__ = ["command_modules", "did_you_mean", "load", "names", "usable"]
 
@@ -93,7 +93,7 @@ def command_modules() -> Iterator[ModuleType]:
             if importlib.util.find_spec(f"{package}.command") is not None:
                 yield import_module(f"{package}.command")
         except Exception as error:
-            print(f"avpea: the commands of {package} are missing ({type(error).__name__}: {error}).", file=sys.stderr)
+            note(f"the commands of {package} are missing ({type(error).__name__}: {error}).")
 
 
 def _extension(module: ModuleType) -> Any:

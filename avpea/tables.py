@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from avpea.escapes import for_terminal
+
 __all__ = ["Table", "clock", "show"]
 
 
@@ -48,21 +50,21 @@ def show(parts: Iterable[str | Table]) -> None:
         if isinstance(part, Table):
             _print(part)
         else:
-            print(part)
+            print(for_terminal(part, lines=True))
 
 
 def _print(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
 
-    drawn = Drawn(title=table.title, title_justify="left", title_style="bold", header_style="bold")
+    drawn = Drawn(title=for_terminal(table.title), title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(table.columns):
-        drawn.add_column(column, justify="left" if index < table.left else "right", overflow="fold")
+        drawn.add_column(for_terminal(column), justify="left" if index < table.left else "right", overflow="fold")
     for row in table.rows:
         if row is None:
             drawn.add_section()
         else:
-            drawn.add_row(*row)
+            drawn.add_row(*map(for_terminal, row))
     if table.wide:
         width: int | None = 40 + 12 * len(table.columns)
     else:  # a pipe has no width: leave enough room that no column is cut

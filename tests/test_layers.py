@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[1] / "avpea"
 
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
-    ("errors", "version"),
-    ("registry", "progress", "measure", "files", "options", "tables", "page", "drawings"),
+    ("errors", "version", "escapes"),
+    ("progress",),
+    ("registry", "measure", "files", "options", "tables", "page", "drawings"),
     ("sections", "labels", "embeddings", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),

@@ -12,7 +12,7 @@ from avpea.accounting import count
 from avpea.compare import results
 from avpea.compare.check import complaints
 from avpea.compare.cost import measure_costs
-from avpea.compare.report import write_report
+from avpea.compare.report import require_pictures, write_report
 from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
 from avpea.errors import AvpeaError
@@ -72,8 +72,10 @@ def compare(
         say: Called with each line about the progress.
 
     Raises:
+        AvpeaError: matplotlib is not installed.
         ExperimentError: Entries of the sweep are wrong; names all of them, before anything runs.
     """
+    require_pictures()
     grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
     grid = grid.only(only) if only and not wrong else grid
     runs, out = Path(runs), Path(out)

@@ -1,6 +1,7 @@
 """The report of a comparison, as HTML, Markdown, LaTeX and CSV, from a summary of the stored results."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from avpea.formats import csv_line
 from avpea.metrics.figures import headline
 from avpea.page import Figures, Heading, Part, Picture, Text, as_html, as_latex, as_markdown
 
-__all__ = ["write_report"]
+__all__ = ["require_pictures", "write_report"]
 
 
 def write_report(summary: Summary, folder: Path) -> Path:
@@ -23,10 +24,9 @@ def write_report(summary: Summary, folder: Path) -> Path:
     Raises:
         AvpeaError: matplotlib is not installed.
     """
-    try:
-        from avpea.compare.figures import draw
-    except ImportError:
-        raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.') from None
+    require_pictures()
+    from avpea.compare.figures import draw
+
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(_parts(summary, draw(summary, folder)))
     write_text(folder / "report.md", as_markdown(summary.title, parts))
@@ -36,6 +36,16 @@ def write_report(summary: Summary, folder: Path) -> Path:
     write_text(page, as_html(summary.title, parts))
     write_json(folder / "summary.json", summary.to_dict(), indent=1)
     return page
+
+
+def require_pictures() -> None:
+    """Refuse to begin what ends in a report whose pictures could not be drawn.
+
+    Raises:
+        AvpeaError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.')
 
 
 def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterator[Part]:

@@ -47,7 +47,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("avpea ask run d.mp4 why", 1, "avpea predict run"),
     ("avpea caption run d.mp4", 1, "avpea predict run"),
     ("avpea compare", 0, "mini/table1"),
-    (f"avpea compare mini/table1 {OWN} --seeds 0 --no-cost", 0, "AV-PEA"),
+    (f"avpea compare mini/table1 {OWN} --seeds 0 --no-cost", 1, "avpea[plot]"),
     ("avpea index run . --library lib", 1, "mini/avr"),
     ("avpea search lib dog", 1, "avpea[search]"),
     (f"avpea train mini/avc --data.root . {BACKBONE} --run words", 1, ""),

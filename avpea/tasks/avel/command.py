@@ -1,7 +1,6 @@
 """`avpea predict`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos, names_several
@@ -46,7 +45,7 @@ def _predict(options: argparse.Namespace) -> None:
         if options.attention:
             second = prediction.surest_second() if options.second is None else options.second
             predictor.attention(prediction.clip, second).plot(options.attention, video.name)
-            print(f"Attention at {clock(second)}: {options.attention}", file=sys.stderr)
+            say(f"Attention at {clock(second)}: {options.attention}")
 
 
 COMMANDS = [

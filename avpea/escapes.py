@@ -1,0 +1,35 @@
+"""What stands between a stranger's text (file names, labels, captions) and a place that would read more into it.
+
+HTML has `html.escape`, CSV and the formats of other programs `avpea.formats`, LaTeX `avpea.page`.
+"""
+
+import re
+import unicodedata
+
+__all__ = ["for_markdown", "for_terminal"]
+
+# Characters that reverse or isolate the direction of writing can make a name look like another one.
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&])")
+
+
+def for_terminal(text: str, *, lines: bool = False) -> str:
+    r"""Text with control characters, and those that turn the direction of writing, as escapes such as `\x1b`.
+
+    Args:
+        text: Text that may hold a stranger's words.
+        lines: Whether to keep line breaks, as in a message of several lines.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(letter) if not (lines and letter == "\n") else letter for letter in text)
+
+
+def _shown(letter: str) -> str:
+    hidden = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or ord(letter) in _DIRECTIONS
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii") if hidden else letter
+
+
+def for_markdown(text: str) -> str:
+    """Text in one line that Markdown, and HTML in it, show as it is: no link, no tag, no cell, no heading."""
+    return _MARKDOWN.sub(r"\\\1", for_terminal(" ".join(text.split())))
