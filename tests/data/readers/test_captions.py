@@ -54,9 +54,7 @@ def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_table_with_semicolons_and_a_caption_of_two_lines(tmp_path: Path) -> None:
-    text = 'video;caption;split\nx.mp4;"A dog;\nbarking, loud";train\n./x.mp4;A dog; ;\n'.replace(
-        "A dog; ;", "A dog;train"
-    )
+    text = 'video;caption;split\nx.mp4;"A dog;\nbarking, loud";train\n./x.mp4;A dog;train\n'
     found = load(tmp_path / "mine.csv", text)
     (sample,) = found.samples
     assert sample.captions == ("A dog; barking, loud", "A dog")
