@@ -8,6 +8,7 @@ from typing import Any
 from avpea import data
 from avpea.checkpoint import add_calibration, find, load_model
 from avpea.data.cache import SampleCache
+from avpea.data.features import FeatureStore
 from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
 from avpea.evaluate import infer, prepare, require_known
@@ -23,7 +24,7 @@ __all__ = ["calibrate", "fit", "report"]
 
 def fit(
     model: AVModel,
-    cache: SampleCache,
+    cache: SampleCache | FeatureStore,
     train: Sequence[Sample],
     samples: Sequence[Sample],
     split: str,

@@ -1,7 +1,7 @@
 """The commands that all tasks share. Nothing heavy is imported before one of them runs."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -288,26 +288,34 @@ def _calibrate(options: Options) -> None:
 
 
 def _import_arguments(parser: Parser) -> None:
-    parser.add_argument("file", type=Path, help="ckpt/model_step_N.pt of VALOR's public code")
-    parser.add_argument("recipe", help="recipe name or YAML file, for the checkpoint's model size and task")
+    from avpea import registry
+
+    parser.add_argument("kind", choices=registry.names("official"), help="whose public code wrote the checkpoint")
+    parser.add_argument("file", type=Path, help="the checkpoint, such as avst.pt or model_step_N.pt")
+    parser.add_argument("recipe", nargs="?", default="", help="recipe name or YAML file (default: the kind's own)")
     parser.add_argument("--run", type=Path, required=True, help="run folder to write")
 
 
-def _import_valor(options: Options) -> None:
-    from avpea import data, official, registry
+def _import(options: Options) -> None:
+    from avpea import official
 
-    experiment = _experiment(options)
-    needs = registry.load("task", experiment.task.name).needs
-    labels = data.read(experiment.data).labels if experiment.data.root else needs.typical()
-    report = official.import_valor(options.file, experiment, options.run, labels)
-    if options.json:
-        print_json(report.to_dict())
-        return
-    show([f"{report.run}: {len(report.taken)} tensors taken from {options.file}."])
-    for what, names in (("Not in the file, so they start untrained", report.missing),
-                        ("In the file, but not in this model", report.unknown)):  # fmt: skip
-        if names:
-            show([f"{what} ({len(names)}):", *(f"  {name}" for name in names)])
+    report = official.import_checkpoint(options.kind, options.file, options.run, options.recipe, options.overrides)
+    print_json(report.to_dict()) if options.json else show(_import_report(report, options.file))
+
+
+def _import_report(report: Any, file: Path) -> Iterator[str]:
+    """What was taken and what was not, and how the inputs differ."""
+    frozen = f", {len(report.frozen)} of the frozen network" if report.frozen else ""
+    yield f"{report.run}: {report.title}. {len(report.taken)} trained tensors are from {file}{frozen}."
+    parts = {"Set so that the model computes the same": report.made, "Second copies with equal values": report.shared}
+    parts |= {f"Left out: {reason}": names for reason, names in report.left_out.items()}
+    parts |= {"Not in the file, so they start untrained": report.missing, "Unknown here": report.unknown}
+    yield from (f"{what} ({len(names)}: {_few(names)})." for what, names in parts.items() if names)
+    yield from ("How inputs differ from those of the public code:", *(f"  {one}" for one in report.differences))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (" and so on" if len(names) > 2 else "")
 
 
 def _index_arguments(parser: Parser) -> None:
@@ -460,9 +468,9 @@ COMMANDS = [
         "avpea calibrate runs/NAME", _calibrate_arguments, _calibrate, json=True, quiet=True,
     ),
     Command(
-        "import-valor", "Turn an official VALOR checkpoint into a run.",
-        "avpea import-valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
-        _import_arguments, _import_valor, overrides=True, json=True,
+        "import", "Turn an official checkpoint of AVST, CMBS, LAVISH or VALOR into a run.",
+        "avpea import valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
+        _import_arguments, _import, overrides=True, json=True,
     ),
     Command(
         "index", "Index the videos of a folder, so that they can be searched.",

@@ -22,11 +22,13 @@ class Embeddings:
         tokens: Projected tokens, of unit length.
         scores: Score of each token; a softmax over the tokens of a row gives their weights.
         mask: True for tokens that are not padding.
+        padding_counts: Whether padding takes part in the maximum over the tokens, with a product of 0.
     """
 
     tokens: Float[Tensor, "rows tokens width"]
     scores: Float[Tensor, "rows tokens"]
     mask: Bool[Tensor, "rows tokens"]
+    padding_counts: bool = False
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -42,7 +44,7 @@ class Embeddings:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Embeddings":
         """Apply a function to tokens, scores and mask."""
-        return Embeddings(change(self.tokens), change(self.scores), change(self.mask))
+        return Embeddings(change(self.tokens), change(self.scores), change(self.mask), self.padding_counts)
 
     def to(self, device: torch.device | str) -> "Embeddings":
         """Move to a device."""
@@ -54,7 +56,8 @@ class Embeddings:
 
     def similarity(self, videos: "Embeddings") -> Float[Tensor, "rows videos"]:
         """Similarity of each of these texts to each video."""
-        return fine_similarity(self.tokens, self.weights, self.mask, videos.tokens, videos.weights)
+        given = self.tokens, self.weights, self.mask, videos.tokens, videos.weights
+        return fine_similarity(*given, padding_counts=self.padding_counts)
 
 
 def fine_similarity(
@@ -63,6 +66,8 @@ def fine_similarity(
     mask: Bool[Tensor, "texts words"],
     video: Float[Tensor, "videos tokens dim"],
     video_weights: Float[Tensor, "videos tokens"],
+    *,
+    padding_counts: bool = False,
 ) -> Float[Tensor, "texts videos"]:
     """Similarity of each text to each video, from each word's best token and each token's best word.
 
@@ -74,10 +79,12 @@ def fine_similarity(
         mask: True for words that are not padding.
         video: Projected tokens of unit length: CLS of each frame, of each second of sound, or both, frames first.
         video_weights: Weights of the tokens.
+        padding_counts: Whether padding takes part in the maximum over words, with a product of 0, as in VALOR's public
+            code; it then raises the score of a token that is unlike every word.
     """
     products = torch.einsum("twd,vkd->tvwk", text, video)
     by_word = (products.amax(dim=3) * text_weights[:, None]).sum(dim=2)
-    masked = products.masked_fill(~mask[:, None, :, None], -torch.inf)
+    masked = products.masked_fill(~mask[:, None, :, None], 0.0 if padding_counts else -torch.inf)
     by_token = (masked.amax(dim=2) * video_weights[None]).sum(dim=2)
     return (by_word + by_token) / 2
 
@@ -102,4 +109,5 @@ def _concatenated(some: Sequence[Embeddings], dim: int) -> Embeddings:
         torch.cat([one.tokens for one in some], dim),
         torch.cat([one.scores for one in some], dim),
         torch.cat([one.mask for one in some], dim),
+        some[0].padding_counts,
     )

@@ -13,6 +13,7 @@ import torch
 from avpea import backbones, data
 from avpea.checkpoint import CheckpointInfo, load_model, weights_fingerprint
 from avpea.data.cache import FillReport, SampleCache
+from avpea.data.features import FeatureStore
 from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
@@ -49,14 +50,13 @@ class SplitResult:
 
 def prepare(
     experiment: Experiment, annotations: Annotations, splits: Sequence[str], progress: bool = True
-) -> tuple[SampleCache, dict[str, tuple[Sample, ...]], FillReport]:
+) -> tuple[SampleCache | FeatureStore, dict[str, tuple[Sample, ...]], FillReport]:
     """Fill the sample cache for some splits, and leave out and report missing and broken videos.
 
     Raises:
         DataError: A split has no usable video, or `data.strict` and any is broken.
     """
-    size = experiment.backbone.image_size or backbones.shape_only(experiment.backbone).image_size
-    cache = SampleCache(experiment.data, experiment.audio, size)
+    cache = _source(experiment)
     wanted = [sample for split in splits for sample in annotations.splits.get(split, ())]
     report = cache.fill(wanted, progress=progress)
     usable = {
@@ -87,10 +87,18 @@ def _why_empty(split: str, annotations: Annotations, report: FillReport) -> str:
     )
 
 
+def _source(experiment: Experiment) -> SampleCache | FeatureStore:
+    """Where samples are read from: the cache of decoded videos, or the files of precomputed features."""
+    backbone = backbones.shape_only(experiment.backbone)
+    if experiment.audio.features == "precomputed":
+        return FeatureStore(backbone.dim, backbone.audio_dim)
+    return SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size or backbone.image_size)
+
+
 @torch.no_grad()
 def infer(
     model: AVModel,
-    cache: SampleCache,
+    cache: SampleCache | FeatureStore,
     samples: Sequence[Sample],
     batch_size: int = 8,
     progress: bool = False,

@@ -12,10 +12,14 @@ from avpea import backbones, registry
 from avpea.encoders import Encoder, Streams, build_encoder
 from avpea.experiment import Experiment
 from avpea.labels import Labels
-from avpea.sections import AudioOptions, LogMelOptions, RowsOptions
+from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions
 from avpea.tasks import Dims, Encoded, Task
 
 __all__ = ["AVModel", "build", "log_mel_image"]
+
+
+Frames = UInt8[Tensor, "batch segments height width 3"] | Float[Tensor, "batch segments patches dim"]
+Sounds = Float[Tensor, "batch sounds rows mel_bins"] | Float[Tensor, "batch segments audio_dim"]
 
 
 class AVModel(nn.Module):
@@ -35,17 +39,17 @@ class AVModel(nn.Module):
 
     def forward(
         self,
-        frames: UInt8[Tensor, "batch segments height width 3"],
-        log_mel: Float[Tensor, "batch segments rows mel_bins"],
+        frames: Frames,
+        log_mel: Sounds,
         targets: Any = None,
-        negatives: UInt8[Tensor, "batch segments height width 3"] | None = None,
+        negatives: Frames | None = None,
         positions: Int[Tensor, "batch segments"] | None = None,
     ) -> Any:
         """The task's output for a batch of videos, as the sample cache holds them.
 
         Args:
-            frames: RGB frames, one per second.
-            log_mel: Log-mel of each second.
+            frames: RGB frames, one per second; or their precomputed features.
+            log_mel: Log-mel of each second, or of slices of the whole sound; or precomputed vectors.
             targets: Targets from `Task.targets`; needed if the output depends on them, as with questions.
             negatives: Frames of other videos for the head's training, which are encoded without adapters.
             positions: Index of each segment in its video; None if all segments are given.
@@ -58,8 +62,8 @@ class AVModel(nn.Module):
 
     def encode(
         self,
-        frames: UInt8[Tensor, "batch segments height width 3"],
-        log_mel: Float[Tensor, "batch segments rows mel_bins"],
+        frames: Frames,
+        log_mel: Sounds,
         negatives: Float[Tensor, "images visual_tokens dim"] | None = None,
         positions: Int[Tensor, "batch segments"] | None = None,
     ) -> Encoded:
@@ -70,22 +74,30 @@ class AVModel(nn.Module):
             wide = torch.promote_types(tokens.visual.dtype, torch.float32)
             visual, audio = tokens.visual.to(wide), tokens.audio.to(wide)
         prefix, has_cls = self.encoder.backbone.num_prefix_tokens, self.encoder.backbone.has_cls
-        return Encoded(visual, audio, frames.shape[1], prefix, has_cls, negatives, positions)
+        heard = None if isinstance(self.audio, ContinuousOptions) else positions  # whole sounds are not drawn
+        return Encoded(visual, audio, frames.shape[1], prefix, has_cls, negatives, positions, heard)
 
     def pixels(
         self,
-        frames: UInt8[Tensor, "batch segments height width 3"],
-        log_mel: Float[Tensor, "batch segments rows mel_bins"],
-    ) -> tuple[Float[Tensor, "images 3 height width"], Float[Tensor, "images_of_sound 3 mel_rows mel_columns"]]:
-        """Normalised images of both streams (batch and segments, or slices, flattened), in the backbone's dtype."""
+        frames: Frames,
+        log_mel: Sounds,
+    ) -> tuple[Float[Tensor, "images ..."], Float[Tensor, "images_of_sound ..."]]:
+        """Normalised images of both streams (batch and segments, or slices, flattened), in the backbone's dtype.
+
+        Precomputed features are returned as they are.
+        """
         images = self.images(frames)
+        if self.encoder.features == "precomputed":
+            return images, log_mel.flatten(0, 1)
         if isinstance(self.audio, RowsOptions) and self.audio.layout == "slices":
             log_mel = slices(log_mel, self.audio)
         sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
         return images, sounds.to(images.dtype)
 
-    def images(self, frames: UInt8[Tensor, "batch segments height width 3"]) -> Float[Tensor, "images 3 height width"]:
+    def images(self, frames: Frames) -> Float[Tensor, "images ..."]:
         """Normalised frames (batch and segments flattened), in the backbone's dtype."""
+        if self.encoder.features == "precomputed":
+            return frames.flatten(0, 1)
         backbone = self.encoder.backbone
         mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255

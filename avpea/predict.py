@@ -10,10 +10,12 @@ import torch
 from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.cache import sample_from_clip
+from avpea.data.readers.music_avqa import LAVISH_SECONDS
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
-from avpea.media import Clip, read, read_spread, segments_in
+from avpea.media import Clip, moments, read, read_spread, segments_in
 from avpea.model import AVModel
+from avpea.sections import ContinuousOptions
 from avpea.sharing import resolve
 from avpea.tasks import Answer, Encoded, Window
 
@@ -29,13 +31,25 @@ def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
     The last window ends with the clip and may overlap the one before. A shorter clip is one window.
     """
     segments, length = len(clip.frames), experiment.data.segments
-    frames, log_mel = sample_from_clip(clip, experiment.audio)
+    apart = isinstance(experiment.audio, ContinuousOptions) or _as_lavish(experiment)
+    whole = None if apart else sample_from_clip(clip, experiment.audio)
     covered = 0
     while covered < segments:
         stop = min(covered + length, segments)
         start = max(0, stop - length)
-        yield Window(start, stop, covered, frames[None, start:stop], log_mel[None, start:stop])
+        if whole is not None:
+            frames, log_mel = whole[0][start:stop], whole[1][start:stop]
+        else:
+            part = clip if (start, stop) == (0, segments) else clip.part(start, stop)
+            if _as_lavish(experiment) and not part.segment_starts:
+                part = moments(part, stop - start)
+            frames, log_mel = sample_from_clip(part, experiment.audio)
+        yield Window(start, stop, covered, frames[None], log_mel[None])
         covered = stop
+
+
+def _as_lavish(experiment: Experiment) -> bool:
+    return getattr(experiment.data, "seconds", "") == "lavish"
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,9 @@ class VideoView:
         Of a shorter video these are its own seconds, without the padding that a batch of training needs.
         """
         seconds = getattr(self.experiment.data, "seconds", "consecutive")
+        if seconds == "lavish":
+            length = LAVISH_SECONDS if self.experiment.data.name == "music_avqa" else 1.0
+            return moments(self.whole(), self.experiment.data.segments, length)
         spread: Literal["every", "linspace"] = "linspace" if seconds == "linspace" else "every"
         clip = read_spread(self.path, self.experiment.data.segments, spread, **self._options())
         return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))
@@ -86,7 +103,8 @@ class VideoView:
 
     def _options(self) -> dict[str, Any]:
         side = self.model.encoder.backbone.image_size
-        return {"frame_size": (side, side), **self.reading}
+        moment = 0.0 if _as_lavish(self.experiment) else 0.5
+        return {"frame_size": (side, side), "frame_at_seconds": moment, **self.reading}
 
 
 class _NoSuchAnswer(AvpeaError, AttributeError):

@@ -3,10 +3,12 @@
     adapter    avpea/adapters/NAME.py             encoder    avpea/encoders/NAME.py
     backbone   avpea/backbones/kinds/NAME.py      reader     avpea/data/readers/NAME.py
     task       avpea/tasks/NAME/task.py           head       avpea/tasks/TASK/heads/NAME.py
+    official   avpea/official/NAME.py
 
 Other packages add theirs through Python entry points in the groups `avpea.adapters`, `avpea.encoders`,
-`avpea.backbones`, `avpea.readers`, `avpea.tasks` and `avpea.heads`. An entry point names the class, or for a task its
-package, laid out like those here: `task.py` and, if it has a command, `command.py`. Only what is used is imported.
+`avpea.backbones`, `avpea.readers`, `avpea.tasks`, `avpea.heads` and `avpea.officials`. An entry point names the class,
+or for a task its package, laid out like those here: `task.py` and, if it has a command, `command.py`. Only what is used
+is imported.
 """
 
 import difflib
@@ -34,6 +36,7 @@ _FILES = {
     "reader": "data/readers/*.py",
     "task": "tasks/*/task.py",
     "head": "tasks/*/heads/*.py",
+    "official": "official/*.py",
 }
 
 
@@ -46,7 +49,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the extensions of a kind: `adapter`, `encoder`, `backbone`, `reader`, `task` or `head`."""
+    """Names of the extensions of a kind, such as `adapter`, `reader` or `official`."""
     return sorted({*_modules(kind), *_entry_points(kind)})
 
 

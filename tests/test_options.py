@@ -12,10 +12,19 @@ from avpea import registry
 from avpea.errors import ExperimentError
 from avpea.experiment import RECIPES, load_recipe, parse_section, recipe_names
 from avpea.options import Options, declared, option_names, parse, plain
-from avpea.sections import AdapterOptions, LogMelOptions, RowsOptions, StepTrainOptions, TrainOptions, VGGishOptions
+from avpea.sections import (
+    AdapterOptions,
+    ContinuousOptions,
+    LogMelOptions,
+    PrecomputedOptions,
+    RowsOptions,
+    StepTrainOptions,
+    TrainOptions,
+    VGGishOptions,
+)
 
 # A network that each kind of backbone serves.
-NETWORKS = {"vit": "test_vit", "swin": "swinv2_tiny_window8_256", "cnn": "test_resnet"}
+NETWORKS = {"vit": "test_vit", "swin": "swinv2_tiny_window8_256", "cnn": "test_resnet", "features": "features"}
 NAMED = {"task": "task", "data": "reader", "encoder": "encoder", "adapter": "adapter", "head": "head"}
 SECTIONS = [*NAMED, "backbone", "audio", "train"]
 
@@ -35,6 +44,8 @@ def choices() -> dict[str, dict[str, tuple[dict[str, Any], type[Options]]]]:
         "image": ({}, LogMelOptions),
         "native": ({"layout": "native"}, RowsOptions),
         "slices": ({"layout": "slices"}, RowsOptions),
+        "continuous": ({"layout": "continuous"}, ContinuousOptions),
+        "precomputed": ({"features": "precomputed"}, PrecomputedOptions),
     }
     found["train"] = {
         name: ({"schedule": name}, StepTrainOptions if name == "step" else TrainOptions)
@@ -114,7 +125,7 @@ def test_what_is_meant_is_suggested() -> None:
         ("adapter.reductoin", "Did you mean 'adapter.reduction'?"),
         ("audio.positions", "Did you mean 'encoder.positions'?"),
         ("train.gamma", "an option of the schedule 'step', but train.schedule is 'cosine'"),
-        ("audio.rows", "an option of the layouts 'native' and 'slices', but audio.layout is 'image'"),
+        ("audio.rows", "an option of the layouts 'native', 'slices' and 'continuous', but audio.layout is 'image'"),
         ("backbone.output_stride", "an option of the kind 'cnn' of backbone, but backbone.name is 'starter'"),
         ("trian.epochs", "Did you mean 'train.epochs'?"),
         ("epochs", "Did you mean 'train.epochs'?"),

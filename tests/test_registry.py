@@ -12,9 +12,18 @@ from avpea.data.readers import Reader
 from avpea.encoders import Encoder
 from avpea.errors import ExperimentError
 from avpea.experiment import load_recipe
+from avpea.official import Official
 from avpea.tasks import Head, Task
 
-BASES = {"adapter": Trained, "encoder": Encoder, "backbone": Frozen, "reader": Reader, "task": Task, "head": Head}
+BASES = {
+    "adapter": Trained,
+    "encoder": Encoder,
+    "backbone": Frozen,
+    "reader": Reader,
+    "task": Task,
+    "head": Head,
+    "official": Official,
+}
 
 
 @pytest.mark.parametrize("kind", BASES)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,12 +68,15 @@ class GatedBottleneck(Adapter):
         reduction: D / d, where d is the width of the bottleneck.
         groups: Groups of both linear maps.
         cross_modal: Whether there is a gate g for what is read from the other stream.
+        batch_norm: Whether BatchNorm follows each linear map.
 
     Raises:
         ExperimentError: `reduction` does not divide D, or `groups` does not divide d.
     """
 
-    def __init__(self, dim: int, *, reduction: int, groups: int = 1, cross_modal: bool = True) -> None:
+    def __init__(
+        self, dim: int, *, reduction: int, groups: int = 1, cross_modal: bool = True, batch_norm: bool = True
+    ) -> None:
         super().__init__(dim)
         self.cross_modal = cross_modal
         narrow = narrow_width(dim, reduction)
@@ -83,9 +87,9 @@ class GatedBottleneck(Adapter):
         self.output_gate = nn.Parameter(torch.zeros(()))  # h
         self.norm_before = nn.LayerNorm(dim)
         self.down = nn.Linear(dim // groups, narrow, bias=False)
-        self.batch_norm_down = nn.BatchNorm1d(narrow)
+        self.batch_norm_down: Any = nn.BatchNorm1d(narrow) if batch_norm else None
         self.up = nn.Linear(narrow // groups, dim, bias=False)
-        self.batch_norm_up = nn.BatchNorm1d(dim)
+        self.batch_norm_up: Any = nn.BatchNorm1d(dim) if batch_norm else None
         self.norm_after = nn.LayerNorm(dim)
 
     def project(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens narrow"]:
@@ -96,8 +100,11 @@ class GatedBottleneck(Adapter):
 
     def finish(self, z: Float[Tensor, "batch tokens narrow"]) -> Float[Tensor, "batch tokens dim"]:
         """The rest, from BatchNorm in the bottleneck to the gated residual."""
-        z = batch_norm(z, self.batch_norm_down).relu()
-        y = batch_norm_of_linear(z, dense(self.up.weight, self.groups), self.batch_norm_up)
+        up = dense(self.up.weight, self.groups)
+        if self.batch_norm_down is None:
+            y = F.linear(z.relu(), up.to(z.dtype))
+        else:
+            y = batch_norm_of_linear(batch_norm(z, self.batch_norm_down).relu(), up, self.batch_norm_up)
         # The gate times the last LayerNorm, as one affine map.
         h = self.output_gate
         weight, bias = h * self.norm_after.weight, h * self.norm_after.bias

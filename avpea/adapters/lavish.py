@@ -21,11 +21,16 @@ class LAVISHOptions(GatedOptions):
         latents: Number of latent tokens (in LAVISH 2 for AVE, 16 for AVQA).
         groups: Groups of the bottleneck's linear maps.
         latent_init: Initial latents: `uniform` in [0, 1) (AVE) or `zeros` (AVQA).
+        latent_gate: Whether a gate, which starts at 1, scales what the latents gather; one version of LAVISH's public
+            code has it.
+        batch_norm: Whether the bottleneck has BatchNorm (LAVISH: for AVE, but not in its script for AVQA).
     """
 
     latents: int = 2
     groups: int = 2
     latent_init: Literal["uniform", "zeros"] = "uniform"
+    latent_gate: bool = False
+    batch_norm: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +57,8 @@ class LAVISH(GatedBottleneck):
         latents: Number of latent tokens, T.
         groups: Groups of the linear maps.
         latent_init: Initial latents, `uniform` in [0, 1) or `zeros`.
+        latent_gate: Whether a gate scales what the latents gather.
+        batch_norm: Whether the bottleneck has BatchNorm.
         cross_modal: Whether to read the other stream; without, there are no latents and no g. LAVISH's own code then
             drops the ReLU too, this one keeps it.
 
@@ -71,11 +78,14 @@ class LAVISH(GatedBottleneck):
         latents: int = 2,
         groups: int = 2,
         latent_init: Literal["uniform", "zeros"] = "uniform",
+        latent_gate: bool = False,
+        batch_norm: bool = True,
         cross_modal: bool = True,
     ) -> None:
-        super().__init__(dim, reduction=reduction, groups=groups, cross_modal=cross_modal)
+        super().__init__(dim, reduction=reduction, groups=groups, cross_modal=cross_modal, batch_norm=batch_norm)
         made = torch.rand(latents, dim) if latent_init == "uniform" else torch.zeros(latents, dim)
         self.latents = nn.Parameter(made) if cross_modal else None
+        self.latent_gate = nn.Parameter(torch.ones(())) if cross_modal and latent_gate else None
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
@@ -86,7 +96,8 @@ class LAVISH(GatedBottleneck):
         # Unscaled logits reach hundreds, where bfloat16 steps by whole units, so float32 or wider.
         wide = torch.promote_types(x.dtype, torch.float32)
         latents, theirs, mine = self.latents.to(wide), other.to(wide), x.to(wide)
-        latents = latents + (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs
+        gathered = (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs
+        latents = latents + (gathered if self.latent_gate is None else self.latent_gate * gathered)
         heard = (mine @ latents.transpose(1, 2)).softmax(dim=-1) @ latents
         return self.finish(self.project(x + (self.cross_gate * heard).to(x.dtype)))
 

@@ -10,6 +10,7 @@ from avpea.backbones._timm import refuse_unknown
 from avpea.backbones.families import FrozenBlock, attention_linears
 from avpea.backbones.hub import fetch
 from avpea.backbones.kinds.cnn import CNN
+from avpea.backbones.kinds.features import Features
 from avpea.backbones.kinds.swin import Swin
 from avpea.backbones.kinds.vit import Backbone
 from avpea.backbones.vggish import VGGish, build_vggish, named_file, vggish_file
@@ -21,6 +22,7 @@ __all__ = [
     "Backbone",
     "BackboneKind",
     "BackboneOptions",
+    "Features",
     "Frozen",
     "FrozenBlock",
     "Positions",
@@ -58,12 +60,21 @@ def kind_of(name: str) -> BackboneKind:
 
 def build(options: BackboneOptions) -> Any:
     """The frozen backbone of a recipe with its weights: see `BackboneKind.build`."""
-    return kind_of(options.name).build(options)
+    return _normalising(kind_of(options.name).build(options), options)
 
 
 def shape_only(options: BackboneOptions) -> Any:
     """The backbone of a recipe on the meta device: see `BackboneKind.shape_only`."""
-    return kind_of(options.name).shape_only(options)
+    return _normalising(kind_of(options.name).shape_only(options), options)
+
+
+def _normalising(backbone: Any, options: BackboneOptions) -> Any:
+    """The backbone, which normalises pixels as the recipe says, or else as its weights were trained."""
+    if options.mean:
+        backbone.mean = options.mean
+    if options.std:
+        backbone.std = options.std
+    return backbone
 
 
 def classifier_parameters(name: str) -> int:

@@ -1,6 +1,8 @@
 """Files of weights: read as tables of named tensors, without executing any code in them, and loaded into a model."""
 
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from avpea.errors import WeightsError
 
 __all__ = ["fill", "read_table"]
 
-# Errors of torch.load for files that are no checkpoint.
+# Errors of torch.load for files that are no checkpoint, or are damaged.
 _UNREADABLE = (
     pickle.UnpicklingError,
     SafetensorError,
@@ -23,6 +25,12 @@ _UNREADABLE = (
     ValueError,
     LookupError,
     EOFError,
+    struct.error,
+    AssertionError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
 )
 
 
@@ -38,7 +46,9 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     """
     try:
         safe = path.suffix == ".safetensors"
-        loaded: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd files, which are refused in a sentence if they are bad
+            loaded: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise WeightsError(

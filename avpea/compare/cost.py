@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from avpea import measure, registry
 from avpea.compare.sweep import Sweep
@@ -18,10 +19,13 @@ from avpea.device import choose_device, choose_precision
 from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
+from avpea.sections import ContinuousOptions
 from avpea.tasks import Task
 from avpea.train import make_optimizer
 
 __all__ = ["measure_costs", "training_step"]
+
+MAP_LOCATIONS = 49  # of precomputed feature maps: 7 x 7, as VGG-19's
 
 
 def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -87,14 +91,26 @@ def random_batch(experiment: Experiment, model: AVModel) -> Batch:
     """A batch of noise with the shapes of the experiment."""
     videos, audio = experiment.train.batch_size, experiment.audio
     segments = experiment.train.segments or experiment.data.segments
-    side = model.encoder.backbone.image_size
+    backbone: Any = model.encoder.backbone
+    examples = tuple(model.task.examples(videos, segments))
+    if audio.features == "precomputed":
+        maps = torch.randn(videos, segments, MAP_LOCATIONS, backbone.dim)
+        return Batch(maps, torch.randn(videos, segments, backbone.audio_dim), examples)
+    side = backbone.image_size
     waveform = 0.1 * torch.randn(videos * segments, SAMPLE_RATE_HZ)
+    if isinstance(audio, ContinuousOptions):
+        sounds = torch.randn(videos, audio.slices, audio.rows, audio.mel_bins)
+        return Batch(_frames(videos, segments, side), sounds, examples, whole_sound=True)
     sounds = features(waveform, audio)
     return Batch(
-        frames=torch.randint(0, 256, (videos, segments, side, side, 3), dtype=torch.uint8),
+        frames=_frames(videos, segments, side),
         log_mel=sounds.reshape(videos, segments, *sounds.shape[1:]),
-        samples=tuple(model.task.examples(videos, segments)),
+        samples=examples,
     )
+
+
+def _frames(videos: int, segments: int, side: int) -> Tensor:
+    return torch.randint(0, 256, (videos, segments, side, side, 3), dtype=torch.uint8)
 
 
 if __name__ == "__main__":

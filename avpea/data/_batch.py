@@ -17,16 +17,18 @@ class Batch:
     """Decoded samples, batch first.
 
     Attributes:
-        frames: RGB frames, 0 to 255, one per segment.
-        log_mel: Log-mel of each segment, not normalised; rows are analysis windows.
+        frames: RGB frames, 0 to 255, one per segment; or their precomputed features.
+        log_mel: Log-mel of each segment, not normalised; rows are analysis windows. Or precomputed vectors.
         samples: The sample of each video in the batch.
         positions: Index of each segment in its video if only some were drawn, else None.
+        whole_sound: Whether `log_mel` is of slices of the whole sound, which stay when segments are drawn.
     """
 
-    frames: UInt8[Tensor, "batch segments height width 3"]
-    log_mel: Float[Tensor, "batch segments rows mel_bins"]
+    frames: UInt8[Tensor, "batch segments height width 3"] | Float[Tensor, "batch segments patches dim"]
+    log_mel: Float[Tensor, "batch sounds rows mel_bins"] | Float[Tensor, "batch segments audio_dim"]
     samples: tuple[Sample, ...]
     positions: Int[Tensor, "batch segments"] | None = None
+    whole_sound: bool = False
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -38,7 +40,8 @@ class Batch:
         within = (torch.rand(videos, count) * (bounds[1:] - bounds[:-1])).long()
         chosen = bounds[:-1] + within
         row = torch.arange(videos)[:, None]
-        return replace(self, frames=self.frames[row, chosen], log_mel=self.log_mel[row, chosen], positions=chosen)
+        log_mel = self.log_mel if self.whole_sound else self.log_mel[row, chosen]
+        return replace(self, frames=self.frames[row, chosen], log_mel=log_mel, positions=chosen)
 
     def to(self, device: torch.device | str) -> "Batch":
         """A copy of the batch on a device."""
@@ -46,10 +49,11 @@ class Batch:
         return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), positions=positions)
 
 
-def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]]) -> Batch:
+def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]], *, whole_sound: bool = False) -> Batch:
     """Stack samples and their decoded tensors; all must have the same number of segments (`data.segments`)."""
     return Batch(
         frames=torch.stack([entry["frames"] for entry in tensors]),
         log_mel=torch.stack([entry["log_mel"] for entry in tensors]),
         samples=tuple(samples),
+        whole_sound=whole_sound,
     )

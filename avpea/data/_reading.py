@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.labels import Sample
-from avpea.media import Clip, read, read_spread
+from avpea.media import Clip, moments, read, read_spread
 from avpea.sections import ReaderOptions
 
 __all__ = ["as_options", "read_sample", "tracks"]
@@ -46,4 +46,6 @@ def _read(sample: Sample, path: Path, config: ReaderOptions, frame_size: tuple[i
     }
     if sample.seconds == "consecutive":
         return read(path, start_seconds=sample.start_seconds, segments=sample.segments, **options)
+    if sample.seconds == "lavish":
+        return moments(read(path, frame_at_seconds=0.0, **options), sample.segments, sample.sound_seconds)
     return read_spread(path, sample.segments, sample.seconds, **options)

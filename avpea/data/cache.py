@@ -9,6 +9,7 @@ gets a new entry. Files are written atomically, so several processes may fill on
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from typing import Any
 
 import platformdirs
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -31,8 +33,8 @@ from avpea.data._work import run
 from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.files import replacing
 from avpea.labels import Sample
-from avpea.media import Clip, log_mel, require_file, segments_in, vggish_log_mel
-from avpea.sections import AudioOptions, LogMelOptions, ReaderOptions, VGGishOptions
+from avpea.media import Clip, log_mel, read_sound, require_file, segments_in, vggish_log_mel
+from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
@@ -43,16 +45,61 @@ AT_ONCE_SECONDS = 600
 
 
 def sample_from_clip(
-    clip: Clip, audio: AudioOptions
-) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments rows mel_bins"]]:
+    clip: Clip, audio: AudioOptions, sound: Path | None = None
+) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "sounds rows mel_bins"]]:
     """Turn a clip into the input of a model, for training (through the cache) and for prediction.
 
+    Args:
+        clip: The clip.
+        audio: Section `audio` of the experiment.
+        sound: File to take the whole sound from, for the layout `continuous`; None means the clip's own.
+
     Returns:
-        The clip's frames, and the log-mel of each second. Before Kaldi's log-mel the mean of the whole waveform is
+        The clip's frames, and the log-mel of each second or slice. Before Kaldi's log-mel the mean of the waveform is
         removed, as in LAVISH; for VGGish's it is not. The model itself normalises the log-mel and resizes it.
     """
+    if audio.features == "precomputed":
+        raise MediaError(
+            clip.path,
+            "is a video, but this model reads features that others computed; make a run that computes them: "
+            "`avpea import` with a recipe for videos.",
+        )
+    if isinstance(audio, ContinuousOptions):
+        return clip.frames, _continuous(clip, audio, sound or clip.path)
     waveform = clip.waveform if audio.features == "vggish" else clip.waveform - clip.waveform.mean()
     return clip.frames, features(waveform.reshape(clip.frames.shape[0], -1), audio)
+
+
+def _continuous(clip: Clip, audio: ContinuousOptions, path: Path) -> Float[Tensor, "slices rows mel_bins"]:
+    """Slices of the log-mel of a clip's sound: of the whole file, if the clip's seconds are spread over it.
+
+    A file without sound gives what is 0 after normalisation, as in VALOR's public code.
+    """
+    whole = bool(clip.segment_starts)
+    start, seconds = (0.0, None) if whole else (clip.start_seconds, len(clip.frames))
+    rate = audio.sample_rate_hz
+    waveform = read_sound(
+        path, rate, start_seconds=start, seconds=seconds, missing_audio="silence", audio_track=clip.audio_track
+    )
+    if len(waveform) < rate // 40:  # less than one window of 25 ms
+        return torch.full((audio.slices, audio.rows, audio.mel_bins), audio.mean)
+    waveform = waveform - waveform.mean()
+    rows = log_mel(waveform, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms, rate_hz=rate)
+    every: Tensor = F.pad(rows, (0, 0, 0, audio.rows - len(rows) % audio.rows)).view(-1, audio.rows, rows.shape[1])
+    return every[middles(len(every), audio.slices)]
+
+
+def middles(count: int, parts: int) -> list[int]:
+    """The middle of each of some almost equal parts of `count` slices; the last one is repeated if there are fewer.
+
+    >>> middles(12, 8), middles(1, 2)
+    ([0, 2, 4, 6, 8, 9, 10, 11], [0, 0])
+    """
+    if count < parts:
+        return [min(index, count - 1) for index in range(parts)]
+    size, longer = divmod(count, parts)
+    bounds = [index * size + min(index, longer) for index in range(parts + 1)]
+    return [first + (last - first + 1) // 2 - 1 for first, last in itertools.pairwise(bounds)]
 
 
 def features(
@@ -127,6 +174,9 @@ class SampleCache:
             self.settings["tracks"] = chosen
         if audio.features != "kaldi":  # not for Kaldi's, whose entries keep their names from before there was a choice
             self.settings["features"] = audio.features
+        if isinstance(audio, ContinuousOptions):
+            names = ("layout", "rows", "sample_rate_hz", "slices")
+            self.settings |= {name: getattr(audio, name) for name in names}
         base = Path(config.cache) if config.cache else platformdirs.user_cache_path("avpea") / "samples"
         self.folder = base.expanduser() / _hashed(self.settings)[:16]
 
@@ -140,6 +190,8 @@ class SampleCache:
         window: list[Any] = [sample.start_seconds, sample.segments]
         if sample.seconds != "consecutive":
             window.append(sample.seconds)
+        if sample.seconds == "lavish":
+            window.append(sample.sound_seconds)
         if sample.sound is not None:
             window.append([str(sample.sound.resolve()), require_file(sample.sound).st_mtime_ns])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
@@ -199,7 +251,8 @@ class SampleCache:
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Read the samples and stack them."""
-        return collate(samples, [self.read(sample) for sample in samples])
+        whole = isinstance(self.audio, ContinuousOptions)
+        return collate(samples, [self.read(sample) for sample in samples], whole_sound=whole)
 
     def frames_of_others(
         self, samples: Sequence[Sample], pool: Sequence[Sample]
@@ -288,8 +341,8 @@ class SampleCache:
                 mel: list[int] = entry.get_slice("log_mel").get_shape()
         except (OSError, SafetensorError):
             return False
-        side = self.frame_size
-        return frames == [sample.segments, side, side, 3] and mel[::2] == [sample.segments, self.audio.mel_bins]
+        side, sounds = self.frame_size, getattr(self.audio, "slices", sample.segments)
+        return frames == [sample.segments, side, side, 3] and mel[::2] == [sounds, self.audio.mel_bins]
 
     def _about(self, sample: Sample) -> dict[str, str]:
         """What an entry says about its file: `duration_seconds` and `remarks`."""
@@ -310,7 +363,7 @@ class SampleCache:
 
     def _make(self, path: Path, sample: Sample) -> None:
         clip = read_sample(sample, self.config, (self.frame_size, self.frame_size))
-        frames, mel = sample_from_clip(clip, self.audio)
+        frames, mel = sample_from_clip(clip, self.audio, sample.sound)
         if not mel.isfinite().all():
             raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
         tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
+from avpea.data.features import FeatureStore
 from avpea.errors import MediaError, MissingFile
 from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, shortened
 from avpea.media import MediaInfo, probe, require_file, segments_in
@@ -159,6 +160,8 @@ def verify(
         DataError: The processes cannot be started.
     """
     config = config or ReaderOptions()
+    if any(sample.features is not None for sample in annotations.samples):
+        return _of_features(annotations)
     by_video: dict[Path, list[Sample]] = {}
     for sample in annotations.samples:
         for file in (sample.video, sample.sound):
@@ -205,6 +208,41 @@ def verify(
         unreadable=unreadable,
         decoded=decode,
         allowed=_allowed(config),
+        notes=annotations.notes,
+        lost=annotations.lost,
+    )
+
+
+def _of_features(annotations: Annotations) -> VerifyReport:
+    """The report on a data set of precomputed features: whether their files have the rows that are asked for."""
+    samples, labels = annotations.samples, annotations.labels
+    files = {path for sample in samples if (found := sample.features) for path in (found.visual, found.audio)}
+    broken = FeatureStore(0, 0).fill(samples).broken
+    counts = {
+        split: labels.count(some, sum(sample.key not in broken for sample in some))
+        for split, some in annotations.splits.items()
+    }
+    return VerifyReport(
+        name=annotations.name,
+        root=str(annotations.root),
+        splits=counts,
+        classes=len(labels.names),
+        outputs=labels.outputs,
+        videos=len({sample.video_id for sample in samples}),
+        missing=tuple(sorted(str(path) for path in files if not path.is_file())),
+        broken={key: reason for key, reason in broken.items() if "no such file" not in reason},
+        no_audio=(),
+        no_video=(),
+        repaired={},
+        too_short={},
+        padded=(),
+        repeated=annotations.repeated_ids(),
+        overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
+        unlabelled={split: names for split, found in counts.items() if found.samples and (names := found.unlabelled())},
+        extra=(),
+        unreadable=(),
+        decoded=False,
+        allowed=(),
         notes=annotations.notes,
         lost=annotations.lost,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from avpea import registry
 from avpea.adapters import Trained, Tuning
-from avpea.backbones import CNN, Transformer
+from avpea.backbones import CNN, Features, Transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.options import require
@@ -93,7 +93,7 @@ class Encoder(nn.Module, ABC):
     """
 
     Options: ClassVar[type[EncoderOptions]] = EncoderOptions
-    features: ClassVar[Literal["kaldi", "vggish"]] = "kaldi"
+    features: ClassVar[Literal["kaldi", "vggish", "precomputed"]] = "kaldi"
     adapters: ClassVar[tuple[type[Trained], ...]] = ()
     default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
@@ -201,15 +201,16 @@ def _halve_frozen(module: nn.Module) -> None:
         _halve_frozen(part)
 
 
-def build_encoder(backbone: Transformer | CNN, experiment: Experiment) -> Encoder:
+def build_encoder(backbone: Transformer | CNN | Features, experiment: Experiment) -> Encoder:
     """The encoder that an experiment names, with new trained modules.
 
     Raises:
         ExperimentError: No such encoder, or an option that does not work with it.
         WeightsError: The encoder's own frozen weights cannot be loaded.
     """
-    kind: type[Encoder] = registry.load("encoder", experiment.encoder.name)
-    return kind.build(backbone, experiment)
+    kind: Any = registry.load("encoder", experiment.encoder.name)
+    made: Encoder = kind.build(backbone, experiment)
+    return made
 
 
 def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Transformer:

@@ -42,6 +42,13 @@ def require_fitting(experiment: Any) -> None:
             f"audio.features is '{audio.features}', but the encoder '{experiment.encoder.name}' reads the features "
             f"'{encoder.features}'; set audio.features to {encoder.features}."
         )
+    if reader.features != (encoder.features == "precomputed"):
+        holds, reads = ("features", "videos") if reader.features else ("videos", "features")
+        fitting = _those("encoder", lambda one: reader.features == (one.features == "precomputed"))
+        raise ExperimentError(
+            f"data.name is '{experiment.data.name}', which holds {holds}, but the encoder '{experiment.encoder.name}' "
+            f"reads {reads}; set encoder.name to {' or '.join(fitting)}."
+        )
     options = experiment.adapter
     adapter: Any = None if options is None else registry.load("adapter", options.name)
     if options is not None and not issubclass(adapter, encoder.adapters):
@@ -56,9 +63,10 @@ def require_fitting(experiment: Any) -> None:
             f"train.backbone_learning_rate is {train.backbone_learning_rate}, but no weights of the backbone are "
             "trained; leave it at 0."
         )
-    if getattr(audio, "layout", "") == "slices" and not task.whole_videos:
+    layout = getattr(audio, "layout", "")
+    if layout in ("slices", "continuous") and not task.whole_videos:
         raise ExperimentError(
-            f"audio.layout is 'slices', but the task '{name}' asks about each second's own sound; set it to image or "
+            f"audio.layout is '{layout}', but the task '{name}' asks about each second's own sound; set it to image or "
             "native."
         )
     if train.segments and not task.whole_videos:
@@ -68,6 +76,11 @@ def require_fitting(experiment: Any) -> None:
     if train.segments > experiment.data.segments:
         raise ExperimentError(
             f"train.segments is {train.segments}, but there are only {experiment.data.segments} (data.segments)."
+        )
+    if layout == "continuous" and experiment.encoder.name != "audio_tower":
+        raise ExperimentError(
+            "audio.layout is 'continuous', whose slices belong to no frame, but the encoder "
+            f"'{experiment.encoder.name}' pairs them; set encoder.name to audio_tower, or audio.layout to image."
         )
     for one in (task, head, encoder, adapter, reader):
         check = getattr(one, "check", None)

@@ -8,7 +8,7 @@ from avpea import registry
 from avpea.errors import ExperimentError
 from avpea.options import Options, declared, option_names
 from avpea.registry import did_you_mean
-from avpea.sections import OWNED, LogMelOptions, RowsOptions, TrainOptions, train_options
+from avpea.sections import OWNED, ContinuousOptions, LogMelOptions, RowsOptions, TrainOptions, train_options
 
 __all__ = ["no_such", "refuse_unknown"]
 
@@ -41,7 +41,7 @@ def refuse_unknown(
 def _choice(section: str, values: Mapping[str, Any]) -> str:
     """The choice that a section makes, such as `adapter.name is 'lora'`."""
     if section == "audio":
-        key = "features" if values.get("features") == "vggish" else "layout"
+        key = "features" if values.get("features") in ("vggish", "precomputed") else "layout"
         default: str = LogMelOptions.layout
     elif section == "train":
         key, default = "schedule", TrainOptions.schedule
@@ -55,8 +55,11 @@ def _owners(section: str, key: str) -> list[str]:
     if section == "train":
         choices: dict[str, type[Options]] = {"the schedule 'step'": train_options({"schedule": "step"})}
     elif section == "audio":
-        shared = "every layout of the features 'kaldi'", "the layouts 'native' and 'slices'"
-        choices = dict(zip(shared, (LogMelOptions, RowsOptions), strict=True))
+        choices = {
+            "every layout of the features 'kaldi'": LogMelOptions,
+            "the layouts 'native', 'slices' and 'continuous'": RowsOptions,
+            "the layout 'continuous'": ContinuousOptions,
+        }
     else:
         kind, base, facts = OWNED[section]
         what = "the kind '{}' of backbone" if kind == "backbone" else f"the {kind} '{{}}'"

@@ -4,7 +4,17 @@ A kind of labels is a subclass of `Labels` with its own samples; a data set read
 that it needs.
 """
 
-from avpea.labels._base import MEDIA_SUFFIXES, SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Labels, Sample, shortened
+from avpea.labels._base import (
+    MEDIA_SUFFIXES,
+    SPLITS,
+    VIDEO_SUFFIXES,
+    Annotations,
+    Counts,
+    Labels,
+    Precomputed,
+    Sample,
+    shortened,
+)
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
 from avpea.labels.events import EventCounts, EventLabels, EventSample
 from avpea.labels.questions import Question, QuestionCounts, QuestionLabels, QuestionSample, QuestionVocabulary
@@ -22,6 +32,7 @@ __all__ = [
     "EventLabels",
     "EventSample",
     "Labels",
+    "Precomputed",
     "Question",
     "QuestionCounts",
     "QuestionLabels",

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-__all__ = ["MEDIA_SUFFIXES", "SPLITS", "VIDEO_SUFFIXES", "Annotations", "Counts", "Labels", "Sample", "shortened"]
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "SPLITS",
+    "VIDEO_SUFFIXES",
+    "Annotations",
+    "Counts",
+    "Labels",
+    "Precomputed",
+    "Sample",
+    "shortened",
+]
 
 SPLITS = ("train", "val", "test")
 
@@ -33,6 +43,21 @@ MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
 
 
 @dataclass(frozen=True)
+class Precomputed:
+    """Where the features of a window are that others computed from the video.
+
+    Attributes:
+        visual: File of the feature maps of the frames: .h5 or .npy.
+        audio: File of the vectors of the sound.
+        row: Row of the sample in an .h5 file, whose table is `avadataset`; None for an .npy file of this sample alone.
+    """
+
+    visual: Path
+    audio: Path
+    row: int | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One window of a video; subclasses add its labels.
 
@@ -43,8 +68,10 @@ class Sample:
         start_seconds: Start of the window in the file, in seconds.
         segments: Number of one-second segments in the window.
         split: `train`, `val` or `test`.
-        seconds: Which seconds of the file to use, as in `SpreadOptions.seconds`.
+        seconds: Which seconds of the file to use, as in `SpreadOptions.seconds`; or `lavish`, as `media.moments` says.
+        sound_seconds: Length of a segment's sound, if `seconds` is `lavish`.
         sound: File to take the sound from; None means the video itself.
+        features: Features that are read instead of the video; None means that the video is.
     """
 
     key: str
@@ -53,8 +80,10 @@ class Sample:
     start_seconds: float
     segments: int
     split: str
-    seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
+    seconds: Literal["consecutive", "every", "linspace", "lavish"] = "consecutive"
+    sound_seconds: float = 1.0
     sound: Path | None = None
+    features: Precomputed | None = None
 
     @property
     def weight(self) -> int:

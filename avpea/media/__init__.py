@@ -2,10 +2,10 @@
 
 from avpea.media.clip import SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
 from avpea.media.container import require_file
-from avpea.media.decode import probe, read
+from avpea.media.decode import probe, read, read_sound
 from avpea.media.fbank import log_mel
 from avpea.media.folder import MediaBelow, media_below
-from avpea.media.spread import SpreadRule, chosen_seconds, read_spread
+from avpea.media.spread import SpreadRule, chosen_seconds, moments, read_spread
 from avpea.media.vggish import vggish_log_mel
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "chosen_seconds",
     "log_mel",
     "media_below",
+    "moments",
     "probe",
     "read",
+    "read_sound",
     "read_spread",
     "require_file",
     "segments_in",

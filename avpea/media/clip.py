@@ -22,13 +22,14 @@ class Clip:
         frame_seconds: Time stamp of each frame, where the file starts at 0 (float64).
         frame_aspect: Width / height of the frames as a player displays them, whatever size they were resized to.
         waveform: Mono sound at 16 kHz in [-1, 1] (float32), `segments * 16000` samples, silent where the file has no
-            sound.
+            sound. After `moments` the sounds of the segments overlap, and may be longer or shorter than a second.
         duration_seconds: Length of the whole file, as far as it can be decoded.
         declared_seconds: Length that the file declares, or that its packets have if that is more; longer than
             `duration_seconds` if the file is truncated or damaged.
         start_seconds: Start of the first segment.
         path: The file.
         segment_starts: Start of each segment if they are not consecutive, else empty.
+        audio_track: Number of the audio track that was asked for; None if it was FFmpeg's choice.
         repairs: Sentences about what was mended in reading, such as time stamps that jump or samples that are NaN.
     """
 
@@ -41,6 +42,7 @@ class Clip:
     start_seconds: float
     path: Path
     segment_starts: tuple[float, ...] = ()
+    audio_track: int | None = None
     repairs: tuple[str, ...] = ()
 
     @property
@@ -74,9 +76,9 @@ class Clip:
             segment_starts=self.segment_starts[start:stop],
         )
 
-    def segment_waveforms(self) -> Float[Tensor, "segments 16000"]:
+    def segment_waveforms(self) -> Float[Tensor, "segments samples"]:
         """`waveform` split into segments, without copying."""
-        return self.waveform.view(-1, SAMPLE_RATE_HZ)
+        return self.waveform.view(len(self.frames), -1)
 
 
 @dataclass(frozen=True)

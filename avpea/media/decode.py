@@ -5,11 +5,13 @@ stamps, so sound that starts late stays in step with the picture.
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import torch
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -17,9 +19,11 @@ from av.error import FFmpegError
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from jaxtyping import Float
+from torch import Tensor
 
 from avpea.errors import AvpeaError, MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media.clip import CODEC_PADDING_SECONDS, Clip, MediaInfo, segments_in
+from avpea.media.clip import CODEC_PADDING_SECONDS, SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
 from avpea.media.container import (
     BLACK_REMEDY,
     SILENCE_REMEDY,
@@ -37,7 +41,7 @@ from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, lay
 from avpea.media.picture import FramePicker, display_size
 from avpea.media.sound import Timeline
 
-__all__ = ["probe", "read"]
+__all__ = ["probe", "read", "read_sound"]
 
 SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
 WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
@@ -94,6 +98,7 @@ def read(
     missing_video: Literal["error", "black"] = "error",
     audio_track: int | None = None,
     video_track: int | None = None,
+    frame_at_seconds: float = 0.5,
 ) -> Clip:
     """Read one frame and one second of sound for each segment of a video.
 
@@ -113,6 +118,7 @@ def read(
             choose: the default one, else that with the most channels.
         video_track: Number of the video track, from 0; None takes the one that FFmpeg would choose: the default one,
             else the largest picture. Cover images and thumbnails are no video.
+        frame_at_seconds: Which frame of a segment: the one that is displayed this long after its start.
 
     Raises:
         NoVideoTrack: The file has no picture and `missing_video` is "error", or it has no track `video_track`.
@@ -128,7 +134,7 @@ def read(
         layout = layout_of(container, path, tracks)
         if start_seconds >= layout.length_seconds:
             raise _after_end(path, start_seconds, layout.length_seconds)
-        return _Walk(container, *tracks, layout, start_seconds, segments, frame_size)
+        return _Walk(container, *tracks, layout, start_seconds, segments, frame_size, frame_at_seconds)
 
     with interruptible(), answered(path):
         with opened(path) as container:
@@ -139,7 +145,44 @@ def read(
                 walk = walk_of(container)
                 walk.run(seek=False)
         walk.require(path, missing_audio, missing_video)
-        return walk.clip(path)
+        return dataclasses.replace(walk.clip(path), audio_track=audio_track)
+
+
+def read_sound(
+    path: str | Path,
+    rate_hz: int,
+    *,
+    start_seconds: float = 0.0,
+    seconds: int | None = None,
+    missing_audio: Literal["error", "silence"] = "error",
+    audio_track: int | None = None,
+) -> Float[Tensor, "samples"]:
+    """Read the sound alone, mono and without a gap, at any sampling rate.
+
+    Args:
+        path: Any file that FFmpeg reads.
+        rate_hz: Sampling rate of the result.
+        start_seconds: Start, where the file starts at 0.
+        seconds: Longest length; None reads to the end of the sound.
+        missing_audio: For a file without sound: raise an error, or return no samples.
+        audio_track: As for `read`.
+
+    Raises:
+        NoAudioTrack, MediaError: As `read`.
+    """
+    path = Path(path)
+    with answered(path), opened(path) as container:
+        tracks = tracks_of(container, path, missing_audio, "black", audio_track)
+        if tracks[1] is None:
+            return torch.zeros(0)
+        walk = _Walk(
+            container, None, tracks[1], layout_of(container, path, tracks), start_seconds, seconds, rate_hz=rate_hz
+        )
+        walk.run(seek=False)
+        walk.require(path, missing_audio, "black")
+        heard = walk.timeline.end_seconds - start_seconds
+        heard = max(0.0, heard if seconds is None else min(heard, seconds))
+        return walk.timeline.finish(math.ceil(heard))[: round(heard * rate_hz)] if heard else torch.zeros(0)
 
 
 @contextlib.contextmanager
@@ -169,7 +212,9 @@ class _Walk:
         layout: Layout,
         start_seconds: float,
         segments: int | None,
-        frame_size: tuple[int, int] | None,
+        frame_size: tuple[int, int] | None = None,
+        frame_at_seconds: float = 0.5,
+        rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         self._container, self._video, self._audio = container, video, audio
         self.layout = layout
@@ -177,8 +222,8 @@ class _Walk:
         self._start_seconds, self._segments = start_seconds, segments
         self._mender = Mender(layout) if layout.restarts or layout.holes else None
         self._sought = False
-        self.picker = FramePicker(start_seconds, segments, frame_size, pixel_aspect(video))
-        self.timeline = Timeline(start_seconds, segments)
+        self.picker = FramePicker(start_seconds + frame_at_seconds - 0.5, segments, frame_size, pixel_aspect(video))
+        self.timeline = Timeline(start_seconds, segments, rate_hz)
         self.ended = False  # whether the file's end was reached
         self._picture_end = -math.inf
 

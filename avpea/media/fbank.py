@@ -1,4 +1,4 @@
-"""Kaldi's log-mel filter bank at 16 kHz, bit-exact with `torchaudio.compliance.kaldi.fbank`.
+"""Kaldi's log-mel filter bank, bit-exact with `torchaudio.compliance.kaldi.fbank`.
 
 The settings are those of the published code that AV-PEA builds on: 25 ms Hann windows, `htk_compat=True`,
 `use_energy=False`, `dither=0`, everything else as in Kaldi. With many filters, the lowest are narrower than the
@@ -17,41 +17,47 @@ from avpea.media.clip import SAMPLE_RATE_HZ
 
 __all__ = ["log_mel"]
 
-WINDOW_SAMPLES = 400  # 25 ms
-FFT_SAMPLES = 512
+WINDOW_MS = 25.0
 LOW_HZ = 20.0
 PREEMPHASIS = 0.97
 
 
 def log_mel(
-    waveform: Float[Tensor, "*batch samples"], *, mel_bins: int = 128, frame_shift_ms: float = 10.0
+    waveform: Float[Tensor, "*batch samples"],
+    *,
+    mel_bins: int = 128,
+    frame_shift_ms: float = 10.0,
+    rate_hz: int = SAMPLE_RATE_HZ,
 ) -> Float[Tensor, "*batch windows {mel_bins}"]:
     """Log energy in mel bands, for each analysis window that lies inside the sound (`snip_edges`).
 
     Args:
-        waveform: Mono sound at 16 kHz, at least one window (400 samples) long.
-        mel_bins: Number of bands between 20 Hz and 8 kHz.
+        waveform: Mono sound, at least one window of 25 ms (at 16 kHz: 400 samples) long.
+        mel_bins: Number of bands between 20 Hz and half the sampling rate.
         frame_shift_ms: Milliseconds between the starts of windows, rounded down to whole samples.
+        rate_hz: Sampling rate of the sound.
 
     Returns:
-        float32; rows are the `1 + (samples - 400) // shift` windows, 98 for a second at 10 ms; columns are the bands.
+        float32; rows are the `1 + (samples - window) // shift` windows, 98 for a second at 16 kHz and 10 ms; columns
+        are the bands.
 
     Raises:
         ValueError: The sound is shorter than a window, or the shift shorter than a sample.
     """
-    shift = int(SAMPLE_RATE_HZ * frame_shift_ms * 0.001)
-    if waveform.shape[-1] < WINDOW_SAMPLES or shift < 1:
+    shift, window = int(rate_hz * frame_shift_ms * 0.001), int(rate_hz * WINDOW_MS * 0.001)
+    if waveform.shape[-1] < window or shift < 1:
         raise ValueError(
             f"The waveform has {waveform.shape[-1]} samples and the shift is {frame_shift_ms} ms; expected "
-            f"at least {WINDOW_SAMPLES} samples (25 ms at 16 kHz) and a shift of 0.0625 ms or more. "
-            "Pad the sound with silence, or widen the shift."
+            f"at least {window} samples (25 ms at {rate_hz / 1000:g} kHz) and a shift of {1000 / rate_hz:.4g} ms or "
+            "more. Pad the sound with silence, or widen the shift."
         )
-    windows = waveform.unfold(-1, WINDOW_SAMPLES, shift)
+    windows = waveform.unfold(-1, window, shift)
     windows = windows - windows.mean(-1, keepdim=True)
     windows = windows - PREEMPHASIS * torch.cat([windows[..., :1], windows[..., :-1]], -1)
-    windows = windows * torch.hann_window(WINDOW_SAMPLES, periodic=False, device=waveform.device)
-    power = torch.fft.rfft(windows, FFT_SAMPLES).abs().square()
-    energies: Tensor = power @ _mel_bank(mel_bins).to(waveform.device)
+    windows = windows * torch.hann_window(window, periodic=False, device=waveform.device)
+    fft = 1 << (window - 1).bit_length()  # the next power of two: 512 at 16 kHz
+    power = torch.fft.rfft(windows, fft).abs().square()
+    energies: Tensor = power @ _mel_bank(mel_bins, rate_hz, fft).to(waveform.device)
     return energies.clamp_min(torch.finfo(torch.float32).eps).log()
 
 
@@ -60,14 +66,14 @@ def _mel(hertz: float) -> float:
 
 
 @functools.cache
-def _mel_bank(mel_bins: int) -> Float[Tensor, "frequencies {mel_bins}"]:
+def _mel_bank(mel_bins: int, rate_hz: int = SAMPLE_RATE_HZ, fft: int = 512) -> Float[Tensor, "frequencies {mel_bins}"]:
     """Triangular filters, equidistant and half overlapping on the mel scale, without the Nyquist frequency."""
-    low, high = _mel(LOW_HZ), _mel(SAMPLE_RATE_HZ / 2)
+    low, high = _mel(LOW_HZ), _mel(rate_hz / 2)
     spacing = (high - low) / (mel_bins + 1)
     # float32 from here on, in Kaldi's order of operations, to be bit-exact.
     number = torch.arange(mel_bins).unsqueeze(1)
     left, centre, right = (low + (number + edge) * spacing for edge in (0.0, 1.0, 2.0))
-    hertz = SAMPLE_RATE_HZ / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2)
+    hertz = rate_hz / fft * torch.arange(fft // 2)
     mel = (1127.0 * (1.0 + hertz / 700.0).log()).unsqueeze(0)
     rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
     triangles = torch.minimum(rising, falling).clamp_min(0.0)

@@ -38,12 +38,13 @@ class Timeline:
     by less than one of their ticks, 1 ms.
     """
 
-    def __init__(self, start_seconds: float, seconds: int | None) -> None:
+    def __init__(self, start_seconds: float, seconds: int | None, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        self.rate_hz = rate_hz
         self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
         self.end_seconds = -math.inf  # of the last sample that was added
-        self._skip = round((start_seconds - self.origin_seconds) * SAMPLE_RATE_HZ)
+        self._skip = round((start_seconds - self.origin_seconds) * rate_hz)
         self._stop_seconds = math.inf if seconds is None else start_seconds + seconds + MARGIN_SECONDS
-        self._samples = Growing((), np.float32, SAMPLE_RATE_HZ)
+        self._samples = Growing((), np.float32, rate_hz)
         self._values = self._unusable = 0  # samples of all channels
         self._unusable_seconds = 0.0
         self._resampler: AudioResampler | None = None
@@ -122,7 +123,7 @@ class Timeline:
     def finish(self, segments: int) -> Float[Tensor, "samples"]:
         """The waveform of the first `segments` seconds, silent after the end of the sound."""
         self._flush()
-        samples = self._samples.finish(self._skip + segments * SAMPLE_RATE_HZ)
+        samples = self._samples.finish(self._skip + segments * self.rate_hz)
         return torch.from_numpy(samples)[self._skip :].clamp_(-1, 1)
 
     def _usable(self, frame: AudioFrame) -> AudioFrame:
@@ -161,9 +162,9 @@ class Timeline:
         """Start a resampler, for the first frame and whenever format, layout or rate change."""
         if self._setup is not None:
             self._flush()
-            self._first_seconds = self.origin_seconds + len(self._samples) / SAMPLE_RATE_HZ
+            self._first_seconds = self.origin_seconds + len(self._samples) / self.rate_hz
         self._setup, self._next, self._run_start, self._run_samples = setup, 0, None, 0
-        self._resampler = AudioResampler("fltp", "mono", SAMPLE_RATE_HZ, frame_size=SAMPLE_RATE_HZ, options=DOWNMIX)
+        self._resampler = AudioResampler("fltp", "mono", self.rate_hz, frame_size=self.rate_hz, options=DOWNMIX)
 
     def _flush(self) -> None:
         if self._resampler is not None:

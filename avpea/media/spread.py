@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from avpea.errors import MediaError
-from avpea.media.clip import Clip, segments_in
+from avpea.media.clip import SAMPLE_RATE_HZ, Clip, segments_in
 from avpea.media.decode import probe, read
 
-__all__ = ["SpreadRule", "chosen_seconds", "read_spread"]
+__all__ = ["SpreadRule", "chosen_seconds", "moments", "read_spread"]
 
 SpreadRule = Literal["every", "linspace"]
 
@@ -63,6 +64,32 @@ def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: An
             pass
     clip = read(path, **options)
     return _picked(clip, chosen_seconds(len(clip.frames), segments, rule), segments, path, options)
+
+
+def moments(clip: Clip, segments: int, sound_seconds: float = 1.0) -> Clip:
+    """Frames and sounds spread over a clip as in LAVISH's public code, where sounds may overlap.
+
+    The sounds start evenly from the clip's first sample to the last start that fits, less 0.1 s: at 0, 0.99, ..., 8.9 s
+    in a clip of 10 s. A clip that is shorter than that is each segment's sound, padded with silence.
+
+    Args:
+        clip: Consecutive segments, with the frame at the start of each (`read` with `frame_at_seconds=0`).
+        segments: Number of frames and of sounds.
+        sound_seconds: Length of a sound.
+    """
+    length, heard = round(sound_seconds * SAMPLE_RATE_HZ), clip.duration_seconds - clip.start_seconds
+    total = min(len(clip.waveform), round(heard * SAMPLE_RATE_HZ))
+    last = max(0.0, total - SAMPLE_RATE_HZ * (sound_seconds + 0.1))
+    starts = np.linspace(0, last, segments, dtype=int).tolist()
+    sound = torch.nn.functional.pad(clip.waveform[:total], (0, length))
+    index = torch.tensor(np.linspace(0, len(clip.frames) - 1, segments, dtype=int))
+    return dataclasses.replace(
+        clip,
+        frames=clip.frames[index],
+        frame_seconds=clip.frame_seconds[index],
+        waveform=torch.cat([sound[start : start + length] for start in starts]),
+        segment_starts=tuple(clip.start_seconds + start / SAMPLE_RATE_HZ for start in starts),
+    )
 
 
 def _picked(clip: Clip, seconds: Sequence[int], segments: int, path: str | Path, options: dict[str, Any]) -> Clip:

@@ -68,6 +68,7 @@ class Encoded:
         has_cls: Whether token 0 is a CLS token.
         negatives: Tokens of frames of other videos, if the head's training uses them.
         positions: Index of each segment in its video; None if all segments are given.
+        sound_positions: The same of the log-mel images; None if they are all there, as slices of the whole sound are.
     """
 
     visual: Float[Tensor, "images visual_tokens dim"] | None
@@ -77,6 +78,7 @@ class Encoded:
     has_cls: bool
     negatives: Float[Tensor, "images visual_tokens dim"] | None = None
     positions: Int[Tensor, "videos segments"] | None = None
+    sound_positions: Int[Tensor, "videos segments"] | None = None
 
     @property
     def frames(self) -> Float[Tensor, "videos segments visual_tokens dim"]:
@@ -183,7 +185,7 @@ class Window:
     stop: int
     first_new: int
     frames: UInt8[Tensor, "1 segments height width 3"]
-    log_mel: Float[Tensor, "1 segments rows mel_bins"]
+    log_mel: Float[Tensor, "1 sounds rows mel_bins"]
 
 
 @runtime_checkable

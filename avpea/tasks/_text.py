@@ -4,7 +4,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,9 @@ from avpea.text import Sentences
 
 __all__ = ["CaptionTask", "TextTargets", "WritingTask", "clean"]
 
-_REMOVED = str.maketrans(dict.fromkeys("_-/", " ") | dict.fromkeys(set(string.punctuation) - set("_-/"), ""))
+_JOINING = "_-/"
+_REMOVED = str.maketrans(dict.fromkeys(string.punctuation, ""))
+_SPLIT = _REMOVED | str.maketrans(dict.fromkeys(_JOINING, " "))
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class CaptionTask(Task):
     def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
         """All captions of a batch."""
         return TextTargets(
-            self.head.text.sentences([clean(caption) for sample in samples for caption in sample.captions]),
+            self.head.text.sentences(
+                [clean(caption, self.head.joined) for sample in samples for caption in sample.captions]
+            ),
             video_index(len(sample.captions) for sample in samples),
         )
 
@@ -70,7 +74,7 @@ class WritingTask(Task):
     def forward(self, encoded: Encoded, targets: Any = None) -> dict[str, Tensor | None]:
         """The memory that the text model attends to, for each group of modalities."""
         streams = (None, None) if encoded.visual is None else (encoded.frames, encoded.sounds)
-        memories: dict[str, Tensor | None] = self.head(*streams, encoded.positions)
+        memories: dict[str, Tensor | None] = self.head(*streams, encoded.positions, encoded.sound_positions)
         return memories
 
     def loss(self, output: Any, targets: TextTargets) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
@@ -79,13 +83,17 @@ class WritingTask(Task):
         return self.total(terms), terms
 
 
-def clean(text: str) -> str:
+def clean(text: str, joined: Literal["split", "kept"] = "split") -> str:
     """Convert a text to lower case without ASCII punctuation, as VALOR's public code does for the text model.
 
-    Characters that join words (`_`, `-`, `/`) become spaces, so that `acoustic_guitar` becomes two words; the public
-    code does that on one side of a comparison only.
+    Args:
+        text: Any text.
+        joined: What becomes of words joined by `_`, `-` or `/`: they are `split` into words, so that `acoustic_guitar`
+            is two; or `kept` as one without the character, as in the public code.
 
     >>> clean("An acoustic_guitar's sound, well-known.")
     'an acoustic guitars sound well known'
+    >>> clean("A stubble-faced man.", "kept")
+    'a stubblefaced man'
     """
-    return " ".join(text.lower().translate(_REMOVED).split())
+    return " ".join(text.lower().translate(_SPLIT if joined == "split" else _REMOVED).split())

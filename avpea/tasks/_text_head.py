@@ -26,11 +26,14 @@ class TextHeadOptions(HeadOptions):
             alone, `t` neither. Each group has its own loss; answers come from the first.
         prompt: Prompt for each text, or before each question (VALOR-L: `describe the video with natural language`,
             `answer the question`, `project language in common space`; VALOR-B: none).
+        joined: What becomes of words joined by `_`, `-` or `/` (`stubble-faced`): they are `split` into two words, or
+            `kept` as one (`stubblefaced`), as in VALOR's public code.
         text: Options of the text model.
     """
 
     groups: tuple[Literal["tva", "tv", "ta", "t"], ...] = ("tva",)
     prompt: str = ""
+    joined: Literal["split", "kept"] = "split"
     text: TextOptions = field(default_factory=TextOptions)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,7 @@ class TextHead(Head):
         self.text = text
         self.groups: Sequence[str] = options.groups
         self.prompt: str = options.prompt
+        self.joined: Literal["split", "kept"] = options.joined
         self.reads_video = any(group != "t" for group in options.groups)
 
     @classmethod

@@ -120,3 +120,23 @@ def test_latents_start_as_the_papers_code_starts_them() -> None:
 def test_groups_must_divide_the_bottleneck() -> None:
     with pytest.raises(ExperimentError, match=r"groups is 3.*width 4"):
         LAVISH(16, reduction=4, groups=3)
+
+
+def test_variants_of_the_public_code_equal_their_plain_transcription() -> None:
+    """Without BatchNorm, as in the script for AVQA; and with the gate of what the latents gather."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(3, tokens, 16, generator=generator, dtype=torch.float64) for tokens in (5, 7))
+    adapter = randomised(LAVISH(16, reduction=4, latents=3, batch_norm=False, latent_gate=True).double())
+    weights = dict(adapter.state_dict())
+    assert not any("batch_norm" in name for name in weights)
+    latents = weights["latents"]
+    latents = latents + weights["latent_gate"] * (latents @ y.transpose(1, 2)).softmax(dim=-1) @ y
+    mixed = x + weights["cross_gate"] * (x @ latents.transpose(1, 2)).softmax(dim=-1) @ latents
+    expected = []
+    for row in mixed.flatten(0, 1):
+        normed = layer_norm(row, weights["norm_before.weight"], weights["norm_before.bias"])
+        narrow = grouped(normed, weights["down.weight"], 2).clamp_min(0)
+        wide = grouped(narrow, weights["up.weight"], 2)
+        expected.append(layer_norm(wide, weights["norm_after.weight"], weights["norm_after.bias"]))
+    plain = weights["output_gate"] * torch.stack(expected).view(3, 5, 16)
+    assert (adapter(x, y) - plain).abs().max() < 1e-12

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 
 from avpea.data import _work
 from avpea.data import cache as cache_module
-from avpea.data.cache import SampleCache, sample_from_clip
+from avpea.data.cache import SampleCache, middles, sample_from_clip
 from avpea.errors import DataError, MediaError
-from avpea.labels import Sample
-from avpea.media import log_mel, vggish_log_mel
+from avpea.labels import CaptionSample, EventSample, Sample
+from avpea.media import log_mel, read_sound, vggish_log_mel
 from avpea.media import read as read_media
 from avpea.sections import AudioOptions
 from tests.data.crash_factory import die_on_three
@@ -364,3 +365,43 @@ def test_processes_that_cannot_start_are_explained(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
     assert "cannot be started; call from a script file that guards its start" in result.stderr
+
+
+def test_the_layout_continuous_is_valors_public_pipeline(tmp_path: Path) -> None:
+    """The whole sound at 22,050 Hz, its mean removed, one log-mel, padded to whole slices, of which the middle ones."""
+    kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is the oracle")
+    video = make_video(tmp_path / "a.mkv", seconds=11, fps=5, size=(48, 32), audio_codec="pcm_s16le")
+    audio = section("audio", layout="continuous", mel_bins=64, rows=256, slices=2)
+    options = section("data", "valor32k", cache=str(tmp_path / "cache"), segments=4, seconds="linspace", workers=0)
+    cache = SampleCache(options, audio, 32)
+    sample = CaptionSample("a", "a", video, 0.0, 4, "test", seconds="linspace", captions=("a",))
+    assert cache.fill([sample], progress=False).broken == {}
+    batch = cache.batch([sample])
+    waveform = read_sound(video, 22_050)
+    waveform = waveform - waveform.mean()
+    fbank = kaldi.fbank(
+        waveform[None], sample_frequency=22_050, htk_compat=True, use_energy=False, window_type="hanning",
+        num_mel_bins=64, dither=0.0, frame_shift=10,
+    )  # fmt: skip
+    assert len(fbank) == 1 + (len(waveform) - 551) // 220
+    padded = torch.nn.functional.pad(fbank, (0, 0, 0, 256 - len(fbank) % 256)).view(-1, 256, 64)
+    assert len(padded) == 5
+    assert torch.equal(batch.log_mel[0], padded[[1, 3]])  # of the parts (0, 1, 2) and (3, 4)
+    drawn = batch.drawn(2)
+    assert drawn.frames.shape[1] == 2
+    assert torch.equal(drawn.log_mel, batch.log_mel)
+
+
+def test_a_length_that_is_a_multiple_gets_a_slice_of_zeros_as_in_valors_public_code() -> None:
+    assert (middles(3, 2), middles(2, 2), middles(1, 2)) == ([0, 2], [0, 1], [0, 0])
+    assert middles(12, 8) == [0, 2, 4, 6, 8, 9, 10, 11]
+
+
+def test_lavishs_moments_have_entries_of_their_own(videos: Path, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, seconds="lavish")
+    plain = EventSample("a", "a", videos / "v0.mp4", 0.0, 2, "train", labels=(0, 0))
+    lavish = replace(plain, seconds="lavish")
+    assert cache.path(plain) != cache.path(lavish)
+    assert cache.path(plain) == make_cache(tmp_path).path(plain)
+    assert cache.fill([lavish], progress=False).broken == {}
+    assert cache.batch([lavish]).log_mel.shape == cache.batch([plain]).log_mel.shape

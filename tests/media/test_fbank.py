@@ -10,10 +10,10 @@ from avpea.media.fbank import _mel_bank
 SILENCE = -15.942385  # log of float32's eps
 
 
-def oracle(waveform: Tensor, mel_bins: int, frame_shift_ms: float) -> Tensor:
+def oracle(waveform: Tensor, mel_bins: int, frame_shift_ms: float, rate_hz: int = 16_000) -> Tensor:
     kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is the oracle")
     return kaldi.fbank(
-        waveform[None], sample_frequency=16_000, htk_compat=True, use_energy=False, window_type="hanning",
+        waveform[None], sample_frequency=rate_hz, htk_compat=True, use_energy=False, window_type="hanning",
         num_mel_bins=mel_bins, dither=0.0, frame_length=25.0, frame_shift=frame_shift_ms,
     )  # fmt: skip
 
@@ -27,6 +27,16 @@ def test_equal_to_torchaudio_to_the_last_bit(mel_bins: int, frame_shift_ms: floa
     theirs = torch.stack([oracle(w, mel_bins, frame_shift_ms) for w in noise.flatten(0, 1)])
     assert torch.equal(ours.flatten(0, 1), theirs)
     assert torch.equal(log_mel(noise[0, 0], mel_bins=mel_bins, frame_shift_ms=frame_shift_ms), theirs[0])
+
+
+@pytest.mark.parametrize(("rate_hz", "rows"), [(22_050, 1001), (44_100, 998), (8_000, 998)])
+def test_other_sampling_rates_are_equal_to_torchaudio_too(rate_hz: int, rows: int) -> None:
+    """VALOR's sound is at 22,050 Hz, where a window has 551 samples and a step 220."""
+    samples = 551 + 1000 * 220 if rate_hz == 22_050 else 10 * rate_hz
+    noise = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+    ours = log_mel(noise, mel_bins=64, rate_hz=rate_hz)
+    assert ours.shape == (rows, 64)
+    assert torch.equal(ours, oracle(noise, 64, 10.0, rate_hz))
 
 
 @pytest.mark.parametrize("samples", [400, 401, 559, 560, 25_000])

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from avpea.errors import MediaError
-from avpea.media import SpreadRule, chosen_seconds, read, read_spread
+from avpea.media import SpreadRule, chosen_seconds, moments, read, read_spread
 from avpea.media import spread as module
 from tests.media_factory import make_video
 
@@ -71,3 +72,36 @@ def test_a_truncated_video_is_spread_over_what_there_is(
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError):
         read_spread(tmp_path / "nothing.mp4", 4, "every")
+
+
+def test_moments_are_those_of_lavishs_public_code(tmp_path: Path) -> None:
+    """Sounds of 1 s start at linspace(0, length - 1.1 s, 10), and frames are those at each second's start."""
+    video = make_video(tmp_path / "ten.mkv", seconds=10, fps=5, size=(48, 32))
+    clip = read(video, frame_at_seconds=0.0, frame_size=(32, 48))
+    assert clip.frame_seconds.tolist() == pytest.approx(list(range(10)), abs=1e-3)
+    found = moments(clip, 10)
+    starts = np.linspace(0, 160_000 - 16_000 * 1.1, num=10, dtype=int)
+    assert [round(one * 16_000) for one in found.starts] == starts.tolist()
+    assert found.starts[1] == pytest.approx(0.988875)
+    assert found.starts[-1] == pytest.approx(8.9)
+    for sound, start in zip(found.segment_waveforms(), starts, strict=True):
+        assert torch.equal(sound, clip.waveform[start : start + 16_000])
+    assert torch.equal(found.frames, clip.frames)
+
+
+def test_moments_of_a_longer_video_and_of_longer_sounds(tmp_path: Path) -> None:
+    """MUSIC-AVQA: 1.95 s of sound; frames as evenly, rounded down."""
+    video = make_video(tmp_path / "long.mkv", seconds=21, fps=5, size=(48, 32))
+    clip = read(video, frame_at_seconds=0.0, frame_size=(32, 48))
+    found = moments(clip, 5, 1.95)
+    assert found.segment_waveforms().shape == (5, 31_200)
+    assert found.frame_seconds.tolist() == pytest.approx([0, 5, 10, 15, 20], abs=1e-3)
+    assert found.starts[-1] == pytest.approx(21 - 2.05, abs=1e-3)
+
+
+def test_moments_of_a_video_shorter_than_a_sound_are_padded(tmp_path: Path) -> None:
+    clip = read(make_video(tmp_path / "short.mkv", seconds=0.6, fps=5, size=(48, 32)), frame_at_seconds=0.0)
+    found = moments(clip, 3)
+    assert found.segment_waveforms().shape == (3, 16_000)
+    assert torch.equal(found.segment_waveforms()[0], found.segment_waveforms()[2])
+    assert not found.segment_waveforms()[0, 11_000:].any()

@@ -34,9 +34,12 @@ class CNNOptions(BackboneOptions):
     Attributes:
         output_stride: Stride of the last feature map in pixels, 8 or 16, with dilation instead of stride in the later
             stages (AVST: 16, 14x14 locations at 224 pixels); 0 means the network's own.
+        dilated: Whether `output_stride` puts dilation in the stride's place, so that each filter sees as much of the
+            image as it was trained on; without, as in AVST's public code, the stride is only taken away.
     """
 
     output_stride: Literal[0, 8, 16] = 0
+    dilated: bool = True
 
 
 class CNN(FromTimm):
@@ -116,7 +119,7 @@ class CNN(FromTimm):
     @classmethod
     def _create(cls, options: CNNOptions, device: str = "cpu") -> nn.Module:
         try:
-            return super()._create(options, device)
+            return _undilated(super()._create(options, device), options)
         except (TypeError, AssertionError, ValueError, RuntimeError):
             raise ExperimentError(
                 f"backbone.output_stride is {options.output_stride}, which '{options.name}' cannot have; leave it at 0."
@@ -140,6 +143,17 @@ class CNN(FromTimm):
     def extra_repr(self) -> str:
         """Name and width, for `print(cnn)`."""
         return f"{self.name}, dim={self.dim}, frozen"
+
+
+def _undilated(model: nn.Module, options: CNNOptions) -> nn.Module:
+    """The model without the dilation that `output_stride` brought, if the recipe wants none."""
+    if options.dilated or not options.output_stride:
+        return model
+    own = FromTimm._create(options, "meta")  # `FromTimm` does not know output strides
+    for made, plain in zip(model.modules(), own.modules(), strict=True):
+        if isinstance(made, nn.Conv2d) and isinstance(plain, nn.Conv2d):
+            made.dilation, made.padding = plain.dilation, plain.padding
+    return model
 
 
 def _native_size(model: Any) -> int:

@@ -14,10 +14,12 @@ class Reader(ABC):
 
     Attributes:
         labels: Kind of labels that it reads.
+        features: Whether its samples are precomputed features instead of videos.
         Options: Its options.
     """
 
     labels: ClassVar[type[Labels]]
+    features: ClassVar[bool] = False
     Options: ClassVar[type[ReaderOptions]] = ReaderOptions
 
     @staticmethod

@@ -14,6 +14,7 @@ categories has two rows, so its id does not identify a sample.
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import by_stem, require_stem, safe
@@ -51,7 +52,19 @@ class Row:
     end_seconds: int
 
 
-def read(options: ReaderOptions) -> Annotations:
+@dataclass(frozen=True)
+class AVEOptions(ReaderOptions):
+    """Options of AVE.
+
+    Attributes:
+        seconds: `consecutive`: each second's sound, and the frame in its middle. `lavish`: as in LAVISH's public code,
+            sounds of 1 s that start evenly from 0 to 8.9 s (0, 0.99, ...), and the frame at each second's start.
+    """
+
+    seconds: Literal["consecutive", "lavish"] = "consecutive"
+
+
+def read(options: AVEOptions) -> Annotations:
     """Read the annotations below `options.root`; the videos need not exist.
 
     Args:
@@ -71,7 +84,7 @@ def read(options: ReaderOptions) -> Annotations:
     videos = by_stem((root / "AVE", root / "videos", root))
     splits = {
         split: tuple(
-            _sample(row, index, split, class_names, videos, root, options.segments)
+            replace(_sample(row, index, split, class_names, videos, root, options.segments), seconds=options.seconds)
             for index, row in enumerate(rows[split])
         )
         for split in SPLITS
@@ -240,6 +253,7 @@ class AVEReader(Reader):
     """AVE, and data sets in its layout."""
 
     labels = EventLabels
+    Options = AVEOptions
     read = staticmethod(read)
 
 

@@ -26,6 +26,7 @@ __all__ = ["EXTENSION", "MusicAVQAOptions", "MusicAVQAReader", "read"]
 
 _FOLDERS = ("", "json", "avqa")
 _VERSIONS = ("balance", "bias")
+LAVISH_SECONDS = 1.95  # of sound at each moment
 _LAYOUT = "expected avqa-train.json, avqa-val.json, avqa-test.json, in MUSIC-AVQA's form"
 
 
@@ -129,6 +130,7 @@ def _samples(
             segments=options.segments,
             split=split,
             seconds=options.seconds,
+            sound_seconds=LAVISH_SECONDS if options.seconds == "lavish" else 1.0,
             sound=file(sound_id) if sound_id else None,
             questions=tuple(questions),
         )

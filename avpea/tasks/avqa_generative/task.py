@@ -39,14 +39,18 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         """Answers and questions of a batch, cleaned; the recipe's prompt, if any, goes before each question."""
         asked = [question for sample in samples for question in sample.questions]
         return TextTargets(
-            self.head.text.sentences([clean(question.answer) for question in asked]),
+            self.head.text.sentences([self.clean(question.answer) for question in asked]),
             video_index(len(sample.questions) for sample in samples),
             self.head.text.sentences([self.prompt(" ".join(question.words)) for question in asked]),
         )
 
     def prompt(self, question: str) -> str:
         """A question as the text model reads it, after the recipe's prompt."""
-        return clean(f"{self.head.prompt} {question}")
+        return self.clean(f"{self.head.prompt} {question}")
+
+    def clean(self, text: str) -> str:
+        """A text as the recipe's `head.joined` cleans it."""
+        return clean(text, self.head.joined)
 
     def answers(self, output: Any, targets: TextTargets) -> list[WrittenAnswers]:
         """The written answers to each video's questions."""
@@ -59,14 +63,14 @@ class GenerativeAVQA(QuestionTask, WritingTask):
 
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[WrittenAnswers]) -> dict[str, Any]:
         """Accuracies as for every `QuestionTask`, and how many written answers are none of the training answers."""
-        known = {clean(answer) for answer in self.labels.names}
+        known = {self.clean(answer) for answer in self.labels.names}
         strange = sum(some[0].text not in known for answer in answers for some in answer.written)
         return {**super().evaluate(samples, answers), "written_but_no_answer": strange}
 
     def hits(self, sample: QuestionSample, answer: WrittenAnswers) -> list[bool]:
         """Whether the likeliest text equals the annotated answer, after cleaning."""
         pairs = zip(sample.questions, answer.written, strict=True)
-        return [some[0].text == clean(question.answer) for question, some in pairs]
+        return [some[0].text == self.clean(question.answer) for question, some in pairs]
 
     def predictions(self, answer: WrittenAnswers) -> list[dict[str, Any]]:
         """The likeliest texts, and their log-probabilities."""

@@ -86,7 +86,7 @@ class AVR(CaptionTask):
 
     def embed_text(self, sentence: str) -> Embeddings | None:
         """Embeddings of a sentence; None if it has nothing but punctuation."""
-        words = clean(sentence)
+        words = clean(sentence, self.head.joined)
         if not words:
             return None
         embedded: Embeddings = self.head.read(self.head.text.sentences([words]))
@@ -215,13 +215,14 @@ def all_pairs(texts: Embeddings, videos: Embeddings) -> Float[Tensor, "texts vid
 
 
 def _trimmed(texts: Embeddings, row: int) -> Embeddings:
-    """A single row without the padding on its right."""
-    length = int(texts.mask[row].sum())
+    """A single row without the padding on its right, of which one token stays if padding counts."""
+    length = int(texts.mask[row].sum()) + texts.padding_counts
     return texts.each(lambda part: part[row : row + 1, :length])
 
 
 def _gathered(some: Embeddings) -> Embeddings:
-    return Embeddings(gathered(some.tokens), gathered(some.scores), gathered(some.mask.float()) > 0)
+    mask = gathered(some.mask.float()) > 0
+    return Embeddings(gathered(some.tokens), gathered(some.scores), mask, some.padding_counts)
 
 
 EXTENSION = AVR

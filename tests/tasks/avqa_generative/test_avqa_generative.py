@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,4 +42,7 @@ def test_answers_are_compared_after_cleaning_both() -> None:
     questions = tuple(Question("1", "Audio Counting", "", (), answer) for answer in ("acoustic_guitar", "Yes", "two"))
     sample = QuestionSample("a", "a", Path(), 0.0, 1, "test", questions=questions)
     written = tuple((Written(text, 0.0),) for text in ("acoustic guitar", "yes", "one"))
-    assert GenerativeAVQA(None, None).hits(sample, WrittenAnswers(written)) == [True, True, False]
+    split, kept = (GenerativeAVQA(SimpleNamespace(joined=joined), None) for joined in ("split", "kept"))
+    assert split.hits(sample, WrittenAnswers(written)) == [True, True, False]
+    assert kept.hits(sample, WrittenAnswers(written)) == [False, True, False]
+    assert kept.clean("acoustic_guitar") == "acousticguitar"  # as VALOR's public code trains it

@@ -1,6 +1,7 @@
 """VALOR's head for captions and written answers: a BERT that attends to the tokens of picture and sound."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,14 @@ class WriterOptions(TextHeadOptions):
         masked: Probability that a word is masked in training (VALOR: 0.6 for captions, 0.99 for answers).
         beams: Number of beams when a text is written; 1 is greedy search (VALOR: 3 for captions, 1 for answers).
         longest: Maximum number of word pieces in a written text (VALOR: 30).
+        average: What the loss is a mean over: all masked `words` of the batch; or `texts`, each with the mean over its
+            own words, as VALOR's public code does for answers.
     """
 
     masked: float = 0.6
     beams: int = 3
     longest: int = 30
+    average: Literal["words", "texts"] = "words"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,11 +84,12 @@ class Writer(TextHead):
         visual: Float[Tensor, "videos frames visual_tokens visual_dim"] | None,
         audio: Float[Tensor, "videos clips audio_tokens audio_dim"] | None,
         positions: Int[Tensor, "videos frames"] | None = None,
+        sound_positions: Int[Tensor, "videos clips"] | None = None,
     ) -> dict[str, Float[Tensor, "videos tokens dim"] | None]:
         """Memory of each group: all tokens of all frames, then of all sounds; None for a group without either."""
         if visual is None or audio is None:
             return dict.fromkeys(self.groups)
-        both = {"v": self.memory("visual", visual, positions), "a": self.memory("audio", audio, positions)}
+        both = {"v": self.memory("visual", visual, positions), "a": self.memory("audio", audio, sound_positions)}
         parts = {group: [both[letter] for letter in group[1:]] for group in self.groups}
         return {group: torch.cat(some, dim=1) if some else None for group, some in parts.items()}
 
@@ -138,8 +143,13 @@ class Writer(TextHead):
         terms = {}
         for group, memory in memories.items():
             states = self.text.write(hidden, prompt, None if memory is None else memory[video])
-            cross_entropy = F.cross_entropy(self.text.logits(states[chosen]), text.token_ids[chosen])
-            terms[f"words_{group}"] = cross_entropy / len(memories)
+            logits, words = self.text.logits(states[chosen]), text.token_ids[chosen]
+            if self.options.average == "words":
+                mean = F.cross_entropy(logits, words)
+            else:  # each text has at least one masked word
+                share = 1 / chosen.sum(dim=1, keepdim=True).expand_as(chosen)[chosen]
+                mean = (F.cross_entropy(logits, words, reduction="none") * share).sum() / len(text)
+            terms[f"words_{group}"] = mean / len(memories)
         return terms
 
     def write(

@@ -1,7 +1,8 @@
 """VALOR's heads for retrieval: embed texts, frames and sounds in one space, to compare them token by token."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +26,12 @@ class MatcherOptions(TextHeadOptions):
 
     Attributes:
         temperature: Initial temperature of the contrastive loss, which is trained (VALOR: CLIP's 0.01, or 0.07).
+        padding: What padding does to the best word of a frame or sound: it is `ignored`, or is a word whose product is
+            `zero`, as in VALOR's public code, which pads every text to `text.length`.
     """
 
     temperature: float = 0.07
+    padding: Literal["ignored", "zero"] = "ignored"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,6 +66,7 @@ class Matcher(TextHead):
         self.project = nn.ModuleDict({name: nn.Linear(dim, WIDTH, bias=False) for name, dim in dims.items()})
         self.weigh = nn.ModuleDict({name: TokenWeights(WIDTH) for name in dims})
         self.log_scale = nn.Parameter(torch.tensor(-math.log(options.temperature)))
+        self.padding_counts = options.padding == "zero"
 
     @property
     def temperature(self) -> Float[Tensor, ""]:
@@ -82,7 +87,12 @@ class Matcher(TextHead):
     def read(self, text: Sentences) -> Embeddings:
         """Embeddings of the words of texts."""
         prompts = self.prompts(len(text), text.token_ids.device)
-        return self.embed("text", self.text.read(text, prompts), text.mask)
+        words = self.embed("text", self.text.read(text, prompts), text.mask)
+        if not self.padding_counts:
+            return words
+        missing = self.text.length - text.mask.shape[1]
+        padded = words.each(lambda part: torch.cat((part, part.new_zeros(len(part), missing, *part.shape[2:])), dim=1))
+        return replace(padded, padding_counts=True)
 
     def embed(
         self,

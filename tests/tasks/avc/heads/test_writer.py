@@ -107,6 +107,27 @@ def test_loss_is_the_cross_entropy_of_what_is_hidden() -> None:
         assert float(terms[f"words_{group}"]) == pytest.approx(total / count / 2, rel=1e-5)
 
 
+@torch.no_grad()
+def test_loss_of_texts_is_the_mean_of_each_texts_own_mean() -> None:
+    """As VALOR's public code does for answers: an answer of one word counts as much as one of three."""
+    head = make(groups=("tva",), average="texts")
+    text = head.text.sentences(["more than ten", "two", "acoustic guitar"])
+    video = torch.tensor([0, 1, 1])
+    memories = head(*tokens())
+    torch.manual_seed(3)
+    found = head.loss(memories, text, video)["words_tva"]
+    torch.manual_seed(3)
+    hidden, chosen = hide(text, 0.6, head.text.mask_id, 30_522)
+    memory = memories["tva"]
+    assert memory is not None
+    logits = head.text.logits(head.text.write(hidden, None, memory[video]))
+    labels = text.token_ids.masked_fill(~chosen, -1)
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="none").view(3, -1)
+    expected = (losses.sum(dim=1) / chosen.sum(dim=1)).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert float(found) != pytest.approx(float(losses.sum() / chosen.sum()), rel=1e-3)
+
+
 def plainly(
     model: TextModel, memory: Tensor | None, prompt: Sentences | None, beams: int, longest: int
 ) -> list[tuple[str, float]]:

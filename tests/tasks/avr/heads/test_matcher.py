@@ -1,6 +1,7 @@
 """Fine-grained similarity and its loss against the formula in plain loops; over two processes as over one."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avpea.embeddings import Embeddings, fine_similarity
+from avpea.embeddings import Embeddings, fine_similarity, stacked
 from avpea.tasks.avr.heads._matching import TokenWeights, contrastive_loss, gathered
+from avpea.tasks.avr.heads.matcher import Matcher, MatcherOptions
+from avpea.tasks.avr.task import _trimmed
+from avpea.text import TextOptions, build_text
 
 TEXTS, WORDS, VIDEOS, TOKENS, DIM = 3, 5, 4, 6, 8
 LENGTHS = (5, 2, 4)
@@ -52,6 +56,39 @@ def test_padding_does_not_matter() -> None:
         fine_similarity(changed, text_weights, mask, video, video_weights),
         fine_similarity(text, text_weights, mask, video, video_weights),
     )
+
+
+def test_padding_counts_as_in_valors_public_code() -> None:
+    """Its products are multiplied by the mask before the maximum, so padding is a word with product 0."""
+    text = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    embedded = Embeddings(text, torch.zeros(1, 2), torch.tensor([[True, False]]))
+    video = Embeddings(torch.tensor([[[-1.0, 0.0]]]), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert float(embedded.similarity(video)) == -1.0
+    assert float(replace(embedded, padding_counts=True).similarity(video)) == -0.5
+
+    words, weights, mask, tokens, shares = given()
+    found = fine_similarity(words, weights, mask, tokens, shares, padding_counts=True)
+    products = torch.einsum("atd,bvd->abtv", words, tokens) * mask[:, None, :, None]
+    forth = (products.amax(dim=3) * weights[:, None]).sum(dim=2)
+    back = (products.amax(dim=2) * shares[None]).sum(dim=2)
+    torch.testing.assert_close(found, (forth + back) / 2, rtol=0, atol=1e-12)
+
+
+def test_a_text_is_padded_to_its_full_length_where_padding_counts() -> None:
+    """So that its similarity depends neither on its batch nor on where padding was cut off."""
+    torch.manual_seed(0)
+    text = build_text(TextOptions(name="tiny", weights="random", length=7))
+    head = Matcher(8, 8, text, MatcherOptions(padding="zero")).eval()
+    seen, _ = head(torch.randn(3, 2, 8), torch.randn(3, 2, 8))
+    sentences = "a dog", "a dog barks at the cat and a bird"
+    with torch.no_grad():
+        both = head.read(text.sentences(sentences))
+        assert both.scores.shape == (2, 7)
+        found = both.similarity(seen)
+        alone = torch.cat([head.read(text.sentences([one])).similarity(seen) for one in sentences])
+        cut = stacked([_trimmed(both, 0), _trimmed(both, 1)]).similarity(seen)
+    torch.testing.assert_close(found, alone)
+    torch.testing.assert_close(found, cut)
 
 
 def test_weights_sum_to_one_over_what_is_there() -> None:

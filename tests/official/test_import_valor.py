@@ -18,20 +18,13 @@ from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import load_recipe
 from avpea.labels import CaptionLabels
 from avpea.model import build
-from avpea.official import fill, import_valor
+from avpea.official._engine import fill, translate
+from avpea.official.valor import VALORCheckpoint as VALOR  # noqa: N814
+from tests.official.files import linear, norm
 
-pytest.importorskip("transformers")
+# Imported before a test makes the meta device the default, as it imports torchaudio, which makes a tensor.
+pytest.importorskip("transformers.models.bert.modeling_bert")
 VOCABULARY = 30_522
-
-
-def norm(name: str, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (dim,)
-    yield f"{name}.bias", (dim,)
-
-
-def linear(name: str, out: int, into: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (out, into)
-    yield f"{name}.bias", (out,)
 
 
 def clip_blocks(prefix: str, blocks: int, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -105,42 +98,94 @@ def official(size: str, audio: int = 768, audio_blocks: int = 12) -> dict[str, t
     keys |= dict(linear("cls.decoder", VOCABULARY, 768))
     for name in ("text", "video", "audio"):
         keys |= dict(linear(f"{name}_fine_weight.0", 512, 512)) | dict(linear(f"{name}_fine_weight.2", 1, 512))
-    return keys
+    # VALOR-L reads texts with the BERT that writes, and a state_dict has a module under each of its names.
+    twice = {key.replace("multimodal_encoder.", "txt_encoder."): shape for key, shape in keys.items()}
+    return keys | twice if size == "l" else keys
 
 
-@pytest.mark.parametrize("size", ["b", "l"])
-@pytest.mark.parametrize("task", ["avr", "avc"])
+def meta(size: str, task: str, table: dict[str, Tensor] | None = None, **changes: Any) -> tuple[Any, Any]:
+    """An import onto the meta device: names and shapes only, in the real sizes; and the model."""
+    if table is None:
+        table = {key: torch.empty(shape, device="meta") for key, shape in official(size).items()}
+    experiment = load_recipe(f"paper/{task}-valor-{size}")
+    changes = {"encoder.audio_weights": "random"} | changes
+    experiment = experiment.override(VALOR.settings(table, experiment) | changes)
+    with torch.device("meta"):
+        model = build(experiment, VALOR.labels(table, experiment), backbones.shape_only(experiment.backbone))
+    return fill(model, VALOR, table, experiment, "model_step_1.pt", VALOR.frozen(table)), model
+
+
+@pytest.mark.parametrize(("size", "task"), [("b", "avc"), ("l", "avc"), ("l", "avr"), ("l", "avqa-generative")])
 def test_every_key_finds_its_place_with_its_shape(size: str, task: str) -> None:
-    recipe = load_recipe(f"paper/{task}-valor-{size}").override({"encoder.audio_weights": "random"})
-    with torch.device("meta"):
-        model = build(recipe, CaptionLabels(), backbones.shape_only(recipe.backbone))
-        table = {key: torch.empty(shape) for key, shape in official(size).items()}
-    taken, missing, unknown = fill(model, table, "model_step_1.pt")  # a shape that differs raises
-    heads = ("contra_", "text_fine", "video_fine", "audio_fine", "clip_model.logit_scale")
-    writing = ("cls.", "video_type", "audio_type", "video_frame", "audio_frame", "hidden_trans_video")
-    left_out = [key for key in unknown if not key.startswith("clip_model.") and "pooler" not in key]
-    other = writing if task == "avr" else heads
+    found, _ = meta(size, task)  # a shape that differs raises
+    assert (found.missing, found.unknown) == ((), ())
+    assert "for other tasks" in found.left_out
+    other = {key.partition(".")[0] for key in found.left_out["for other tasks"]}
+    writing = {f"{stream}_{part}" for stream in ("video", "audio") for part in ("type_embeddings", "frame_embedding")}
+    writing |= {"cls", "hidden_trans_video_multimodal"}
+    heads = {"contra_head_a", "text_fine_weight", "video_fine_weight", "audio_fine_weight", "clip_model"}
+    heads |= {"contra_head_t", "contra_head_v"} if size == "l" else set()
     # What the other task has, and cross-attention where nothing is written.
-    assert [key for key in left_out if not key.startswith(other) and "cross_attn" not in key] == ["contra_temp"] * (
-        task == "avr"
-    )
-    assert ("multimodal_encoder.encoder.layer.0.cross_attn.cross.query.weight" in unknown) == (task == "avr")
-    if task == "avc":
-        assert missing == []
-    else:  # VALOR-B reads texts by CLIP's own encoder, and has no matrix for BERT's
-        assert missing == (["task.head.project.text.weight"] if size == "b" else [])
-    assert len([name for name in taken if name.startswith("encoder.tower.")]) == 4 + 12 * 12 + 2
+    assert other - {"txt_encoder", "multimodal_encoder"} == (writing if task == "avr" else heads)
+    assert len([name for name in found.tensors if name.startswith("adapters.tower.")]) == 4 + 12 * 12 + 2
 
 
-def test_places_beyond_the_files_are_its_last_one() -> None:
-    recipe = load_recipe("paper/avc-vit-b16").override({"head.text.name": "tiny"})
+def test_the_second_copy_of_bert_is_said_to_be_shared() -> None:
+    """VALOR-L reads and writes with one BERT, so a state_dict holds it twice; and its words are the last layer too."""
+    found, _ = meta("l", "avc")
+    bert = [key for key in official("l") if key.startswith("multimodal_encoder.") and "pooler" not in key]
+    assert set(found.shared) == {key.replace("multimodal_encoder.", "txt_encoder.") for key in bert} | {
+        "cls.decoder.weight"
+    }
+    assert not [key for names in found.left_out.values() for key in names if key.startswith("txt_encoder.emb")]
+
+
+def test_a_text_encoder_of_its_own_reads_for_retrieval_and_is_no_copy() -> None:
+    table = {key: torch.empty(shape, device="meta") for key, shape in official("l").items()}
+    words = {f"{bert}.embeddings.word_embeddings.weight": torch.full((VOCABULARY, 768), value)
+             for bert, value in (("multimodal_encoder", 1.0), ("txt_encoder", 2.0))}  # fmt: skip
+    name = "head.head.text.bert.embeddings.word_embeddings.weight"
+    for task, value in (("avr", 2.0), ("avc", 1.0)):
+        translated = translate(VALOR, table | words, {name: torch.empty(0)}, experiment(task), {})
+        assert float(translated.tensors[name][0, 0]) == value
+        assert not [key for key in translated.shared if "word_embeddings" in key]
+
+
+def experiment(task: str) -> Any:
+    return load_recipe(f"paper/{task}-valor-l").override({"encoder.audio_weights": "random"})
+
+
+def test_valor_b_is_refused_for_retrieval() -> None:
+    with pytest.raises(CheckpointError, match=r"VALOR-B.*untrained.*Import VALOR-L for retrieval"):
+        meta("b", "avr")
+
+
+def test_an_import_sets_the_public_codes_texts_padding_and_loss() -> None:
+    table = {key: torch.empty(shape, device="meta") for key, shape in official("l").items()}
+    assert VALOR.settings(table, experiment("avr")) == {"head.joined": "kept", "head.padding": "zero"}
+    assert VALOR.settings(table, experiment("avqa-generative")) == {"head.joined": "kept", "head.average": "texts"}
+    assert VALOR.settings(table, experiment("avc")) == {"head.joined": "kept"}
+    assert VALOR.recipe(table) == "paper/avc-valor-l"
+
+
+def test_adapters_may_start_untrained() -> None:
+    """A file of VALOR is where training the paper's rows can start from; adapters are not in it."""
+    table = {key: torch.empty(shape, device="meta") for key, shape in official("l").items()}
+    recipe = load_recipe("paper/avr-vit-l14")
     with torch.device("meta"):
         model = build(recipe, CaptionLabels(), backbones.shape_only(recipe.backbone))
-    head: Any = model.task.head
-    head.place["visual"] = torch.nn.Parameter(torch.zeros(1, 32, 16))
-    table = {"video_frame_embedding": torch.arange(8.0)[None, :, None].expand(1, 8, 16)}
-    fill(model, table, "a file")
-    assert head.place["visual"][0, :, 0].tolist() == [*range(8), *[7.0] * 24]
+    wide = table | {"contra_head_a.linear.weight": torch.empty(512, 1024, device="meta")}
+    found = fill(model, VALOR, wide, recipe, "a file", VALOR.frozen(table))
+    assert found.missing
+    assert all(name.startswith("adapters.") for name in found.missing)
+
+
+@torch.no_grad()
+def test_places_beyond_the_files_are_its_last_one() -> None:
+    table = {"video_frame_embedding": torch.arange(8.0)[None, :, None].expand(1, 8, 16).clone()}
+    name = "head.head.place.visual"
+    found = translate(VALOR, table, {name: torch.zeros(1, 32, 16)}, experiment("avc"), {})
+    assert found.tensors[name][0, :, 0].tolist() == [*range(8), *[7.0] * 24]
 
 
 def plainly(table: dict[str, Tensor], mel: Tensor, heads: int = 12) -> Tensor:
@@ -182,8 +227,11 @@ def test_the_tower_computes_what_the_official_names_say(monkeypatch: pytest.Monk
     encoder.tower = AudioTower(64, 512).double()
     sizes = {k: s for k, s in official("b", 24, 2).items() if k.startswith("audio_e")}
     table = {key: 0.3 * torch.randn(shape, dtype=torch.float64) for key, shape in sizes.items()}
-    _, _, unknown = fill(model, table, "a file")
-    assert unknown == []
+    wanted = {k: v for k, v in model.trained_state().items() if k.startswith("adapters.tower.")}
+    found_there = translate(VALOR, table, wanted, recipe, {})
+    assert (found_there.missing, found_there.unknown) == ((), ())
+    for key, tensor in found_there.tensors.items():
+        wanted[key].copy_(tensor)
     mel = torch.randn(2, 64, 512, dtype=torch.float64)
     with torch.no_grad():
         found = encoder.tower.eval()(mel.transpose(1, 2)[:, None].expand(-1, 3, -1, -1))
@@ -206,21 +254,6 @@ def test_asts_own_checkpoint_starts_the_tower(monkeypatch: pytest.MonkeyPatch) -
         tower.take({"a": torch.zeros(1)}, "other.pth")
 
 
-def test_files_that_are_none_of_valors(tmp_path: Path) -> None:
-    torch.save({"blocks.0.weight": torch.zeros(2)}, tmp_path / "other.pt")
-    recipe = load_recipe("paper/avr-valor-b")
-    with pytest.raises(CheckpointError, match="has no key of VALOR"):
-        import_valor(tmp_path / "other.pt", recipe, tmp_path / "run", CaptionLabels())
-    (tmp_path / "text.pt").write_text("no checkpoint")
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
-        import_valor(tmp_path / "text.pt", recipe, tmp_path / "run", CaptionLabels())
-    assert not (tmp_path / "run").exists()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "a.txt").write_text("")
-    with pytest.raises(CheckpointError, match="is not empty"):
-        import_valor(tmp_path / "other.pt", recipe, tmp_path / "full", CaptionLabels())
-
-
 @pytest.mark.slow
 def test_a_whole_checkpoint_becomes_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_captioned: Callable[..., Any]
@@ -228,14 +261,14 @@ def test_a_whole_checkpoint_becomes_a_run(
     generator = torch.Generator().manual_seed(0)
     shapes = official("b")
     table = {f"module.{key}": 0.02 * torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    table["module.cls.decoder.weight"] = table["module.multimodal_encoder.embeddings.word_embeddings.weight"]
     torch.save(table, tmp_path / "model_step_1.pt")
     run = tmp_path / "run"
-    assert main(
-        ["import-valor", str(tmp_path / "model_step_1.pt"), "paper/avc-valor-b", "--run", str(run), "--json"]
-    ) in (0, None)
+    assert main(["import", "valor", str(tmp_path / "model_step_1.pt"), "--run", str(run), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["missing"] == []
-    assert "clip_model.text_projection" in report["unknown"]
+    assert report["missing"] == report["unknown"] == []
+    assert report["shared"] == ["cls.decoder.weight"]
+    assert "clip_model.text_projection" in report["left_out"]["CLIP's text encoder, in whose place BERT reads"]
     model, info = load_model(run, precision="fp32")
     assert info.experiment.backbone.weights == str((run / "backbone.safetensors").absolute())
     head: Any = model.task.head

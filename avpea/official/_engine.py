@@ -1,0 +1,279 @@
+"""Importing an official checkpoint: read it safely, translate its names, check every shape, and write a run."""
+
+import dataclasses
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avpea import backbones, data, registry
+from avpea.checkpoint import MODEL_FILE, save_model, write_tensors
+from avpea.errors import CheckpointError, WeightsError
+from avpea.experiment import Experiment, load_recipe
+from avpea.files import write_json, write_text
+from avpea.labels import Labels
+from avpea.model import AVModel, build
+from avpea.official._base import ImportReport, Official, Piece, Table
+
+__all__ = ["Translation", "fill", "import_checkpoint", "read_official", "translate"]
+
+BACKBONE_FILE = "backbone.safetensors"
+REPORT_FILE = "import.json"
+
+
+def import_checkpoint(
+    kind: str, file: str | Path, run: str | Path, recipe: str | Path = "", overrides: Mapping[str, Any] | None = None
+) -> ImportReport:
+    """Make a run from an official checkpoint.
+
+    Args:
+        kind: Kind of the checkpoint: a file's name in `avpea/official/`.
+        file: The checkpoint, of which only tensors are unpickled.
+        run: The run folder to make.
+        recipe: Name or file of a recipe of the checkpoint's size and task; empty means the kind's own choice.
+        overrides: Options of the recipe to change, by dotted name.
+
+    Raises:
+        CheckpointError: The folder holds something or cannot be made; the file is of another kind, lacks tensors, or
+            has tensors of another shape than the model.
+        WeightsError: The file cannot be read, or other frozen weights cannot.
+        ExperimentError: There is no such kind or recipe, or the recipe does not fit the checkpoint.
+        DataError: The recipe names a data set that cannot be read.
+    """
+    official: type[Official] = registry.load("official", kind)
+    folder = Path(run)
+    _require_free(folder)
+    table = read_official(Path(file), official)
+    _require_kind(table, file, kind, official)
+    experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
+    labels = data.read(experiment.data).labels if experiment.data.root else official.labels(table, experiment)
+    with _making(folder) as aside:
+        experiment, backbone, frozen = _with_backbone(official, table, experiment, aside, folder, str(file))
+        torch.manual_seed(experiment.train.seed)
+        model = build(experiment.rebuilt(), labels, backbone)
+        found = fill(model, official, table, experiment, str(file), frozen)
+        save_model(aside / MODEL_FILE, model, experiment, labels, {"epoch": 0, "selected_on": None})
+        write_text(aside / "experiment.yaml", experiment.to_yaml())
+        report = ImportReport(
+            run=folder,
+            kind=kind,
+            title=experiment.title,
+            taken=tuple(sorted(found.tensors.keys() - set(found.made))),
+            made=found.made,
+            frozen=tuple(sorted(frozen)),
+            missing=found.missing,
+            shared=found.shared,
+            left_out=found.left_out,
+            unknown=found.unknown,
+            differences=tuple(official.differences(experiment)),
+        )
+        write_json(aside / REPORT_FILE, report.to_dict() | {"file": Path(file).name, "code": official.code})
+    return report
+
+
+def read_official(file: Path, official: type[Official]) -> dict[str, Tensor]:
+    """Named tensors of a checkpoint, without `module.` (of `DataParallel`) before their names.
+
+    Raises:
+        WeightsError: The file cannot be read, or is no table of tensors.
+        CheckpointError: A tensor claims to be larger than what is stored for it, or has no plain layout.
+    """
+    table = {str(key): value for key, value in backbones.read_table(file, official.code).items()}
+    for key, value in table.items():
+        # A few bytes can be expanded to any size, and would fill the memory when they are copied.
+        plain = value.layout is torch.strided and not value.is_quantized
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{file} has a tensor '{key}' of shape {tuple(value.shape)} that is not stored as such; expected plain "
+                f"tensors, as {official.code} writes them."
+            )
+    return {key.removeprefix("module."): value for key, value in table.items()}
+
+
+def _require_kind(table: Table, file: str | Path, kind: str, official: type[Official]) -> None:
+    if official.recognises(table):
+        return
+    others = {name: one for name, one in registry.usable("official").items() if one.recognises(table)}
+    few = ", ".join(f"'{key}'" for key in list(table)[:2])
+    if others:
+        name, other = next(iter(others.items()))
+        raise CheckpointError(
+            f"{file} looks like a checkpoint of {other.code}, not of {official.code} (its tensors are {few} and so "
+            f"on); import it with `avpea import {name}`."
+        )
+    raise CheckpointError(
+        f"{file} is no checkpoint of {official.code}: its {len(table)} tensors are {few or 'none'} and so on; expected "
+        f"a file such as {official.example}."
+    )
+
+
+def _experiment(
+    official: type[Official], table: Table, recipe: str | Path, overrides: dict[str, Any], file: str | Path
+) -> Experiment:
+    experiment = load_recipe(recipe or official.recipe(table))
+    if experiment.task.name not in official.tasks:
+        raise CheckpointError(
+            f"{file} is a checkpoint for {' or '.join(official.tasks)}, but the recipe {recipe} is for "
+            f"{experiment.task.name}; leave the recipe out, or name one of {' or '.join(official.tasks)}."
+        )
+    return experiment.override(official.settings(table, experiment) | overrides)
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """The tensors of a file under this code's names, and what became of the others."""
+
+    tensors: dict[str, Tensor]
+    made: tuple[str, ...]
+    missing: tuple[str, ...]
+    shared: tuple[str, ...]
+    left_out: dict[str, tuple[str, ...]]
+    unknown: tuple[str, ...]
+
+
+def fill(
+    model: AVModel,
+    official: type[Official],
+    table: Table,
+    experiment: Experiment,
+    source: str,
+    frozen: Mapping[str, str] | None = None,
+) -> Translation:
+    """Load an official checkpoint into a model's adapters and head.
+
+    Args:
+        model: The model, which may be on the meta device.
+        official: Kind of the checkpoint.
+        table: Its tensors by official name.
+        experiment: The experiment that the model was built for.
+        source: Name of the checkpoint, for errors.
+        frozen: Official names that the backbone has loaded.
+
+    Raises:
+        CheckpointError: A tensor is missing, has another shape, or is not finite.
+    """
+    own = model.trained_state()
+    # Trained copies of the image network start from the backbone's own file.
+    wanted = {name: value for name, value in own.items() if not name.startswith("adapters.tuning.")}
+    found = translate(official, table, wanted, experiment, frozen or {})
+    lacking = [name for name in found.missing if not official.may_miss(name)]
+    if lacking:
+        raise CheckpointError(
+            f"{source} lacks {len(lacking)} tensors of this model, such as {lacking[0]}; give the whole checkpoint, or "
+            "name a recipe that it was trained for."
+        )
+    for name, value in found.tensors.items():
+        if wanted[name].shape != value.shape:
+            raise CheckpointError(
+                f"{source} does not fit: {name} has shape {tuple(value.shape)} there, expected "
+                f"{tuple(wanted[name].shape)}; name a recipe (and data set) of its size."
+            )
+    with torch.no_grad():
+        for name, value in found.tensors.items():
+            if not value.is_meta and value.is_floating_point() and not value.isfinite().all():
+                raise CheckpointError(f"{source} has values that are not finite in {name}; get the file anew.")
+            wanted[name].copy_(value)
+    return found
+
+
+def translate(
+    official: type[Official], table: Table, wanted: Table, experiment: Experiment, frozen: Mapping[str, str]
+) -> Translation:
+    """Translate a checkpoint's names to the wanted ones."""
+    pieces: dict[str, list[Piece]] = {}
+    used: set[str] = set()
+    rules = official.rules(table, experiment)
+    for key, value in table.items():
+        for pattern, make in rules:
+            if match := re.fullmatch(pattern, key):
+                piece = make(match, value)
+                if piece.name in wanted:
+                    pieces.setdefault(piece.name, []).append(piece)
+                    used.add(key)
+                break
+    tensors = {name: _joined(some) for name, some in pieces.items()}
+    made = official.made(table, wanted)
+    tensors |= made
+    rest = sorted(table.keys() - used - frozen.keys())
+    shared = [key for key in rest if _is_copy(table, key, [twin for twin in official.twins(key) if twin in used])]
+    left_out: dict[str, tuple[str, ...]] = {}
+    unknown = []
+    for key in (key for key in rest if key not in shared):
+        reason = next((why for pattern, why in official.left_out if re.fullmatch(pattern, key)), "")
+        if not reason and any(re.fullmatch(pattern, key) for pattern, _ in rules):
+            reason = "for other tasks"
+        if reason:
+            left_out[reason] = (*left_out.get(reason, ()), key)
+        else:
+            unknown.append(key)
+    missing = sorted(wanted.keys() - tensors.keys())
+    return Translation(tensors, tuple(sorted(made)), tuple(missing), tuple(shared), left_out, tuple(unknown))
+
+
+def _joined(pieces: list[Piece]) -> Tensor:
+    if len(pieces) == 1:
+        return pieces[0].tensor
+    return torch.cat([piece.tensor for piece in sorted(pieces, key=lambda piece: piece.part)])
+
+
+def _is_copy(table: Table, key: str, twins: list[str]) -> bool:
+    one = table[key]
+    return any(one.is_meta or torch.equal(one, table[twin]) for twin in twins)
+
+
+def _with_backbone(
+    official: type[Official], table: Table, experiment: Experiment, aside: Path, folder: Path, source: str
+) -> tuple[Experiment, Any, dict[str, str]]:
+    """Write the file's frozen image network, if it has one that the recipe uses, to a file of its own, and load it."""
+    frozen = official.frozen(table) if experiment.backbone.name != "features" else {}
+    if not frozen:
+        return experiment, backbones.build(experiment.backbone), {}
+    path = aside / BACKBONE_FILE
+    write_tensors(path, {name: table[key].float() for key, name in frozen.items()}, {})
+    # timm renames the keys of the original codes, and tensors that do not fit are refused.
+    try:
+        backbone = backbones.build(dataclasses.replace(experiment.backbone, weights=str(path)))
+    except WeightsError as error:
+        raise WeightsError(str(error).replace(str(path), f"The image network in {source}")) from None
+    return experiment.override({"backbone.weights": str((folder / BACKBONE_FILE).absolute())}), backbone, frozen
+
+
+def _require_free(folder: Path) -> None:
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise CheckpointError(f"{folder} is a file; choose another folder with --run.")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise CheckpointError(f"{folder} is not empty; choose another folder with --run.")
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror}); choose another --run.") from None
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[Path]:
+    """A folder beside the run, which takes its place at the end; after an error nothing is left."""
+    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made ({error.strerror}); choose another --run.") from None
+    try:
+        yield aside
+        aside.replace(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another --run."
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def made_up(experiment: Experiment) -> Labels:
+    """Labels of no data set, for tasks that do not use them."""
+    kind: Labels = registry.load("task", experiment.task.name).needs.typical()
+    return kind
