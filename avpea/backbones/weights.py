@@ -50,7 +50,7 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # of odd files, which are refused in a sentence if they are bad
             loaded: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:120]
         raise WeightsError(
             f"{path} cannot be read as weights ({reason}); expected a .safetensors file, or a .pth, .pt or "
             ".bin file that opens with torch.load(weights_only=True)."
