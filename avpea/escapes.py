@@ -6,7 +6,7 @@ HTML has `html.escape`, CSV and the formats of other programs `avpea.formats`, L
 import re
 import unicodedata
 
-__all__ = ["for_markdown", "for_terminal"]
+__all__ = ["code_for_markdown", "for_markdown", "for_terminal"]
 
 # Characters that reverse or isolate the direction of writing can make a name look like another one.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
@@ -33,3 +33,11 @@ def _shown(letter: str) -> str:
 def for_markdown(text: str) -> str:
     """Text in one line that Markdown, and HTML in it, show as it is: no link, no tag, no cell, no heading."""
     return _MARKDOWN.sub(r"\\\1", for_terminal(" ".join(text.split())))
+
+
+def code_for_markdown(text: str) -> str:
+    """Text in one line as a code span of Markdown, whatever backquotes and bars are in it."""
+    plain = for_terminal(" ".join(text.split())).replace("|", r"\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    space = " " * (len(fence) > 1)
+    return f"{fence}{space}{plain}{space}{fence}"

@@ -11,7 +11,7 @@ from avpea import registry
 from avpea.backbones import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
-from avpea.escapes import for_markdown
+from avpea.escapes import code_for_markdown, for_markdown
 from avpea.files import replacing, write_json, write_text
 from avpea.records import Records, read_records
 from avpea.tasks import Figure, Task
@@ -116,16 +116,16 @@ def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
         else f"Adapters ({adapter.name}, streams: {adapter.streams})"
     )
     starter = "The backbone is a saliency-tuned DINOv2 ViT-S/14, none of the AV-PEA paper's.\n\n"
-    names = ", ".join(map(for_markdown, info.labels.names))
+    names = ", ".join(map(code_for_markdown, info.labels.names))
     parts = [
         f"# {for_markdown(title)}\n\n{trained} and head ({experiment.head.name}) for the backbone "
-        f"{for_markdown(info.backbone)}. "
+        f"{code_for_markdown(info.backbone)}. "
         "The frozen weights are not in this file.\n\n"
         + starter * (experiment.backbone.name == "starter")
         + f'```python\nimport avpea\n\navpea.load("THIS_FOLDER_OR_REPOSITORY").{task.example}\n```',
         "## Results\n\n" + "\n\n".join(_results(info, records, figure)),
         f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
-        f"{experiment.train.seed}; data set {for_markdown(data)} ({experiment.data.name}); avpea {info.version}.",
+        f"{experiment.train.seed}; data set {code_for_markdown(data)} ({experiment.data.name}); avpea {info.version}.",
         *([info.calibration.line()] if info.calibration is not None else []),
         *([f"## {outputs.capitalize()}\n\n{names}"] if names else []),
         f"Backbone fingerprint: `{info.fingerprint}`",
@@ -158,4 +158,4 @@ def _results(info: CheckpointInfo, records: Records, figure: Figure) -> Iterator
 
 def _name(record: Mapping[str, Any]) -> str:
     data = record.get("data")
-    return f"{for_markdown(data['root'])} ({data['fingerprint'][:12]})" if data else "not recorded"
+    return f"{code_for_markdown(data['root'])} ({data['fingerprint'][:12]})" if data else "not recorded"

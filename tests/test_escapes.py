@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from avpea.cli import main
-from avpea.escapes import for_markdown, for_terminal
+from avpea.escapes import code_for_markdown, for_markdown, for_terminal
 from avpea.evaluate import evaluate
 from avpea.sharing import save_pretrained
 from avpea.tables import Table, show
@@ -39,6 +39,11 @@ def test_a_message_may_have_several_lines() -> None:
 
 def test_markdown_reads_nothing_in_it() -> None:
     assert for_markdown("[a](b) <i>|`x`\n# y") == r"\[a\](b) \<i\>\|\`x\` \# y"
+
+
+@pytest.mark.parametrize(("text", "code"), [("a_b <i>", "`a_b <i>`"), ("a`b|", "`` a`b\\| ``"), ("\x1b", r"`\x1b`")])
+def test_a_code_span_ends_where_the_text_does(text: str, code: str) -> None:
+    assert code_for_markdown(text) == code
 
 
 def test_tables_and_sentences_show_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,4 +87,4 @@ def test_every_command_on_a_run_with_a_hostile_class_and_file_name(
     save_pretrained(run, tmp_path / "shared")
     card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
     assert "\x1b" not in card
-    assert "<b>" not in card
+    assert "`` [/bold]" in card
