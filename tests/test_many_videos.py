@@ -173,6 +173,17 @@ def test_pictures_of_several_videos_go_to_a_folder(
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["a.MOV.png", "a.mp4.png"]
 
 
+def test_attention_of_one_video_is_drawn_and_told(
+    tiny_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "attention.png"
+    assert main(["predict", str(tiny_run), str(folder / "a.mp4"), "--attention", str(picture), "--second", "1"]) == 0
+    assert f"Attention at 1 s: {picture}" in capsys.readouterr().err
+    assert picture.stat().st_size > 1000
+    assert main(["predict", str(tiny_run), str(folder), "--attention", str(picture)]) == 1
+    assert "--attention draws one video" in capsys.readouterr().err
+
+
 def test_any_error_is_one_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Task:
         columns, stretches = ("label",), ""

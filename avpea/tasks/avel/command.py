@@ -5,6 +5,7 @@ from pathlib import Path
 
 from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos, names_several
 from avpea.errors import AvpeaError
+from avpea.progress import say
 from avpea.tables import clock
 
 __all__ = ["COMMANDS"]
