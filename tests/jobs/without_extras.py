@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from media_factory import make_video
+from tests.media_factory import make_video
 
 MANIFEST = """video,start_seconds,end_seconds,label,split
 a.mp4,0,2,dog,train
