@@ -158,6 +158,9 @@ def _stats(options: Options) -> None:
         print(f"--audio.mean {mean:.4f} --audio.std {std:.4f}   (over {len(usable['train'])} training videos)")
 
 
+_MORE = "--extend N trains it for N more epochs"
+
+
 def _train_arguments(parser: Parser) -> None:
     parser.add_argument("recipe", help="recipe name or YAML file")
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<recipe>-seed<seed>)")
@@ -187,7 +190,8 @@ def _train(options: Options) -> None:
     best, task = result.best, registry.load("task", experiment.task.name)
     reached = task.figure.reached(best[task.figure.metric])
     if result.finished_before:
-        show([f"{run} is finished already, and nothing was trained; --extend N trains it for N more epochs."])
+        more = f"more than --extend {options.extend} trains it further" if options.extend else _MORE
+        show([f"{run} is finished already, and nothing was trained; {more}."])
     show(
         [
             f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.",

@@ -232,6 +232,6 @@ def require_known(annotations: Annotations, split: str, info: CheckpointInfo, ru
     unknown = annotations.labels.unknown(annotations.splits.get(split, ()), info.labels)
     if unknown:
         raise DataError(
-            f"The {split} split of {annotations.root} has {kind.outputs} that {run} does not know "
+            f"The {split} split of '{annotations.name}' has {kind.outputs} that {run} does not know "
             f"({shortened(unknown)}); it knows {shortened(info.labels.names, 12)}. Leave them out, or train on them."
         )

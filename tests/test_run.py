@@ -271,6 +271,9 @@ def test_a_finished_run_says_so(
     assert "best epoch" in printed
     assert "on val" in printed
     assert_same_run(run, tiny_run)
+    recipe.write_text(tiny_experiment(**{"train.epochs": 2}).to_yaml())
+    assert main(["train", str(recipe), "--run", str(run), "--extend", "1", "--quiet"]) == 0
+    assert "nothing was trained; more than --extend 1 trains it further." in capsys.readouterr().out
 
 
 def test_settings_that_stand_twice_are_told(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
