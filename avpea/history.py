@@ -21,6 +21,7 @@ def read_experiment(values: Mapping[str, Any], source: str = "") -> Experiment:
     Raises:
         ExperimentError: As `Experiment.from_dict`.
     """
+    values = _divided(values)
     if isinstance(values.get("task"), Mapping):
         return Experiment.from_dict(values, source)
     found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
@@ -41,3 +42,11 @@ def read_experiment(values: Mapping[str, Any], source: str = "") -> Experiment:
             known = {name.partition(".")[0] for name in option_names(class_of(section, had))}
             found[section] = {key: value for key, value in had.items() if key in known}
     return Experiment.from_dict(found, source)
+
+
+def _divided(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Before there was `data.divide`, a manifest without splits was divided by a hash."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or data.get("name") != "manifest" or "divide" in data:
+        return values
+    return {**values, "data": {**data, "divide": "by_hash"}}

@@ -101,7 +101,7 @@ REFUSED = {
     ),
     "a rate of nan": ("train: {learning_rate: .nan}", r"train\.learning_rate is nan; expected a finite number"),
     "an empty value": ("train: {epochs: }", r"train\.epochs is empty; give it a value or leave it out"),
-    "data of another task": ("data: {name: valor32k}", r"needs events, but .* reads captions; expected ave or ave_features or man"),
+    "data of another task": ("data: {name: valor32k}", r"needs events, but .* reads captions; expected ave or ave_f"),
     "a head of another task": ("head: {name: avst}", r"which is no head of the task 'avel'; expected cmbs or lin"),
     "features of another encoder": ("audio: {features: vggish}", r"the encoder 'dual_stream' reads the features 'kal"),
     "no names": ("- train", r"expected names and values, got list"),
@@ -186,7 +186,7 @@ def test_an_experiment_does_not_change() -> None:
 def test_what_a_recipe_must_say() -> None:
     with pytest.raises(ExperimentError, match=r"task\.name is missing; expected one of avc, avel, avqa"):
         Experiment.from_dict({"data": {"name": "ave"}})
-    with pytest.raises(ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, captions, manifest"):
+    with pytest.raises(ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, captions, folders"):
         Experiment.from_dict({"task": "avel"})
     assert Experiment.from_dict({**LEAST, "task": {"name": "avel"}}) == Experiment.from_dict(LEAST)
 

@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
+from avpea.data.readers._divide import by_hash
 from avpea.data.readers._files import identity, safe
 from avpea.data.readers._table import Columns, read_table, split_of, text_of
-from avpea.data.readers.manifest import default_split
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample, shortened
 from avpea.sections import SpreadOptions
@@ -46,7 +46,7 @@ def read(options: SpreadOptions) -> Annotations:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
         name = names.setdefault(identity(path.parent / name), name)
-        split = split_of(where, values, has_split) or default_split(name)
+        split = split_of(where, values, has_split) or by_hash(name)
         if splits.setdefault(name, split) != split:
             raise DataError(f"{where}: '{video}' is in {split}, but an earlier row has it in {splits[name]}.")
         caption = " ".join(caption.split())

@@ -7,11 +7,10 @@
 
 Paths are relative to the manifest. A video may have several rows; a row with neither label nor times is a video without
 events. A second has the label that covers at least half of it, the longest cover if there are two; events that label no
-second are reported. Each video is cut into windows of `segments` seconds. Without the column `split` a hash of each
-path sends 80 % of the videos to train, 10 % to val and 10 % to test.
+second are reported. Each video is cut into windows of `segments` seconds. Without the column `split` the videos of each
+class are divided among the splits (`DividedOptions`).
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -19,19 +18,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
+from avpea.data.readers._divide import DividedOptions, by_class, by_hash
 from avpea.data.readers._files import identity, safe
 from avpea.data.readers._names import look_alikes, refuse_reserved
 from avpea.data.readers._table import Row, read_rows
 from avpea.errors import DataError, MediaError
 from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
-from avpea.sections import ReaderOptions
 
-__all__ = ["EXTENSION", "Event", "ManifestReader", "default_split", "read", "second_labels", "window_starts"]
+__all__ = [
+    "EXTENSION",
+    "AnnotatedVideo",
+    "Event",
+    "ManifestReader",
+    "annotations",
+    "divide",
+    "read",
+    "second_labels",
+    "window_starts",
+]
 
 
 @dataclass(frozen=True)
 class Event:
-    """A label over [start_seconds, end_seconds) of a file."""
+    """A label over [start_seconds, end_seconds) of a file; an infinite end is that of the file."""
 
     label: str
     start_seconds: float
@@ -39,7 +48,17 @@ class Event:
 
 
 @dataclass
-class _Video:
+class AnnotatedVideo:
+    """A video with its events.
+
+    Attributes:
+        name: Its path as the annotations write it, which is its id.
+        path: The file.
+        split: Its split; empty if none is given.
+        events: Its events.
+        duration_seconds: Its length, once it was measured.
+    """
+
     name: str
     path: Path
     split: str
@@ -47,7 +66,7 @@ class _Video:
     duration_seconds: float = 0.0
 
 
-def read(options: ReaderOptions) -> Annotations:
+def read(options: DividedOptions) -> Annotations:
     """Read a manifest and cut its videos into windows; only the headers of the videos are read.
 
     Args:
@@ -63,11 +82,30 @@ def read(options: ReaderOptions) -> Annotations:
     rows, has_split = read_rows(path)
     refuse_reserved({row.label: row.where for row in reversed(rows) if row.label})
     videos, repeats = _videos(path, rows)
-    class_names = tuple(sorted({event.label for video in videos for event in video.events}))
-    if not class_names:
+    if not any(video.events for video in videos):
         raise DataError(f"{path} has no row with a label; expected at least one event.")
-    notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
-    notes += [*repeats, *look_alikes(class_names), *_measure(videos)]
+    notes = [] if has_split else [f"No column 'split': {divide(videos, options)}"]
+    return annotations(path.stem, path.parent, videos, options, [*notes, *repeats])
+
+
+def divide(videos: Sequence[AnnotatedVideo], options: DividedOptions) -> str:
+    """Set the split of each video by `options.divide`, and say in a sentence how."""
+    if options.divide == "by_hash":
+        for video in videos:
+            video.split = by_hash(video.name)
+        return "videos were divided 80/10/10 by a hash of their paths."
+    split = by_class({video.name: [event.label for event in video.events] for video in videos})
+    for video in videos:
+        video.split = split[video.name]
+    return "the videos of each class were divided 70/15/15, by a hash of their paths."
+
+
+def annotations(
+    name: str, root: Path, videos: Sequence[AnnotatedVideo], options: DividedOptions, notes: Sequence[str]
+) -> Annotations:
+    """Cut videos with at least one event into windows; only the headers of the videos are read."""
+    class_names = tuple(sorted({event.label for video in videos for event in video.events}))
+    notes = [*notes, *look_alikes(class_names), *_measure(videos)]
     samples: dict[str, list[EventSample]] = {split: [] for split in SPLITS}
     contested: list[str] = []
     lost: list[str] = []
@@ -77,13 +115,7 @@ def read(options: ReaderOptions) -> Annotations:
         samples[video.split] += _windows(video, number, labels, class_names, options.segments)
     notes += _window_notes(videos, options.segments, contested)
     splits = {split: tuple(samples[split]) for split in SPLITS}
-    return Annotations(path.stem, path.parent, EventLabels(class_names), splits, tuple(notes), lost=tuple(lost))
-
-
-def default_split(video: str) -> str:
-    """The split of a video, 80/10/10, by a hash of its path in the manifest, so the same on every machine."""
-    share = int.from_bytes(hashlib.sha256(video.encode(errors="surrogatepass")).digest()[:4], "big") % 100
-    return "train" if share < 80 else "val" if share < 90 else "test"
+    return Annotations(name, root, EventLabels(class_names), splits, tuple(notes), lost=tuple(lost))
 
 
 def window_starts(seconds: int, segments: int) -> list[int]:
@@ -120,9 +152,9 @@ def _union(events: list[Event], start: float, stop: float) -> float:
     return covered
 
 
-def _videos(manifest: Path, rows: list[Row]) -> tuple[list[_Video], list[str]]:
+def _videos(manifest: Path, rows: list[Row]) -> tuple[list[AnnotatedVideo], list[str]]:
     """The videos in order of appearance with their events, and notes on rows and spellings that are there twice."""
-    videos: dict[object, _Video] = {}
+    videos: dict[object, AnnotatedVideo] = {}
     keys: dict[str, object] = {}
     spellings: list[str] = []
     seen: set[tuple[str, Event]] = set()
@@ -133,11 +165,10 @@ def _videos(manifest: Path, rows: list[Row]) -> tuple[list[_Video], list[str]]:
             keys[name] = identity(manifest.parent / name)
             if keys[name] in videos:
                 spellings.append(f"{name} and {videos[keys[name]].name}")
-        split = row.split or default_split(name)
-        video = videos.setdefault(keys[name], _Video(name, manifest.parent / name, split))
-        if row.split and video.split != split:
+        video = videos.setdefault(keys[name], AnnotatedVideo(name, manifest.parent / name, row.split))
+        if video.split != row.split:
             raise DataError(
-                f"{row.where}: '{row.video}' is in {split}, but an earlier row has it in {video.split}"
+                f"{row.where}: '{row.video}' is in {row.split}, but an earlier row has it in {video.split}"
                 f"{'' if video.name == name else f' as {video.name!r}'}; expected all rows of a video in one split."
             )
         event = Event(row.label, row.start_seconds, row.end_seconds)
@@ -152,13 +183,14 @@ def _videos(manifest: Path, rows: list[Row]) -> tuple[list[_Video], list[str]]:
     return list(videos.values()), notes
 
 
-def _measure(videos: list[_Video]) -> list[str]:
+def _measure(videos: Sequence[AnnotatedVideo]) -> list[str]:
     """Read the durations of the videos; returns notes on events beyond the end. `verify` reports broken videos."""
     from avpea.media import probe  # torch: only when a manifest is read
 
     late = []
     for video in videos:
-        end = max((event.end_seconds for event in video.events), default=0.0)
+        ends = [event.end_seconds for event in video.events if math.isfinite(event.end_seconds)]
+        end = max(ends, default=0.0)
         try:
             video.duration_seconds = probe(video.path).duration_seconds
         except MediaError:
@@ -169,7 +201,7 @@ def _measure(videos: list[_Video]) -> list[str]:
     return [f"{len(late)} videos end before their events do: {shortened(late)}."] if late else []
 
 
-def _second_labels(video: _Video, contested: list[str]) -> list[str]:
+def _second_labels(video: AnnotatedVideo, contested: list[str]) -> list[str]:
     """The label of each second; empty for background. Adds seconds with two labels to `contested`."""
     labels = []
     for second in range(math.ceil(video.duration_seconds)):
@@ -180,7 +212,7 @@ def _second_labels(video: _Video, contested: list[str]) -> list[str]:
     return labels
 
 
-def _lost(video: _Video, labels: Sequence[str]) -> list[str]:
+def _lost(video: AnnotatedVideo, labels: Sequence[str]) -> list[str]:
     """The events that label no second, each with the reason."""
     lost = []
     for event in video.events:
@@ -198,7 +230,7 @@ def _lost(video: _Video, labels: Sequence[str]) -> list[str]:
 
 
 def _windows(
-    video: _Video, number: int, labels: Sequence[str], class_names: tuple[str, ...], segments: int
+    video: AnnotatedVideo, number: int, labels: Sequence[str], class_names: tuple[str, ...], segments: int
 ) -> list[EventSample]:
     from avpea.media import segments_in
 
@@ -218,7 +250,7 @@ def _windows(
     ]
 
 
-def _window_notes(videos: list[_Video], segments: int, contested: list[str]) -> list[str]:
+def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: list[str]) -> list[str]:
     from avpea.media import segments_in
 
     lengths = {video.name: segments_in(video.duration_seconds) for video in videos}
@@ -238,6 +270,7 @@ class ManifestReader(Reader):
     """A table of your own events."""
 
     labels = EventLabels
+    Options = DividedOptions
     read = staticmethod(read)
 
 

@@ -1,14 +1,14 @@
 """A manifest of one's own videos: windows, labels by second, default splits, and every wrong row."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avpea import data
-from avpea.data.readers.manifest import Event, default_split, second_labels, window_starts
+from avpea.data.readers._divide import by_hash
+from avpea.data.readers.manifest import Event, second_labels, window_starts
 from avpea.data.verify import verify
 from avpea.errors import DataError
 from tests.media_factory import make_video
@@ -90,14 +90,19 @@ def test_missing_and_broken_videos_are_kept_and_reported(videos: Path) -> None:
     assert any("short.mp4 (9 s annotated, 2" in note for note in found.notes)
 
 
-def test_default_split_is_deterministic_and_noted(videos: Path) -> None:
-    found = read(write(videos / "no-split.csv", "label,video,start_seconds,end_seconds\nbark,seven.mp4,0,1\n"))
-    assert len(found.splits[default_split("seven.mp4")]) == 3
-    assert any("80/10/10" in note for note in found.notes)
-    shares = Counter(default_split(f"video-{number}.mp4") for number in range(5000))
-    assert 3900 < shares["train"] < 4100
-    assert 420 < shares["val"] < 580
-    assert 420 < shares["test"] < 580
+def test_without_splits_each_class_is_divided_and_the_old_rule_can_be_asked_for(videos: Path) -> None:
+    rows = "label,video,start_seconds,end_seconds\n" + "".join(
+        f"bark,{name}.mp4,0,1\n" for name in ("seven", "short", '"six, of mine"')
+    ).replace('"six, of mine".mp4', '"six, of mine.mp4"')
+    path = write(videos / "no-split.csv", rows)
+    found = read(path)
+    assert [len({s.video_id for s in found.splits[split]}) for split in ("train", "val", "test")] == [1, 1, 1]
+    assert any("each class were divided 70/15/15" in note for note in found.notes)
+    old = data.read(section("data", "manifest", root=str(path), segments=3, divide="by_hash"))
+    assert {s.video_id: s.split for s in old.samples} == {
+        name: by_hash(name) for name in ("seven.mp4", "short.mp4", "six, of mine.mp4")
+    }
+    assert any("80/10/10" in note for note in old.notes)
 
 
 def test_labels_of_one_second_that_two_events_share(videos: Path) -> None:

@@ -1,0 +1,138 @@
+"""Your own videos in folders, one folder for each class.
+
+    videos/dog/beagle.mp4
+    videos/dog/pug.mp4
+    videos/guitar/stage.mp4
+    videos/background/street.mp4
+
+A video of the folder `dog` is the event `dog` from its first second to its last. Only the videos of a folder called
+`background` have no event, so without one a model never sees a second in which nothing happens, except the padding of
+videos shorter than a window. Where events begin and end inside a video is what a manifest is for. The videos of each
+class are divided among the splits (`DividedOptions`).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._divide import DividedOptions
+from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divide
+from avpea.errors import DataError
+from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, shortened
+
+__all__ = ["BACKGROUND", "EXTENSION", "FolderReader", "read"]
+
+BACKGROUND = "background"
+
+
+def read(options: DividedOptions) -> Annotations:
+    """Read a folder of class folders; only the headers of the videos are read.
+
+    Args:
+        options: `root` is the folder; `segments` is the length of a window.
+
+    Returns:
+        Windows in alphabetical order of the videos' paths; class names in alphabetical order.
+
+    Raises:
+        DataError: There is no such folder, or it is not laid out like this; names what was found.
+    """
+    root = Path(options.root)
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root} (--data.root); expected one folder for each class in it.")
+    classes, loose = _classes(root)
+    videos, others = [], Counter[str]()
+    for folder in classes:
+        found, left = _videos(folder)
+        others += left
+        label = folder.name
+        events = [] if label == BACKGROUND else [Event(label, 0.0, math.inf)]
+        videos += [AnnotatedVideo(f"{label}/{file.name}", file, "", list(events)) for file in found]
+    _require_two(root, [folder.name for folder in classes])
+    notes = ["Each video is an event of its folder's name from start to end.", divide(videos, options).capitalize()]
+    if BACKGROUND not in {folder.name for folder in classes}:
+        notes.append(f"There is no folder '{BACKGROUND}', so no video shows what it is like if nothing happens.")
+    return annotations(root.resolve().name, root, videos, options, [*notes, *_left_out(root, loose, others)])
+
+
+def _classes(root: Path) -> tuple[list[Path], list[Path]]:
+    """The class folders, and the files beside them."""
+    entries = _entries(root)
+    classes = [path for path in entries if path.is_dir()]
+    loose = [path for path in entries if not path.is_dir()]
+    if not classes:
+        raise DataError(
+            f"{root} has no folders ({len(loose)} files); expected one folder for each class, with its videos, or give "
+            f"a table of events (.csv or .jsonl) as --data.root."
+        )
+    by_lower: dict[str, Path] = {}
+    for folder in classes:
+        other = by_lower.setdefault(folder.name.casefold(), folder)
+        if other is not folder:
+            raise DataError(
+                f"{root} has the folders '{other.name}' and '{folder.name}', whose names differ in capitals only; "
+                "put their videos into one folder, or rename one."
+            )
+        if not folder.name.isprintable():
+            raise DataError(f"{root} has a folder {folder.name!r}, which cannot be a class name; rename it.")
+    return classes, loose
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, in alphabetical order."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read ({error.strerror}); change its permissions or move it away."
+        ) from None
+
+
+def _videos(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The videos of a class, and the number of other files by suffix."""
+    entries = _entries(folder)
+    inner = [path for path in entries if path.is_dir()]
+    if inner:
+        layout = " or a table with the column 'split'" if folder.name in SPLITS else ""
+        raise DataError(
+            f"{folder} has a folder '{inner[0].name}' in it; expected only videos in the folder of a class, which is "
+            f"directly below --data.root; move them up{layout}."
+        )
+    videos = [path for path in entries if path.suffix.lower() in MEDIA_SUFFIXES]
+    others = Counter(path.suffix.lower() or path.name for path in entries if path not in videos)
+    if not videos:
+        found = f"{others.total()} other files: {shortened(list(others))}" if others else "it is empty"
+        raise DataError(
+            f"{folder} has no video ({found}); put some in ({', '.join(MEDIA_SUFFIXES)}), or remove the folder."
+        )
+    return videos, others
+
+
+def _require_two(root: Path, names: list[str]) -> None:
+    if len(names) == 1:
+        more = f"folder for another class, or one called '{BACKGROUND}' for videos without events"
+        if names == [BACKGROUND]:
+            more = "folder for each class"
+        raise DataError(f"{root} has the single folder '{names[0]}', so there is nothing to tell apart; add a {more}.")
+
+
+def _left_out(root: Path, loose: list[Path], others: Counter[str]) -> Iterator[str]:
+    unsorted = [path.name for path in loose if path.suffix.lower() in MEDIA_SUFFIXES]
+    if unsorted:
+        yield f"{len(unsorted)} videos lie in {root} itself, have no class, and are left out: {shortened(unsorted)}."
+    if others:
+        kinds = shortened([f"{count} {suffix}" for suffix, count in sorted(others.items())])
+        yield f"{others.total()} files in the folders are no videos and are left out: {kinds}."
+
+
+class FolderReader(Reader):
+    """A folder of your own videos for each class."""
+
+    labels = EventLabels
+    Options = DividedOptions
+    read = staticmethod(read)
+
+
+EXTENSION = FolderReader
