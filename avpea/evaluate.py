@@ -18,6 +18,7 @@ from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
+from avpea.frozen import FrozenTokens
 from avpea.labels import Annotations, Sample, shortened
 from avpea.model import AVModel
 from avpea.progress import progress_bar
@@ -37,6 +38,7 @@ class SplitResult:
         scores: For each sample the number of correct answers (or the score) and the number of answers that it needs.
         metrics: Metrics by name, as the task computes them.
         task: Class of the task.
+        loss: Mean of the loss over answers; None if it was not asked for.
         folder: Folder that the evaluation was written to; None if it was not.
     """
 
@@ -46,6 +48,7 @@ class SplitResult:
     metrics: dict[str, Any]
     task: type[Task]
     folder: Path | None = None
+    loss: float | None = None
 
 
 def prepare(
@@ -102,23 +105,40 @@ def infer(
     samples: Sequence[Sample],
     batch_size: int = 8,
     progress: bool = False,
+    loss: bool = False,
 ) -> SplitResult:
-    """Run a model over samples that are in the cache."""
+    """Run a model over samples that are in the cache, and compute the loss too if asked for."""
     training, task = model.training, model.task
     model.eval()
     device = next(task.parameters()).device
     answers: list[Any] = []
+    total = 0.0
+    frozen = FrozenTokens(model, cache) if model.encoder.keeps_frozen else None
     with progress_bar("Evaluating", len(samples), shown=progress) as advance:
         for start in range(0, len(samples), batch_size):
             some = samples[start : start + batch_size]
-            batch = cache.batch(some).to(device)
             targets = task.targets(some).to(device)
-            answers += task.respond(model.encode(batch.frames, batch.log_mel), targets)
+            if frozen is None:
+                batch = cache.batch(some).to(device)
+                encoded = model.encode(batch.frames, batch.log_mel)
+            else:
+                encoded = frozen.encoded(some)
+            answers += task.respond(encoded, targets)
+            if loss:
+                total += _loss(task, task(encoded, targets), targets) * sum(sample.weight for sample in some)
             advance(len(some))
     model.train(training)
     answers = task.complete(samples, answers)
     scores = tuple((task.score(one, answer), task.weight(one)) for one, answer in zip(samples, answers, strict=True))
-    return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task))
+    mean = total / sum(sample.weight for sample in samples) if loss else None
+    return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task), loss=mean)
+
+
+def _loss(task: Task, output: Any, targets: Any) -> float:
+    """The loss of a batch. Some are random (masked words): draw always the same, and leave training's draws alone."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        return float(task.validation_loss(output, targets))
 
 
 def evaluate(

@@ -60,6 +60,17 @@ class AVModel(nn.Module):
                 others = self.encoder.see(self.images(negatives)).to(frames.device, torch.float32)
         return self.task(self.encode(frames, log_mel, others, positions), targets)
 
+    def resume(self, entered: Streams, segments: int, image_size: int) -> Encoded:
+        """Tokens of both streams for a task, from those of `encoder.enter`.
+
+        Args:
+            entered: Tokens of all images of the batch, in order.
+            segments: Number of segments of each video.
+            image_size: Side of the frames in pixels.
+        """
+        sizes = (image_size, image_size), log_mel_size(self.audio, image_size)
+        return self._encoded(self.encoder.resume(entered, sizes), segments)
+
     def encode(
         self,
         frames: Frames,
@@ -68,14 +79,25 @@ class AVModel(nn.Module):
         positions: Int[Tensor, "batch segments"] | None = None,
     ) -> Encoded:
         """Tokens of both streams for a task, in float32 or wider; None for a head that reads no video."""
-        visual = audio = None
+        tokens: Streams | None = None
         if self.task.head.reads_video:
-            tokens: Streams = self.encoder(*self.pixels(frames, log_mel))
+            tokens = self.encoder(*self.pixels(frames, log_mel))
+        return self._encoded(tokens, frames.shape[1], negatives, positions)
+
+    def _encoded(
+        self,
+        tokens: Streams | None,
+        segments: int,
+        negatives: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Encoded:
+        visual = audio = None
+        if tokens is not None:
             wide = torch.promote_types(tokens.visual.dtype, torch.float32)
             visual, audio = tokens.visual.to(wide), tokens.audio.to(wide)
         prefix, has_cls = self.encoder.backbone.num_prefix_tokens, self.encoder.backbone.has_cls
         heard = None if isinstance(self.audio, ContinuousOptions) else positions  # whole sounds are not drawn
-        return Encoded(visual, audio, frames.shape[1], prefix, has_cls, negatives, positions, heard)
+        return Encoded(visual, audio, segments, prefix, has_cls, negatives, positions, heard)
 
     def pixels(
         self,
@@ -159,6 +181,13 @@ def log_mel_image(
     elif image.shape[2:] != (image_size, image_size):
         image = F.interpolate(image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
     return image.expand(-1, 3, -1, -1)
+
+
+def log_mel_size(options: AudioOptions, image_size: int) -> tuple[int, int]:
+    """Height and width of the images that `log_mel_image` makes of Kaldi's log-mel."""
+    if isinstance(options, RowsOptions):
+        return options.rows, options.mel_bins
+    return image_size, image_size
 
 
 def slices(

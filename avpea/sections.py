@@ -1,7 +1,7 @@
 """The sections of a recipe: options that all extensions of a kind share, and the sections `audio` and `train`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from avpea.options import Options, require
@@ -10,6 +10,7 @@ __all__ = [
     "OWNED",
     "AdapterOptions",
     "AudioOptions",
+    "AugmentOptions",
     "BackboneOptions",
     "ContinuousOptions",
     "EncoderOptions",
@@ -281,11 +282,56 @@ class TaskOptions(Options):
 
 
 @dataclass(frozen=True)
+class AugmentOptions(Options):
+    """Section `train.augment`: random changes of the training clips; none by default.
+
+    A task accepts those that leave its annotations true: mirroring, for example, would make "the left one" wrong.
+
+    Attributes:
+        flip: Probability that all frames of a clip are mirrored.
+        time_masks: Number of stripes over time that are masked in the log-mel of each second (SpecAugment).
+        mel_masks: Number of stripes over mel bins that are masked.
+        mask_width: Greatest width of a masked stripe, as a share of the log-mel's length along it.
+        mixup: Parameter alpha of mixup: clips of a batch are mixed in pairs, in shares from Beta(alpha, alpha), and so
+            are their losses; 0 means none.
+        shift: Greatest number of seconds by which a clip is rotated, picture, sound and labels alike.
+    """
+
+    flip: float = 0.0
+    time_masks: int = 0
+    mel_masks: int = 0
+    mask_width: float = 0.2
+    mixup: float = 0.0
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "time_masks", "mel_masks", "mixup", "shift"):
+            value = getattr(self, name)
+            require(value >= 0, f"train.augment.{name} is {value}; expected 0 or more.")
+        require(self.flip <= 1, f"train.augment.flip is {self.flip}; expected a probability, 0 to 1.")
+        width = self.mask_width
+        require(0 < width <= 1, f"train.augment.mask_width is {width}; expected a share above 0, up to 1.")
+        unused = width != AugmentOptions.mask_width and not (self.time_masks or self.mel_masks)
+        require(
+            not unused,
+            f"train.augment.mask_width is {width}, but nothing is masked; set train.augment.time_masks or "
+            "train.augment.mel_masks too, or leave it out.",
+        )
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the changes that are made; `mask_width` alone changes nothing."""
+        return tuple(n for n in ("flip", "time_masks", "mel_masks", "mixup", "shift") if getattr(self, n))
+
+
+@dataclass(frozen=True)
 class TrainOptions(Options):
     """Section `train`: optimisation, selection and reproducibility.
 
     Attributes:
         epochs: Passes over the training videos.
+        patience: Number of epochs without a better metric on `select_on` after which training stops; 0 never stops
+            early.
         batch_size: Number of videos in a forward pass.
         segments: Number of segments of a video that a training step sees: the video is split into that many equal
             parts and one segment is drawn from each; 0 means all segments. Only for tasks with one output for a
@@ -311,12 +357,14 @@ class TrainOptions(Options):
         device: Device to train on; `auto` takes a GPU if there is one.
         start_from: Run folder or checkpoint to initialise trained weights from, wherever name and shape match (AVST
             starts from the grounding stage); empty means none.
+        augment: Random changes of the training clips.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
     harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes",)
 
     epochs: int = 10
+    patience: int = 0
     batch_size: int = 8
     segments: int = 0
     accumulate: int = 1
@@ -335,11 +383,14 @@ class TrainOptions(Options):
     checkpoint_minutes: float = 5.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     start_from: str = ""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
-        from_zero = ("segments", "head_learning_rate", "backbone_learning_rate", "weight_decay", "warmup_steps")
         self._require_from(1, "epochs", "batch_size", "accumulate")
-        self._require_from(0, *from_zero, "clip_norm", "threads", "checkpoint_minutes")
+        self._require_from(0, "patience", "segments", "head_learning_rate", "backbone_learning_rate", "weight_decay")
+        self._require_from(0, "warmup_steps", "clip_norm", "threads", "checkpoint_minutes")
+        alone = self.augment.mixup > 0 and self.batch_size == 1
+        require(not alone, "train.augment.mixup mixes clips of a batch, but train.batch_size is 1; set it to 2.")
         require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")
         require(self.threads <= 4096, f"train.threads is {self.threads}; expected at most 4096.")
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")

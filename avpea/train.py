@@ -1,6 +1,7 @@
 """Train: one visible loop for every task, adapter, backbone and data set."""
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from avpea import checkpoint, data
+from avpea.augment import Mixed, augmented, draws, require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, choose_precision
-from avpea.errors import TrainingError
+from avpea.errors import DataError, TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
+from avpea.frozen import FrozenTokens
 from avpea.labels import Annotations, Sample
 from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar
@@ -54,6 +57,7 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)  # of the current epoch's losses, over answers
     best: dict[str, Any] = field(default_factory=dict)
     finished: int = 0  # the epochs that were asked for, once there is nothing left to train of them
+    stopped: int = 0  # the epoch at which training was finished, from which patience counts if it is extended
 
 
 def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress: bool = True) -> TrainResult:
@@ -115,15 +119,23 @@ class _Training:
         torch.manual_seed(config.seed)
         model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
+        require_augmentable(experiment, model.task)
         self.device = choose_device(config.device)
         self.model = model.to(self.device)
         if choose_precision(config.precision, self.device) == "bf16":
             self.model.half_precision()
+        require_videos(self.annotations, config.select_on)
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
         folder.open(report.broken, identity)
+        for line in self.annotations.labels.overview({**self.annotations.splits, **self.samples}):
+            self.say(line)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
+        self.frozen = FrozenTokens(self.model, self.cache) if self.model.encoder.keeps_frozen else None
+        if self.frozen is not None:
+            self.frozen.fill([sample for some in self.samples.values() for sample in some], progress)
+        self.model.task.prepare(self.samples["train"])
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()
         if folder.state.is_file():
@@ -131,14 +143,20 @@ class _Training:
         folder.forget_after(self.position.epoch)
         folder.add_environment()
 
+    def ended(self) -> bool:
+        """Whether the last epoch is done, or `patience` epochs have passed without a better one."""
+        position, patience = self.position, self.config.patience
+        without = position.epoch - max(position.best.get("epoch", 0), position.stopped)
+        return position.epoch >= self.config.epochs or 0 < patience <= without
+
     def run(self) -> TrainResult:
-        """Train to the last epoch; after each epoch evaluate, keep the best model and save the state."""
+        """Train until it has ended; after each epoch evaluate, keep the best model and save the state."""
         position, chosen = self.position, self.config.select_on
         with StopRequest() as stop:
-            while position.epoch < self.config.epochs:
+            while not self.ended():
                 started = time.perf_counter()
                 losses = self.train_epoch(stop)
-                result = infer(self.model, self.cache, self.samples[chosen], self.config.batch_size)
+                result = infer(self.model, self.cache, self.samples[chosen], self.config.batch_size, loss=True)
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
                 position.seconds += time.perf_counter() - started
                 metric = self.model.task.figure.metric
@@ -146,13 +164,34 @@ class _Training:
                 if reached > position.best.get(metric, -1.0):
                     position.best = {"epoch": position.epoch, "selected_on": chosen, metric: reached}
                     self.save_model(position.best)
-                record = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
-                self.folder.log({**record, f"{chosen}/{metric}": reached, "gates": self.model.gates()})
+                record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
+                record |= {f"{chosen}/loss": finite(result.loss), f"{chosen}/{metric}": reached}
+                self.folder.log({**record, "gates": self.model.gates()})
                 self.save_state()
+                self.say(self.epoch_line(record))
         self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now
-        position.finished = self.config.epochs
+        position.finished, position.stopped = self.config.epochs, position.epoch
         self.save_state()
         return TrainResult(self.folder.path, position.best, self.folder.metrics())
+
+    def epoch_line(self, record: dict[str, Any]) -> str:
+        """What an epoch has reached, in a sentence."""
+        chosen, figure, best = self.config.select_on, self.model.task.figure, self.position.best
+        loss = record[f"{chosen}/loss"]
+        valued = "" if loss is None else f", on {chosen} {loss:.3f}"
+        reached = figure.reached(record[f"{chosen}/{figure.metric}"])
+        place = "the best so far" if best["epoch"] == record["epoch"] else f"best is epoch {best['epoch']}"
+        stops = self.ended() and record["epoch"] < self.config.epochs
+        more = f"; {self.config.patience} epochs without a better one, so training stops" if stops else ""
+        return (
+            f"Epoch {record['epoch']}/{self.config.epochs}: loss {record['train/loss']:.3f}{valued}; "
+            f"{reached} on {chosen} ({place}{more})."
+        )
+
+    def say(self, line: str) -> None:
+        """Print a sentence on stderr, unless training is to be quiet."""
+        if self.progress:
+            print(line, file=sys.stderr, flush=True)
 
     def train_epoch(self, stop: StopRequest) -> dict[str, float]:
         """Train the rest of an epoch, from `position.batch` on, and return the mean of each loss."""
@@ -177,18 +216,10 @@ class _Training:
 
     def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
         """Take one optimiser step over one batch (with accumulation: several) and return the mean loss."""
-        position, device, task, mean = self.position, self.device, self.model.task, 0.0
+        position, mean = self.position, 0.0
         weights = [sum(sample.weight for sample in some) for some in together]
-        for some, weight in zip(together, weights, strict=True):
-            batch = self.cache.batch(some)
-            batch = batch.drawn(self.config.segments) if self.config.segments else batch
-            batch, targets = batch.to(device), task.targets(some).to(device)
-            negatives = None
-            if task.head.frozen_negatives:
-                negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
-            loss, terms = task.loss(
-                self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions), targets
-            )
+        for number, (some, weight) in enumerate(zip(together, weights, strict=True), start=position.batch):
+            loss, terms = self.loss(some, number)
             share = weight / sum(weights)  # by answers, so that a smaller last batch weighs less
             mean += loss.item() * share
             if not math.isfinite(mean):
@@ -206,6 +237,33 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         position.step += 1
         return mean
+
+    def loss(self, some: Sequence[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of batch `number` of the current epoch, and its terms, after augmentation."""
+        device, task, config = self.device, self.model.task, self.config
+        if self.frozen is not None:
+            targets = task.targets(some).to(device)
+            return task.loss(task(self.frozen.encoded(some), targets), targets)
+        batch = self.cache.batch(some)
+        batch = batch.drawn(config.segments) if config.segments else batch
+        mixed = Mixed(batch)
+        if config.augment.used:
+            mean = getattr(self.experiment.audio, "mean", 0.0)
+            mixed = augmented(batch, config.augment, mean, draws(config.seed, self.position.epoch, number))
+        batch, targets = mixed.batch.to(device), task.targets(mixed.batch.samples).to(device)
+        negatives = None
+        if task.head.frozen_negatives:
+            negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
+        output = self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions)
+        loss, terms = task.loss(output, targets)
+        if mixed.others is None:
+            return loss, terms
+        other_loss, other_terms = task.loss(output, task.targets(mixed.others).to(device))
+        shares = mixed.share, 1 - mixed.share
+        return (
+            shares[0] * loss + shares[1] * other_loss,
+            {name: shares[0] * terms[name] + shares[1] * other_terms[name] for name in terms},
+        )
 
     def calibrate(self) -> None:
         """Fit the best model's confidence on the selection split, unless an earlier session did."""
@@ -238,6 +296,28 @@ class _Training:
             f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
             f"new run."
         )
+
+
+def require_videos(annotations: Annotations, select_on: str) -> None:
+    """Refuse a data set without a video to train on, or to select the best epoch on.
+
+    Raises:
+        DataError: One of the splits is empty; says what to do.
+    """
+    train = len({sample.video_id for sample in annotations.splits["train"]})
+    if not train:
+        raise DataError(f"{annotations.name} has no video in the split 'train', so there is nothing to train on.")
+    if not annotations.splits[select_on]:
+        raise DataError(
+            f"{annotations.name} has no video in the split '{select_on}', on which the best epoch is selected; put "
+            f"about one in six of the {train} training videos into it, of every class, or leave the splits of your own "
+            f"videos out, so that avpea divides them."
+        )
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None for one that JSON cannot hold."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:

@@ -17,7 +17,9 @@ from avpea.experiment import Experiment
 from avpea.options import require
 from avpea.sections import EncoderOptions
 
-__all__ = ["AudioWeightsOptions", "Encoder", "PositionOptions", "Streams", "as_transformer", "build_encoder"]
+__all__ = ["AudioWeightsOptions", "Encoder", "PositionOptions", "Size", "Streams", "as_transformer", "build_encoder"]
+
+Size = tuple[int, int]  # height and width of an image in pixels
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Encoder(nn.Module, ABC):
         adapters: Base classes of the adapters that it can hold.
         default_adapter: Name of the adapter that it gets if a recipe names none; empty means no adapter.
         sees_alone: Whether it has a frozen image network, with which `see` works.
+        keeps_frozen: Whether `enter` and `resume` work, so that what the frozen layers make of a clip can be kept.
         backbone: The image network; defines how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
@@ -97,6 +100,7 @@ class Encoder(nn.Module, ABC):
     adapters: ClassVar[tuple[type[Trained], ...]] = ()
     default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
+    keeps_frozen: bool = False
     backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
@@ -131,6 +135,21 @@ class Encoder(nn.Module, ABC):
         Raises:
             WeightsError: One does not.
         """
+
+    def enter(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> Streams:
+        """The tokens that enter the first layer with anything trained; `forward` is `resume` of it."""
+        raise NotImplementedError
+
+    def resume(self, entered: Streams, sizes: tuple[Size, Size]) -> Streams:
+        """The tokens after the last norm, from those of `enter`.
+
+        Args:
+            entered: Tokens of both streams.
+            sizes: Sizes of the frames and of the log-mel images that they were made from.
+        """
+        raise NotImplementedError
 
     def see(self, frames: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images visual_tokens dim"]:
         """Tokens of frames from the image network alone, without sound or adapters; only where `sees_alone`."""

@@ -1,19 +1,36 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.adapters import AdapterOptions, Trained
+from avpea import registry
+from avpea.adapters import AdapterOptions, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
-from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
+from avpea.encoders._base import Encoder, PositionOptions, Size, Streams, as_transformer
 from avpea.encoders._parts import BlockAdapters, block_adapters, lend_tuned, tuning
+from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["DualStreamEncoder"]
+__all__ = ["EXTENSION", "DualStreamEncoder", "DualStreamOptions"]
 
 _STREAMS: tuple[Literal["visual", "audio"], ...] = ("visual", "audio")
+
+
+@dataclass(frozen=True)
+class DualStreamOptions(PositionOptions):
+    """Options of the dual-stream encoder.
+
+    Attributes:
+        keep_frozen: Whether to compute the layers before the first adapter (without adapters: all) only once for each
+            clip, and keep the tokens on disk beside the sample cache. Then an epoch takes a fraction of the time, but
+            clips cannot be augmented. A clip takes twice as much disk as it does without, or more with a large network.
+    """
+
+    keep_frozen: bool = False
 
 
 class DualStreamEncoder(Encoder):
@@ -23,16 +40,21 @@ class DualStreamEncoder(Encoder):
         backbone: The frozen transformer.
         adapter: Which adapters, in which streams and blocks.
         positions: How position embeddings are resampled to the grid of a log-mel image.
+        keep_frozen: Whether tokens may be kept where they enter the first block with adapters.
     """
 
-    Options = PositionOptions
+    Options = DualStreamOptions
     adapters: ClassVar[tuple[type[Trained], ...]] = (Trained,)
     default_adapter = "av_pea"
     sees_alone = True
     backbone: Transformer
 
     def __init__(
-        self, backbone: Transformer, adapter: AdapterOptions, positions: Literal["grid", "sequence"] = "grid"
+        self,
+        backbone: Transformer,
+        adapter: AdapterOptions,
+        positions: Literal["grid", "sequence"] = "grid",
+        keep_frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -40,13 +62,34 @@ class DualStreamEncoder(Encoder):
         self.positions: Literal["grid", "sequence"] = positions
         self.beside = block_adapters(adapter, backbone)
         self.tuning = tuning(adapter, backbone)
+        self.keeps_frozen = keep_frozen
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
         options: Any = experiment.encoder
         assert experiment.adapter is not None
-        return cls(as_transformer(backbone, experiment), experiment.adapter, options.positions)
+        return cls(as_transformer(backbone, experiment), experiment.adapter, options.positions, options.keep_frozen)
+
+    @classmethod
+    def check(cls, experiment: Experiment) -> None:
+        """Tokens can be kept only if the same layers always make the same tokens of a clip."""
+        options, train, adapter = cast("Any", experiment.encoder), experiment.train, experiment.adapter
+        if not options.keep_frozen:
+            return
+        kept = "encoder.keep_frozen is true, so the frozen layers see each clip only once, but"
+        if train.augment.used:
+            raise ExperimentError(
+                f"{kept} train.augment.{train.augment.used[0]} changes it in each epoch; leave either out."
+            )
+        if train.segments:
+            raise ExperimentError(f"{kept} train.segments is {train.segments} of its seconds; leave either out.")
+        if adapter is not None and adapter.streams != "none" and issubclass(_kind(adapter), Tuning):
+            raise ExperimentError(
+                f"{kept} adapter.name '{adapter.name}' trains weights of all of them; leave either out."
+            )
+        if getattr(experiment.head, "negatives", "batch") == "frozen":
+            raise ExperimentError(f"{kept} head.negatives is 'frozen', which needs frames; set it to batch.")
 
     def forward(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
@@ -56,18 +99,44 @@ class DualStreamEncoder(Encoder):
         return tokens
 
     def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
-        x = self.embed(frames, sounds)
-        for see, hear, beside in zip(*self._blocks(frames, sounds), self.in_blocks(), strict=True):
+        sizes = _size(frames), _size(sounds)
+        return self._finish(self.embed(frames, sounds), sizes, range(self.backbone.depth))
+
+    @property
+    def first_trained(self) -> int:
+        """Index of the first block with adapters; the depth of the backbone if there are none."""
+        holds = [any(True for _ in block.parameters()) for block in self.in_blocks()]
+        return holds.index(True) if True in holds else self.backbone.depth
+
+    def enter(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> Streams:
+        """See `Encoder`."""
+        x, sizes = self.embed(frames, sounds), (_size(frames), _size(sounds))
+        return self._through(x, sizes, range(self.first_trained))
+
+    def resume(self, entered: Streams, sizes: tuple[Size, Size]) -> Streams:
+        """See `Encoder`."""
+        return self._finish(entered, sizes, range(self.first_trained, self.backbone.depth))
+
+    def _finish(self, x: Streams, sizes: tuple[Size, Size], blocks: Iterable[int]) -> Streams:
+        return self._through(x, sizes, blocks).each(self.backbone.norm, self.backbone.norm)
+
+    def _through(self, x: Streams, sizes: tuple[Size, Size], blocks: Iterable[int]) -> Streams:
+        """The tokens after some blocks, in order."""
+        seeing, hearing = self._blocks(*sizes)
+        for index in blocks:
+            see, hear, beside = seeing[index], hearing[index], self.in_blocks()[index]
             x = x.each(see.merge, hear.merge) if see.merge and hear.merge else x  # where a stage of Swin's begins
             branch = x.each(see.attend, hear.attend)
             x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
             branch = x.each(see.feed, hear.feed)
             x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
-        return x.each(self.backbone.norm, self.backbone.norm)
+        return x
 
-    def _blocks(self, frames: Tensor, sounds: Tensor) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
+    def _blocks(self, frames: Size, sounds: Size) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The blocks for each stream: the same frozen weights, for its patch grid and with its inner adapters."""
-        seeing, hearing = (self.backbone.blocks_for(*image.shape[-2:]) for image in (frames, sounds))
+        seeing, hearing = self.backbone.blocks_for(*frames), self.backbone.blocks_for(*sounds)
         inside = [adapters.inside for adapters in self.in_blocks()]
         layers = list(self.backbone.layers)
         return (
@@ -89,3 +158,15 @@ class DualStreamEncoder(Encoder):
     ) -> Streams:
         """Pixels to the tokens that enter the first block."""
         return Streams(self.backbone.embed(frames), self.backbone.embed(sounds, self.positions))
+
+
+def _size(images: Tensor) -> Size:
+    height, width = images.shape[-2:]
+    return height, width
+
+
+def _kind(adapter: AdapterOptions) -> Any:
+    return registry.load("adapter", adapter.name)
+
+
+EXTENSION = DualStreamEncoder

@@ -82,6 +82,23 @@ def require_fitting(experiment: Any) -> None:
             "audio.layout is 'continuous', whose slices belong to no frame, but the encoder "
             f"'{experiment.encoder.name}' pairs them; set encoder.name to audio_tower, or audio.layout to image."
         )
+    for option in train.augment.used:
+        value = getattr(train.augment, option)
+        if option not in task.augments:
+            raise ExperimentError(
+                f"train.augment.{option} is {value}, but it would not leave the annotations of the task '{name}' true; "
+                "leave it at 0."
+            )
+        if option in ("time_masks", "mel_masks") and audio.features != "kaldi":
+            raise ExperimentError(
+                f"train.augment.{option} is {value}, but masks are for the features 'kaldi', and audio.features is "
+                f"'{audio.features}'; leave it at 0."
+            )
+    if train.augment.shift and train.augment.shift >= experiment.data.segments:
+        raise ExperimentError(
+            f"train.augment.shift is {train.augment.shift}, but a clip has {experiment.data.segments} seconds "
+            "(data.segments); expected fewer."
+        )
     for one in (task, head, encoder, adapter, reader):
         check = getattr(one, "check", None)
         if check is not None:

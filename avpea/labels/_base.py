@@ -163,6 +163,11 @@ class Labels(ABC):
     def count(self, samples: Sequence[Any], available: int) -> Counts:
         """Count the labels of a split, of whose samples `available` have a video that opens."""
 
+    def overview(self, splits: Mapping[str, Sequence[Any]]) -> list[str]:
+        """What a training is about to use, in sentences, and a warning where it is little."""
+        counts = {split: len({sample.video_id for sample in samples}) for split, samples in splits.items()}
+        return [f"Videos: {counts['train']} to train, {counts['val']} to validate, {counts['test']} to test."]
+
     def end_seconds(self, sample: Any) -> float:
         """End of a sample's last annotation in its file, in seconds; 0 if annotations have no times."""
         return 0.0

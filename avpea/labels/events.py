@@ -2,15 +2,17 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from avpea.labels._base import Counts, Labels, Sample
+from avpea.labels._base import SPLITS, Counts, Labels, Sample, shortened
 
 __all__ = ["EventCounts", "EventLabels", "EventSample"]
 
 AVE_CLASSES = 28
+FEW_VIDEOS = 5  # of a class in training: with fewer, test accuracy is low in our measurements (docs/own-videos.md)
+SHOWN_CLASSES = 40
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class EventSample(Sample):
     def __post_init__(self) -> None:
         if len(self.labels) != self.segments:
             raise ValueError(f"{self.key} has {len(self.labels)} labels for {self.segments} segments")
+
+    def rotated(self, seconds: int) -> "EventSample":
+        """The sample with its labels rotated: what was in second s is in second s + `seconds`, around the end."""
+        first = -seconds % self.segments
+        return replace(self, labels=self.labels[first:] + self.labels[:first])
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,28 @@ class EventLabels(Labels):
             rows={name: rows[label] for label, name in enumerate(self.class_names)},
             event_seconds={name: seconds[label] for label, name in enumerate(self.class_names)},
         )
+
+    def overview(self, splits: Mapping[str, Sequence[EventSample]]) -> list[str]:
+        """Videos of each split and class, and the classes that have few."""
+        lines = super().overview(splits)
+        counts = {split: self._videos(samples) for split, samples in splits.items()}
+        each = [f"{name} {'/'.join(str(counts[s][i]) for s in SPLITS)}" for i, name in enumerate(self.class_names)]
+        lines.append(f"Videos of each class (train/val/test): {shortened(each, SHOWN_CLASSES)}.")
+        few = [n for i, n in enumerate(self.class_names) if counts["train"][i] < FEW_VIDEOS]
+        if few:
+            lines.append(
+                f"Few clips: fewer than {FEW_VIDEOS} training videos of {shortened(few, 10)}; expect mistakes about "
+                "them, and add more if you can."
+            )
+        for split in ("val", "test"):
+            without = [name for i, name in enumerate(self.class_names) if not counts[split][i]]
+            if without and splits[split]:
+                lines.append(f"No {split} video of {shortened(without, 10)}, so the {split} figure does not show them.")
+        return lines
+
+    def _videos(self, samples: Sequence[EventSample]) -> Counter[int]:
+        """Number of videos with each label."""
+        return Counter(label for _, label in {(s.video_id, label) for s in samples for label in s.labels})
 
     def end_seconds(self, sample: EventSample) -> float:
         """End of the last second with an event."""

@@ -288,6 +288,7 @@ class Task(nn.Module, ABC):
         heads: Base class of its heads.
         default_head: Name of the head if a recipe names none.
         whole_videos: Whether an answer is about a whole video, so that training may use only some of its segments.
+        augments: Options of `train.augment` that leave its annotations true.
         verb: Name that `Predictor.predict` also goes by; empty if the task has no answer for a user.
         columns: Columns of a table of its answers, without the video; empty if there is no such table.
         stretches: What an answer is about, if that is stretches of the video, such as `events`; else empty.
@@ -308,6 +309,7 @@ class Task(nn.Module, ABC):
     heads: ClassVar[Any]
     default_head: ClassVar[str]
     whole_videos: ClassVar[bool] = False
+    augments: ClassVar[tuple[str, ...]] = ("time_masks", "mel_masks")
     verb: ClassVar[str] = ""
     columns: ClassVar[tuple[str, ...]] = ()
     stretches: ClassVar[str] = ""
@@ -357,6 +359,13 @@ class Task(nn.Module, ABC):
         """The total loss, and its terms by name; by default those of `head.loss`."""
         terms = self.head.loss(output, targets)
         return self.total(terms), terms
+
+    def validation_loss(self, output: Any, targets: Any) -> Tensor:
+        """The loss in evaluation, to compare with that of training; by default the total of `loss`."""
+        return self.loss(output, targets)[0]
+
+    def prepare(self, train: Sequence[Any]) -> None:
+        """Take from the training samples what the loss needs to know, before training starts; by default nothing."""
 
     @abstractmethod
     def answers(self, output: Any, targets: Any) -> list[Any]:

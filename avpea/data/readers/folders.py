@@ -18,6 +18,7 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import DividedOptions
+from avpea.data.readers._names import refuse_reserved
 from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divide
 from avpea.errors import DataError
 from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, shortened
@@ -75,6 +76,8 @@ def _classes(root: Path) -> tuple[list[Path], list[Path]]:
                 f"{root} has the folders '{other.name}' and '{folder.name}', whose names differ in capitals only; "
                 "put their videos into one folder, or rename one."
             )
+        if folder.name != BACKGROUND:
+            refuse_reserved({folder.name: str(root)})
         if not folder.name.isprintable():
             raise DataError(f"{root} has a folder {folder.name!r}, which cannot be a class name; rename it.")
     return classes, loose

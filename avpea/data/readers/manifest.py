@@ -216,7 +216,7 @@ def _lost(video: AnnotatedVideo, labels: Sequence[str]) -> list[str]:
     """The events that label no second, each with the reason."""
     lost = []
     for event in video.events:
-        seconds = range(math.floor(event.start_seconds), min(math.ceil(event.end_seconds), len(labels)))
+        seconds = range(math.floor(event.start_seconds), math.ceil(min(event.end_seconds, len(labels))))
         if any(labels[second] == event.label for second in seconds):
             continue
         if event.start_seconds >= video.duration_seconds:

@@ -54,6 +54,7 @@ class AVEL(Task):
     needs = EventLabels
     heads = EventHead
     default_head = "cmbs"
+    augments = ("flip", "time_masks", "mel_masks", "mixup", "shift")
     verb = "predict"
     columns = ("start_seconds", "end_seconds", "label", "confidence", "doubtful")
     stretches = "events"
@@ -67,9 +68,14 @@ class AVEL(Task):
         """The label of each segment."""
         return torch.tensor([sample.labels for sample in samples], dtype=torch.int64)
 
+    def prepare(self, train: Sequence[EventSample]) -> None:
+        """Tell the head how many seconds of each category the training set has."""
+        labels = self.targets(train).flatten()
+        self.head.prepare(torch.bincount(labels, minlength=self.labels.background + 1))
+
     def forward(self, encoded: Encoded, targets: Any = None) -> Any:
         """The head's output for a batch of videos."""
-        return self.head(encoded.patches, encoded.visual_cls, encoded.audio_cls)
+        return self.head.read(encoded)
 
     def answers(self, output: Any, targets: Any = None) -> list[Localization]:
         """The answer for each window of the batch, at the temperature that was fitted after training."""
@@ -146,8 +152,15 @@ class AVEL(Task):
         return sample.segments
 
     def references(self, train: Sequence[EventSample], samples: Sequence[EventSample]) -> dict[str, float]:
-        """Accuracy of always predicting background."""
-        return {"always background": self.labels.background_share(samples)}
+        """Accuracy of always predicting background, and of always predicting the most frequent class of training."""
+        found = {"always background": self.labels.background_share(samples)}
+        seconds = self.labels.count(train, len(train)).event_seconds
+        if any(seconds.values()):
+            name = max(seconds, key=lambda one: seconds[one])
+            own = self.labels.class_names.index(name)
+            labels = [label for sample in samples for label in sample.labels]
+            found[f"always '{name}', the most frequent class in training"] = labels.count(own) / len(labels)
+        return found
 
     def examples(self, count: int, segments: int) -> list[EventSample]:
         """Samples with random labels."""

@@ -102,6 +102,12 @@ class AVR(CaptionTask):
         }
         return self.total(terms), terms
 
+    def validation_loss(self, output: Any, targets: TextTargets) -> Float[Tensor, ""]:
+        """The loss with the first caption of each video, as a contrast needs one caption a video."""
+        videos, texts = output
+        first = (targets.video.diff(prepend=targets.video.new_tensor([-1])) != 0).nonzero().squeeze(1)
+        return self.loss((videos, texts.each(lambda part: part[first])), targets)[0]
+
     def answers(self, output: Any, targets: TextTargets) -> list[Matched]:
         """Embeddings of each video and its captions; `complete` matches them."""
         videos, texts = output

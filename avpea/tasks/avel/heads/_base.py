@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.labels import EventLabels
-from avpea.tasks import Dims, Head
+from avpea.tasks import Dims, Encoded, Head
 
 __all__ = ["EventHead"]
 
@@ -32,6 +32,13 @@ class EventHead(Head):
     def build(cls, options: Any, dims: Dims, labels: EventLabels) -> Self:
         """Build a head for the classes; heads with their own options override this."""
         return cls(dims.visual, len(labels.class_names), dims.audio)
+
+    def prepare(self, seconds: Int[Tensor, " categories"]) -> None:
+        """Take the number of training seconds of each category, before training; by default it is not used."""
+
+    def read(self, encoded: Encoded) -> Any:
+        """The output, from the tokens of a batch of videos; heads that use more than `forward` takes override this."""
+        return self(encoded.patches, encoded.visual_cls, encoded.audio_cls)
 
     @abstractmethod
     def forward(

@@ -1,15 +1,19 @@
 """LAVISH's head: two linear layers on the CLS tokens of both streams, for each segment separately."""
 
+from typing import Any, Self
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from avpea.tasks.avel.heads._base import EventHead
+from avpea.labels import EventLabels
+from avpea.tasks import Dims
+from avpea.tasks.avel.heads._weighted import WeightedHead
 
 __all__ = ["LinearHead"]
 
 
-class LinearHead(EventHead):
+class LinearHead(WeightedHead):
     """Linear(D + D' -> 512), Linear(512 -> classes + 1), with nothing between them (public code GenjiB/LAVISH).
 
     With 28 classes it has 801,821 parameters (D = D' = 768) or 1,063,965 (1024).
@@ -18,12 +22,18 @@ class LinearHead(EventHead):
         dim: Width D of the visual tokens.
         num_classes: Number of event classes, without background.
         audio_dim: Width D' of the audio tokens; None means `dim`.
+        balanced: Whether seconds are weighted by the frequency of their category in training.
     """
 
-    def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None) -> None:
-        super().__init__(dim, num_classes, audio_dim)
+    def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None, balanced: bool = False) -> None:
+        super().__init__(dim, num_classes, audio_dim, balanced)
         self.hidden = nn.Linear(dim + (audio_dim or dim), 512)
         self.classes = nn.Linear(512, num_classes + 1)
+
+    @classmethod
+    def build(cls, options: Any, dims: Dims, labels: EventLabels) -> Self:
+        """Build a head for the classes."""
+        return cls(dims.visual, len(labels.class_names), dims.audio, options.class_weights == "balanced")
 
     def forward(
         self,
@@ -46,14 +56,4 @@ class LinearHead(EventHead):
         own = torch.eye(self.num_classes + 1, dtype=torch.bool, device=output.device)
         log_p = output.log_softmax(dim=-1)
         log_not_p = log_p[..., None, :].masked_fill(own, -torch.inf).logsumexp(dim=-1)  # log of all the others
-        return {"cross_entropy": -torch.where(own[labels], log_p, log_not_p).mean()}
-
-    def probabilities(
-        self, output: Float[Tensor, "batch segments categories"]
-    ) -> Float[Tensor, "batch segments categories"]:
-        """The softmax of the logits."""
-        return output.softmax(dim=-1)
-
-    def decide(self, output: Float[Tensor, "batch segments categories"]) -> Int[Tensor, "batch segments"]:
-        """The most probable category of each segment."""
-        return output.argmax(dim=-1)
+        return {"cross_entropy": self.weighted(-torch.where(own[labels], log_p, log_not_p), labels).mean()}

@@ -58,3 +58,27 @@ def test_decides_each_segment_by_itself() -> None:
     head = LinearHead(DIM, CLASSES)
     assert head.decide(logits).tolist() == [[1, 3]]
     assert torch.equal(head.probabilities(logits), logits.softmax(dim=-1))
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    from types import SimpleNamespace
+
+    from avpea.labels import EventLabels
+    from avpea.tasks import Dims
+
+    names = EventLabels(tuple("abc"))
+    head = LinearHead.build(SimpleNamespace(class_weights="balanced"), Dims(DIM, DIM), names)
+    seconds = torch.tensor([10, 0, 40, 150])  # `b` has none
+    head.prepare(seconds)
+    # sklearn.utils.class_weight.compute_class_weight("balanced", ...): N / (classes * n)
+    assert head.weights[[0, 2, 3]].tolist() == pytest.approx([200 / (3 * n) for n in (10, 40, 150)])
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 4, dtype=torch.float64), torch.tensor([[0, 2, 3, 3, 3], [3, 2, 2, 0, 3]])
+    plain = LinearHead(DIM, 3)
+    each = torch.zeros(2, 5)
+    for b in range(2):
+        for t in range(5):
+            each[b, t] = plain.loss(logits[b : b + 1, t : t + 1], labels[b : b + 1, t : t + 1])["cross_entropy"]
+    expected = (each * head.weights[labels]).mean()
+    assert float(head.loss(logits, labels)["cross_entropy"]) == pytest.approx(float(expected), rel=1e-6)
+    assert "weights" not in head.state_dict()

@@ -1,0 +1,111 @@
+"""What the frozen layers make of a clip, computed once and kept on disk (`encoder.keep_frozen`).
+
+    <cache>/frozen/<hash of network, sound and samples>/settings.json
+    <cache>/frozen/<hash of network, sound and samples>/<2 hex>/<name of the sample's entry>.safetensors
+
+A clip is always computed alone, so its tokens do not depend on the batch that it is in, and are those of `predict`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from avpea.data.cache import SampleCache
+from avpea.encoders import Streams
+from avpea.errors import DataError
+from avpea.files import replacing
+from avpea.labels import Sample
+from avpea.model import AVModel
+from avpea.options import plain
+from avpea.progress import progress_bar
+from avpea.tasks import Encoded
+
+__all__ = ["FrozenTokens"]
+
+_FORMAT = 1  # increase this when the frozen layers compute anything else, so that no old entry is used
+
+
+class FrozenTokens:
+    """Tokens as they enter the first layer with anything trained.
+
+    Args:
+        model: A model whose encoder has `keeps_frozen`.
+        cache: The cache of its samples.
+    """
+
+    def __init__(self, model: AVModel, cache: SampleCache) -> None:
+        encoder: Any = model.encoder
+        self.model, self.cache = model, cache
+        self.settings: dict[str, Any] = {
+            "format": _FORMAT,
+            "network": encoder.backbone.fingerprint(),
+            "type": str(next(encoder.backbone.parameters()).dtype),
+            "blocks": encoder.first_trained,
+            "positions": encoder.positions,
+            "audio": plain(model.audio),
+            "samples": cache.folder.name,
+        }
+        name = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = cache.folder.parent / "frozen" / name
+
+    def path(self, sample: Sample) -> Path:
+        """Path of a sample's tokens, which may not exist yet."""
+        name = self.cache.path(sample).stem
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def fill(self, samples: Sequence[Sample], progress: bool = True) -> None:
+        """Compute the tokens that are not there yet.
+
+        Raises:
+            DataError: The folder cannot be written.
+        """
+        missing = [sample for sample in samples if not self.path(sample).is_file()]
+        with progress_bar("Frozen layers", len(missing), shown=progress and bool(missing)) as advance:
+            for sample in missing:
+                self._compute(sample)
+                advance(1)
+
+    def read(self, sample: Sample) -> Streams:
+        """The tokens of a sample, on the CPU; computed if there are none, or they cannot be read."""
+        try:
+            found = load_file(self.path(sample))
+            return Streams(found["visual"], found["audio"])
+        except (OSError, SafetensorError, KeyError):
+            return self._compute(sample)
+
+    def encoded(self, samples: Sequence[Sample]) -> Encoded:
+        """The tokens of a batch for the task, as from `AVModel.encode`."""
+        device = next(self.model.task.parameters()).device
+        each = [self.read(sample) for sample in samples]
+        entered = Streams(*(torch.cat([getattr(one, name) for one in each]).to(device) for name in Streams._fields))
+        return self.model.resume(entered, samples[0].segments, self.cache.frame_size)
+
+    @torch.no_grad()
+    def _compute(self, sample: Sample) -> Streams:
+        batch = self.cache.batch([sample]).to(next(self.model.task.parameters()).device)
+        entered = self.model.encoder.enter(*self.model.pixels(batch.frames, batch.log_mel))
+        tokens = {name: _plain(getattr(entered, name)) for name in Streams._fields}
+        path = self.path(sample)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+            with replacing(path, several_writers=True) as aside:
+                save_file(tokens, aside)
+        except OSError as error:
+            raise DataError(
+                f"{self.folder} cannot be written ({error.strerror}); free some space, choose another --data.cache, or "
+                "set --encoder.keep_frozen false."
+            ) from None
+        return Streams(**tokens)
+
+
+def _plain(tokens: Tensor) -> Tensor:
+    """On the CPU, in memory of its own."""
+    return tokens.detach().cpu().contiguous().clone()
