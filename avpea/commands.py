@@ -192,9 +192,10 @@ def _train(options: Options) -> None:
     if result.finished_before:
         more = f"more than --extend {options.extend} trains it further" if options.extend else _MORE
         show([f"{run} is finished already, and nothing was trained; {more}."])
+    which = "last" if best.get("kept") == "last" else "best"
     show(
         [
-            f"{run}: best epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.",
+            f"{run}: {which} epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.",
             f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}",
         ]
     )
@@ -223,6 +224,7 @@ def _evaluate(options: Options) -> None:
 def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     """The task's metric, reference scores, and the metric by class or type."""
     from avpea import calibrate as calibration
+    from avpea.metrics.figures import epoch_kept
 
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
@@ -231,7 +233,7 @@ def _evaluation_report(result: Any, options: Options) -> Iterator[str | Table]:
     yield from _about_data(result)
     if metrics["source"]:
         yield f"Annotations: {metrics['source']}."
-    yield f"Epoch {metrics['epoch']}, selected on {metrics['selected_on']}."
+    yield f"{epoch_kept(metrics)}."
     if metrics["skipped"]:
         yield f"{len(metrics['skipped'])} videos were skipped:"
         yield from (f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10])

@@ -199,6 +199,7 @@ def evaluate(
         "skipped": report.broken,
         "epoch": info.results.get("epoch"),
         "selected_on": info.results.get("selected_on"),
+        "kept": info.results.get("kept", "best"),
         "data": {
             **identity.summary(),
             "videos": len({sample.video_id for sample in result.samples}),

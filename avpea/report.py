@@ -22,6 +22,7 @@ from avpea.files import write_text
 from avpea.labels import Sample
 from avpea.media import log_mel, read
 from avpea.metrics.accuracy import precision_recall_f1
+from avpea.metrics.figures import epoch_kept
 from avpea.page import Card, Cards, Code, Drawing, Figures, Heading, Part, Picture, Text, as_html
 from avpea.records import home
 from avpea.tables import Table, clock
@@ -151,7 +152,7 @@ def _summary(found: _Found) -> Iterator[Part]:
     reached = figure.reached(record[figure.metric])
     yield Text(f"On the split `{record['split']}`: {reached} ({record['videos']} videos).")
     epoch, ours = record.get("epoch"), found.info.results.get("epoch")
-    yield Text(f"Epoch {epoch}, selected on {record.get('selected_on')}.")
+    yield Text(f"{epoch_kept(record)}.")
     if epoch != ours or record.get("model", found.weights) != found.weights:
         yield Text(
             f"Note: this evaluation, of a model of epoch {epoch}, is not of the model in this folder, of epoch {ours}; "

@@ -330,6 +330,8 @@ class TrainOptions(Options):
 
     Attributes:
         epochs: Passes over the training videos.
+        keep: Which epoch's model is kept: the `best` one on `select_on`, or the `last` one, which is better where that
+            split is too small to choose by.
         patience: Number of epochs without a better metric on `select_on` after which training stops; 0 never stops
             early.
         batch_size: Number of videos in a forward pass.
@@ -364,6 +366,7 @@ class TrainOptions(Options):
     harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes",)
 
     epochs: int = 10
+    keep: Literal["best", "last"] = "best"
     patience: int = 0
     batch_size: int = 8
     segments: int = 0
@@ -389,6 +392,10 @@ class TrainOptions(Options):
         self._require_from(1, "epochs", "batch_size", "accumulate")
         self._require_from(0, "patience", "segments", "head_learning_rate", "backbone_learning_rate", "weight_decay")
         self._require_from(0, "warmup_steps", "clip_norm", "threads", "checkpoint_minutes")
+        require(
+            self.keep == "best" or not self.patience,
+            f"train.patience is {self.patience}, but train.keep is 'last', so no epoch is better; set it to 0.",
+        )
         alone = self.augment.mixup > 0 and self.batch_size == 1
         require(not alone, "train.augment.mixup mixes clips of a batch, but train.batch_size is 1; set it to 2.")
         require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")

@@ -13,6 +13,7 @@ from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
 from avpea.escapes import code_for_markdown, for_markdown
 from avpea.files import replacing, write_json, write_text
+from avpea.metrics.figures import epoch_kept
 from avpea.records import Records, read_records
 from avpea.tasks import Figure, Task
 
@@ -124,8 +125,8 @@ def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
         + starter * (experiment.backbone.name == "starter")
         + f'```python\nimport avpea\n\navpea.load("THIS_FOLDER_OR_REPOSITORY").{task.example}\n```',
         "## Results\n\n" + "\n\n".join(_results(info, records, figure)),
-        f"Best epoch {info.results.get('epoch')}, selected on {info.results.get('selected_on')}; seed "
-        f"{experiment.train.seed}; data set {code_for_markdown(data)} ({experiment.data.name}); avpea {info.version}.",
+        f"{epoch_kept(info.results)}; seed {experiment.train.seed}; data set {code_for_markdown(data)} "
+        f"({experiment.data.name}); avpea {info.version}.",
         *([info.calibration.line()] if info.calibration is not None else []),
         *([f"## {outputs.capitalize()}\n\n{names}"] if names else []),
         f"Backbone fingerprint: `{info.fingerprint}`",
@@ -137,7 +138,8 @@ def _reached(info: CheckpointInfo, records: Records, figure: Figure) -> dict[str
     """Figure and number of videos by split, on the data of the run."""
     reached = {split: (found[figure.metric], f"{found['videos']}") for split, found in records.own.items()}
     if not reached and figure.metric in info.results:
-        reached = {f"{info.results['selected_on']} (selection)": (info.results[figure.metric], "")}
+        why = "last epoch" if info.results.get("kept") == "last" else "selection"
+        reached = {f"{info.results['selected_on']} ({why})": (info.results[figure.metric], "")}
     return reached
 
 

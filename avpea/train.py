@@ -161,8 +161,9 @@ class _Training:
                 position.seconds += time.perf_counter() - started
                 metric = self.model.task.figure.metric
                 reached = result.metrics[metric]
-                if reached > position.best.get(metric, -1.0):
+                if self.config.keep == "last" or reached > position.best.get(metric, -1.0):
                     position.best = {"epoch": position.epoch, "selected_on": chosen, metric: reached}
+                    position.best |= {"kept": "last"} if self.config.keep == "last" else {}
                     self.save_model(position.best)
                 record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 record |= {f"{chosen}/loss": finite(result.loss), f"{chosen}/{metric}": reached}
@@ -180,13 +181,13 @@ class _Training:
         loss = record[f"{chosen}/loss"]
         valued = "" if loss is None else f", on {chosen} {loss:.3f}"
         reached = figure.reached(record[f"{chosen}/{figure.metric}"])
+        line = f"Epoch {record['epoch']}/{self.config.epochs}: loss {record['train/loss']:.3f}{valued}; {reached}"
+        if self.config.keep == "last":
+            return f"{line} on {chosen}."
         place = "the best so far" if best["epoch"] == record["epoch"] else f"best is epoch {best['epoch']}"
         stops = self.ended() and record["epoch"] < self.config.epochs
         more = f"; {self.config.patience} epochs without a better one, so training stops" if stops else ""
-        return (
-            f"Epoch {record['epoch']}/{self.config.epochs}: loss {record['train/loss']:.3f}{valued}; "
-            f"{reached} on {chosen} ({place}{more})."
-        )
+        return f"{line} on {chosen} ({place}{more})."
 
     def say(self, line: str) -> None:
         """Print a sentence on stderr, unless training is to be quiet."""

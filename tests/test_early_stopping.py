@@ -14,8 +14,9 @@ from avpea.checkpoint import load_model
 from avpea.data.cache import SampleCache
 from avpea.errors import DataError, ExperimentError
 from avpea.experiment import Experiment
+from avpea.metrics.figures import epoch_kept
 from avpea.train import train
-from tests.tiny import assert_same_run, exit_code, metric_lines, start_training
+from tests.tiny import assert_same_run, exit_code, metric_lines, start_training, tensors
 
 Make = Callable[..., Experiment]
 METRIC = "val/segment_accuracy"
@@ -164,3 +165,17 @@ def test_without_a_validation_video_it_is_said_what_to_do(
 def test_a_negative_patience_is_refused(tiny_experiment: Make) -> None:
     with pytest.raises(ExperimentError, match=r"train.patience is -1; expected 0 or more"):
         tiny_experiment(**{"train.patience": -1})
+
+
+def test_the_last_epoch_can_be_kept(tiny_experiment: Make, tmp_path: Path, reached: Any, capsys: Any) -> None:
+    reached([0.9, 0.2, 0.4])
+    result = train(tiny_experiment(**{"train.keep": "last"}), tmp_path)
+    assert result.best == {"epoch": 3, "selected_on": "val", "segment_accuracy": 0.4, "kept": "last"}
+    model, info = load_model(tmp_path)
+    assert epoch_kept(info.results) == "Epoch 3, the last one"
+    states = tensors(tmp_path / "state.safetensors")
+    for name, value in model.trained_state().items():
+        assert torch.equal(value, states[f"model.{name}"])
+    assert "segment accuracy 20.00 % on val." in capsys.readouterr().err
+    with pytest.raises(ExperimentError, match=r"train.patience is 2, but train.keep is 'last'"):
+        tiny_experiment(**{"train.keep": "last", "train.patience": 2})

@@ -186,7 +186,7 @@ def test_an_experiment_does_not_change() -> None:
 def test_what_a_recipe_must_say() -> None:
     with pytest.raises(ExperimentError, match=r"task\.name is missing; expected one of avc, avel, avqa"):
         Experiment.from_dict({"data": {"name": "ave"}})
-    with pytest.raises(ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, captions, folders"):
+    with pytest.raises(ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, captions"):
         Experiment.from_dict({"task": "avel"})
     assert Experiment.from_dict({**LEAST, "task": {"name": "avel"}}) == Experiment.from_dict(LEAST)
 

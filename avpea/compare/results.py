@@ -28,7 +28,7 @@ _FORMAT = "avpea-result-1"
 _FREE = {"train.threads", "train.device"}
 
 # Metrics that a result stores under other keys.
-_ELSEWHERE = ("split", "metric", "epoch", "selected_on", "skipped", "data", "model")
+_ELSEWHERE = ("split", "metric", "epoch", "selected_on", "kept", "skipped", "data", "model")
 
 
 def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Figure", "headline"]
+__all__ = ["Figure", "epoch_kept", "headline"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Figure:
         """Name and unit, capitalised."""
         unit = "in percent" if self.unit == "%" else self.unit
         return f"{self.name[0].upper()}{self.name[1:]} {unit}"
+
+
+def epoch_kept(results: Mapping[str, object]) -> str:
+    """Which epoch a model is of, and why, from what a checkpoint or an evaluation records."""
+    if results.get("kept") == "last":
+        return f"Epoch {results.get('epoch')}, the last one"
+    return f"Epoch {results.get('epoch')}, selected on {results.get('selected_on')}"
 
 
 def headline(published: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ Make = Callable[..., Any]
 
 
 def test_tasks_and_data_must_fit(tiny_captioned: Make, tiny_experiment: Make) -> None:
-    message = r"'avel' needs events, but data.name is 'valor32k', which reads captions; expected ave or folders"
+    message = r"'avel' needs events, but data.name is 'valor32k', which reads captions; expected ave or ave_f"
     with pytest.raises(ExperimentError, match=message):
         tiny_experiment(**{"data.name": "valor32k"})
     message = r"'avr' needs captions, but data.name is 'ave', which reads events; expected captions or valor32k"
