@@ -128,7 +128,8 @@ class _Training:
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
         folder.open(report.broken, identity)
-        for line in self.annotations.labels.overview({**self.annotations.splits, **self.samples}):
+        overview = self.annotations.labels.overview({**self.annotations.splits, **self.samples})
+        for line in (*self.annotations.notes, *overview):
             self.say(line)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)

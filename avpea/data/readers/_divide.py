@@ -48,17 +48,18 @@ def by_class(videos: Mapping[str, Sequence[str]]) -> dict[str, str]:
     for video in sorted(videos, key=_digest):
         strata.setdefault(min(videos[video], key=lambda name: (sizes[name], name), default=""), []).append(video)
     found: dict[str, str] = {}
+    trainable = sizes.copy()  # of each class, the videos that are not held out
     for stratum in sorted(strata, key=lambda name: (sizes[name] or len(videos), name)):
         members = strata[stratum]
         given = Counter(found[video] for video in found if stratum in videos[video])
-        wanted = _held_out(sizes[stratum] or len(members))
-        for split, count in wanted.items():
-            # Never the last ones that could be trained on.
-            spare = len(members) - (given["train"] == 0)
-            taken = members[: max(0, min(count - given[split], spare))]
-            found |= dict.fromkeys(taken, split)
-            members = members[len(taken) :]
-        found |= dict.fromkeys(members, "train")
+        for split, count in _held_out(sizes[stratum] or len(members)).items():
+            for video in members:
+                last = any(trainable[name] < 2 for name in videos[video])  # the only one left to train its class on
+                if given[split] < count and video not in found and not last:
+                    found[video] = split
+                    given[split] += 1
+                    trainable.subtract(set(videos[video]))
+        found |= {video: "train" for video in members if video not in found}
     return found
 
 
