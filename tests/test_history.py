@@ -8,7 +8,7 @@ import importlib.util
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -409,3 +409,10 @@ def test_stored_results_belong_to_their_sweeps(name: str) -> None:
     found, wrong = load_results(sweep, Path(__file__).parents[1] / "results" / "mini")
     assert wrong == []
     assert bool(found) == name.startswith("mini/")
+
+
+def test_a_manifest_without_splits_is_divided_as_when_the_run_was_made(tiny_experiment: Callable[..., Any]) -> None:
+    values = tiny_experiment(**{"data.name": "manifest"}).to_dict()
+    assert read_experiment(values).data.divide == "by_class"
+    del values["data"]["divide"]  # as every version up to 0.1.0 wrote it
+    assert read_experiment(values).data.divide == "by_hash"
