@@ -1,7 +1,7 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, Literal, cast
 
 from jaxtyping import Float
@@ -100,7 +100,7 @@ class DualStreamEncoder(Encoder):
 
     def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
         sizes = _size(frames), _size(sounds)
-        return self._finish(self.embed(frames, sounds), sizes, range(self.backbone.depth))
+        return self._finish(self.embed(frames, sounds), sizes, start=0)
 
     @property
     def first_trained(self) -> int:
@@ -113,20 +113,19 @@ class DualStreamEncoder(Encoder):
     ) -> Streams:
         """See `Encoder`."""
         x, sizes = self.embed(frames, sounds), (_size(frames), _size(sounds))
-        return self._through(x, sizes, range(self.first_trained))
+        return self._through(x, sizes, 0, self.first_trained)
 
     def resume(self, entered: Streams, sizes: tuple[Size, Size]) -> Streams:
         """See `Encoder`."""
-        return self._finish(entered, sizes, range(self.first_trained, self.backbone.depth))
+        return self._finish(entered, sizes, self.first_trained)
 
-    def _finish(self, x: Streams, sizes: tuple[Size, Size], blocks: Iterable[int]) -> Streams:
-        return self._through(x, sizes, blocks).each(self.backbone.norm, self.backbone.norm)
+    def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int) -> Streams:
+        return self._through(x, sizes, start, self.backbone.depth).each(self.backbone.norm, self.backbone.norm)
 
-    def _through(self, x: Streams, sizes: tuple[Size, Size], blocks: Iterable[int]) -> Streams:
-        """The tokens after some blocks, in order."""
-        seeing, hearing = self._blocks(*sizes)
-        for index in blocks:
-            see, hear, beside = seeing[index], hearing[index], self.in_blocks()[index]
+    def _through(self, x: Streams, sizes: tuple[Size, Size], start: int, stop: int) -> Streams:
+        """The tokens after the blocks from `start` to before `stop`."""
+        blocks = zip(*self._blocks(*sizes), self.in_blocks(), strict=True)
+        for see, hear, beside in islice(blocks, start, stop):
             x = x.each(see.merge, hear.merge) if see.merge and hear.merge else x  # where a stage of Swin's begins
             branch = x.each(see.attend, hear.attend)
             x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
