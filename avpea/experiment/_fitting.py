@@ -89,6 +89,11 @@ def require_fitting(experiment: Any) -> None:
                 f"train.augment.{option} is {value}, but it would not leave the annotations of the task '{name}' true; "
                 "leave it at 0."
             )
+        if option in ("flip", "mixup") and audio.features == "precomputed":
+            raise ExperimentError(
+                f"train.augment.{option} is {value}, but it changes pictures, and there are only precomputed features; "
+                "leave it at 0."
+            )
         if option in ("time_masks", "mel_masks") and audio.features != "kaldi":
             raise ExperimentError(
                 f"train.augment.{option} is {value}, but masks are for the features 'kaldi', and audio.features is "
