@@ -18,7 +18,7 @@ from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
-from avpea.frozen import FrozenTokens
+from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample, shortened
 from avpea.model import AVModel
 from avpea.progress import progress_bar
@@ -113,7 +113,7 @@ def infer(
     device = next(task.parameters()).device
     answers: list[Any] = []
     total = 0.0
-    frozen = FrozenTokens(model, cache) if model.encoder.keeps_frozen else None
+    frozen = frozen_tokens(model, cache)
     with progress_bar("Evaluating", len(samples), shown=progress) as advance:
         for start in range(0, len(samples), batch_size):
             some = samples[start : start + batch_size]

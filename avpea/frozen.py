@@ -27,9 +27,14 @@ from avpea.options import plain
 from avpea.progress import progress_bar
 from avpea.tasks import Encoded
 
-__all__ = ["FrozenTokens"]
+__all__ = ["FrozenTokens", "frozen_tokens"]
 
 _FORMAT = 1  # increase this when the frozen layers compute anything else, so that no old entry is used
+
+
+def frozen_tokens(model: AVModel, cache: Any) -> "FrozenTokens | None":
+    """The kept tokens of a model that keeps them, else None."""
+    return FrozenTokens(model, cache) if model.encoder.keeps_frozen else None
 
 
 class FrozenTokens:

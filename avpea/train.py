@@ -19,7 +19,7 @@ from avpea.device import choose_device, choose_precision
 from avpea.errors import DataError, TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
-from avpea.frozen import FrozenTokens
+from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample
 from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar
@@ -133,7 +133,7 @@ class _Training:
             self.say(line)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
-        self.frozen = FrozenTokens(self.model, self.cache) if self.model.encoder.keeps_frozen else None
+        self.frozen = frozen_tokens(self.model, self.cache)
         if self.frozen is not None:
             self.frozen.fill([sample for some in self.samples.values() for sample in some], progress)
         self.model.task.prepare(self.samples["train"])

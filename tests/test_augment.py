@@ -141,7 +141,7 @@ def test_an_interrupted_training_augments_as_if_never_interrupted(tiny_experimen
         **{"train.epochs": 2, "train.accumulate": 2},
     )
     whole = train(experiment, tmp_path / "whole", progress=False).run
-    process, _ = start_training(experiment.to_dict(), tmp_path / "run", "avpea.model:AVModel.forward", 8)
+    process, _ = start_training(experiment.to_dict(), tmp_path / "run", "avpea.model:AVModel.forward", 5)
     assert exit_code(process) != 0
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", whole)
