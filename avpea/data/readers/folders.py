@@ -98,7 +98,7 @@ def _videos(folder: Path) -> tuple[list[Path], Counter[str]]:
     entries = _entries(folder)
     inner = [path for path in entries if path.is_dir()]
     if inner:
-        layout = " or a table with the column 'split'" if folder.name in SPLITS else ""
+        layout = ", or give a table with the column 'split'" if folder.name in SPLITS else ""
         raise DataError(
             f"{folder} has a folder '{inner[0].name}' in it; expected only videos in the folder of a class, which is "
             f"directly below --data.root; move them up{layout}."
