@@ -11,7 +11,7 @@ from avpea.data.cache import SampleCache
 from avpea.data.features import FeatureStore
 from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
-from avpea.evaluate import infer, prepare, require_known
+from avpea.evaluate import infer, located, prepare, require_known
 from avpea.labels import Sample
 from avpea.metrics.novelty import class_means
 from avpea.model import AVModel
@@ -73,6 +73,7 @@ def calibrate(
     cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
 ) -> Calibration:
@@ -86,6 +87,7 @@ def calibrate(
         cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        trust: Whether to open and to download what the run names although somebody else made it.
         batch_size: Number of videos in a forward pass.
         progress: Show progress bars.
 
@@ -95,14 +97,13 @@ def calibrate(
         DataError: The data set cannot be read, is not the one of training, or has no usable video.
         WeightsError: The frozen weights cannot be loaded.
     """
-    model, info = load_model(run, weights=weights, audio_weights=audio_weights)
+    model, info = load_model(run, weights=weights, audio_weights=audio_weights, trust=trust)
     split = info.results.get("selected_on")
     if split is None:
         raise CheckpointError(
             f"{run} has no best epoch yet, so there is nothing to calibrate; `avpea train` with the same --run resumes."
         )
-    changes = {"data.root": root, "data.cache": cache}
-    experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
+    experiment = located(info, {"data.root": root, "data.cache": cache}, str(run), trust)
     annotations = data.read(experiment.data)
     splits = list(dict.fromkeys(["train", split]))
     for one in splits:

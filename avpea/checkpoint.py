@@ -8,26 +8,27 @@ state, position) is a second file beside it. Nothing is pickled.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from avpea import backbones, registry
+from avpea import backbones
+from avpea.description import CALIBRATION, FORMATS, CheckpointInfo, described, read_calibration, read_description
 from avpea.device import choose_precision
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.files import replacing
-from avpea.history import read_experiment
 from avpea.labels import Labels
 from avpea.model import AVModel, build
+from avpea.parsing import parse_json
 from avpea.tasks import Calibration
-from avpea.version import __version__
+from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, kind_of, read_tensors
+from avpea.tensors import write_tensors as write_file
+from avpea.trust import nothing_fetched
 
 __all__ = [
     "MODEL_FILE",
@@ -40,6 +41,7 @@ __all__ = [
     "load_state",
     "read_info",
     "read_position",
+    "require_whole",
     "restore",
     "save_model",
     "save_state",
@@ -48,38 +50,15 @@ __all__ = [
     "write_tensors",
 ]
 
+V = TypeVar("V")
+
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
-_FORMAT = "avpea-1"
-_CALIBRATION = "calibration"  # key in the metadata, and prefix of tensors
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """Description of a checkpoint, stored with it.
-
-    Attributes:
-        experiment: Experiment that was trained.
-        labels: Labels that the head predicts, such as class names.
-        backbone: Name of the frozen backbone.
-        fingerprint: SHA-256 of the backbone's weights.
-        other_fingerprints: SHA-256 of other frozen weights, by the option that names their file.
-        results: Metrics at the time of saving, and `epoch` and `selected_on`.
-        version: Version of avpea that wrote the checkpoint.
-        data: What it was trained on, as `DataIdentity.summary` says it; empty in files of version 0.1.0.
-        calibration: What was fitted after training; None before, for tasks without it, and in files of version 0.1.0.
-            As read by `read_info`, it does not say what training inputs look like.
-    """
-
-    experiment: Experiment
-    labels: Labels
-    backbone: str
-    fingerprint: str
-    other_fingerprints: dict[str, str] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-    calibration: Calibration | None = None
+_STATES = tuple(f"{form}-state" for form in FORMATS)
+_NAMED = ("backbone.weights", "encoder.audio_weights")  # options of the commands that load a run
+_REMEDY = "copy it anew, or train again"
+# Backbones of random weights are for tests; a stranger's that is bigger would only fill the memory.
+_RANDOM_PARAMETERS = 100_000_000
 
 
 def save_model(
@@ -92,36 +71,25 @@ def save_model(
 ) -> None:
     """Write adapters and head (buffers included) to `path`, atomically; `data` says what they were trained on."""
     frozen = model.encoder.backbone
-    metadata = {
-        "format": _FORMAT,
-        "version": __version__,
-        "experiment": json.dumps(experiment.to_dict()),
-        "labels": json.dumps(labels.to_dict()),
-        "backbone": frozen.name,
-        "fingerprint": frozen.fingerprint(),
-        "other_fingerprints": json.dumps(model.encoder.other_fingerprints()),
-        "results": json.dumps(dict(results)),
-        "data": json.dumps(dict(data or {})),
-    }
-    write_tensors(path, model.trained_state(), metadata)
+    info = CheckpointInfo(
+        experiment, labels, frozen.name, frozen.fingerprint(), model.encoder.other_fingerprints(), dict(results),
+        data=dict(data or {}),
+    )  # fmt: skip
+    write_tensors(path, model.trained_state(), described(info), signed=True)
 
 
 def add_calibration(path: Path, calibration: Calibration) -> None:
     """Write what was fitted after training into a checkpoint, in place of what it held; its weights stay as they are.
 
+    A checkpoint of somebody else's does not become one of this user's.
+
     Raises:
         CheckpointError: The file cannot be read or written.
     """
-    metadata, tensors = _open(path)
-    kept = {key: value for key, value in tensors.items() if not key.startswith(f"{_CALIBRATION}.")}
-    added = {f"{_CALIBRATION}.{key}": value for key, value in calibration.tensors().items()}
-    try:
-        write_tensors(path, {**kept, **added}, {**metadata, _CALIBRATION: json.dumps(calibration.to_dict())})
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be written ({error.strerror}), so it cannot hold its calibration; copy it to a place that "
-            "you may write to."
-        ) from None
+    found = _open(path, FORMATS)
+    added = {f"{CALIBRATION}.{key}": value for key, value in calibration.tensors().items()}
+    about = {**found.metadata, CALIBRATION: json.dumps(calibration.to_dict())}
+    write_tensors(path, {**_weights(found.tensors), **added}, about, signed=found.own)
 
 
 def find(run: str | Path) -> Path:
@@ -131,14 +99,14 @@ def find(run: str | Path) -> Path:
         CheckpointError: There is none.
     """
     path = Path(run)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike `Path.is_dir`, it is false for a name that is too long for a file
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
         raise CheckpointError(
             f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
             f"an epoch; `avpea train` with the same --run resumes it."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"There is no run folder or checkpoint '{run}'.")
     return path
 
@@ -159,12 +127,7 @@ def weights_fingerprint(run: str | Path) -> str:
     Raises:
         CheckpointError: There is none, or it is unreadable.
     """
-    _, tensors = _open(find(run))
-    digest = hashlib.sha256()
-    for name in sorted(name for name in tensors if not name.startswith(f"{_CALIBRATION}.")):
-        digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest_of(_weights(_open(find(run), FORMATS).tensors))
 
 
 def read_info(path: str | Path) -> CheckpointInfo:
@@ -174,44 +137,20 @@ def read_info(path: str | Path) -> CheckpointInfo:
         CheckpointError: Missing, truncated, or not written by avpea.
     """
     file = find(path)
-    metadata, _ = _open(file, tensors=False)
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"{file} is a safetensors file, but not a checkpoint of avpea (format {_FORMAT}).")
-    experiment = read_experiment(json.loads(metadata["experiment"]), str(file))
-    return CheckpointInfo(
-        experiment=experiment,
-        labels=_labels(experiment, metadata),
-        backbone=metadata["backbone"],
-        fingerprint=metadata["fingerprint"],
-        other_fingerprints=json.loads(metadata.get("other_fingerprints", "{}")),  # older files have no others
-        results=json.loads(metadata["results"]),
-        version=metadata["version"],
-        data=json.loads(metadata.get("data", "{}")),
-        calibration=_calibration(metadata),
-    )
+    return _info(file, _open(file, FORMATS, values=False))
 
 
-def _calibration(metadata: Mapping[str, str], tensors: Mapping[str, Tensor] | None = None) -> Calibration | None:
-    if _CALIBRATION not in metadata:
-        return None
-    own = {
-        key.removeprefix(f"{_CALIBRATION}."): value
-        for key, value in (tensors or {}).items()
-        if key.startswith(f"{_CALIBRATION}.")
-    }
-    return Calibration.from_dict(json.loads(metadata[_CALIBRATION]), own)
+def require_whole(path: Path) -> None:
+    """Read all of a checkpoint, and compare it with its checksums.
+
+    Raises:
+        CheckpointError: It is missing, unreadable or damaged.
+    """
+    _info(path, _open(find(path), FORMATS))
 
 
-def _labels(experiment: Experiment, metadata: Mapping[str, str]) -> Labels:
-    kind: type[Labels] = registry.load("task", experiment.task.name).needs
-    if "labels" in metadata:
-        return kind.from_dict(json.loads(metadata["labels"]))
-    # Up to version 0.1.0 files held class names and, for questions, a vocabulary.
-    questions = json.loads(metadata.get("questions", "null"))
-    if questions is not None:
-        return kind.from_dict(questions)
-    names = json.loads(metadata["class_names"])
-    return kind.from_dict({"class_names": names} if names else {})
+def _info(file: Path, found: TensorFile) -> CheckpointInfo:
+    return read_description(found.metadata, str(file), own=found.own)
 
 
 def load_model(
@@ -221,6 +160,7 @@ def load_model(
     audio_weights: str | None = None,
     backbone: Any = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
+    trust: bool = False,
 ) -> tuple[AVModel, CheckpointInfo]:
     """Rebuild a trained model, in evaluation mode.
 
@@ -230,17 +170,40 @@ def load_model(
         audio_weights: File of VGGish's weights, if moved since training.
         backbone: A backbone to share, instead of building one.
         precision: `train.precision` to compute in; None means that of training.
+        trust: Whether to open and to download what the checkpoint names although somebody else wrote it.
 
     Raises:
-        CheckpointError: The checkpoint is unreadable, or was trained on other frozen weights.
+        CheckpointError: The checkpoint is unreadable or damaged, was trained on other frozen weights, or is somebody
+            else's and names files, folders or downloads.
         WeightsError: The frozen weights cannot be loaded.
     """
-    info = read_info(path)
-    given = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
+    file = find(path)
+    found = _open(file, FORMATS)
+    info = _info(file, found)
     known = info.experiment.locations()
-    given = {name: file for name, file in given.items() if file is not None and name in known}
+    named = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
+    given = {name: value for name, value in named.items() if value is not None and name in known}
     experiment = info.experiment.override(given).rebuilt()
-    frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+    stranger = f"{file} is not a run of yours" if not info.own and not trust else ""
+    if stranger:
+        _require_inside(experiment, given, file)
+        _require_fit(experiment, info.labels, found, file)
+    with nothing_fetched("" if "backbone.weights" in given else stranger):
+        frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+    with nothing_fetched(stranger):
+        model = _built(experiment, info, frozen, path)
+    info = dataclasses.replace(info, calibration=_restored(found, model, str(file)))
+    if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
+        model.half_precision()
+    return model.eval(), info
+
+
+def _built(experiment: Experiment, info: CheckpointInfo, frozen: Any, path: str | Path) -> AVModel:
+    """The model, on the frozen weights that it was trained on.
+
+    Raises:
+        CheckpointError: These are others.
+    """
     if frozen.fingerprint() != info.fingerprint:
         raise CheckpointError(
             f"{path} was trained on {info.backbone} with fingerprint {info.fingerprint[:16]}, but this backbone is "
@@ -248,29 +211,67 @@ def load_model(
             f"--backbone.weights FILE."
         )
     model = build(experiment, info.labels, frozen)
-    for option, found in model.encoder.other_fingerprints().items():
-        if (wanted := info.other_fingerprints.get(option, "none")) != found:
+    for option, digest in model.encoder.other_fingerprints().items():
+        if (wanted := info.other_fingerprints.get(option, "none")) != digest:
             raise CheckpointError(
                 f"{path} was trained with {option} of fingerprint {wanted[:16]}, but these weights have fingerprint "
-                f"{found[:16]}; give the weights it was trained with as --{option} FILE."
+                f"{digest[:16]}; give the weights it was trained with as --{option} FILE."
             )
-    info = dataclasses.replace(info, calibration=restore(find(path), model))
-    if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
-        model.half_precision()
-    return model.eval(), info
+    return model
+
+
+def _require_inside(experiment: Experiment, given: Mapping[str, str], file: Path) -> None:
+    """Refuse files and folders outside of a stranger's run that only its description names.
+
+    Raises:
+        CheckpointError: It names one.
+    """
+    for option, place in experiment.outside().items():
+        inside = Path(os.path.expanduser(place)).resolve().is_relative_to(file.resolve().parent)
+        if option not in given and not inside:
+            by_hand = f"name a file yourself with --{option} FILE, or add " if option in _NAMED else "add "
+            raise CheckpointError(
+                f"{file} wants to open '{place:.200}' ({option}), but it is not a run of yours; {by_hand}trust=True if "
+                "you trust whoever made it."
+            )
+
+
+def _require_fit(experiment: Experiment, labels: Labels, found: TensorFile, file: Path) -> None:
+    """Refuse a stranger's run whose tensors are not those of its model, before anything of that size is made.
+
+    Raises:
+        CheckpointError: They are not, or the model has a big backbone of random weights.
+    """
+    frozen = backbones.shape_only(experiment.backbone)
+    parameters = sum(weight.numel() for weight in frozen.parameters())
+    if experiment.backbone.weights == "random" and parameters > _RANDOM_PARAMETERS:
+        raise CheckpointError(
+            f"{file} wants a backbone of {parameters:,} random weights, but it is not a run of yours; expected at most "
+            f"{_RANDOM_PARAMETERS:,}, or add trust=True."
+        )
+    with torch.device("meta"):
+        model = build(experiment, labels, frozen)
+    _require_same(model.trained_state(), _weights(found.shapes), str(file))
 
 
 def restore(path: Path, model: AVModel) -> Calibration | None:
     """Put a checkpoint's weights and calibration into a model, and return the calibration.
 
     Raises:
-        CheckpointError: The file is unreadable, or of another model.
+        CheckpointError: The file is unreadable or damaged, or of another model.
     """
-    metadata, tensors = _open(path)
-    weights = {key: value for key, value in tensors.items() if not key.startswith(f"{_CALIBRATION}.")}
-    _fill(model, weights, str(path))
-    model.task.calibration = _calibration(metadata, tensors)
+    return _restored(_open(path, FORMATS), model, str(path))
+
+
+def _restored(found: TensorFile, model: AVModel, source: str) -> Calibration | None:
+    _fill(model, _weights(found.shapes), _weights(found.tensors), source)
+    model.task.calibration = read_calibration(found.metadata, source, found.tensors)
     return model.task.calibration
+
+
+def _weights(tensors: Mapping[str, V]) -> dict[str, V]:
+    """What of a checkpoint's tensors belongs to the model."""
+    return {key: value for key, value in tensors.items() if not key.startswith(f"{CALIBRATION}.")}
 
 
 def take_over(run: str | Path, model: AVModel) -> list[str]:
@@ -282,9 +283,14 @@ def take_over(run: str | Path, model: AVModel) -> list[str]:
     Raises:
         CheckpointError: There is no checkpoint, or nothing in it fits.
     """
-    _, tensors = _open(find(run))
-    own = model.trained_state()
-    taken = [key for key, value in own.items() if key in tensors and tensors[key].shape == value.shape]
+    file = find(run)
+    tensors, own = _open(file, FORMATS).tensors, model.trained_state()
+    _require_finite(tensors, str(file))
+    taken = [
+        key
+        for key, value in own.items()
+        if key in tensors and (tensors[key].shape, tensors[key].dtype) == (value.shape, value.dtype)
+    ]
     if not taken:
         raise CheckpointError(f"{run} (train.start_from) has no weights whose name and shape this model has.")
     for key in taken:
@@ -300,78 +306,123 @@ def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, pos
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    write_tensors(path, tensors, {"format": f"{_FORMAT}-state", "position": json.dumps(dict(position))})
+    write_tensors(path, tensors, {"format": _STATES[0], "position": json.dumps(dict(position))})
 
 
 def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Restore model, optimiser and random state as saved by `save_state`, and return the position.
 
     Raises:
-        CheckpointError: The file is unreadable, or of another model.
+        CheckpointError: The file is unreadable or damaged, or of another model.
     """
-    metadata, tensors = _open(path, remedy="remove it to train from the start")
-    _fill(model, {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}, str(path))
+    remedy = "remove it to train from the start"
+    found = _open(path, _STATES, remedy=remedy)
+    shapes = {key[6:]: value for key, value in found.shapes.items() if key.startswith("model.")}
+    tensors = {key[6:]: value for key, value in found.tensors.items() if key.startswith("model.")}
+    _fill(model, shapes, tensors, str(path))
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key, value in found.tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    position: dict[str, Any] = json.loads(metadata["position"])
-    return position
+    position = _position(found, path, remedy)
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(found.tensors["random.cpu"])
+        if "random.cuda" in found.tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(found.tensors["random.cuda"])
+        return position
+    except (LookupError, TypeError, ValueError, RuntimeError):
+        raise CheckpointError(f"{path} is no training state of this model; {remedy}.") from None
 
 
 def read_position(path: Path) -> dict[str, Any]:
     """The position in a training state, without its tensors.
 
     Raises:
-        CheckpointError: The file is unreadable.
+        CheckpointError: The file is unreadable or damaged.
     """
-    metadata, _ = _open(path, tensors=False, remedy="remove it to train from the start")
-    position: dict[str, Any] = json.loads(metadata["position"])
-    return position
+    remedy = "remove it to train from the start"
+    return _position(_open(path, _STATES, values=False, remedy=remedy), path, remedy)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, atomically.
+def _position(found: TensorFile, path: Path, remedy: str) -> dict[str, Any]:
+    position = parse_json(found.metadata.get("position", ""), f"{path}: 'position' in its description", remedy=remedy)
+    epoch, best = (position.get("epoch"), position.get("best")) if isinstance(position, dict) else (None, None)
+    if type(epoch) is not int or epoch < 0 or not isinstance(best, dict):
+        raise CheckpointError(f"{path} does not say how far the training has come; {remedy}.")
+    known: dict[str, Any] = position
+    return known
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, signed: bool = False
+) -> None:
+    """Write a file of tensors, atomically; see `avpea.tensors.write_tensors`.
 
     Raises:
         CheckpointError: There is no room for it, or no permission; the file is as it was.
     """
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        with replacing(path) as aside:
-            save_file(plain, aside, dict(metadata))
+        write_file(path, tensors, metadata, signed=signed)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written ({error}); what was there before is kept.") from None
 
 
-def _open(
-    file: Path, tensors: bool = True, remedy: str = "copy it anew, or train again"
-) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _open(file: Path, formats: Sequence[str], *, values: bool = True, remedy: str = _REMEDY) -> TensorFile:
+    """Read a file of one of these formats; the first has checksums.
+
+    Raises:
+        CheckpointError: It is none, or is damaged.
+    """
     try:
-        with safe_open(file, framework="pt") as opened:
-            found = {key: opened.get_tensor(key) for key in opened.keys()} if tensors else {}  # noqa: SIM118
-            return dict(opened.metadata() or {}), found
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); {remedy}.") from None
+        found = read_tensors(file, values=values)
+    except Unreadable as error:
+        raise CheckpointError(f"{file} {error}; {remedy}.") from None
+    form = found.metadata.get("format")
+    if form not in formats or (form == formats[0] and not found.checked):
+        what = "a training state" if formats is _STATES else "a checkpoint"
+        lacking = ", since its checksums are missing" if form in formats else ""
+        raise CheckpointError(
+            f"{file} is a safetensors file, but not {what} of avpea (format {formats[0]}){lacking}; {remedy}."
+        )
+    return found
 
 
-def _fill(model: AVModel, tensors: Mapping[str, Tensor], source: str) -> None:
+def _fill(model: AVModel, shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], source: str) -> None:
     own = model.trained_state()
-    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    _require_same(own, shapes, source)
+    _require_finite(tensors, source)
+    for key, value in own.items():
+        value.copy_(tensors[key])
+
+
+def _require_same(own: Mapping[str, Tensor], found: Mapping[str, Shape], source: str) -> None:
+    """Refuse other names, types or shapes than the model's own.
+
+    Raises:
+        CheckpointError: The message names some.
+    """
+    missing, unknown = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     if missing or unknown:
         raise CheckpointError(
             f"{source} does not fit the model: {len(missing)} tensors are missing {missing[:3]}, "
             f"{len(unknown)} are unknown {unknown[:3]}."
         )
     for key, value in own.items():
-        if value.shape != tensors[key].shape:
+        if tuple(value.shape) != found[key].sizes:
             raise CheckpointError(
-                f"{source} does not fit the model: {key} has shape {tuple(tensors[key].shape)}, "
-                f"expected {tuple(value.shape)}."
+                f"{source} does not fit the model: {key} has shape {found[key].sizes}, expected {tuple(value.shape)}."
             )
-        value.copy_(tensors[key])
+        if (kind := kind_of(value)) != found[key].kind:
+            raise CheckpointError(
+                f"{source} does not fit the model: {key} has numbers of type {found[key].kind}, expected {kind}."
+            )
+
+
+def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    wrong = [key for key, value in sorted(tensors.items()) if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise CheckpointError(
+            f"{source} has weights that are no finite numbers, in {len(wrong)} tensors {wrong[:3]}; {_REMEDY}."
+        )

@@ -28,6 +28,7 @@ __all__ = [
     "predictor_for",
     "print_json",
     "reading_of",
+    "weights_of",
 ]
 
 
@@ -65,10 +66,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the frozen weights are."""
+    """Add the options that say where the frozen weights are, and whether to trust somebody else's run."""
     when = "if moved since training"
     parser.add_argument("--backbone.weights", dest="weights", metavar="FILE", help=f"backbone weights, {when}")
     parser.add_argument("--encoder.audio_weights", dest="audio_weights", metavar="FILE", help=f"VGGish weights, {when}")
+    trusted = "open and download what the run names, although somebody else made it"
+    parser.add_argument("--trust", action="store_true", help=trusted)
+
+
+def weights_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_weights`, as arguments of what loads a run."""
+    return {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
 
 
 def add_missing(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +143,7 @@ def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
 def as_options(error: AvpeaError) -> str:
     """The message of an error, with Python arguments rewritten as options of the command line."""
     text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+    text = text.replace("trust=True", "--trust")
     return re.sub(r"\b(audio|video)_track is", r"--\1-track is", text)
 
 
@@ -169,7 +178,7 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
     """
     from avpea.predict import load
 
-    predictor = load(options.run, weights=options.weights, audio_weights=options.audio_weights)
+    predictor = load(options.run, **weights_of(options))
     task = predictor.model.task
     if task.verb != verb:
         name, use = predictor.info.experiment.task.name, task.use.format(run=options.run)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea.command import Command, add_run, add_tracks, add_weights, print_json, reading_of
+from avpea.command import Command, add_run, add_tracks, add_weights, print_json, reading_of, weights_of
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note, say
 from avpea.tables import Table, clock, show
@@ -215,8 +215,7 @@ def _evaluate_arguments(parser: Parser) -> None:
 def _evaluate(options: Options) -> None:
     from avpea import evaluate as evaluation
 
-    files = {"root": options.root, "reader": options.reader}
-    files |= {"weights": options.weights, "audio_weights": options.audio_weights}
+    files = {"root": options.root, "reader": options.reader, **weights_of(options)}
     result = evaluation.evaluate(options.run, options.split, **files, progress=not options.quiet)
     print_json(result.metrics) if options.json else show(_evaluation_report(result, options))
 
@@ -273,8 +272,7 @@ def _report(options: Options) -> None:
         options.split,
         out=options.out,
         root=options.root,
-        weights=options.weights,
-        audio_weights=options.audio_weights,
+        **weights_of(options),
         progress=not options.quiet,
     )
     show([str(page)])
@@ -288,7 +286,7 @@ def _calibrate_arguments(parser: Parser) -> None:
 def _calibrate(options: Options) -> None:
     from avpea.calibrate import calibrate
 
-    files = {"root": options.root, "weights": options.weights, "audio_weights": options.audio_weights}
+    files = {"root": options.root, **weights_of(options)}
     fitted = calibrate(options.run, **files, progress=not options.quiet)
     print_json(fitted.to_dict()) if options.json else print(f"{options.run}: {fitted.line()}")
 
@@ -339,12 +337,11 @@ def _index_arguments(parser: Parser) -> None:
 def _index(options: Options) -> int:
     from avpea import search as searching
 
-    files = {"weights": options.weights, "audio_weights": options.audio_weights}
     report = searching.index(
         options.run,
         options.folder,
         options.library,
-        **files,
+        **weights_of(options),
         **reading_of(options),
         workers=options.ray,
         progress=not options.quiet,
@@ -367,7 +364,7 @@ def _search_arguments(parser: Parser) -> None:
 def _search(options: Options) -> None:
     from avpea import search as searching
 
-    files = {"run": options.run, "weights": options.weights, "audio_weights": options.audio_weights}
+    files = {"run": options.run, **weights_of(options)}
     found = searching.search(
         options.library, options.text or "", example=options.video, by=options.by, top=options.top, **files
     )

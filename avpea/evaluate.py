@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from avpea.progress import progress_bar
 from avpea.records import standing
 from avpea.tasks import Task
 
-__all__ = ["SplitResult", "evaluate", "infer", "prepare", "require_known"]
+__all__ = ["SplitResult", "evaluate", "infer", "located", "prepare", "require_known"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ def evaluate(
     cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
 ) -> SplitResult:
@@ -167,19 +168,20 @@ def evaluate(
         cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        trust: Whether to open and to download what the run names although somebody else made it.
         batch_size: Number of videos in a forward pass.
         progress: Show progress bars.
 
     Raises:
-        CheckpointError: There is no checkpoint, it was trained on other frozen weights, or its folder cannot be
-            written to.
+        CheckpointError: There is no checkpoint, it was trained on other frozen weights, its folder cannot be written
+            to, or somebody else made it and it names files or downloads.
         DataError: The data set cannot be read, has classes that the model does not know, or has no usable video in the
             split.
         WeightsError: The frozen weights cannot be loaded.
     """
-    model, info = load_model(run, weights=weights, audio_weights=audio_weights)
+    model, info = load_model(run, weights=weights, audio_weights=audio_weights, trust=trust)
     changes = {"data.name": reader, "data.root": root, "data.cache": cache}
-    experiment = info.experiment.override({name: value for name, value in changes.items() if value is not None})
+    experiment = located(info, changes, str(run), trust)
     annotations = data.read(experiment.data)
     require_known(annotations, split, info, str(run))
     identity = identify(experiment.data, annotations, [split])
@@ -214,6 +216,29 @@ def evaluate(
     result = dataclasses.replace(result, metrics=record, folder=found.folder)
     _write(result, model.task, split)
     return result
+
+
+def located(info: CheckpointInfo, changes: Mapping[str, str | None], run: str, trust: bool) -> Experiment:
+    """The experiment of a run, with its data where the command says.
+
+    Args:
+        info: Description of the run.
+        changes: What the command gives for `data.root`, `data.cache` and `data.name`; None for what it does not give.
+        run: The run, for the error.
+        trust: Whether to read and write where the run says although somebody else made it.
+
+    Raises:
+        CheckpointError: Somebody else made it, and the command does not say where the data set is.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not (info.own or trust):
+        if "data.root" not in given:
+            raise CheckpointError(
+                f"{run} names '{info.experiment.data.root}' as its data set, but it is not a run of yours; give the "
+                "data set with --data.root DIR, or add trust=True if you trust whoever made it."
+            )
+        given = {"data.cache": "", **given}  # the user's own, instead of the folder that the run names
+    return info.experiment.override(given)
 
 
 def _write(result: SplitResult, task: Task, split: str) -> None:

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is either the old one or the complete new one, even if the process is killed. Strict YAML."""
+"""Atomic writing: a file is either the old one or the complete new one, even if the process is killed."""
 
 import errno
 import json
@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from avpea.errors import ExperimentError
-
-__all__ = ["read_yaml", "replacing", "unwritable", "write_json", "write_text"]
+__all__ = ["replacing", "unwritable", "write_json", "write_text"]
 
 
 @contextmanager
@@ -57,32 +55,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
     """Write a JSON file that ends with a newline."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
-
-
-def read_yaml(path: Path) -> Any:
-    """The values in a YAML file.
-
-    Raises:
-        ExperimentError: It is not YAML, or one mapping names a key twice, of which YAML readers keep the last.
-        OSError: The file cannot be read.
-    """
-    import yaml  # here, since the help of a command needs no YAML
-
-    class Strict(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    continue
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise ExperimentError(f"{path}: '{key.value}' stands twice in one mapping, again in line {line}.")
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Strict)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ExperimentError(f"{path}: too many levels of mappings.") from None

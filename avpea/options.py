@@ -11,15 +11,15 @@ not fit are refused at that point, before anything runs.
 import dataclasses
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from avpea.errors import ExperimentError
+from avpea.parsing import BIGGEST, parse_yaml
 
 __all__ = ["Options", "Word", "declared", "option_names", "parse", "plain", "require"]
 
@@ -40,6 +40,19 @@ class Options:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
     locations: ClassVar[tuple[str, ...]] = ()
     harmless: ClassVar[tuple[str, ...]] = ()
+
+    def outside(self) -> dict[str, str]:
+        """The files, folders and hub names that loading a trained model would open, by the option that names each.
+
+        By default all `locations` that are no keyword. What comes with an installed package is none of them, nor are
+        the weights that `pretrained` stands for.
+        """
+        places = {name: getattr(self, name) for name in self.locations}
+        found = {name: place for name, place in places.items() if place not in ("", "pretrained", "random")}
+        for field in dataclasses.fields(self):
+            if isinstance(nested := getattr(self, field.name), Options):
+                found |= {f"{field.name}.{name}": place for name, place in nested.outside().items()}
+        return found
 
     def rebuilt(self: O) -> O:
         """The options for rebuilding a trained model, without files that only training starts from."""
@@ -115,7 +128,24 @@ def parse(cls: type[O], values: Mapping[str, Any], section: str) -> O:
         made: O = _adapter(cast("Any", cls)).validate_python(_read_words(cls, values, section))
     except ValidationError as error:
         raise ExperimentError(" ".join(_sentence(section, one) for one in error.errors())) from None
+    for where, value in _too_big(made, section):
+        raise ExperimentError(f"{where} is {value:.6g}; expected a number below 2**63 (9.2e18).")
     return made
+
+
+def _too_big(value: Any, where: str) -> Iterator[tuple[str, int]]:
+    """Whole numbers that no tensor holds, and no loop ends at, with the names of their options."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _too_big(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _too_big(item, f"{where}.{key}")
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _too_big(item, where)
+    elif isinstance(value, int) and abs(value) >= BIGGEST:
+        yield where, value
 
 
 @cache
@@ -149,7 +179,7 @@ def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> 
         nested = _nested(kind)
         if nested is not None:
             if not isinstance(value, Mapping):
-                raise ExperimentError(f"{where} is {value!r}; expected names and values.")
+                raise ExperimentError(f"{where} is {_shown(value)}; expected names and values.")
             value = _read_words(nested, value, where)
         elif isinstance(value, Word):
             value = _read_word(kind, value, where)
@@ -164,9 +194,9 @@ def _read_word(kind: Any, word: Word, where: str) -> Any:
     if kind is str or (typing.get_origin(kind) is Literal and all(isinstance(x, str) for x in typing.get_args(kind))):
         return str(word)
     try:
-        return yaml.safe_load(word)
-    except yaml.YAMLError:
-        raise ExperimentError(f"--{where} {str(word)!r} cannot be read.") from None
+        return parse_yaml(word)
+    except ExperimentError as error:
+        raise ExperimentError(f"--{where} {_shown(str(word))} cannot be read: {error}") from None
 
 
 _EXPECTED = {
@@ -192,4 +222,9 @@ def _sentence(section: str, error: Any) -> str:
         expected = f"one of {error['ctx']['expected']}"
     else:
         expected = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0]) or error["msg"]
-    return f"{place} is {error['input']!r}; expected {expected}."
+    return f"{place} is {_shown(error['input'])}; expected {expected}."
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be typed, shortened: somebody else's file may have a page there."""
+    return shown if len(shown := repr(value)) <= 200 else f"{shown[:200]}…"

@@ -204,6 +204,7 @@ def load(
     weights: str | None = None,
     audio_weights: str | None = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
 
@@ -212,10 +213,13 @@ def load(
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
         precision: `train.precision` to compute in; None means that of training.
+        trust: Whether to open and to download what the run names although somebody else made it.
 
     Raises:
-        CheckpointError: There is no checkpoint, or it was trained on other frozen weights.
+        CheckpointError: There is no checkpoint, it was trained on other frozen weights, or somebody else made it and it
+            names files or downloads.
         WeightsError: The frozen weights cannot be loaded.
     """
-    model, info = load_model(resolve(run), weights=weights, audio_weights=audio_weights, precision=precision)
+    files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
+    model, info = load_model(resolve(run), precision=precision, **files)
     return Predictor(model, info)

@@ -54,7 +54,7 @@ def run(folder: Path) -> None:
         before = time.monotonic()
         trained = train(experiment, run_folder)
         minutes = (time.monotonic() - before) / 60
-        result = evaluate(run_folder, "test", progress=False)
+        result = evaluate(run_folder, "test", trust=True, progress=False)
         figure = result.task.figure
         accuracies = trained.best[figure.metric], result.metrics[figure.metric]
         rows.append([title, *(f"{100 * a:.1f} %" for a in accuracies), f"{minutes:.1f}"])
@@ -65,7 +65,7 @@ def run(folder: Path) -> None:
     show([Table(["", "validation", "test", "minutes"], rows)])
 
     _say("5. What it found in a test video")
-    predictor = load(run_folder)
+    predictor = load(run_folder, trust=True)
     best = max(cast("tuple[EventSample, ...]", result.samples), key=lambda sample: len(set(sample.labels)))
     prediction = predictor.predict(best.video)
     show(prediction.report())

@@ -6,7 +6,6 @@
 A checkpoint file of another name than a run's has its records in `evaluations/` of its folder, below its own name.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from typing import Any
 
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info, weights_fingerprint
 from avpea.data.identity import DataIdentity, changes, read_identity
+from avpea.errors import CheckpointError
+from avpea.parsing import read_json
 
 __all__ = ["Records", "Standing", "home", "read_records", "standing"]
 
@@ -104,8 +105,8 @@ def _trained_on(run: str | Path, info: CheckpointInfo) -> DataIdentity | Mapping
 def _read(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in [*sorted(place.glob("evaluation-*.json")), *sorted(place.glob("evaluations/*/evaluation-*.json"))]:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            record = read_json(path)
+        except CheckpointError:
             continue  # not a record of ours, or cut short by hand: it says nothing
         if isinstance(record, dict):
             yield path, {"split": path.stem.removeprefix("evaluation-"), **record}

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from avpea.media import log_mel, read
 from avpea.metrics.accuracy import precision_recall_f1
 from avpea.metrics.figures import epoch_kept
 from avpea.page import Card, Cards, Code, Drawing, Figures, Heading, Part, Picture, Text, as_html
+from avpea.parsing import json_lines, read_json
 from avpea.records import home
 from avpea.tables import Table, clock
 from avpea.tasks import Mistake, Task
@@ -48,6 +50,7 @@ class _Found:
     record: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     epochs: Sequence[Mapping[str, Any]]
+    trusted: bool
 
 
 def report(
@@ -58,6 +61,7 @@ def report(
     root: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    trust: bool = False,
     progress: bool = True,
 ) -> Path:
     """Write a run's report as one HTML page, without scripts and without anything from another host.
@@ -69,6 +73,7 @@ def report(
         root: Folder of the data set, if moved since training, or of another one, which is evaluated first.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        trust: Whether to open and to download what the run names although somebody else made it.
         progress: Whether to show progress bars.
 
     Returns:
@@ -83,18 +88,25 @@ def report(
     known = read_info(run).experiment.data.root
     elsewhere = root is not None and os.path.abspath(root) != os.path.abspath(known)
     if elsewhere or not (folder / f"evaluation-{split}.json").is_file():
-        made = evaluate(run, split, root=root, weights=weights, audio_weights=audio_weights, progress=progress)
-        place = made.folder or folder
-    found = _found(folder, place, run, split)
+        files: dict[str, Any] = {"root": root, "weights": weights, "audio_weights": audio_weights, "trust": trust}
+        place = evaluate(run, split, **files, progress=progress).folder or folder
+    found = _found(folder, place, run, split, trust)
     path = place / "report.html" if out is None else Path(out)
     try:
         write_text(path, as_html(f"{folder.resolve().name}: report", list(_parts(found, root))))
+    except AvpeaError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"The records in {folder} are not as avpea writes them ({type(error).__name__}: {error}); remove "
+            f"evaluation-{split}.json, and `avpea evaluate {run} --split {split}` writes it again."
+        ) from error
     except OSError as error:
         raise AvpeaError(f"{path} cannot be written ({error.strerror}); choose another --out.") from None
     return path
 
 
-def _found(folder: Path, place: Path, run: str | Path, split: str) -> _Found:
+def _found(folder: Path, place: Path, run: str | Path, split: str, trust: bool) -> _Found:
     info = read_info(run)
     task: type[Task] = registry.load("task", info.experiment.task.name)
     record = _read_json(place / f"evaluation-{split}.json")
@@ -104,26 +116,18 @@ def _found(folder: Path, place: Path, run: str | Path, split: str) -> _Found:
             f"`avpea evaluate {run} --split {split}` writes it again."
         )
     rows, epochs = _read_lines(place / f"predictions-{split}.jsonl"), _read_lines(folder / "metrics.jsonl")
-    return _Found(folder, info, weights_fingerprint(run), task, record, rows, epochs)
+    return _Found(folder, info, weights_fingerprint(run), task, record, rows, epochs, info.own or trust)
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise CheckpointError(f"{path} cannot be read; remove it, or write it again with `avpea evaluate`.") from None
+    return read_json(path, remedy="remove it, or write it again with `avpea evaluate`") if path.is_file() else None
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of JSON, up to one that an interruption cut short; none if there is no file."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
+    found: list[dict[str, Any]] = []
+    with suppress(CheckpointError):
+        found.extend(one for _, one in json_lines(path) if isinstance(one, dict))
     return found
 
 
@@ -252,6 +256,12 @@ def _mistakes(found: _Found, root: str | None) -> Iterator[Part]:
 
 def _samples(found: _Found, root: str | None) -> tuple[dict[str, Sample], str]:
     """The samples of the split by key, and why there are none."""
+    if not (root or found.trusted):
+        named = found.info.experiment.data.root
+        return (
+            {},
+            f"the run names '{named}' as its data set, but is not one of yours; give --data.root DIR, or --trust.",
+        )
     experiment = found.info.experiment.override({"data.root": root} if root else {})
     try:
         annotations = data.read(experiment.data)

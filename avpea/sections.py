@@ -65,10 +65,15 @@ class ReaderOptions(Options):
 
     def __post_init__(self) -> None:
         require(self.segments >= 1, f"data.segments is {self.segments}; a sample needs at least 1 segment.")
+        require(self.segments <= 86_400, f"data.segments is {self.segments}; expected at most 86400, which is a day.")
         for name in ("audio_track", "video_track"):
             number = getattr(self, name)
             require(number >= -1, f"data.{name} is {number}; expected 0 or more, or -1 for the default track.")
         require(self.workers >= 0, f"data.workers is {self.workers}; expected 0 or more.")
+
+    def outside(self) -> dict[str, str]:
+        """Nothing: a trained model is loaded without its data set."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ class RowsOptions(LogMelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.rows >= 1, f"audio.rows is {self.rows}; expected 1 or more.")
+        require(1 <= self.rows <= 16_384, f"audio.rows is {self.rows}; expected 1 to 16384.")
 
 
 @dataclass(frozen=True)
@@ -226,7 +231,8 @@ class BackboneOptions(Options):
             require(len(values) in (0, 3), f"backbone.{name} is {list(values)}; expected 3 numbers, or none.")
         require(all(one > 0 for one in self.std), f"backbone.std is {list(self.std)}; expected numbers above 0.")
         require(bool(self.name), "backbone.name is empty; expected a timm model name or 'starter'.")
-        require(self.image_size >= 0, f"backbone.image_size is {self.image_size}; expected 0 or more pixels.")
+        side = self.image_size
+        require(0 <= side <= 4096, f"backbone.image_size is {side}; expected 0 (that of the weights) to 4096 pixels.")
 
 
 @dataclass(frozen=True)
@@ -403,6 +409,10 @@ class TrainOptions(Options):
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
         require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")
+
+    def outside(self) -> dict[str, str]:
+        """Nothing: a trained model is loaded without the run that it started from."""
+        return {}
 
     def _require_from(self, least: int, *names: str) -> None:
         for name in names:

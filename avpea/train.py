@@ -3,8 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from avpea.augment import Mixed, augmented, draws, require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, choose_precision
-from avpea.errors import DataError, TrainingError
+from avpea.errors import CheckpointError, DataError, TrainingError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.frozen import frozen_tokens
@@ -57,7 +57,20 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)  # of the current epoch's losses, over answers
     best: dict[str, Any] = field(default_factory=dict)
     finished: int = 0  # the epochs that were asked for, once there is nothing left to train of them
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
     stopped: int = 0  # the epoch at which training was finished, from which patience counts if it is extended
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], source: Path) -> "Position":
+        """The position in a saved state.
+
+        Raises:
+            CheckpointError: It has values that this version does not know.
+        """
+        names = {item.name for item in fields(cls)}
+        if unknown := sorted(values.keys() - names):
+            raise CheckpointError(f"{source} has {unknown[:3]}, which this version does not know; update avpea.")
+        return cls(**values)
 
 
 def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress: bool = True) -> TrainResult:
@@ -95,8 +108,8 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
     identity = identify(experiment.data, annotations)
     for sentence in folder.require_same_data(identity, annotations.labels):
         note(sentence)
-    if folder.finished:
-        folder.forget_after(folder.position["epoch"])
+    if folder.finished and not folder.lost_model:
+        folder.restore_metrics()
         return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
     return _Training(experiment, folder, annotations, identity, progress).run()
 
@@ -140,8 +153,12 @@ class _Training:
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()
         if folder.state.is_file():
-            self.position = Position(**checkpoint.load_state(folder.state, self.model, self.optimizer))
-        folder.forget_after(self.position.epoch)
+            self.position = Position.read(checkpoint.load_state(folder.state, self.model, self.optimizer), folder.state)
+        folder.restore_metrics()
+        self.position.metrics = folder.metrics()  # states of version 0.1.0 have none
+        if folder.lost_model:
+            note(f"{folder.lost_model} It is written again from the training state, which is of the same epoch.")
+            self.save_model(self.position.best)
         folder.add_environment()
 
     def ended(self) -> bool:
@@ -168,7 +185,7 @@ class _Training:
                     self.save_model(position.best)
                 record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 record |= {f"{chosen}/loss": finite(result.loss), f"{chosen}/{metric}": reached}
-                self.folder.log({**record, "gates": self.model.gates()})
+                position.metrics.append(self.folder.log({**record, "gates": self.model.gates()}))
                 self.save_state()
                 self.say(self.epoch_line(record))
         self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now

@@ -1,6 +1,7 @@
 """What several test files use: the development data, if it is there, and small media made on the spot."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_values,
     tiny_written_run,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A configuration folder for the tests, with a key of their own: what they write is theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avpea.checkpoint import load_model
 from avpea.data import read
-from avpea.errors import DataError
+from avpea.errors import CheckpointError, DataError
 from avpea.evaluate import SplitResult, evaluate, infer, prepare
 from avpea.experiment import Experiment
 from tests.tiny import write_rows
@@ -117,3 +117,23 @@ def test_a_data_set_that_has_moved_and_a_broken_video(tiny_run: Path, tiny_data:
 def test_a_run_of_captions_is_not_evaluated_on_events(tiny_matched_run: Path, tiny_data: Path) -> None:
     with pytest.raises(DataError, match="There are no captions"):
         evaluate(tiny_matched_run, root=str(tiny_data), progress=False)
+
+
+def test_a_strangers_run_reads_no_data_that_only_it_names(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avpea.calibrate import calibrate
+    from avpea.report import report
+
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    own = evaluate(run, progress=False).metrics
+    (run / "evaluation-test.json").unlink()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of-another-user"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for use in (evaluate, report, calibrate):
+        with pytest.raises(CheckpointError, match=r"names '.*' as its data set, but it is not a run of yours; give"):
+            use(run, progress=False)
+    named = evaluate(run, root=str(tiny_data), progress=False).metrics
+    assert named == own
+    assert (tmp_path / "cache" / "avpea" / "samples").is_dir()  # and not the folder that the run names
+    assert evaluate(run, trust=True, progress=False).metrics == own

@@ -109,7 +109,7 @@ REFUSED = {
     "a section twice": ("adapter: {name: lora}\nadapter: {streams: audio}", r"'adapter' stands twice .* in line \d+"),
     "an option twice": ("train: {epochs: 3, epochs: 4}", r"'epochs' stands twice in one mapping"),
     "a number as a name": ("1: 2", r"1 is not the name of a section or an option"),
-    "too deep": ("a: " + "{b: " * 2000 + "1" + "}" * 2000, r"too many levels|not YAML"),
+    "too deep": ("a: " + "{b: " * 2000 + "1" + "}" * 2000, r"more than 50 levels"),
     "nothing": ("", r"expected names and values, got NoneType"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and YAML in which nothing is lost."""
+"""Files that are written whole or not at all."""
 
 import os
 import stat
@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from avpea.errors import ExperimentError
-from avpea.files import read_yaml, replacing, unwritable, write_json, write_text
+from avpea.files import replacing, unwritable, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o002])
@@ -70,12 +69,3 @@ def test_several_writers_do_not_meet(tmp_path: Path) -> None:
 def test_json_is_readable_text(tmp_path: Path) -> None:
     write_json(tmp_path / "file.json", {"name": "Müller"})
     assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "name": "Müller"\n}\n'
-
-
-def test_a_key_that_stands_twice_is_refused_in_any_mapping(tmp_path: Path) -> None:
-    path = tmp_path / "file.yaml"
-    path.write_text("rows:\n  a: {x: 1}\n  b: {x: 1}\n  a: {x: 2}\n")
-    with pytest.raises(ExperimentError, match=r"file\.yaml: 'a' stands twice in one mapping, again in line 4\."):
-        read_yaml(path)
-    path.write_text("rows:\n  a: {x: 1}\n  b: {x: 1}\n")
-    assert read_yaml(path) == {"rows": {"a": {"x": 1}, "b": {"x": 1}}}

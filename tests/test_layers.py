@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[1] / "avpea"
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
     ("errors", "version", "escapes"),
-    ("progress",),
-    ("registry", "measure", "files", "options", "tables", "page", "drawings"),
-    ("sections", "labels", "embeddings", "formats"),
+    ("parsing", "progress"),
+    ("registry", "measure", "files", "options", "tables", "trust", "page", "drawings"),
+    ("sections", "labels", "embeddings", "tensors", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),
     ("history", "data"),
     ("tasks", "encoders"),
-    ("accounting", "model"),
+    ("accounting", "model", "description"),
     ("checkpoint", "attention", "frozen"),
     ("records",),
     ("sharing", "official"),

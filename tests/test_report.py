@@ -230,7 +230,7 @@ def test_without_the_data_there_are_no_pictures_and_a_reason(wrong: Path, monkey
 
 def test_a_broken_evaluation_is_named(copied: Path) -> None:
     (copied / "evaluation-test.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"evaluation-test\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"evaluation-test\.json, line 1, .*: not JSON"):
         report(copied, progress=False)
 
 

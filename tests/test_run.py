@@ -146,8 +146,8 @@ def test_changed_answers_are_refused(
 
 
 def of_an_earlier_version(tmp_path: Path, name: str, **data: Any) -> tuple[Experiment, Path]:
-    from avpea.files import read_yaml
     from avpea.history import read_experiment
+    from avpea.parsing import read_yaml
 
     run = shutil.copytree(BEFORE / name, tmp_path / "run")
     here = {f"data.{key}": str(value) for key, value in data.items()}

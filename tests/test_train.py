@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from avpea import backbones
 from avpea.adapters.av_pea import AVPEA
@@ -23,7 +22,8 @@ from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingEr
 from avpea.experiment import Experiment
 from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
-from avpea.train import epoch_batches, make_optimizer, rate_factor, train
+from avpea.tensors import read_tensors, write_tensors
+from avpea.train import Position, epoch_batches, make_optimizer, rate_factor, train
 from tests.tiny import (
     assert_same_run,
     assert_same_tensors,
@@ -158,14 +158,82 @@ def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, 
     assert_same_run(run, tiny_run)
 
 
-def test_a_finished_run_without_its_model_is_not_called_finished(
-    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+def rewrite_position(run: Path, **changes: Any) -> None:
+    """Change the position in a training state; None removes a value."""
+    found = read_tensors(run / "state.safetensors")
+    position = json.loads(found.metadata["position"]) | changes
+    position = {key: value for key, value in position.items() if value is not None}
+    values = {key: value.clone() for key, value in found.tensors.items()}
+    write_tensors(run / "state.safetensors", values, {**found.metadata, "position": json.dumps(position)})
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "gone": Path.unlink,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "damaged": lambda path: path.write_bytes(path.read_bytes()[:-40] + bytes(40)),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_best_model_that_is_gone_or_damaged_is_told(
+    harm: str, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    for harm in (lambda path: path.write_bytes(path.read_bytes()[:1000]), Path.unlink):
-        harm(run / "model.safetensors")
-        with pytest.raises(CheckpointError, match=r"finished, but its model is gone: .* remove .* and train again"):
-            train(tiny_experiment(), run, progress=False)
+    rewrite_position(run, best={**read_info(run).results, "epoch": 1})  # so that the state has other weights
+    HARMS[harm](run / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"finished, but its model is gone: .* remove .* and train again"):
+        train(tiny_experiment(), run, progress=False)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_model_of_the_states_own_epoch_is_written_again(
+    harm: str, tiny_experiment: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = tiny_experiment(**{"train.epochs": 1})
+    whole = train(experiment, tmp_path / "whole", progress=False).run
+    run = shutil.copytree(whole, tmp_path / "run")
+    HARMS[harm](run / "model.safetensors")
+    capsys.readouterr()
+    assert train(experiment, run, progress=False).best == read_info(whole).results
+    assert "model.safetensors" in (said := capsys.readouterr().err)
+    assert "It is written again from the training state" in said
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\0" * 500),
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b'"epoch": 1', b'"epoch": 7')),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"loss", b"lass", 1)),
+        lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[1:])),
+        lambda path: path.write_text("[]\n" + path.read_text()),
+    ],
+)
+def test_metrics_that_are_damaged_or_gone_come_from_the_state(
+    harm: Callable[[Path], Any], tiny_experiment: Make, tiny_run: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    harm(run / "metrics.jsonl")
+    result = train(tiny_experiment(), run, progress=False)
+    assert (run / "metrics.jsonl").read_bytes() == (tiny_run / "metrics.jsonl").read_bytes()
+    assert [line["epoch"] for line in result.epochs] == [1, 2, 3]
+    assert "metrics.jsonl was damaged or gone; it is written again" in capsys.readouterr().err
+
+
+def test_a_state_of_before_does_not_know_the_metrics(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    rewrite_position(run, metrics=None)
+    assert len(train(tiny_experiment(), run, progress=False).epochs) == 3
+    (run / "metrics.jsonl").write_text("".join((run / "metrics.jsonl").read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(CheckpointError, match=r"has 2 of the 3 epochs that .* has finished; put it back"):
+        train(tiny_experiment(), run, progress=False)
+    with pytest.raises(CheckpointError, match=r"has \['unheard_of'\], which this version does not know"):
+        Position.read({"epoch": 1, "unheard_of": 2}, run)
 
 
 def test_a_run_folder_that_cannot_be_made(tiny_experiment: Make, tmp_path: Path) -> None:
@@ -303,7 +371,7 @@ def poison(experiment: Experiment) -> Path:
     assert path.is_file()
     entry = tensors(path)
     entry["log_mel"].fill_(math.nan)
-    save_file(entry, path, {"duration_seconds": "3.0"})
+    write_tensors(path, entry, {"duration_seconds": "3.0"})
     return path
 
 

@@ -160,7 +160,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     for run in (one, other):
         with safe_open(run / "state.safetensors", framework="pt") as file:
             position = json.loads(file.metadata()["position"])
-            positions.append({k: v for k, v in position.items() if k != "seconds"})
+            lines = [{k: v for k, v in line.items() if k != "seconds"} for line in position.get("metrics", [])]
+            positions.append({k: v for k, v in position.items() if k != "seconds"} | {"metrics": lines})
     assert positions[0] == positions[1]
     assert metric_lines(one) == metric_lines(other)
 

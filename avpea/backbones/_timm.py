@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,8 +110,8 @@ class FromTimm(Frozen):
                 return starter_state(), "the starter weights"
             path = from_hub(options.name)
         else:
-            path = Path(options.weights).expanduser()
-            if not path.is_file():
+            path = Path(os.path.expanduser(options.weights))
+            if not os.path.isfile(path):
                 raise WeightsError(
                     f"backbone.weights is '{options.weights}', and there is no such file; expected 'pretrained', "
                     "'random', or the path of a .safetensors or .pth file."

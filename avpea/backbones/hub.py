@@ -11,6 +11,7 @@ import timm
 from huggingface_hub import errors as hub_errors
 
 from avpea.errors import WeightsError
+from avpea.trust import fetching_refused
 
 __all__ = ["fetch", "from_hub"]
 
@@ -50,6 +51,12 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
         cached = huggingface_hub.try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
             return Path(cached)
+    if refused := fetching_refused():
+        raise WeightsError(
+            f"{what} ({repository}) are not in the cache folder {huggingface_hub.constants.HF_HUB_CACHE}, and "
+            f"{refused}, so that nothing is downloaded because it says so: give --backbone.weights pretrained to "
+            "download them, or a local FILE, or add trust=True if you trust whoever made it."
+        )
     endpoint = huggingface_hub.constants.ENDPOINT
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     if offline or not _reachable(endpoint):

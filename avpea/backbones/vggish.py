@@ -9,6 +9,7 @@ The embeddings are the raw output of the network, without the PCA, the clipping 
 AudioSet's released features.
 """
 
+import os
 from pathlib import Path
 
 import torch
@@ -108,8 +109,8 @@ def named_file(weights: str, keys: str) -> Path:
     Raises:
         WeightsError: The file does not exist.
     """
-    path = Path(weights).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(weights))
+    if not os.path.isfile(path):
         raise WeightsError(
             f"encoder.audio_weights is '{weights}', and there is no such file; expected 'random', or the path of a "
             f".safetensors or .pth file with the keys of {keys}."

@@ -3,6 +3,7 @@
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     """
     try:
         safe = path.suffix == ".safetensors"
+        if not safe:
+            _require_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd files, which are refused in a sentence if they are bad
             loaded: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
@@ -61,6 +64,36 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"{path} holds no table of named tensors; expected the state_dict of {what}.")
     return dict(loaded)
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse a zip file that becomes bigger when it is unpacked, which torch's never do."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return
+    try:
+        with zipfile.ZipFile(path) as packed:
+            unpacked = sum(one.file_size for one in packed.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"no zip file: {error}") from None
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes")
+
+
+def _require_numbers(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, what: str, remedy: str
+) -> None:
+    """Refuse other numbers than finite floating-point ones, of any width; whole ones where the model has such.
+
+    Raises:
+        WeightsError: The message names the first tensor that has others.
+    """
+    for key in wanted:
+        kind = state[key].dtype
+        if kind.is_floating_point != wanted[key].dtype.is_floating_point or kind.is_complex:
+            raise WeightsError(f"{source} does not fit {what}: '{key}' has numbers of type {kind}; {remedy}.")
+        if kind.is_floating_point and not state[key].isfinite().all():
+            raise WeightsError(f"{source} is damaged: '{key}' has values that are no finite numbers; get it anew.")
 
 
 def fill(
@@ -82,7 +115,7 @@ def fill(
         remedy: Remedy if the checkpoint does not fit, for errors.
 
     Raises:
-        WeightsError: A shape differs, or tensors are missing or unknown.
+        WeightsError: A shape differs, tensors are missing or unknown, or they hold no finite floating-point numbers.
     """
     # Positions last: their shape follows from the patch size, which is the more helpful error.
     for key in sorted(wanted, key=lambda key: key == "pos_embed"):
@@ -96,5 +129,6 @@ def fill(
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise WeightsError(f"{source} does not fit {what}: it {verb} {', '.join(keys[:3])}{more}; {remedy}.")
+    _require_numbers(wanted, state, source, what, remedy)
     # In float32, of which fingerprints are computed; the model is cast later.
     model.load_state_dict({key: value.float() for key, value in state.items()}, strict=False, assign=True)

@@ -158,6 +158,7 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 cache=experiment.data.cache,
                 weights=experiment.backbone.weights,
                 audio_weights=getattr(experiment.encoder, "audio_weights", None),
+                trust=True,  # it has just been trained here, whether it could be signed or not
                 progress=progress,
             )
             results.save(out, cell, results.record(cell, trained, tested))

@@ -1,6 +1,5 @@
 """The stored result of one run: everything that the report needs, without paths of the machine."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from avpea.experiment import Experiment
 from avpea.files import write_json
 from avpea.history import read_experiment
 from avpea.labels import shortened
+from avpea.parsing import read_json
 from avpea.run import RunFolder, differences
 from avpea.sections import ReaderOptions
 from avpea.tasks import Task
@@ -94,9 +94,11 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = read_json(path, AvpeaError)
         settings, form = result["experiment"], result["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        if not isinstance(settings, dict):
+            raise TypeError
+    except (AvpeaError, KeyError, TypeError):
         raise AvpeaError(f"{path} is no result of avpea compare; remove it, or choose another --out.") from None
     if form != _FORMAT:
         raise AvpeaError(f"{path} has format {form}, expected {_FORMAT}; remove it, or choose another --out.")
@@ -176,8 +178,8 @@ def read_costs(folder: Path, sweep: Sweep) -> dict[str, Any] | None:
     """The stored costs, if they were measured for every row and with the same reference row."""
     path = folder / "cost.json"
     try:
-        costs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        costs: dict[str, Any] = read_json(path, AvpeaError)
         whole = {row.label for row in sweep.rows} <= costs["rows"].keys() and costs["reference"] == sweep.reference
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+    except (AvpeaError, KeyError, TypeError, AttributeError):
         return None
     return costs if whole else None

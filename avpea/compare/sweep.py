@@ -24,7 +24,7 @@ from typing import Any
 
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment, load_recipe
-from avpea.files import read_yaml
+from avpea.parsing import read_yaml
 from avpea.registry import did_you_mean
 
 __all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names", "sweep_titles"]

@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
@@ -34,7 +33,9 @@ from avpea.errors import AvpeaError, DataError, MediaError
 from avpea.files import replacing
 from avpea.labels import Sample
 from avpea.media import Clip, log_mel, read_sound, require_file, segments_in, vggish_log_mel
+from avpea.progress import note
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
+from avpea.tensors import Shape, TensorFile, Unreadable, read_tensors, write_tensors
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "features", "sample_from_clip"]
 
@@ -239,15 +240,20 @@ class SampleCache:
     def read(self, sample: Sample) -> dict[str, Tensor]:
         """`frames` (uint8: segments, height, width, 3) and `log_mel` (float32: segments, rows, mel bins).
 
-        An entry that is missing or incomplete is decoded again.
+        An entry that is missing or damaged is decoded again; that it was damaged is said on stderr.
 
         Raises:
             MediaError: The video is missing or broken.
         """
         path = self.path(sample)
-        if not self._is_whole(path, sample):
-            self._make(path, sample)
-        return dict(load_file(path))
+        try:
+            entry = read_tensors(path)
+            if self._fits(entry, sample):
+                return entry.tensors
+        except Unreadable as error:
+            _tell(path, error)
+        self._make(path, sample)
+        return read_tensors(path).tensors
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Read the samples and stack them."""
@@ -332,23 +338,31 @@ class SampleCache:
                 entries.setdefault(self.path(sample), []).append(sample)
             except MediaError as error:
                 broken[sample.key] = str(error)
-        return {path: group for path, group in entries.items() if not self._is_whole(path, group[0])}, broken
+        return {path: group for path, group in entries.items() if not self._is_whole(path, group[0], tell=True)}, broken
 
-    def _is_whole(self, path: Path, sample: Sample) -> bool:
+    def _is_whole(self, path: Path, sample: Sample, *, tell: bool = False) -> bool:
+        """Whether an entry exists and is not cut short; only `read` compares all of it with its checksum."""
         try:
-            with safe_open(path, framework="pt") as entry:
-                frames: list[int] = entry.get_slice("frames").get_shape()
-                mel: list[int] = entry.get_slice("log_mel").get_shape()
-        except (OSError, SafetensorError):
+            return self._fits(read_tensors(path, values=False), sample)
+        except Unreadable as error:
+            if tell:
+                _tell(path, error)
             return False
-        side, sounds = self.frame_size, getattr(self.audio, "slices", sample.segments)
-        return frames == [sample.segments, side, side, 3] and mel[::2] == [sounds, self.audio.mel_bins]
+
+    def _fits(self, entry: TensorFile, sample: Sample) -> bool:
+        """Whether an entry is of these settings; one without checksums, of version 0.1.0, could be damaged."""
+        side, empty, sounds = self.frame_size, Shape("", ()), getattr(self.audio, "slices", sample.segments)
+        frames, mel = entry.shapes.get("frames", empty), entry.shapes.get("log_mel", empty)
+        return (
+            entry.checked
+            and frames == Shape("U8", (sample.segments, side, side, 3))
+            and mel.kind == "F32"
+            and mel.sizes[::2] == (sounds, self.audio.mel_bins)
+        )
 
     def _about(self, sample: Sample) -> dict[str, str]:
         """What an entry says about its file: `duration_seconds` and `remarks`."""
-        with safe_open(self.path(sample), framework="pt") as entry:
-            about: dict[str, str] = entry.metadata()
-        return about
+        return read_tensors(self.path(sample), values=False).metadata
 
     def _make_by_path(self, job: tuple[Path, Sample]) -> str:
         """Decode one entry in a worker; returns the reason if that fails, else an empty text."""
@@ -368,9 +382,8 @@ class SampleCache:
             raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
         tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
         try:
-            with replacing(path, several_writers=True) as aside:
-                about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(clip.remarks())}
-                save_file(tensors, aside, about)
+            about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(clip.remarks())}
+            write_tensors(path, tensors, about, several_writers=True)
         except (OSError, SafetensorError) as error:
             raise self._write_error(error) from None
 
@@ -391,6 +404,12 @@ def _padding(sample: Sample, about: dict[str, str]) -> str:
         f"{sample.video} ends at {duration_seconds:.1f} s; "
         f"{sample.segments - available} of {sample.segments} segments are padding"
     )
+
+
+def _tell(path: Path, error: Unreadable) -> None:
+    """Say that an entry is damaged; nothing has to be said of one that does not exist yet."""
+    if path.exists():
+        note(f"the cache entry {path} {error}; it is made anew.")
 
 
 def _hashed(value: object) -> str:

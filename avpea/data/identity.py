@@ -19,6 +19,7 @@ from typing import Any
 from avpea.errors import DataError
 from avpea.files import write_text
 from avpea.labels import SPLITS, Annotations, Labels, Sample, shortened
+from avpea.parsing import read_json
 from avpea.sections import ReaderOptions
 
 __all__ = [
@@ -128,13 +129,13 @@ def read_identity(folder: Path) -> DataIdentity | None:
     path = folder / DATA_FILE
     if not path.is_file():
         return None
+    found = read_json(path, DataError, remedy="copy the run anew")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != _FORMAT:
             raise DataError(f"{path} has format {found['format']}, expected {_FORMAT}; it is of a later version.")
         rows = {split: {name: Row(*row) for name, row in some.items()} for split, some in found["splits"].items()}
         return DataIdentity(found["reader"], found["root"], found["outputs"], tuple(found["names"]), rows)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}); copy the run anew.") from None
 
 

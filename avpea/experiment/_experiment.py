@@ -105,6 +105,12 @@ class Experiment:
         """Dotted names of the options that say where something is."""
         return {f"{name}.{one}" for name, options in self._sections() for one in options.locations}
 
+    def outside(self) -> dict[str, str]:
+        """The files, folders and hub names that loading a trained model would open, by the option that names each."""
+        return {
+            f"{name}.{one}": place for name, options in self._sections() for one, place in options.outside().items()
+        }
+
     def harmless(self) -> set[str]:
         """Dotted names of options that may change when an interrupted run is resumed."""
         more = {f"{name}.{one}" for name, options in self._sections() for one in options.harmless}

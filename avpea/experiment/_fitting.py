@@ -8,6 +8,8 @@ from avpea.errors import ExperimentError
 
 __all__ = ["require_fitting"]
 
+_SAMPLE_BYTES = 4 << 30
+
 
 def _those(kind: str, fits: Callable[[Any], bool]) -> list[str]:
     return [name for name, each in registry.usable(kind).items() if fits(each)]
@@ -82,6 +84,7 @@ def require_fitting(experiment: Any) -> None:
             "audio.layout is 'continuous', whose slices belong to no frame, but the encoder "
             f"'{experiment.encoder.name}' pairs them; set encoder.name to audio_tower, or audio.layout to image."
         )
+    _require_room(experiment.data, audio, experiment.backbone)
     for option in train.augment.used:
         value = getattr(train.augment, option)
         if option not in task.augments:
@@ -108,3 +111,21 @@ def require_fitting(experiment: Any) -> None:
         check = getattr(one, "check", None)
         if check is not None:
             check(experiment)
+
+
+def _require_room(data: Any, audio: Any, backbone: Any) -> None:
+    """Refuse a sample that no machine holds as frames and log-mel.
+
+    Raises:
+        ExperimentError: It would take gigabytes.
+    """
+    side, windows = backbone.image_size or 512, 1000 / audio.frame_shift_ms
+    for what, size, options in (
+        ("frames", data.segments * side * side * 3, f"data.segments {data.segments} or backbone.image_size {side}"),
+        ("log-mel", data.segments * windows * audio.mel_bins * 4, f"data.segments {data.segments} or audio.mel_bins"),
+    ):
+        if size > _SAMPLE_BYTES:
+            raise ExperimentError(
+                f"The {what} of one sample would take {size / 2**30:.1f} GiB; expected at most "
+                f"{_SAMPLE_BYTES >> 30}, so lower {options}."
+            )

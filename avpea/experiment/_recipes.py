@@ -5,7 +5,7 @@ from pathlib import Path
 from avpea.errors import ExperimentError
 from avpea.experiment._experiment import Experiment
 from avpea.experiment._sections import Values, merged
-from avpea.files import read_yaml
+from avpea.parsing import read_yaml
 from avpea.registry import did_you_mean
 
 __all__ = ["RECIPES", "load_recipe", "recipe_names", "recipe_titles"]
@@ -51,7 +51,10 @@ def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False)
     if name in trail:
         raise ExperimentError(f"Recipe '{name}' is its own base: {' -> '.join((*trail, name))}.")
     path = _recipe_path(name)
-    values = read_yaml(path)
+    try:
+        values = read_yaml(path)
+    except OSError as error:
+        raise ExperimentError(f"{path} cannot be read ({error.strerror}).") from None
     if not isinstance(values, dict):
         raise ExperimentError(f"{path}: expected names and values, got {type(values).__name__}.")
     wrong = [key for key in values if not isinstance(key, str)]

@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -18,8 +21,11 @@ __all__ = [
     "Labels",
     "Precomputed",
     "Sample",
+    "read_plain",
     "shortened",
 ]
+
+T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
 
@@ -122,6 +128,7 @@ class Labels(ABC):
         splits_share_videos: Whether the data set has videos in several splits by design.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     kind: ClassVar[str]
     outputs: ClassVar[str] = ""
     splits_share_videos: ClassVar[bool] = False
@@ -142,8 +149,28 @@ class Labels(ABC):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The labels that `to_dict` was called on."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        """The labels that `to_dict` was called on.
+
+        Raises:
+            ValueError: These are no such values: one is missing, unknown or of another type, or a name is empty or
+                stands twice.
+        """
+        return cls.checked(read_plain(cls, values))
+
+    @classmethod
+    def checked(cls, labels: Self) -> Self:
+        """The labels, if their names can be those of a head's outputs.
+
+        Raises:
+            ValueError: There is none, one is empty, or one stands twice.
+        """
+        names = labels.names
+        if cls.outputs and not names:
+            raise ValueError(f"there are no {cls.outputs}")
+        for name, count in Counter(names).items():
+            if not name or count > 1:
+                raise ValueError(f"the name {name!r:.60} stands {count} times among the {cls.outputs}")
+        return labels
 
     def told(self, sample: Any) -> str:
         """A sample's labels by their names, as text that differs whenever the labels do."""
@@ -171,6 +198,26 @@ class Labels(ABC):
     def end_seconds(self, sample: Any) -> float:
         """End of a sample's last annotation in its file, in seconds; 0 if annotations have no times."""
         return 0.0
+
+
+def read_plain(cls: type[T], values: Mapping[str, Any]) -> T:
+    """An instance of a dataclass from its plain values, as `dataclasses.asdict` makes them; nothing is converted.
+
+    Raises:
+        ValueError: A value is missing, unknown or of another type; the message names the first.
+    """
+    try:
+        # In JSON a list stands for a tuple, which pydantic takes strictly only from there.
+        made: T = _adapter(cast("Any", cls)).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first, place = error.errors()[0], ".".join(map(str, error.errors()[0]["loc"]))
+        raise ValueError(f"'{place:.60}': {first['msg'].lower()}") from None
+    return made
+
+
+@cache
+def _adapter(cls: Any) -> Any:
+    return TypeAdapter(cls)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from avpea.labels._base import Counts, Labels, Sample
+from pydantic import ConfigDict
+
+from avpea.labels._base import Counts, Labels, Sample, read_plain
 
 __all__ = [
     "MUSIC_AVQA_ANSWERS",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 PADDING = "<pad>"
+MOST_WORDS = 10_000  # of a question
 
 # In the order of the public code: first appearance in avqa-train.json.
 MUSIC_AVQA_ANSWERS = (
@@ -70,6 +73,8 @@ class QuestionVocabulary:
         templates: Wordings of the training questions, with their slots.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     words: tuple[str, ...]
     length: int
     answers: tuple[str, ...]
@@ -83,9 +88,17 @@ class QuestionVocabulary:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "QuestionVocabulary":
-        """The vocabulary that `to_dict` was called on."""
-        lists = {name: tuple(values[name]) for name in ("words", "answers", "templates")}
-        return cls(length=int(values["length"]), **lists)
+        """The vocabulary that `to_dict` was called on.
+
+        Raises:
+            ValueError: These are no such values.
+        """
+        made = read_plain(cls, values)
+        if made.words[:1] != (PADDING,) or len(set(made.words)) < len(made.words):
+            raise ValueError(f"the words do not begin with {PADDING}, or one stands twice")
+        if not 1 <= made.length <= MOST_WORDS:
+            raise ValueError(f"'length' is {made.length}; expected 1 to {MOST_WORDS} words")
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `from_dict`."""
@@ -276,8 +289,12 @@ class QuestionLabels(Labels):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "QuestionLabels":
-        """The labels that `to_dict` was called on."""
-        return cls(QuestionVocabulary.from_dict(dict(values)))
+        """The labels that `to_dict` was called on.
+
+        Raises:
+            ValueError: These are no such values.
+        """
+        return cls.checked(cls(QuestionVocabulary.from_dict(dict(values))))
 
     def count(self, samples: Sequence[QuestionSample], available: int) -> QuestionCounts:
         """Count questions of each type."""

@@ -1,18 +1,21 @@
 """A run's folder: experiment, data, metrics, skipped videos, TensorBoard events, checkpoint and training state."""
 
 import json
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from avpea.checkpoint import MODEL_FILE, STATE_FILE, read_info, read_position
+from avpea.checkpoint import MODEL_FILE, STATE_FILE, read_info, read_position, require_whole
 from avpea.data.identity import DATA_FILE, DataIdentity
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
 from avpea.files import unwritable, write_json, write_text
 from avpea.labels import Labels
 from avpea.measure import environment
+from avpea.parsing import json_lines, read_json
 from avpea.progress import note
 from avpea.run._data import require_same_data, require_same_videos
 from avpea.run._settings import differences, extended, read_settings
@@ -40,6 +43,7 @@ class RunFolder:
     Attributes:
         experiment: The experiment, with the epochs of the extension.
         position: The position in the saved state, as plain values; empty if there is none.
+        lost_model: Why the best model cannot be read, if its weights are those in the saved state; else empty.
 
     Raises:
         CheckpointError: The folder holds a run of another experiment, or something else; its model is gone; or there
@@ -60,9 +64,8 @@ class RunFolder:
             raise CheckpointError(f"{path} is not empty and not a run folder; choose another one with --run.")
         elif extend:
             raise CheckpointError(f"There is no run {path} to extend; train it first, without --extend.")
-        if self.position.get("best"):
-            self._require_model()
-        elif self.model.is_file() and not self.position and not (path / "skipped.json").is_file():
+        self.lost_model = self._lost_model() if self.position.get("best") else ""
+        if not self.position.get("best") and self._holds_another_model():
             raise CheckpointError(
                 f"{path} holds a model that was not trained there, such as an imported one, and training would replace "
                 f"it; choose another --run, and start from the model with --train.start_from {path}."
@@ -107,14 +110,26 @@ class RunFolder:
                 f"the same command without --extend."
             )
 
-    def _require_model(self) -> None:
+    def _holds_another_model(self) -> bool:
+        return self.model.is_file() and not self.position and not (self.path / "skipped.json").is_file()
+
+    def _lost_model(self) -> str:
+        """Why the best model cannot be read, if it is that of the state and can be written again; else empty.
+
+        Raises:
+            CheckpointError: It cannot be read, and the weights in the state are those of a later epoch.
+        """
+        best = self.position["best"]
         try:
-            read_info(self.model)
+            require_whole(self.model)
         except CheckpointError as error:
+            if best.get("epoch") == self.position["epoch"] and not self.position.get("batch"):
+                return str(error)
             state = "finished" if self.finished else "begun"
             raise CheckpointError(
                 f"This run has {state}, but its model is gone: {error} Or remove {self.path} and train again."
             ) from None
+        return ""
 
     def require_same_data(self, now: DataIdentity, labels: Labels) -> list[str]:
         """Refuse data that is not what the run was trained on.
@@ -131,7 +146,7 @@ class RunFolder:
         """
         if not self.position:
             return []  # nothing has been trained yet
-        info = read_info(self.model) if self.model.is_file() else None
+        info = read_info(self.model) if self.model.is_file() and not self.lost_model else None
         used = ["train", self.experiment.train.select_on]
         return require_same_data(self.path, info, now, labels, used, self.finished)
 
@@ -143,7 +158,7 @@ class RunFolder:
         """
         skipped = self.path / "skipped.json"
         if self.position and skipped.is_file():
-            require_same_videos(self.path, json.loads(skipped.read_text(encoding="utf-8")), broken)
+            require_same_videos(self.path, read_json(skipped), broken)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "experiment.yaml", self.experiment.to_yaml())
@@ -164,40 +179,72 @@ class RunFolder:
     def environments(self) -> list[dict[str, Any]]:
         """What the run was trained on, in order: one entry, or several if it was resumed somewhere else."""
         path = self.path / "environment.json"
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        found: list[dict[str, Any]] = read_json(path) if path.is_file() else []
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines written so far, one for each finished epoch."""
-        if not self._metrics.is_file():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").splitlines()]
+        return [record for _, record in json_lines(self._metrics)] if self._metrics.is_file() else []
 
-    def forget_after(self, epochs: int) -> None:
-        """Drop metrics of epochs after the saved state; those epochs will be trained again."""
-        kept, text = "", self._metrics.read_text(encoding="utf-8") if self._metrics.is_file() else None
-        for line in (text or "").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                break  # a line cut short by the interruption
-            if record["epoch"] <= epochs:
-                kept += f"{line}\n"
-        if kept != text:
-            write_text(self._metrics, kept)
+    def restore_metrics(self) -> None:
+        """Let `metrics.jsonl` hold the epochs of the saved state.
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Append an epoch's metrics to `metrics.jsonl` and, where it is installed, to TensorBoard."""
+        Lines of later epochs are dropped, as these will be trained again; damaged or missing ones are written again.
+
+        Raises:
+            CheckpointError: Lines are missing, and the state is one of version 0.1.0, which does not know them.
+        """
+        epochs, known = self.position.get("epoch", 0), self.position.get("metrics")
+        found = self._metrics.read_bytes() if self._metrics.is_file() else None
+        before = [line for line in _records(self._metrics) if line["epoch"] <= epochs] if found else []
+        if known is None and len(before) != epochs:
+            raise CheckpointError(
+                f"{self._metrics} has {len(before)} of the {epochs} epochs that {self.path} has finished; put it back "
+                f"as it was, or remove {self.path} to train anew."
+            )
+        kept = "".join(f"{json.dumps(record)}\n" for record in (before if known is None else known)).encode()
+        if known is not None and before != known:
+            note(f"{self._metrics} was damaged or gone; it is written again from the training state.")
+        if found != kept and (found is not None or kept or not self.position):
+            write_text(self._metrics, kept.decode())
+
+    def log(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Append an epoch's metrics to `metrics.jsonl` and, where it is installed, to TensorBoard.
+
+        Returns:
+            The line as it can be read again: numbers that are not finite are None, as JSON has none.
+        """
+        kept = {name: _finite(value) for name, value in record.items()}
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
+            file.write(json.dumps(kept) + "\n")
         if not writes_tensorboard():
-            return
+            return kept
         from torch.utils.tensorboard import SummaryWriter
 
         with SummaryWriter(str(self.path / "tensorboard")) as writer:
-            for name, value in record.items():
+            for name, value in kept.items():
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(name, value, record["epoch"])
+        return kept
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of metrics, up to one that is damaged or was cut short by an interruption."""
+    found: list[dict[str, Any]] = []
+    with suppress(CheckpointError):
+        for _, record in json_lines(path):
+            if not isinstance(record, dict) or type(record.get("epoch")) is not int:
+                break
+            found.append(record)
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def writes_tensorboard() -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
-from avpea.files import read_yaml
 from avpea.history import read_experiment
+from avpea.parsing import read_yaml
 
 __all__ = ["differences", "extended", "read_settings"]
 

@@ -77,6 +77,7 @@ def index(
     *,
     weights: str | None = None,
     audio_weights: str | None = None,
+    trust: bool = False,
     workers: int = 0,
     audio_track: int | None = None,
     video_track: int | None = None,
@@ -93,6 +94,7 @@ def index(
         library: Folder or URL of the library, which is made if it does not exist.
         weights: The backbone's weights, if they have moved since training.
         audio_weights: VGGish's weights, if they have moved since training.
+        trust: Whether to open and to download what the run names although somebody else made it.
         workers: Number of Ray Data workers; 0 reads the files in this process.
         audio_track: Number of the audio track of each file, from 0; None takes the one that FFmpeg would choose.
         video_track: Number of the video track of each file, from 0; None takes the one that FFmpeg would choose.
@@ -114,7 +116,8 @@ def index(
         raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
     if workers:
         _start_ray()  # before LanceDB is imported, which does not support forks
-    predictor = load(run, weights=weights, audio_weights=audio_weights)
+    loading: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
+    predictor = load(run, **loading)
     require_searchable(predictor)
     chosen = {"audio_track": audio_track, "video_track": video_track}
     tracks = {name: number for name, number in chosen.items() if number is not None}
@@ -135,7 +138,7 @@ def index(
     # In random order, so that two processes that index the same folder rarely read the same file.
     random.Random().shuffle(new)
     if workers:
-        _with_ray(into, new, report, workers, tracks, run=str(run), weights=weights, audio_weights=audio_weights)
+        _with_ray(into, new, report, workers, tracks, run=str(run), **loading)
     else:
         with progress_bar("Indexing", len(new), shown=progress) as advance:
             _here(into, new, report, predictor, tracks, advance)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError
-from avpea.search._windows import FileState
+from avpea.parsing import parse_json
+from avpea.search._windows import FileState, complaint_about
+from avpea.trust import is_own, sign
 
 __all__ = ["Library"]
 
@@ -30,6 +32,10 @@ class Library:
         place: Folder, or URL of an object store that LanceDB supports (`s3://bucket/videos`).
         about: Description of the model, to make the library if it does not exist: `model` (fingerprint), `run`,
             `segments` and `width` of its embeddings; None only opens an existing library.
+
+    Attributes:
+        about: The description of the model that made the library.
+        own: Whether this user made the library.
 
     Raises:
         AvpeaError: LanceDB is not installed, there is no library (and `about` is None), or another model made it.
@@ -53,12 +59,14 @@ class Library:
                 raise AvpeaError(f"{place} is no library; `avpea index RUN FOLDER --library {place}` makes one.")
             _patiently(lambda: self._make(about))
             described = self._described()
-        self._windows: Any = self._base.open_table(_WINDOWS)
-        self.about: dict[str, Any] = json.loads(described[0]["json"])
-        if self.about.get("format") != FORMAT:
+        self.about = _checked(described[0], place)
+        try:
+            self._windows: Any = self._base.open_table(_WINDOWS)
+        except Exception as error:
             raise AvpeaError(
-                f"{place} has format {self.about.get('format')}, expected {FORMAT}; index the videos anew."
-            )
+                f"The library {place} has no windows ({_first_line(error)}); index the videos anew."
+            ) from None
+        self.own = is_own(_signed(self.about), str(self.about.get("signature", "")))
         if about is not None:
             self.require(str(about["model"]), str(about["run"]))
 
@@ -108,7 +116,9 @@ class Library:
         self._base.create_table(_WINDOWS, schema=windows, exist_ok=True)
         table = self._base.create_table(_ABOUT, schema=description, exist_ok=True)
         # If two processes start at once, the second finds the first one's row.
-        row = pa.Table.from_pylist([{"id": 0, "json": json.dumps({"format": FORMAT, **about})}], schema=description)
+        made = {"format": FORMAT, **about}
+        made = {**made, "signature": sign(_signed(made))}
+        row = pa.Table.from_pylist([{"id": 0, "json": json.dumps(made)}], schema=description)
         table.merge_insert("id").when_not_matched_insert_all().execute(row)
 
     def __len__(self) -> int:
@@ -186,17 +196,51 @@ class Library:
             count: Number of rows.
             exact: Whether to scan all vectors even if they are indexed.
             condition: An SQL condition on the rows.
+
+        Raises:
+            AvpeaError: The library is not as avpea writes it.
         """
         query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
         query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
         if condition:
             query = query.where(condition, prefilter=True)
-        found: list[dict[str, Any]] = query.to_list()
+        try:
+            found: list[dict[str, Any]] = query.to_list()
+        except Exception as error:  # the vectors are not of the width that the description says
+            raise AvpeaError(f"The library {self.place} cannot be searched ({_first_line(error)}).") from None
+        for row in found:
+            if complaint := complaint_about(row):
+                raise AvpeaError(
+                    f"The library {self.place} is damaged: a window has {complaint}; index the videos anew."
+                )
         return found
 
     def _columns(self, names: list[str]) -> Iterator[dict[str, Any]]:
         for batch in self._windows.search().select(names).limit(max(1, len(self))).to_batches():
             yield from batch.to_pylist()
+
+
+def _checked(row: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The description of a library, of the right types.
+
+    Raises:
+        AvpeaError: It is of another format, or not as avpea writes it.
+    """
+    found = parse_json(str(row.get("json")), f"{place}: its description", AvpeaError)
+    form = found.get("format") if isinstance(found, dict) else None
+    if form != FORMAT:
+        raise AvpeaError(f"{place} has format {form!r:.40}, expected {FORMAT}; index the videos anew.")
+    for name, kind in {"model": str, "run": str, "segments": int, "width": int}.items():
+        value = found.get(name, 1 if kind is int else None)  # libraries of version 0.1.0 have not all numbers
+        if not isinstance(value, kind) or isinstance(value, bool) or not value:
+            raise AvpeaError(f"{place}: its description has the {name} {value!r:.40}; index the videos anew.")
+    described: dict[str, Any] = found
+    return described
+
+
+def _signed(about: Mapping[str, Any]) -> str:
+    """What the signature of a library covers: everything that its description says."""
+    return json.dumps({key: value for key, value in about.items() if key != "signature"}, sort_keys=True)
 
 
 def _quoted(text: str) -> str:

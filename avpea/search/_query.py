@@ -54,20 +54,27 @@ class Query:
         run: The run that indexed it, if it has moved: a run folder, checkpoint or hub repository.
         weights: The backbone's weights, if they have moved since training.
         audio_weights: VGGish's weights, if they have moved since training.
+        trust: Whether to open the run that the library names, and what that names, although somebody else made them.
 
     Raises:
-        AvpeaError: There is no library, another model indexed it, or the run cannot be loaded.
+        AvpeaError: There is no library, another model indexed it, the run cannot be loaded, or somebody else made the
+            library and no run is given.
     """
 
     def __init__(
         self, library: str, run: str | Path | None = None, *, weights: str | None = None,
-        audio_weights: str | None = None,
+        audio_weights: str | None = None, trust: bool = False,
     ) -> None:  # fmt: skip
         self.library = Library(library)
         source = run or self.library.about["run"]
+        if run is None and not (self.library.own or trust):
+            raise AvpeaError(
+                f"The library {library} says that '{source}' made it, but it is not a library of yours; name the run "
+                "yourself with --run RUN, or add trust=True if you trust whoever made it."
+            )
         if run is None and not Path(source).exists() and Path(source).is_absolute():
             raise AvpeaError(f"The run {source} that made the library {library} is not there; say where with --run.")
-        self.predictor: Predictor = load(source, weights=weights, audio_weights=audio_weights)
+        self.predictor: Predictor = load(source, weights=weights, audio_weights=audio_weights, trust=trust)
         self.task = require_searchable(self.predictor)
         self.library.require(about(self.predictor, source)["model"], str(source))
 
@@ -146,7 +153,7 @@ class Query:
 
 def search(
     library: str, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
-    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None,
+    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None, trust: bool = False,
 ) -> list[Found]:  # fmt: skip
     """Search a library once, with a sentence or an example clip; see `Query` for the options.
 
@@ -155,5 +162,5 @@ def search(
     """
     if bool(text) == (example is not None):
         raise AvpeaError("Give a sentence, or an example clip with --video: one of the two.")
-    query = Query(library, run, weights=weights, audio_weights=audio_weights)
+    query = Query(library, run, weights=weights, audio_weights=audio_weights, trust=trust)
     return query.text(text, by=by, top=top) if example is None else query.example(example, by=by, top=top)

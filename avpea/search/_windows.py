@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "BY",
     "EmbeddedWindow",
     "FileState",
+    "complaint_about",
     "embedded",
     "embeddings_from",
     "require_searchable",
@@ -180,6 +182,21 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
             }
         )
     return rows
+
+
+def complaint_about(row: dict[str, Any]) -> str:
+    """What is wrong with a row that a library gives; empty for one as `rows_of` makes it."""
+    tokens, scores, frames = row.get("tokens"), row.get("scores"), row.get("frames")
+    if not isinstance(row.get("source"), str) or not isinstance(row.get("thumbnail"), bytes):
+        return "no file or no picture"
+    if not all(isinstance(row.get(name), float) and math.isfinite(row[name]) for name in ("start", "end")):
+        return f"no time in {row['source']!r:.80}"
+    if not isinstance(tokens, bytes) or not scores or len(tokens) % (2 * len(scores)) or not tokens:
+        return f"no vectors for {row['source']!r:.80}"
+    if not isinstance(frames, int) or not 0 <= frames <= len(scores):
+        return f"{frames!r:.20} frames of {len(scores)} vectors for {row['source']!r:.80}"
+    finite = np.isfinite(np.frombuffer(tokens, np.float16)).all() and np.isfinite(scores).all()
+    return "" if finite else f"vectors that are no numbers for {row['source']!r:.80}"
 
 
 def embeddings_from(row: dict[str, Any], by: str) -> Embeddings:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.backbones import Backbone, build, classifier_parameters, hub, shape_only, starter
+from avpea.backbones.weights import read_table
 from avpea.errors import ExperimentError, WeightsError
 from tests.tiny import section
 
@@ -436,3 +437,48 @@ def test_starter_computes_what_the_onnx_file_computes(starter_cache: Path) -> No
         x = x + block.attend(x)
         x = x + block.feed(x)
     torch.testing.assert_close(backbone.norm(x), torch.from_numpy(theirs), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda one: one.long(), r"'blocks\.0\.attn\.qkv\.weight' has numbers of type torch\.int64"),
+        (lambda one: one.bool(), r"has numbers of type torch\.bool"),
+        (lambda one: one.to(torch.complex64), r"has numbers of type torch\.complex64"),
+        (lambda one: one.fill_(float("nan")), "is damaged: .* no finite numbers"),
+        (lambda one: one.fill_(float("inf")), "is damaged: .* no finite numbers"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(
+    change: Callable[[Tensor], Tensor], reason: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    key = "blocks.0.attn.qkv.weight"
+    save_file({**state, key: change(state[key].clone())}, tmp_path / "file.safetensors")
+    with pytest.raises(WeightsError, match=reason):
+        build(section("backbone", name=TINY, weights=str(tmp_path / "file.safetensors")))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_width_are_read(kind: torch.dtype, state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({key: value.to(kind) for key, value in state.items()}, tmp_path / "file.safetensors")
+    made = build(section("backbone", name=TINY, weights=str(tmp_path / "file.safetensors")))
+    assert {weight.dtype for weight in made.parameters()} == {torch.float32}
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    path = tmp_path / "file.pth"
+    torch.save({"weight": torch.zeros(1_000_000)}, path)
+    assert read_table(path, "x").keys() == {"weight"}
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for one in stored.infolist():
+            packed.writestr(one.filename, stored.read(one))
+    with pytest.raises(WeightsError, match=r"unpacks to 4,\d+,\d+ bytes"):
+        read_table(tmp_path / "bomb.pth", "x")
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "~nobody-at-all/x", "a\0b"])
+def test_a_place_that_cannot_be_is_no_file(place: str) -> None:
+    with pytest.raises(WeightsError, match="there is no such file"):
+        build(section("backbone", name=TINY, weights=place))

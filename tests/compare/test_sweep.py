@@ -177,5 +177,5 @@ def test_unknown_sweeps(name: str) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     file: Any = tmp_path / "x.yaml"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ExperimentError, match="not YAML"):
+    with pytest.raises(ExperimentError, match="not UTF-8 text"):
         load_sweep(file)

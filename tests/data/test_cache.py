@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from avpea.data import _work
 from avpea.data import cache as cache_module
@@ -303,6 +304,41 @@ def start_filling(videos: Path, folder: Path, slow: float) -> subprocess.Popen[s
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.parametrize("part", ["frames", "log_mel", "header"])
+def test_random_bytes_in_an_entry_are_found_and_told(
+    videos: Path, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, one = make_cache(tmp_path), sample(videos / "v0.mp4")
+    expected = {name: value.clone() for name, value in cache.read(one).items()}
+    path = cache.path(one)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    place = {"frames": start + 5, "log_mel": len(whole) - 9, "header": whole.index(b"duration_seconds")}[part]
+    if whole.index(b'"frames"') > whole.index(b'"log_mel"'):  # safetensors lays larger types out first
+        place = {start + 5: len(whole) - 9, len(whole) - 9: start + 5}.get(place, place)
+    path.write_bytes(whole[:place] + bytes(b ^ 0x15 for b in whole[place : place + 4]) + whole[place + 4 :])
+    report = cache.fill([one], progress=False)
+    again = cache.read(one)
+    assert (len(report.ready), report.decoded) == (1, part == "header")
+    assert all(torch.equal(again[name], value) for name, value in expected.items())
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"avpea: the cache entry {path} is damaged: ")
+    assert said[0].endswith("; it is made anew.")
+
+
+def test_an_entry_without_checksums_is_made_anew(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, one = make_cache(tmp_path), sample(videos / "v0.mp4")
+    expected = {name: value.clone() for name, value in cache.read(one).items()}
+    wrong = {name: value + 1 for name, value in expected.items()}
+    save_file(wrong, cache.path(one), {"duration_seconds": "2.0"})  # as version 0.1.0 wrote it
+    assert cache.fill([one], progress=False).decoded == 1
+    assert all(torch.equal(cache.read(one)[name], value) for name, value in expected.items())
+    assert capsys.readouterr().err == ""
+
+
 def test_two_processes_fill_one_cache(videos: Path, tmp_path: Path) -> None:
     both = [start_filling(videos, tmp_path, 0.02) for _ in range(2)]
     decoded = [int(process.communicate(timeout=60)[0]) for process in both]
@@ -343,10 +379,10 @@ def test_a_cache_that_cannot_be_written(videos: Path, tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match=r"cannot be written .*--data\.cache"):
         make_cache(tmp_path / "file").fill(samples(videos)[:1], progress=False)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module, "save_file", full)
+    monkeypatch.setattr(cache_module, "write_tensors", full)
     with pytest.raises(DataError, match="No space left on device"):
         make_cache(tmp_path / "cache").fill(samples(videos)[:1], progress=False)
 

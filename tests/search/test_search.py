@@ -178,6 +178,75 @@ def test_a_run_that_moved_is_asked_for(library: str, tiny_matched_run: Path, tmp
     assert len(search(place, "a light", run=tiny_matched_run)) == 1
 
 
+def test_a_strangers_library_opens_no_run(
+    library: str, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [one.to_dict() for one in search(library, "a light")]
+    assert Library(library).own
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of-another-user"))
+    assert not Library(library).own
+    with pytest.raises(AvpeaError, match=r"says that '.*' made it, but it is not a library of yours; .* --run RUN, or"):
+        search(library, "a light")
+    assert [one.to_dict() for one in search(library, "a light", run=tiny_matched_run)] == found
+    assert [one.to_dict() for one in search(library, "a light", trust=True)] == found
+
+
+def test_a_library_that_names_a_hub_repository_asks_nobody(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(*_: object) -> None:
+        raise AssertionError("the hub is asked")
+
+    monkeypatch.setattr("avpea.sharing.fetch", called)
+    rewrite(library, run="owner/name")
+    with pytest.raises(AvpeaError, match="'owner/name' made it, but it is not a library of yours"):
+        search(library, "a light")
+
+
+def rewrite(library: str, text: str = "", **changes: Any) -> None:
+    import lancedb
+
+    table = lancedb.connect(library).open_table("about")
+    about = json.loads(table.search().limit(1).to_list()[0]["json"])
+    table.update(values={"json": text or json.dumps({**about, **changes})})
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "reason"),
+    [
+        ("null", {}, "has format None"), ("[]", {}, "has format None"), ("{", {}, "not JSON"),
+        ("[" * 5000, {}, "more than 50 levels"), ("", {"format": "other"}, "has format 'other'"),
+        ("", {"model": None}, "has the model None"), ("", {"run": 5}, "has the run 5"),
+        ("", {"width": "512"}, "has the width '512'"), ("", {"width": 10**30}, "less than"),
+        ("", {"segments": True}, "has the segments True"),
+    ],
+)  # fmt: skip
+def test_a_description_that_is_none_is_refused(
+    text: str, changes: dict[str, Any], reason: str, library: str, tiny_matched_run: Path
+) -> None:
+    rewrite(library, text, **changes)
+    with pytest.raises(AvpeaError, match=reason) as error:
+        search(library, "a light", run=tiny_matched_run)
+    assert str(error.value).startswith(library)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
+        ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": float("nan")}, "no time"),
+        ({"tokens": b"\xff\xff" * 3072}, "no numbers"),
+    ],
+)  # fmt: skip
+def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, library: str) -> None:
+    import lancedb
+
+    lancedb.connect(library).open_table("windows").update(values=values)
+    with pytest.raises(AvpeaError, match=f"is damaged: a window has .*{reason}"):
+        search(library, "a light")
+    lancedb.connect(library).drop_table("windows")
+    with pytest.raises(AvpeaError, match="has no windows"):
+        search(library, "a light")
+
+
 def test_a_folder_without_videos_is_refused_and_removes_nothing(
     library: str, folder: Path, tiny_matched_run: Path, tmp_path: Path
 ) -> None:

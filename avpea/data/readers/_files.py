@@ -1,13 +1,13 @@
 """Helpers of the readers: videos by name, JSON files, safe names, and descriptions of annotation files."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from avpea import parsing
 from avpea.data.readers._text import read_text
 from avpea.errors import DataError
 from avpea.labels import MEDIA_SUFFIXES
@@ -73,14 +73,9 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file.
 
     Raises:
-        DataError: The file cannot be read, is no text, or is not JSON; names line and column.
+        DataError: The file cannot be read, is no text, or is not JSON, which names line and column, or is too deep.
     """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get the file anew."
-        ) from None
+    return parsing.parse_json(read_text(path), str(path), DataError, remedy="get the file anew")
 
 
 def source(root: Path, path: Path, holds: str) -> str:

@@ -1,6 +1,5 @@
 """Reading and checking the rows of MUSIC-AVQA's JSON files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from avpea.data.readers._files import read_json, require_stem
 from avpea.errors import DataError
 from avpea.labels import Question
 from avpea.labels.questions import tokenise
+from avpea.parsing import parse_json
 
 __all__ = ["Row", "read_rows"]
 
@@ -86,8 +86,8 @@ def _listed(where: str, value: Mapping[str, Any], name: str, default: str) -> Se
     found = value.get(name, default)
     if isinstance(found, str):
         try:
-            found = json.loads(found)
-        except json.JSONDecodeError:
+            found = parse_json(found, where, DataError)
+        except DataError:
             found = None
     if not isinstance(found, list) or not all(isinstance(item, str) and item.strip() for item in found):
         raise DataError(f"{where}: found {name} {value.get(name)!r}; expected a JSON list of words.")

@@ -6,7 +6,6 @@ points or commas, with or without a byte order mark.
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from avpea.data.readers._text import read_text
 from avpea.errors import DataError
 from avpea.labels import SPLITS
+from avpea.parsing import parse_json
 from avpea.registry import did_you_mean
 
 __all__ = ["Columns", "Row", "read_rows", "read_table", "split_of", "text_of"]
@@ -152,10 +152,7 @@ def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, 
         where = f"{path}, line {number}"
         if not line.strip():
             continue
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error}); expected one object a line.") from None
+        values = parse_json(line, str(path), DataError, line=number, remedy="expected one object a line")
         if not isinstance(values, dict):
             raise DataError(
                 f"{where}: found {type(values).__name__}; expected an object with {', '.join(columns.known)}."
