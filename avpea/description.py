@@ -188,7 +188,10 @@ class _Reader:
             raise _Wrong(f"'results' has the epoch {_shown(epoch)}; expected a count")
         if chosen is not None and not isinstance(chosen, str):
             raise _Wrong(f"'results' has selected_on {_shown(chosen)}; expected the name of a split")
-        wrong = [name for name, value in found.items() if isinstance(value, bool | str) and name != "selected_on"]
+        if "kept" in found and found["kept"] != "last":
+            raise _Wrong(f"'results' has {_shown(found['kept'])} for kept; expected 'last'")
+        words = ("selected_on", "kept")
+        wrong = [name for name, value in found.items() if isinstance(value, bool | str) and name not in words]
         if wrong:
             raise _Wrong(f"'results' has {_shown(found[wrong[0]])} for {wrong[0]}; expected a number")
         return found

@@ -100,8 +100,8 @@ class CMBSCheckpoint(Official):
         if experiment.backbone.name != "features":
             found += [
                 f"Features are computed from videos: {experiment.backbone.name} on the middle frame of each second, "
-                "and VGGish's own 128 numbers for its first 0.96 s; the published ones were computed by other code. For "
-                "those, leave the recipe out.",
+                "and VGGish's own 128 numbers for its first 0.96 s; the published ones were computed by other "
+                "code. For those, leave the recipe out.",
             ]
         return [*found, "If trained on, a_fc and the added columns train too; there, they do not exist."]
 
