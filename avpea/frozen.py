@@ -14,18 +14,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avpea.data.cache import SampleCache
 from avpea.encoders import Streams
 from avpea.errors import DataError
-from avpea.files import replacing
 from avpea.labels import Sample
 from avpea.model import AVModel
 from avpea.options import plain
-from avpea.progress import progress_bar
+from avpea.progress import note, progress_bar
 from avpea.tasks import Encoded
+from avpea.tensors import Unreadable, read_tensors, write_tensors
 
 __all__ = ["FrozenTokens", "frozen_tokens"]
 
@@ -78,12 +77,16 @@ class FrozenTokens:
                 advance(1)
 
     def read(self, sample: Sample) -> Streams:
-        """The tokens of a sample, on the CPU; computed if there are none, or they cannot be read."""
+        """The tokens of a sample, on the CPU; computed if there are none, or, which is said, if they are damaged."""
+        path = self.path(sample)
         try:
-            found = load_file(self.path(sample))
-            return Streams(found["visual"], found["audio"])
-        except (OSError, SafetensorError, KeyError):
-            return self._compute(sample)
+            entry = read_tensors(path)
+            if entry.checked and entry.tensors.keys() == set(Streams._fields):
+                return Streams(**entry.tensors)
+        except Unreadable as error:
+            if path.exists():
+                note(f"the cache entry {path} {error}; it is made anew.")
+        return self._compute(sample)
 
     def encoded(self, samples: Sequence[Sample]) -> Encoded:
         """The tokens of a batch for the task, as from `AVModel.encode`."""
@@ -101,12 +104,11 @@ class FrozenTokens:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
-            with replacing(path, several_writers=True) as aside:
-                save_file(tokens, aside)
-        except OSError as error:
+            write_tensors(path, tokens, {}, several_writers=True)
+        except (OSError, SafetensorError) as error:
             raise DataError(
-                f"{self.folder} cannot be written ({error.strerror}); free some space, choose another --data.cache, or "
-                "set --encoder.keep_frozen false."
+                f"{self.folder} cannot be written ({getattr(error, 'strerror', None) or error}); free some space, "
+                "choose another --data.cache, or set --encoder.keep_frozen false."
             ) from None
         return Streams(**tokens)
 

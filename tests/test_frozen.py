@@ -68,8 +68,9 @@ def test_the_output_is_that_of_the_whole_network(
 
 
 def test_a_clip_is_computed_once_and_alone(
-    tiny_experiment: Make, own_cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tiny_experiment: Make, own_cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     model, cache, samples = make(tiny_experiment(**LAST, **KEPT, **own_cache))
     real, images = model.encoder.enter, []
 
@@ -88,6 +89,12 @@ def test_a_clip_is_computed_once_and_alone(
     tokens.path(samples[0]).write_bytes(b"cut off")
     tokens.read(samples[0])
     assert len(images) == len(samples) + 1
+    path, before = tokens.path(samples[0]), tokens.read(samples[0]).visual.clone()
+    path.write_bytes(path.read_bytes()[:-50] + bytes(50))
+    capsys.readouterr()
+    assert torch.equal(tokens.read(samples[0]).visual, before)
+    assert len(images) == len(samples) + 2
+    assert f"the cache entry {path} is damaged" in capsys.readouterr().err
 
 
 def test_another_network_sound_or_clip_has_other_tokens(
