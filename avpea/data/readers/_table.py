@@ -58,15 +58,19 @@ class Columns:
         known: All columns.
         required: Columns that a CSV file must have.
         required_in_json: Keys that each object of a JSON Lines file must have.
+        unused: Columns that may be there and are not used.
     """
 
     known: tuple[str, ...]
     required: tuple[str, ...]
     required_in_json: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
+# `avpea predict --csv` writes these too, so that its table, corrected, is a manifest.
+_OF_PREDICTIONS = ("confidence", "doubtful", "error")
 # In JSON the keys of an event may be left out if there is none.
-_EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",))
+_EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",), _OF_PREDICTIONS)
 
 
 def read_rows(path: Path) -> tuple[list[Row], bool]:
@@ -163,7 +167,7 @@ def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, 
 
 def _check_columns(where: str, names: list[str], columns: Columns, required: tuple[str, ...]) -> None:
     known = columns.known
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in (*known, *columns.unused)]
     if unknown:
         raise DataError(f"{where}: no column is called '{unknown[0]}'.{did_you_mean(unknown[0], known)}")
     twice = [name for name in names if names.count(name) > 1]
@@ -178,6 +182,8 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
     video, label = (text_of(where, values, name) for name in ("video", "label"))
     if not video:
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
+    if values.get("error"):
+        raise DataError(f"{where}: {video} could not be read when this table was written; mend it, or remove the row.")
     split = split_of(where, values, has_split)
     start, end = (_seconds(where, values, name) for name in ("start_seconds", "end_seconds"))
     if not label and start is None and end is None:

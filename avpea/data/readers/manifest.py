@@ -202,9 +202,14 @@ def _measure(videos: Sequence[AnnotatedVideo]) -> list[str]:
 
 
 def _second_labels(video: AnnotatedVideo, contested: list[str]) -> list[str]:
-    """The label of each second; empty for background. Adds seconds with two labels to `contested`."""
+    """The label of each second; empty for background. Adds seconds with two labels to `contested`.
+
+    What is too short to be a segment at the end of a video gets none: the model would see no more of it than padding.
+    """
+    from avpea.media import segments_in
+
     labels = []
-    for second in range(math.ceil(video.duration_seconds)):
+    for second in range(segments_in(video.duration_seconds)):
         found = second_labels(video.events, second, video.duration_seconds)
         labels.append(found[0] if found else "")
         if len(found) > 1:

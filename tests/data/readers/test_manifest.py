@@ -334,3 +334,24 @@ def test_a_path_that_is_too_long_is_a_missing_video(videos: Path) -> None:
     report = verify(found, workers=0, progress=False)
     assert report.missing == (str(videos / f"{'q' * 300}.mp4"),)
     assert not report.broken
+
+
+def test_what_is_no_segment_at_the_end_has_no_label(tmp_path: Path) -> None:
+    """8.05 s are eight segments: the ninth would be padding, and no event."""
+    make_video(tmp_path / "a.mp4", seconds=8.05, fps=20)
+    path = write(tmp_path / "rows.csv", "video,start_seconds,end_seconds,label\na.mp4,0,8.05,bang\n")
+    (sample,) = read(path, segments=10).samples
+    assert sample.labels == (0,) * 8 + (1,) * 2
+
+
+def test_a_table_of_predictions_is_a_manifest(videos: Path) -> None:
+    rows = (
+        "video,start_seconds,end_seconds,label,confidence,doubtful,error\n"
+        "seven.mp4,0.0,3.0,bark,0.61,no,\n"
+        "short.mp4,,,,,,\n"
+    )
+    found = read(write(videos / "predicted.csv", rows))
+    assert found.labels.class_names == ("bark",)
+    failed = write(videos / "failed.csv", rows + "bad.mp4,,,,,,bad.mp4 is broken.\n")
+    with pytest.raises(DataError, match=r"line 4: bad\.mp4 could not be read when this table was written; mend it, or"):
+        read(failed)
