@@ -1,6 +1,7 @@
 """The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from avpea import backbones, registry
 from avpea.encoders import Encoder, Streams, build_encoder
+from avpea.errors import TrainingError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions
@@ -221,4 +223,30 @@ def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVMod
     made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim), labels)
     if made.head.frozen_negatives:
         encoder.require_see()
+    made.register_forward_hook(_require_numbers)
     return AVModel(encoder, made, experiment.audio)
+
+
+def _require_numbers(task: nn.Module, _: Any, output: Any) -> None:
+    """Refuse an answer that is NaN: the weights may all be finite, and yet so large that nothing can be computed.
+
+    Raises:
+        TrainingError: It is NaN; in training, the loss is checked instead.
+    """
+    if not task.training and _has_nan(output):
+        raise TrainingError(
+            "The model's output is NaN, since its weights have diverged in training; train anew, in another --run, with "
+            "a lower --train.learning_rate and --train.head_learning_rate."
+        )
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_floating_point() and not value.is_meta and bool(value.isnan().any())
+    if isinstance(value, Mapping):
+        return any(map(_has_nan, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_nan, value))
+    if is_dataclass(value):
+        return any(_has_nan(getattr(value, item.name)) for item in fields(value))
+    return False

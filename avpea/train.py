@@ -309,9 +309,10 @@ class _Training:
 
     def _not_finite(self, what: str) -> str:
         rate, position = self.config.learning_rate, self.position
+        head = f" ({self.config.head_learning_rate:g} in the head)" if self.config.head_learning_rate else ""
         return (
             f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, "
-            f"at learning rate {rate:g}. {self.folder.path} keeps the last good state; try a lower "
+            f"at learning rate {rate:g}{head}. {self.folder.path} keeps the last good state; try a lower "
             f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
             f"new run."
         )
@@ -329,8 +330,7 @@ def require_videos(annotations: Annotations, select_on: str) -> None:
     if not annotations.splits[select_on]:
         raise DataError(
             f"{annotations.name} has no video in the split '{select_on}', on which the best epoch is selected; put "
-            f"about one in six of the {train} training videos into it, of every class, or leave the splits of your own "
-            f"videos out, so that avpea divides them."
+            f"about one in six of the {train} training videos into it (the column 'split' of a table)."
         )
 
 

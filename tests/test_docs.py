@@ -160,7 +160,7 @@ def test_commands_are_the_commands_that_exist(page: Path) -> None:
     lines = re.findall(r"^(?:    |\$ )(avpea [a-z].*)$", text, re.MULTILINE)
     for line in lines:
         words = [word.strip("\"'") for word in re.findall(r'"[^"]*"|\S+', re.sub(r"\s+#.*", "", line))]
-        if words[1] == "tag" or {"tagging", "mean_exchange", "folders"} & set(words):
+        if words[1] == "tag" or {"tagging", "mean_exchange", "split_folders"} & set(words):
             continue  # of the examples, which have tests of their own
         options, rest = make_parser().parse_known_args(words[1:])
         assert not rest or options.takes_overrides, line

@@ -150,9 +150,9 @@ def test_the_reader_reads_folders(
         video = root / f"{place}.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(tiny_data / "AVE" / video.name, video)
-    assert main(["data", "verify", "folders", "--data.root", str(root), "--data.segments", "3"]) == 0
+    assert main(["data", "verify", "split_folders", "--data.root", str(root), "--data.segments", "3"]) == 0
     assert "train: 3 samples (3 with a video that opens), 9 seconds" in capsys.readouterr().out
-    changes = {"data.name": "folders", "data.root": str(root), "data.cache": str(tmp_path / "cache")}
+    changes = {"data.name": "split_folders", "data.root": str(root), "data.cache": str(tmp_path / "cache")}
     experiment = tiny_experiment(**changes, **{"train.epochs": 1})
     assert experiment.data.segments == 3  # what both readers share has stayed
     assert trained(experiment, tmp_path / "run").metrics["videos"] == 1

@@ -211,7 +211,7 @@ def test_an_interrupted_extension_goes_on(
     short, module = tiny_experiment(**{"train.epochs": 1}), importlib.import_module("avpea.train")
     train(short, tmp_path, progress=False)
 
-    def interrupted(*_: Any) -> Any:
+    def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
     for name in ("make_optimizer", "infer"):  # before anything is saved, and after

@@ -526,3 +526,13 @@ def test_a_damaged_state_names_the_remedy(tiny_experiment: Make, tiny_run: Path,
     state.unlink()
     train(tiny_experiment(), run, progress=False)
     assert_same_run(run, tiny_run)
+
+
+def test_a_model_that_answers_nan_is_none(tiny_experiment: Make, tmp_path: Path) -> None:
+    """The loss of the only steps is finite, but the weights after the last one are absurd."""
+    changes = {"train.epochs": 1, "train.batch_size": 64, "train.learning_rate": 1e30}
+    with pytest.raises(
+        TrainingError, match=r"output is NaN, since its weights have diverged .* a lower --train\.learn"
+    ):
+        train(tiny_experiment(**changes), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -267,7 +267,9 @@ def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: li
             f"seconds of the one before: {shortened(shared)}."
         )
     if contested:
-        notes.append(f"{len(contested)} seconds have two labels; the longer cover won: {shortened(contested)}.")
+        notes.append(
+            f"{len(contested)} seconds have two labels; the longer cover won, or the earlier row: {shortened(contested)}."
+        )
     return notes
 
 
