@@ -235,8 +235,8 @@ def _require_numbers(task: nn.Module, _: Any, output: Any) -> None:
     """
     if not task.training and _has_nan(output):
         raise TrainingError(
-            "The model's output is NaN, since its weights have diverged in training; train anew, in another --run, with "
-            "a lower --train.learning_rate and --train.head_learning_rate."
+            "The model's output is NaN, since its weights have diverged in training; train anew, in another --run, "
+            "with a lower --train.learning_rate and --train.head_learning_rate."
         )
 
 

@@ -267,9 +267,8 @@ def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: li
             f"seconds of the one before: {shortened(shared)}."
         )
     if contested:
-        notes.append(
-            f"{len(contested)} seconds have two labels; the longer cover won, or the earlier row: {shortened(contested)}."
-        )
+        rule = "the longer cover won, of equal ones the earlier row"
+        notes.append(f"{len(contested)} seconds have two labels; {rule}: {shortened(contested)}.")
     return notes
 
 

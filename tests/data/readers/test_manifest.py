@@ -108,7 +108,10 @@ def test_without_splits_each_class_is_divided_and_the_old_rule_can_be_asked_for(
 def test_labels_of_one_second_that_two_events_share(videos: Path) -> None:
     found = read(write(videos / "two.csv", COLUMNS + "seven.mp4,0,1.5,a,train\nseven.mp4,0.2,1,b,train\n"))
     assert found.splits["train"][0].labels == (0, 0, 2)
-    assert "1 seconds have two labels; the longer cover won: seven.mp4 at 0 s (a, not b)." in found.notes
+    assert (
+        "1 seconds have two labels; the longer cover won, of equal ones the earlier row: seven.mp4 at 0 s (a, not b)."
+        in found.notes
+    )
 
 
 @pytest.mark.parametrize(
