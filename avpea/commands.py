@@ -253,6 +253,9 @@ def _about_data(result: Any) -> Iterator[str]:
     elif not about["own"]:
         differ = f": {'; '.join(about['changes'][:4])}" if about["changes"] else ""
         yield f"{about['root']} is other data than this run was trained with{differ}. Written to {result.folder}."
+    if about["trained_on"] and result.metrics["split"] != "train":
+        rows = about["rows"][result.metrics["split"]]
+        yield f"Of its {rows} samples, {about['trained_on']} are of videos that the run was trained on."
 
 
 def _report_arguments(parser: Parser) -> None:

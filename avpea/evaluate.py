@@ -207,6 +207,7 @@ def evaluate(
             "videos": len({sample.video_id for sample in result.samples}),
             "own": found.own,
             "changes": list(found.changes),
+            "trained_on": None if found.trained is None else found.trained.seen(identity, split),
         },
         "model": weights_fingerprint(run),
         **result.metrics,

@@ -29,11 +29,13 @@ class Standing:
         own: Whether they are the same; None if the run does not know, as one of version 0.1.0.
         changes: What differs, in phrases; empty if nothing does, or if it is not known.
         folder: Folder for records of evaluations on it.
+        trained: What the run was trained on, row by row; None if that is not known.
     """
 
     own: bool | None
     changes: tuple[str, ...]
     folder: Path
+    trained: DataIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def standing(run: str | Path, info: CheckpointInfo, now: DataIdentity, root: str
     then = _trained_on(run, info)
     if isinstance(then, DataIdentity):
         differ = tuple(changes(then, now))
-        return Standing(not differ, differ, there if differ else own)
+        return Standing(not differ, differ, there if differ else own, then)
     if then:
         same = then["fingerprint"] == now.fingerprint
         return Standing(same, (), own if same else there)

@@ -161,4 +161,9 @@ def _results(info: CheckpointInfo, records: Records, figure: Figure) -> Iterator
 
 def _name(record: Mapping[str, Any]) -> str:
     data = record.get("data")
-    return f"{code_for_markdown(data['root'])} ({data['fingerprint'][:12]})" if data else "not recorded"
+    if not data:
+        return "not recorded"
+    seen = f", {data['trained_on']} of {data['rows'][record['split']]} samples trained on" * bool(
+        data.get("trained_on")
+    )
+    return f"{code_for_markdown(data['root'])} ({data['fingerprint'][:12]}{seen})"

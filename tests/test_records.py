@@ -52,6 +52,7 @@ def test_a_record_says_what_it_was_measured_on(run: Path, tiny_data: Path) -> No
     assert record["data"] == {
         "reader": "ave", "root": "data", "fingerprint": identify(options, read(options)).fingerprint,
         "rows": {"train": 5, "val": 3, "test": 3}, "classes": ["green", "red"], "videos": 3, "own": True, "changes": [],
+        "trained_on": 0,
     }  # fmt: skip
     assert read_info(run).data["fingerprint"] == record["data"]["fingerprint"]
     assert result.folder == run
@@ -77,6 +78,21 @@ def test_other_data_has_a_place_of_its_own(run: Path, other: Path, capsys: pytes
     assert measured(run).metrics == own
     measured(run, other)
     assert [path.name for path in (run / "evaluations").iterdir()] == [folder.name]
+
+
+def test_renamed_training_videos_are_recognised(
+    run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "copies"
+    root.mkdir()
+    trained = ROWS["train"][0].split("&")[1]
+    shutil.copyfile(tiny_data / "AVE" / f"{trained}.mp4", root / "new name.mp4")
+    table = root / "copies.csv"
+    table.write_text("video,start_seconds,end_seconds,label,split\nnew name.mp4,0,3,green,test\n", encoding="utf-8")
+    assert main(["evaluate", str(run), "--data.name", "manifest", "--data.root", str(table), "--quiet"]) == 0
+    assert "Of its 1 samples, 1 are of videos that the run was trained on." in capsys.readouterr().out
+    save_pretrained(run, tmp_path / "shared")
+    assert "1 of 1 samples trained on" in (tmp_path / "shared" / "README.md").read_text()
 
 
 def test_labels_edited_after_training_are_other_data(

@@ -78,6 +78,11 @@ class DataIdentity:
         rows = sorted((split, name, row.labels) for split, some in self.rows.items() for name, row in some.items())
         return _hashed(json.dumps(rows))
 
+    def seen(self, other: "DataIdentity", split: str) -> int:
+        """Number of samples of a split of `other` whose video files are training videos here, under any name."""
+        trained = {row.file for row in self.rows.get("train", {}).values()} - {""}
+        return sum(row.file in trained for row in other.rows.get(split, {}).values())
+
     def summary(self) -> dict[str, Any]:
         """What a record says about the data that it belongs to, as plain values."""
         return {
