@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError
+from avpea.files import finite
 from avpea.progress import note
 
 __all__ = [
@@ -152,22 +152,13 @@ def print_json(value: Any) -> None:
 
     Numbers that JSON does not have (NaN, infinite) become null.
     """
-    value = _finite(value)
+    value = finite(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # such as the bytes of a file name that is not UTF-8
         text = json.dumps(value, allow_nan=False)
     print(text, flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """The value with None for every number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def predictor_for(options: argparse.Namespace, verb: str) -> Any:

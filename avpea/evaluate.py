@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from avpea.files import replacing, unwritable, write_json
 from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample, shortened
 from avpea.model import AVModel
-from avpea.progress import progress_bar
+from avpea.progress import progress_bar, say
 from avpea.records import standing
 from avpea.tasks import Task
 
@@ -70,7 +69,7 @@ def prepare(
             raise DataError(f"{experiment.data.root}: {_why_empty(split, annotations, report)}")
     if progress:
         for line in (*annotations.told(), *report.told()):
-            print(line, file=sys.stderr)
+            say(line)
     return cache, usable, report
 
 

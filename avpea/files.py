@@ -2,15 +2,16 @@
 
 import errno
 import json
+import math
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "unwritable", "write_json", "write_text"]
+__all__ = ["finite", "replacing", "unwritable", "write_json", "write_text"]
 
 
 @contextmanager
@@ -55,3 +56,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
     """Write a JSON file that ends with a newline."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

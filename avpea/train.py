@@ -1,7 +1,6 @@
 """Train: one visible loop for every task, adapter, backbone and data set."""
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,7 +21,7 @@ from avpea.experiment import Experiment
 from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample
 from avpea.model import AVModel, build
-from avpea.progress import note, progress_bar
+from avpea.progress import note, progress_bar, say
 from avpea.run import RunFolder, StopRequest
 from avpea.sections import StepTrainOptions, TrainOptions
 
@@ -184,10 +183,11 @@ class _Training:
                     position.best |= {"kept": "last"} if self.config.keep == "last" else {}
                     self.save_model(position.best)
                 record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
-                record |= {f"{chosen}/loss": finite(result.loss), f"{chosen}/{metric}": reached}
-                position.metrics.append(self.folder.log({**record, "gates": self.model.gates()}))
+                record |= {f"{chosen}/loss": result.loss, f"{chosen}/{metric}": reached}
+                kept = self.folder.log({**record, "gates": self.model.gates()})
+                position.metrics.append(kept)
                 self.save_state()
-                self.say(self.epoch_line(record))
+                self.say(self.epoch_line(kept))
         self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now
         position.finished, position.stopped = self.config.epochs, position.epoch
         self.save_state()
@@ -210,7 +210,7 @@ class _Training:
     def say(self, line: str) -> None:
         """Print a sentence on stderr, unless training is to be quiet."""
         if self.progress:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def train_epoch(self, stop: StopRequest) -> dict[str, float]:
         """Train the rest of an epoch, from `position.batch` on, and return the mean of each loss."""
@@ -332,11 +332,6 @@ def require_videos(annotations: Annotations, select_on: str) -> None:
             f"{annotations.name} has no video in the split '{select_on}', on which the best epoch is selected; put "
             f"about one in six of the {train} training videos into it (the column 'split' of a table)."
         )
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None for one that JSON cannot hold."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:

@@ -1,7 +1,6 @@
 """A run's folder: experiment, data, metrics, skipped videos, TensorBoard events, checkpoint and training state."""
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from avpea.checkpoint import MODEL_FILE, STATE_FILE, read_info, read_position, r
 from avpea.data.identity import DATA_FILE, DataIdentity
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.files import unwritable, write_json, write_text
+from avpea.files import finite, unwritable, write_json, write_text
 from avpea.labels import Labels
 from avpea.measure import environment
 from avpea.parsing import json_lines, read_json
@@ -214,7 +213,7 @@ class RunFolder:
         Returns:
             The line as it can be read again: numbers that are not finite are None, as JSON has none.
         """
-        kept = {name: _finite(value) for name, value in record.items()}
+        kept: dict[str, Any] = finite(record)
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(kept) + "\n")
         if not writes_tensorboard():
@@ -237,14 +236,6 @@ def _records(path: Path) -> list[dict[str, Any]]:
                 break
             found.append(record)
     return found
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def writes_tensorboard() -> bool:
