@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SAMPLES := quickstart
 
-.PHONY: quickstart test test-all test-wheel test-oldest lint bench docs clean
+.PHONY: quickstart test test-all test-faults test-wheel test-oldest lint bench docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)
@@ -16,6 +16,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# Faults made on purpose; the figures go to results/faults.json. `LONG=--long` takes hours.
+test-faults: $(STAMP)
+	$(BIN)/python -m tests.faults $(LONG)
 
 # The wheel alone: every command works without the extras, or names the one that it needs.
 test-wheel:

@@ -1,0 +1,38 @@
+"""The frame of the harness of faults: parts are kept side by side, and none is forgotten by another's run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.faults import __main__ as frame
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_part_replaces_only_its_own_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: dict[str, Any] = {"lost": 0}
+    for name in ("media", "writes"):
+        part = SimpleNamespace(run=lambda long, name=name: {**figures, "name": name, "long": long})
+        monkeypatch.setitem(sys.modules, f"tests.faults.{name}", part)
+    monkeypatch.setattr(frame, "PARTS", ("media", "writes"))
+    out = tmp_path / "deep" / "faults.json"
+    frame.main(["--out", str(out)])
+    figures["lost"] = 2
+    frame.main(["writes", "--long", "--out", str(out)])
+    kept = json.loads(out.read_text())
+    assert [kept["media"]["figures"]["lost"], kept["writes"]["figures"]["lost"]] == [0, 2]
+    assert kept["writes"]["command"] == "python -m tests.faults writes --long"
+    assert {"avpea", "torch", "commit", "cores"} <= kept["media"]["machine"].keys()
+    assert "av" in kept["media"]["versions"]
+    assert str(ROOT) not in out.read_text()
+
+
+def test_an_unknown_part_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-m", "tests.faults", "meida"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no part is called meida" in done.stderr
