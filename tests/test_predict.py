@@ -1,6 +1,7 @@
 """Prediction on videos of any length, and the attention maps."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def test_one_answer_for_each_second(predictor: Predictor, videos: dict[str, Path
     assert found.probabilities.dtype == torch.float32
     torch.testing.assert_close(found.probabilities.sum(-1), torch.ones(seconds))
     assert 0 <= found.surest_second() < seconds
-    covered = {s for event in found.events for s in range(int(event.start_seconds), int(event.end_seconds))}
+    assert all(event.end_seconds <= found.duration_seconds for event in found.events)
+    covered = {s for event in found.events for s in range(int(event.start_seconds), math.ceil(event.end_seconds))}
     assert covered == {s for s, answer in enumerate(found.decisions.tolist()) if answer < 2}
 
 

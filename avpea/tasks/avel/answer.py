@@ -1,6 +1,7 @@
 """Events found in a video, how sure they are, and which of them are doubtful."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Event:
     Attributes:
         label: Name of the category.
         start_seconds: Start in the video.
-        end_seconds: End in the video, exclusive.
+        end_seconds: End in the video, exclusive; where the last second of a video is a part of one, the video's end.
         confidence: Mean probability of the category over the segments of the event.
         doubtful: Whether it is unlike its category in the training set, on the mean of its seconds.
     """
@@ -131,12 +132,17 @@ class Prediction(Answer):
         """Build the answer for a clip from the predictions for its seconds, and from their tokens."""
         decisions = rule.apply(decisions, probabilities)
         novelty = None if calibration is None or tokens is None else calibration.novelty(tokens, decisions)
-        events, seconds = tuple(timeline(probabilities, decisions, class_names, novelty)), clip.duration_seconds
+        seconds = clip.duration_seconds
+        events = tuple(timeline(probabilities, decisions, class_names, novelty, seconds))
         return cls(clip.path, seconds, class_names, events, decisions, probabilities, clip, rule, calibration, novelty)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
-        events = [dataclasses.asdict(event) | {"confidence": round(event.confidence, 4)} for event in self.events]
+        events = [
+            dataclasses.asdict(event)
+            | {"end_seconds": round(event.end_seconds, 3), "confidence": round(event.confidence, 4)}
+            for event in self.events
+        ]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
@@ -176,7 +182,7 @@ class Prediction(Answer):
                 (
                     one.shown,
                     clock(one.start_seconds),
-                    clock(one.end_seconds),
+                    clock(one.end_seconds, decimals=0 if one.end_seconds.is_integer() else 1),
                     f"{one.confidence:.2f}",
                 )
                 for one in self.events
@@ -196,16 +202,19 @@ class Prediction(Answer):
     def rows(self) -> list[tuple[float, float, str, float, str]]:
         """A row for each event."""
         return [
-            (one.start_seconds, one.end_seconds, one.label, round(one.confidence, 4), "yes" if one.doubtful else "no")
+            (
+                one.start_seconds,
+                round(one.end_seconds, 3),
+                one.label,
+                round(one.confidence, 4),
+                "yes" if one.doubtful else "no",
+            )
             for one in self.events
         ]
 
     def stretches(self) -> list[Stretch]:
-        """Each event, up to the end of the video."""
-        return [
-            Stretch(one.start_seconds, max(one.start_seconds, min(one.end_seconds, self.duration_seconds)), one.shown)
-            for one in self.events
-        ]
+        """Each event."""
+        return [Stretch(one.start_seconds, one.end_seconds, one.shown) for one in self.events]
 
     def surest_second(self) -> int:
         """The second with the most probable event."""
@@ -234,6 +243,7 @@ def timeline(
     decisions: Int[Tensor, " segments"],
     class_names: Sequence[str],
     novelty: Float[Tensor, " segments"] | None = None,
+    duration_seconds: float = math.inf,
 ) -> list[Event]:
     """Merge adjacent segments of the same category into events, in order of time; background is left out.
 
@@ -242,12 +252,13 @@ def timeline(
         decisions: Predicted category of each segment.
         class_names: Names of the event classes.
         novelty: How unlike training each segment is; an event whose mean is above 1 is doubtful.
+        duration_seconds: Length of the video, after which no event ends.
     """
     return [
         Event(
             label=class_names[category],
             start_seconds=float(segments[0]),
-            end_seconds=float(segments[-1] + 1),
+            end_seconds=max(float(segments[0]), min(float(segments[-1] + 1), duration_seconds)),
             confidence=float(probabilities[segments, category].mean()),
             doubtful=novelty is not None and float(novelty[segments].mean()) > 1,
         )

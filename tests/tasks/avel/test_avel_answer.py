@@ -1,13 +1,16 @@
 """The timeline that a person reads."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from avpea.errors import AvpeaError
+from avpea.formats import rendered
 from avpea.media import Clip
+from avpea.tables import Table
 from avpea.tasks import Calibration
 from avpea.tasks.avel.answer import Event, Prediction, Rule, timeline
 
@@ -63,16 +66,32 @@ def test_where_a_rule_is_from() -> None:
             Rule.of(fitted, None, wrong)
 
 
-def made(novelty_limit: float) -> Prediction:
+def made(novelty_limit: float, seconds: float = 6.0) -> Prediction:
     """A prediction whose seconds lie 0, 1, 2, 3, 4 and 5 from the training mean of every category."""
     clip = Clip(
         torch.zeros(6, 8, 8, 3, dtype=torch.uint8), torch.arange(6.0, dtype=torch.float64), 1.0,
-        torch.zeros(6 * 16_000), 6.0, 6.0, 0.0, Path("a.mp4"),
+        torch.zeros(6 * 16_000), seconds, seconds, 0.0, Path("a.mp4"),
     )  # fmt: skip
     chosen = {"threshold": 0.3, "min_seconds": 1.0, "novelty_limit": novelty_limit}
     fitted = Calibration("val", 3, 9, 2.0, "", chosen, torch.zeros(3, 2))
     tokens = torch.stack((torch.arange(6.0), torch.zeros(6)), dim=1)
     return Prediction.of(clip, NAMES, DECISIONS, CHANCES, Rule.of(fitted, None, None), fitted, tokens)
+
+
+def test_no_event_ends_after_the_video(tmp_path: Path) -> None:
+    found = made(novelty_limit=5.0, seconds=4.25006)
+    ends = [2.0, 4.0, 4.25]
+    assert [one["end_seconds"] for one in found.to_dict()["events"]] == ends
+    assert found.to_dict()["duration_seconds"] == ends[-1]
+    assert [row[1] for row in found.rows()] == ends
+    assert [one.end_seconds for one in found.stretches()] == [one.end_seconds for one in found.events] == [2, 4, 4.25006]
+    (table,) = (part for part in found.report() if isinstance(part, Table))
+    assert [row[1:3] for row in table.rows if row] == [("0 s", "2 s"), ("3 s", "4 s"), ("4 s", "4.3 s")]
+    for name in ("vtt", "srt", "audacity", "elan"):
+        text = rendered(name, found.video, "events", found.stretches(), tmp_path / "x")
+        assert "4.25" in text.replace(",", ".").replace("4250", "4.250"), name
+        assert not re.search(r"\b0?5[.,]000|5000", text), name
+    found.plot(tmp_path / "timeline.png")
 
 
 def test_doubtful_events_are_told(tmp_path: Path) -> None:
