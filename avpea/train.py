@@ -105,7 +105,7 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
     choose_device(experiment.train.device)
     annotations = data.read(experiment.data)
     identity = identify(experiment.data, annotations)
-    for sentence in folder.require_same_data(identity, annotations.labels):
+    for sentence in [*folder.require_same_data(identity, annotations.labels), *data.keep_division(annotations)]:
         note(sentence)
     if folder.finished and not folder.lost_model:
         folder.restore_metrics()

@@ -7,7 +7,7 @@ from avpea.errors import DataError
 from avpea.labels import Annotations
 from avpea.sections import ReaderOptions
 
-__all__ = ["read"]
+__all__ = ["keep_division", "read"]
 
 
 def read(options: ReaderOptions) -> Annotations:
@@ -22,3 +22,15 @@ def read(options: ReaderOptions) -> Annotations:
         raise DataError(f"data.root is empty; say where the data set '{options.name}' is with --data.root FOLDER.")
     annotations: Annotations = reader.read(options)
     return annotations
+
+
+def keep_division(annotations: Annotations) -> list[str]:
+    """Write down how videos without a split of their own were divided, so that later ones leave them where they are.
+
+    Returns:
+        A note if that cannot be done.
+    """
+    from avpea.data.readers._divide import keep_division as keep
+
+    note = "" if annotations.division is None else keep(annotations.division)
+    return [note] if note else []

@@ -18,6 +18,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "Annotations",
     "Counts",
+    "Division",
     "Labels",
     "Precomputed",
     "Sample",
@@ -221,6 +222,19 @@ def _adapter(cls: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Division:
+    """How videos without a split of their own are divided.
+
+    Attributes:
+        path: Where training keeps it, so that videos that are added later leave the others where they are.
+        splits: The split of each video.
+    """
+
+    path: Path
+    splits: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Annotations:
     """All annotations of a data set; reading them opens no video.
 
@@ -232,6 +246,7 @@ class Annotations:
         notes: Remarks on the annotations in sentences, such as videos in two splits or empty rows.
         sources: Annotation file and version of each split, for data sets with several versions.
         lost: Annotations that label nothing, each with the reason.
+        division: How the videos were divided, if they were, and that can change with more of them.
     """
 
     name: str
@@ -241,6 +256,7 @@ class Annotations:
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    division: Division | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:

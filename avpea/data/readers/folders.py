@@ -52,10 +52,12 @@ def read(options: DividedOptions) -> Annotations:
         events = [] if label == BACKGROUND else [Event(label, 0.0, math.inf)]
         videos += [AnnotatedVideo(f"{label}/{file.name}", file, "", list(events)) for file in found]
     _require_two(root, [folder.name for folder in classes])
-    notes = ["Each video is an event of its folder's name from start to end.", divide(videos, options).capitalize()]
+    how, division = divide(videos, options, root / "splits.json")
+    notes = ["Each video is an event of its folder's name from start to end.", how[0].upper() + how[1:]]
     if BACKGROUND not in {folder.name for folder in classes}:
         notes.append(f"There is no folder '{BACKGROUND}', so no video shows what it is like if nothing happens.")
-    return annotations(root.resolve().name, root, videos, options, [*notes, *_left_out(root, loose, others)])
+    notes += _left_out(root, loose, others)
+    return annotations(root.resolve().name, root, videos, options, notes, division)
 
 
 def _classes(root: Path) -> tuple[list[Path], list[Path]]:

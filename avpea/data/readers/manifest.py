@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
-from avpea.data.readers._divide import DividedOptions, by_class, by_hash
+from avpea.data.readers._divide import DividedOptions, by_class, by_hash, read_division, written
 from avpea.data.readers._files import identity, safe
 from avpea.data.readers._names import look_alikes, refuse_reserved
 from avpea.data.readers._table import Row, read_rows
 from avpea.errors import DataError, MediaError
-from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
+from avpea.labels import SPLITS, Annotations, Division, EventLabels, EventSample, shortened
 
 __all__ = [
     "EXTENSION",
@@ -84,24 +84,42 @@ def read(options: DividedOptions) -> Annotations:
     videos, repeats = _videos(path, rows)
     if not any(video.events for video in videos):
         raise DataError(f"{path} has no row with a label; expected at least one event.")
-    notes = [] if has_split else [f"No column 'split': {divide(videos, options)}"]
-    return annotations(path.stem, path.parent, videos, options, [*notes, *repeats])
+    if has_split:
+        return annotations(path.stem, path.parent, videos, options, repeats)
+    how, division = divide(videos, options, path.with_name(f"{path.stem}-splits.json"))
+    notes = [f"No column 'split': {how}", *repeats]
+    return annotations(path.stem, path.parent, videos, options, notes, division)
 
 
-def divide(videos: Sequence[AnnotatedVideo], options: DividedOptions) -> str:
-    """Set the split of each video by `options.divide`, and say in a sentence how."""
+def divide(videos: Sequence[AnnotatedVideo], options: DividedOptions, kept: Path) -> tuple[str, Division | None]:
+    """Set the split of each video by `options.divide`, where the file `kept` has none.
+
+    Returns:
+        A sentence that says how, and what to keep of it; None if more videos change nothing.
+    """
     if options.divide == "by_hash":
         for video in videos:
             video.split = by_hash(video.name)
-        return "videos were divided 80/10/10 by a hash of their paths."
-    split = by_class({video.name: [event.label for event in video.events] for video in videos})
+        return "videos were divided 80/10/10 by a hash of their paths.", None
+    earlier = read_division(kept)
+    splits = by_class({written(video.name): [event.label for event in video.events] for video in videos}, earlier)
     for video in videos:
-        video.split = split[video.name]
-    return "the videos of each class were divided 70/15/15, by a hash of their paths."
+        video.split = splits[written(video.name)]
+    told = "the videos of each class were divided 70/15/15, by a hash of their paths."
+    known = sum(written(video.name) in earlier for video in videos)
+    if known:
+        rest = f", and the other {len(videos) - known} so that each class comes near 70/15/15"
+        told = f"{known} videos are divided as {kept.name} says{rest if known < len(videos) else ''}."
+    return told, Division(kept, splits)
 
 
 def annotations(
-    name: str, root: Path, videos: Sequence[AnnotatedVideo], options: DividedOptions, notes: Sequence[str]
+    name: str,
+    root: Path,
+    videos: Sequence[AnnotatedVideo],
+    options: DividedOptions,
+    notes: Sequence[str],
+    division: Division | None = None,
 ) -> Annotations:
     """Cut videos with at least one event into windows; only the headers of the videos are read."""
     class_names = tuple(sorted({event.label for video in videos for event in video.events}))
@@ -115,7 +133,7 @@ def annotations(
         samples[video.split] += _windows(video, number, labels, class_names, options.segments)
     notes += _window_notes(videos, options.segments, contested)
     splits = {split: tuple(samples[split]) for split in SPLITS}
-    return Annotations(name, root, EventLabels(class_names), splits, tuple(notes), lost=tuple(lost))
+    return Annotations(name, root, EventLabels(class_names), splits, tuple(notes), lost=tuple(lost), division=division)
 
 
 def window_starts(seconds: int, segments: int) -> list[int]:

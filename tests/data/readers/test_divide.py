@@ -2,12 +2,15 @@
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avpea.data.readers._divide import by_class, by_hash
+from avpea.data.readers._divide import by_class, by_hash, keep_division, read_division, written
+from avpea.errors import DataError
+from avpea.labels import Division
 
 
 def counts(split: dict[str, str], prefix: str) -> tuple[int, int, int]:
@@ -61,6 +64,61 @@ def test_every_video_has_one_split_and_a_class_with_single_labels_is_everywhere(
             assert "train" in {split[video] for video in own}
         if len(own) >= 3 and all(len(videos[video]) == 1 for video in own):
             assert {split[video] for video in own} == {"train", "val", "test"}
+
+
+@given(st.lists(st.dictionaries(st.text(min_size=1), st.sets(st.sampled_from("abc")), max_size=20), min_size=2))
+def test_videos_that_are_added_move_no_other(additions: list[dict[str, set[str]]]) -> None:
+    videos: dict[str, list[str]] = {}
+    split: dict[str, str] = {}
+    for more in additions:
+        videos |= {video: sorted(classes) for video, classes in more.items() if video not in videos}
+        earlier, split = split, by_class(videos, split)
+        assert split.keys() == videos.keys()
+        assert earlier.items() <= split.items()
+
+
+@pytest.mark.parametrize("none", [False, True])
+def test_a_set_that_grows_keeps_its_shares(none: bool) -> None:
+    videos: dict[str, list[str]] = {}
+    split: dict[str, str] = {}
+    for number in range(40):
+        videos |= {f"a{number}": [] if none else ["a"], f"b{number}": ["b"]}
+        split = by_class(videos, split)
+        anew = by_class(videos)
+        for name in "ab":  # one video cannot be in val and in test, where both are to grow
+            off = [one - other for one, other in zip(counts(split, name), counts(anew, name), strict=True)]
+            assert off in ([0, 0, 0], [1, 0, -1]), (number, name)
+
+
+def test_a_division_is_kept_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    assert read_division(path) == {}
+    odd = {written("b \udc80 ü.mp4"): "val", "a.mp4": "train"}
+    assert keep_division(Division(path, odd)) == ""
+    assert read_division(path) == odd
+    # what others have written meanwhile wins, and what is not in the set now is not forgotten
+    assert keep_division(Division(path, {"a.mp4": "test", "c.mp4": "test"})) == ""
+    assert read_division(path) == odd | {"c.mp4": "test"}
+    before = path.stat().st_mtime_ns
+    assert keep_division(Division(path, {"c.mp4": "test"})) == ""
+    assert path.stat().st_mtime_ns == before
+    assert [one.name for one in tmp_path.iterdir()] == ["splits.json"]
+
+
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = keep_division(Division(tmp_path / "file" / "splits.json", {"a.mp4": "train"}))
+    assert "cannot be kept" in told
+    assert "a column 'split' prevents that" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [('{"a.mp4": "dev"}', "'dev' for 'a.mp4'"), ("[1]", "holds list"), ("{", r"splits\.json")]
+)
+def test_a_damaged_division_is_refused(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(DataError, match=found):
+        read_division(tmp_path / "splits.json")
 
 
 def test_the_rule_of_version_0_1_0_is_kept() -> None:

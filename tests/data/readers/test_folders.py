@@ -1,6 +1,8 @@
 """A folder for each class: labels, background, splits, and what does not fit the layout."""
 
+import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,33 @@ def test_a_video_is_its_folders_event_as_long_as_it_lasts(clip: Path, tmp_path: 
     assert "Each video is an event of its folder's name from start to end." in found.notes
     assert verify(found, workers=0).ok
     assert read(tmp_path / "mine", "folders") == found
+
+
+@pytest.mark.parametrize("form", ["folders", "manifest"])
+def test_more_videos_move_no_other_once_the_division_is_kept(form: str, clip: Path, tmp_path: Path) -> None:
+    def grown(count: int) -> Any:
+        files = {f"{name}/{number}.mp4": True for name in ("dog", "cat") for number in range(count)}
+        root = tree(tmp_path / "mine", clip, files)
+        if form == "folders":
+            return read(root)
+        table = root / "videos.csv"
+        rows = "".join(f"{name},0,2,{name.partition('/')[0]}\n" for name in files)
+        table.write_text("video,start_seconds,end_seconds,label\n" + rows)
+        return read(table)
+
+    first = grown(3)
+    before = {sample.video_id: sample.split for sample in first.samples}
+    assert data.keep_division(first) == []
+    kept = tmp_path / "mine" / ("splits.json" if form == "folders" else "videos-splits.json")
+    assert json.loads(kept.read_text()) == before
+    more = grown(14)
+    after = {sample.video_id: sample.split for sample in more.samples}
+    assert before.items() <= after.items()
+    assert Counter(after.values()) == {"train": 20, "val": 4, "test": 4}
+    assert any(f"6 videos are divided as {kept.name} says, and the other 22" in note for note in more.notes)
+    kept.unlink()
+    assert not before.items() <= {sample.video_id: sample.split for sample in grown(14).samples}.items()
+    assert read(tmp_path / "mine", "folders", divide="by_hash").division is None
 
 
 def test_a_longer_window_is_background_after_the_end(clip: Path, tmp_path: Path) -> None:
