@@ -7,6 +7,7 @@ anything.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,12 +141,14 @@ def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: in
         remedy: What to do about it, for the error.
 
     Raises:
-        AvpeaError: Of class `kind`: it is not JSON, too deep, or holds a number that is no JSON number (`NaN`), not
-            finite, or 2**63 or more.
+        AvpeaError: Of class `kind`: it is not JSON, too deep, names a key twice, or holds a number
+            that is no JSON number (`NaN`), not finite, or 2**63 or more.
     """
     where, end = f"{source}, line {line}" if line else source, f"; {remedy}." if remedy else "."
     try:
-        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
+        value = json.loads(
+            text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_once
+        )
         _require_plain(value)
     except json.JSONDecodeError as error:
         if line:
@@ -268,6 +271,15 @@ def _require_plain(value: Any) -> None:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand in it once; of two, JSON readers keep the last and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _Refused(f"the key {ascii(twice)[:60]} stands twice in one object")
+    return found
 
 
 def _whole(digits: str) -> int:

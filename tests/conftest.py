@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.tiny import (  # noqa: F401 (fixtures)
     small_tower,
@@ -21,6 +22,18 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_values,
     tiny_written_run,
 )
+
+# Examples of hypothesis: few, and the same ones each time; with `--hypothesis-profile long` many, and others each time.
+_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None, suppress_health_check=_CHECKS)
+settings.register_profile(
+    "long",
+    max_examples=int(os.environ.get("EXAMPLES", "3000")),
+    deadline=None,
+    suppress_health_check=_CHECKS,
+    print_blob=True,
+)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -137,11 +137,24 @@ def read_identity(folder: Path) -> DataIdentity | None:
     found = read_json(path, DataError, remedy="copy the run anew")
     try:
         if found["format"] != _FORMAT:
-            raise DataError(f"{path} has format {found['format']}, expected {_FORMAT}; it is of a later version.")
-        rows = {split: {name: Row(*row) for name, row in some.items()} for split, some in found["splits"].items()}
-        return DataIdentity(found["reader"], found["root"], found["outputs"], tuple(found["names"]), rows)
+            raise DataError(f"{path} has format {found['format']!r:.40}, expected {_FORMAT}; it is of a later version.")
+        rows = {split: {name: _row(row) for name, row in some.items()} for split, some in found["splits"].items()}
+        reader, root, outputs = _texts([found["reader"], found["root"], found["outputs"]], 3)
+        return DataIdentity(reader, root, outputs, tuple(_texts(found["names"])), rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}); copy the run anew.") from None
+
+
+def _row(values: Any) -> Row:
+    return Row(*_texts(values, 2))
+
+
+def _texts(values: Any, count: int | None = None) -> list[str]:
+    right = isinstance(values, list) and (count is None or len(values) == count)
+    if not right or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"found {values!r:.60}, expected {count or 'a list of'} texts")
+    texts: list[str] = values
+    return texts
 
 
 def changes(then: DataIdentity, now: DataIdentity) -> list[str]:

@@ -157,7 +157,7 @@ class RunFolder:
         """
         skipped = self.path / "skipped.json"
         if self.position and skipped.is_file():
-            require_same_videos(self.path, read_json(skipped), broken)
+            require_same_videos(self.path, _reasons(skipped), broken)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "experiment.yaml", self.experiment.to_yaml())
@@ -176,9 +176,15 @@ class RunFolder:
             write_json(self.path / "environment.json", [*before, here])
 
     def environments(self) -> list[dict[str, Any]]:
-        """What the run was trained on, in order: one entry, or several if it was resumed somewhere else."""
+        """What the run was trained on, in order: one entry, or several if it was resumed somewhere else.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
         path = self.path / "environment.json"
         found: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise CheckpointError(f"{path} is no list of trainings; remove it, and nothing else is lost.")
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -225,6 +231,14 @@ class RunFolder:
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(name, value, record["epoch"])
         return kept
+
+
+def _reasons(path: Path) -> dict[str, str]:
+    """The videos that were left out, with the reasons."""
+    found: dict[str, str] = read_json(path)
+    if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
+        raise CheckpointError(f"{path} is no table of videos with reasons; copy the run anew.")
+    return found
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -191,9 +191,11 @@ def complaint_about(row: dict[str, Any]) -> str:
         return "no file or no picture"
     if not all(isinstance(row.get(name), float) and math.isfinite(row[name]) for name in ("start", "end")):
         return f"no time in {row['source']!r:.80}"
+    if not isinstance(scores, list) or not all(isinstance(one, float) for one in scores):
+        return f"no scores for {row['source']!r:.80}"
     if not isinstance(tokens, bytes) or not scores or len(tokens) % (2 * len(scores)) or not tokens:
         return f"no vectors for {row['source']!r:.80}"
-    if not isinstance(frames, int) or not 0 <= frames <= len(scores):
+    if type(frames) is not int or not 0 <= frames <= len(scores):
         return f"{frames!r:.20} frames of {len(scores)} vectors for {row['source']!r:.80}"
     finite = np.isfinite(np.frombuffer(tokens, np.float16)).all() and np.isfinite(scores).all()
     return "" if finite else f"vectors that are no numbers for {row['source']!r:.80}"

@@ -24,6 +24,7 @@ __all__ = ["Columns", "Row", "read_rows", "read_table", "split_of", "text_of"]
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)", re.ASCII)
+_MOST_SECONDS = 1e6  # more than eleven days
 _TIMES = ("start_seconds", "end_seconds")
 _REQUIRED = ("video", "start_seconds", "end_seconds", "label")
 _COLUMNS = (*_REQUIRED, "split")
@@ -132,8 +133,8 @@ def _csv(path: Path, text: str, columns: Columns) -> Iterator[tuple[str, Mapping
 
 
 def _with_points(values: dict[str, object], separator: str) -> dict[str, object]:
-    """In tables that are not separated by commas, the comma in a number comes before its decimals."""
-    if separator == ",":
+    """In tables that semicolons separate, the comma in a number comes before its decimals, as it does there."""
+    if separator != ";":
         return values
     return {name: str(value).replace(",", ".") if name in _TIMES else value for name, value in values.items()}
 
@@ -239,6 +240,10 @@ def _seconds(where: str, values: Mapping[str, object], name: str) -> float | Non
         raise DataError(
             f"{where}: found {name} = {value!r}; expected seconds, 0 or more, as in 2.5, or a time as in 1:02:03.5 "
             "(hours, minutes, seconds) or 2:03.5."
+        )
+    if seconds > _MOST_SECONDS:
+        raise DataError(
+            f"{where}: {name} is {seconds:g} s; expected at most {_MOST_SECONDS:,.0f}: seconds, not milliseconds."
         )
     return seconds
 

@@ -20,7 +20,7 @@ def read_text(path: Path) -> str:
     r"""The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; line ends become "\n".
 
     Raises:
-        DataError: The file cannot be read or has another encoding; names the remedy.
+        DataError: The file cannot be read, has another encoding or holds a null character; names the remedy.
     """
     try:
         data = path.read_bytes()
@@ -34,7 +34,11 @@ def read_text(path: Path) -> str:
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8, which spreadsheets "
             "call 'CSV UTF-8'."
         ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:  # no file can have such a name, and no checkpoint keeps such a label
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}, line {line}: found a null character, which no text has; save the file anew as UTF-8.")
+    return text
 
 
 def _unmarked(data: bytes) -> str:
