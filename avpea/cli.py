@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from avpea import commands, registry
 from avpea.command import Command, as_options
 from avpea.errors import AvpeaError
+from avpea.escapes import for_terminal
 from avpea.progress import note
 from avpea.version import __version__
 
@@ -30,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` explains.\n")
+        self.exit(2, for_terminal(f"{self.prog}: {message}. `{self.prog} --help` explains.\n", lines=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

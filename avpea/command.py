@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 @dataclass(frozen=True)
 class Command:
     """A command, `avpea NAME`. A task lists its commands as `COMMANDS` in its `command.py`.
@@ -153,7 +156,10 @@ def print_json(value: Any) -> None:
     Numbers that JSON does not have (NaN, infinite) become null.
     """
     value = finite(value)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # JSON's own escapes for what would steer a terminal, such as those that turn the direction of writing.
+    text = _STEERING.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False, allow_nan=False)
+    )
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # such as the bytes of a file name that is not UTF-8

@@ -115,7 +115,7 @@ def _make(options: Options) -> None:
     from avpea.data import samples
 
     counts = {split: getattr(options, split) for split in ("train", "val", "test")}
-    print(samples.make(options.name, options.folder, **counts, seed=options.seed))
+    show([str(samples.make(options.name, options.folder, **counts, seed=options.seed))])
 
 
 def _verify_arguments(parser: Parser) -> None:
@@ -291,7 +291,7 @@ def _calibrate(options: Options) -> None:
 
     files = {"root": options.root, **weights_of(options)}
     fitted = calibrate(options.run, **files, progress=not options.quiet)
-    print_json(fitted.to_dict()) if options.json else print(f"{options.run}: {fitted.line()}")
+    print_json(fitted.to_dict()) if options.json else show([f"{options.run}: {fitted.line()}"])
 
 
 def _import_arguments(parser: Parser) -> None:

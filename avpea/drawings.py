@@ -1,9 +1,10 @@
 """Small drawings as SVG with the colours of the page that holds them, light or dark; every text is escaped."""
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from avpea.escapes import for_html
 
 __all__ = ["Line", "bars_of_reliability", "learning_curve", "matrix"]
 
@@ -115,14 +116,12 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         middle = (index + 0.5) * cell
         parts.append(_text(margin - 6, top + middle + 4, name, anchor="end"))
         x, y = margin + middle + 4, top - 6
-        parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" transform="rotate(-90 {x:.1f} {y:.1f})">{html.escape(name)}</text>'
-        )
+        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" transform="rotate(-90 {x:.1f} {y:.1f})">{for_html(name)}</text>')
     for row, of_row in enumerate(counts):
         total = sum(of_row)
         for column, count in enumerate(of_row):
             x, y, share = margin + column * cell, top + row * cell, count / total if total else 0.0
-            about = html.escape(f"{names[row]}, predicted as {names[column]}: {count} ({100 * share:.0f} %)")
+            about = for_html(f"{names[row]}, predicted as {names[column]}: {count} ({100 * share:.0f} %)")
             # An opaque colour would hide the grid; the text stays readable on half of it in light and in dark.
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" class="grid" '
@@ -137,14 +136,14 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
 def _svg(width: float, height: float, title: str, parts: Sequence[str], kind: str = "small") -> str:
     return (
         f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{html.escape(title, quote=True)}">'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{for_html(title)}">'
         f"{''.join(parts)}</svg>"
     )
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
     css = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{css}>{html.escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{css}>{for_html(text)}</text>'
 
 
 def _rule(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:

@@ -1,12 +1,13 @@
 """What stands between a stranger's text (file names, labels, captions) and a place that would read more into it.
 
-HTML has `html.escape`, CSV and the formats of other programs `avpea.formats`, LaTeX `avpea.page`.
+CSV and the formats of other programs have `avpea.formats`, LaTeX has `avpea.page`.
 """
 
+import html
 import re
 import unicodedata
 
-__all__ = ["code_for_markdown", "for_markdown", "for_terminal"]
+__all__ = ["code_for_markdown", "for_html", "for_markdown", "for_terminal"]
 
 # Characters that reverse or isolate the direction of writing can make a name look like another one.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
@@ -28,6 +29,11 @@ def for_terminal(text: str, *, lines: bool = False) -> str:
 def _shown(letter: str) -> str:
     hidden = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or ord(letter) in _DIRECTIONS
     return letter.encode("unicode_escape", "surrogatepass").decode("ascii") if hidden else letter
+
+
+def for_html(text: str) -> str:
+    """Text that HTML shows as it is, within an element or between the quotes of an attribute; lines stay lines."""
+    return html.escape(for_terminal(text, lines=True), quote=True)
 
 
 def for_markdown(text: str) -> str:

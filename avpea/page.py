@@ -1,11 +1,12 @@
 """Pages of headings, texts, tables and pictures, written as HTML in one file, as Markdown, or as LaTeX."""
 
 import base64
-import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from avpea.escapes import code_for_markdown, for_html, for_markdown, for_terminal
 
 __all__ = [
     "Card",
@@ -90,32 +91,43 @@ Part = Heading | Text | Code | Figures | Picture | Drawing | Cards
 
 def as_markdown(title: str, parts: Sequence[Part]) -> str:
     """The page as Markdown, which names the files of its pictures."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {for_markdown(title)}", ""]
     for part in parts:
         match part:
             case Heading(text):
-                lines += [f"## {text}", ""]
+                lines += [f"## {for_markdown(text)}", ""]
             case Text(text):
-                lines += [text, ""]
+                lines += [_paragraph(text), ""]
             case Code(text):
-                lines += ["```", text, "```", ""]
+                lines += [*(f"    {line}" for line in for_terminal(text, lines=True).split("\n")), ""]
             case Picture(Path() as path, says):
-                lines += [f"![{says}]({path.name})", ""]
+                lines += [f"![{for_markdown(says)}]({path.name})", ""]
             case Figures(columns, rows, strong):
                 lines += [_line(columns), _line(["---", *["---:"] * (len(columns) - 1)])]
                 for index, row in enumerate(rows):
-                    lines.append(_line([f"**{c}**" if index == strong and c else c for c in row]))
+                    lines.append(_line(row, "**" if index == strong else ""))
                 lines.append("")
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+def _paragraph(text: str) -> str:
+    pieces = text.split("`")
+    return "".join(code_for_markdown(piece) if i % 2 else _within(piece) for i, piece in enumerate(pieces))
+
+
+def _within(text: str) -> str:
+    """Text for Markdown with the spaces at its ends, which part it from its neighbours."""
+    return " " * text[:1].isspace() + for_markdown(text) + " " * text[-1:].isspace()
+
+
+def _line(cells: Sequence[str], around: str = "") -> str:
+    shown = [for_markdown(cell) for cell in cells]
+    return "| " + " | ".join(f"{around}{cell}{around}" if cell else "" for cell in shown) + " |"
 
 
 def as_latex(title: str, parts: Sequence[Part]) -> str:
     """The tables of the page for LaTeX with the package booktabs, each under its section's title."""
-    lines, heading, number = ["% needs \\usepackage{booktabs}", f"% {' '.join(title.split())}"], "", 0
+    lines, heading, number = ["% needs \\usepackage{booktabs}", f"% {for_terminal(' '.join(title.split()))}"], "", 0
     for part in parts:
         match part:
             case Heading(text):
@@ -171,7 +183,7 @@ _TEX = {
 
 def _tex(text: str) -> str:
     """Text with everything escaped that LaTeX would read, and minus signs in front of numbers."""
-    text = "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+    text = "".join(_TEX.get(letter, letter) for letter in for_terminal(" ".join(text.split())))
     return re.sub(r"(?<![\w.)-])-(?=\d)", "$-$", text)
 
 
@@ -213,29 +225,29 @@ def as_html(title: str, parts: Sequence[Part]) -> str:
     body = "".join(map(_html, parts))
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{for_html(title)}</title>'
     )
-    whole = f"<head>{head}<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{body}</body>"
+    whole = f"<head>{head}<style>{_STYLE}</style></head><body><h1>{for_html(title)}</h1>{body}</body>"
     return f'<!doctype html><html lang="en">{whole}</html>\n'
 
 
 def _html(part: Part) -> str:
     match part:
         case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
+            return f"<h2>{for_html(text)}</h2>"
         case Text(text):
-            pieces = [html.escape(piece) for piece in text.split("`")]
+            pieces = [for_html(piece) for piece in text.split("`")]
             marked = "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
             return f"<p>{marked}</p>"
         case Code(text):
-            return f"<pre>{html.escape(text)}</pre>"
+            return f"<pre>{for_html(text)}</pre>"
         case Picture(source, says):
             data = source if isinstance(source, bytes) else source.read_bytes()
             kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
             coded = base64.b64encode(data).decode()
-            return f'<img alt="{html.escape(says, quote=True)}" src="data:image/{kind};base64,{coded}">'
+            return f'<img alt="{for_html(says)}" src="data:image/{kind};base64,{coded}">'
         case Drawing(svg, says):
-            return f'<figure class="wide beside">{svg}<figcaption>{html.escape(says)}</figcaption></figure>'
+            return f'<figure class="wide beside">{svg}<figcaption>{for_html(says)}</figcaption></figure>'
         case Cards(cards):
             return f'<div class="cards">{"".join(map(_html_card, cards))}</div>'
         case Figures():
@@ -243,14 +255,14 @@ def _html(part: Part) -> str:
 
 
 def _html_card(card: Card) -> str:
-    lines = "<br>".join(map(html.escape, card.lines))
+    lines = "<br>".join(map(for_html, card.lines))
     return f'<div class="card"><div>{"".join(map(_html, card.pictures))}</div><p>{lines}</p></div>'
 
 
 def _html_table(part: Figures) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = [' class="left"' if index < part.left else "" for index in range(len(cells))]
-        return "".join(f"<{tag}{k}>{html.escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True))
+        return "".join(f"<{tag}{k}>{for_html(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True))
 
     lines = [
         f'<tr class="strong">{row(cells, "td")}</tr>' if index == part.strong else f"<tr>{row(cells, 'td')}</tr>"

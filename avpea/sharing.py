@@ -12,7 +12,7 @@ from avpea import registry
 from avpea.backbones import fetch
 from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
 from avpea.errors import CheckpointError
-from avpea.escapes import code_for_markdown, for_markdown
+from avpea.escapes import code_for_markdown, for_markdown, for_terminal
 from avpea.files import replacing, write_json, write_text
 from avpea.metrics.figures import epoch_kept
 from avpea.records import Records, read_records
@@ -100,15 +100,16 @@ def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
     task: type[Task] = registry.load("task", experiment.task.name)
     figure, data = task.figure, Path(experiment.data.root).name or experiment.data.name
     title = experiment.title or "AV-PEA adapter"
+    plain_data, plain_title = for_terminal(data), for_terminal(title)
     results = [
         EvalResult(
-            task_type=task.tag, dataset_type=data, dataset_name=data, dataset_split=split,
+            task_type=task.tag, dataset_type=plain_data, dataset_name=plain_data, dataset_split=split,
             metric_type=figure.metric, metric_name=figure.name, metric_value=round(value, 4),
         )
         for split, (value, _) in _reached(info, records, figure).items()
     ]  # fmt: skip
     about = ModelCardData(
-        library_name="avpea", tags=["audio-visual", task.tag, "adapter", "av-pea"], model_name=title,
+        library_name="avpea", tags=["audio-visual", task.tag, "adapter", "av-pea"], model_name=plain_title,
         eval_results=results or None,
     )  # fmt: skip
     adapter, outputs = experiment.adapter, info.labels.outputs

@@ -9,7 +9,19 @@ from matplotlib.ticker import MaxNLocator
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.files import replacing
-from avpea.plot.style import COLOURS, INK, above, frame, label_width, new_figure, plain, quiet, write
+from avpea.plot.style import (
+    COLOURS,
+    INK,
+    above,
+    boxes_for_missing_letters,
+    frame,
+    label_width,
+    legend,
+    new_figure,
+    plain,
+    quiet,
+    write,
+)
 
 __all__ = ["draw"]
 
@@ -28,8 +40,10 @@ def draw(summary: Summary, folder: Path) -> dict[str, tuple[Path, str]]:
     }
     made = {}
     for name, (make, says) in drawings.items():
-        figure = make(summary)
-        if figure is not None:
+        with boxes_for_missing_letters():
+            figure = make(summary)
+            if figure is None:
+                continue
             path = folder / f"{name}.png"
             with replacing(path) as aside:
                 figure.savefig(aside, format="png", dpi=110, metadata={"Software": None})
@@ -59,7 +73,7 @@ def _parameters(summary: Summary) -> Any:
         close = 0.06 * (high - low)
         near = any(x < a < 4 * x and abs(b - y) < close for label, (a, b) in points.items() if label != row.label)
         axes.annotate(
-            row.label, (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
+            plain(row.label, 40), (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
             ha="right" if near else "left", color=colours[row.label], parse_math=False,
         )  # fmt: skip
     axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # rows without an adapter are at 0
@@ -78,18 +92,18 @@ def _curves(summary: Summary) -> Any:
         (f"{chosen}/{summary.figure.metric}", f"{chosen} {metric.name}, {metric.unit}", 100.0),
         ("train/loss", "training loss", 1.0),
     )
+    lines: dict[str, Any] = {}
     for column, (key, title, factor) in enumerate(panels):
         axes = figure.add_axes((0.06 + 0.41 * column, 0.13, 0.35, 0.66))
         for row in summary.rows:
             epochs, low, mean, high = _over_seeds(row, key, factor)
-            axes.plot(epochs, mean, "o-", ms=3, lw=1.4, color=colours[row.label], label=row.label)
+            (lines[row.label],) = axes.plot(epochs, mean, "o-", ms=3, lw=1.4, color=colours[row.label])
             axes.fill_between(epochs, low, high, color=colours[row.label], alpha=0.12, lw=0)
         quiet(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         write(axes, 0, above(axes, 0.12), title, size=8.5)
         write(axes, 1, -0.16, "epoch", size=8.5, ha="right")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.83, 0.5), frameon=False, fontsize=8)
+    legend(figure, lines, 0.83, 8)
     return figure
 
 
@@ -118,23 +132,21 @@ def _gates(summary: Summary) -> Any:
     figure = new_figure(9.4, 3.9, "Gates over training: mean of |gate| over blocks and seeds")
     colours = _colours(summary)
     dashes = {"attn.visual": "-", "attn.audio": "--", "mlp.visual": "-.", "mlp.audio": ":"}
+    named: dict[str, Any] = {}
     kinds = (("output_gate", "output gate h"), ("cross_gate", "cross-modal gate g"))
     for column, (kind, title) in enumerate(kinds):
         axes = figure.add_axes((0.06 + 0.39 * column, 0.13, 0.33, 0.66))
         for label, gate, epochs, sizes in lines:
             where, _, name = gate.rpartition(".")
             if name == kind:
-                dash = dashes.get(where, "-")
-                axes.plot(
-                    epochs, sizes, dash, lw=1.4, color=colours[label], label=f"{label}, {where.replace('.', ' ')}"
-                )
+                (line,) = axes.plot(epochs, sizes, dashes.get(where, "-"), lw=1.4, color=colours[label])
+                if column == 0:
+                    named[f"{label}, {where.replace('.', ' ')}"] = line
         quiet(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         write(axes, 0, above(axes, 0.12), title, size=8.5)
         write(axes, 1, -0.16, "epoch", size=8.5, ha="right")
-        if column == 0:
-            handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.79, 0.5), frameon=False, fontsize=7.5)
+    legend(figure, named, 0.79, 7.5)
     return figure
 
 
@@ -150,7 +162,7 @@ def _classes(summary: Summary) -> Any:
             here, there = row.per_class.get(name), reference.per_class[name]
             if here is not None and there is not None:
                 table[i, j] = 100 * (here - there)
-    left = 0.3 + max(label_width(row.label) for row in others)
+    left = 0.3 + max(label_width(plain(row.label, 40)) for row in others)
     below = 0.3 + max(label_width(plain(name, 24)) for name in names)
     width, height = left + 0.42 * len(names) + 0.3, below + 0.32 * len(others) + 0.7
     figure = new_figure(width, height, f"{summary.figure.parts}: points over {summary.reference}")
@@ -162,7 +174,7 @@ def _classes(summary: Summary) -> Any:
         axes.text(
             j, i, f"{table[i, j]:+.0f}", ha="center", va="center", fontsize=7, color="white" if strong else "#1f2328"
         )
-    axes.set_yticks(range(len(others)), [row.label for row in others], fontsize=8.5)
+    axes.set_yticks(range(len(others)), [plain(row.label, 40) for row in others], fontsize=8.5)
     axes.set_xticks(range(len(names)), [plain(name, 24) for name in names], fontsize=8, rotation=90)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)

@@ -42,7 +42,10 @@ def grounding(path: Path, **shown: Any) -> None:
 
 def _draw(path: Path, what: str, shown: dict[str, Any]) -> None:
     check(path)
-    _save(getattr(importlib.import_module(f"avpea.plot._{what}"), f"{what}_figure")(**shown), path)
+    from avpea.plot.style import boxes_for_missing_letters
+
+    with boxes_for_missing_letters():
+        _save(getattr(importlib.import_module(f"avpea.plot._{what}"), f"{what}_figure")(**shown), path)
 
 
 def check(path: Path) -> None:

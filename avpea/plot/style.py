@@ -2,6 +2,9 @@
 
 import math
 import textwrap
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from avpea.escapes import for_terminal
 from avpea.media import SAMPLE_RATE_HZ
 
 INK, SOFT, FAINT, PALE, GRID = "#1f2328", "#59636e", "#c4cad1", "#d9dee4", "#e4e7eb"
@@ -39,6 +43,25 @@ def write(
     )  # fmt: skip
 
 
+def legend(figure: Figure, lines: Mapping[str, Any], right: float, size: float) -> None:
+    """Name lines verbatim, from a place in the figure on to its right; a name that is long is shortened."""
+    # matplotlib leaves out names that begin with an underscore.
+    names = [" " * name.startswith("_") + plain(name, 40) for name in lines]
+    key = figure.legend(
+        list(lines.values()), names, loc="center left", bbox_to_anchor=(right, 0.5), frameon=False, fontsize=size
+    )
+    for text in key.get_texts():
+        text.set_parse_math(False)
+
+
+@contextmanager
+def boxes_for_missing_letters() -> Iterator[None]:
+    """No warning for each letter that the font lacks, such as an emoji: a box stands in its place."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph ")
+        yield
+
+
 def above(axes: Axes, inches: float) -> float:
     """The y coordinate, in fractions of the axes, of a point this many inches above them."""
     figure = axes.get_figure(root=True)
@@ -48,7 +71,7 @@ def above(axes: Axes, inches: float) -> float:
 
 def plain(text: str, length: int) -> str:
     """Text on one line of at most `length` characters, shortened in the middle; broken Unicode is replaced."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    text = for_terminal(" ".join(text.encode("utf-8", "replace").decode().split()))
     if len(text) <= length:
         return text
     head = (length - 1) // 2
@@ -62,9 +85,11 @@ def wrapped(text: str, columns: int = 26) -> str:
 
 def label_width(line: str) -> float:
     """Width in inches of one line of a label."""
+    if not line.strip():
+        return 0.0  # a text path of nothing cannot be measured
     # A text path would take dollar signs for mathematics; an 8 is as wide.
     path = TextPath((0, 0), line.replace("$", "8"), size=LABEL_SIZE, prop=FontProperties(family=FONT))
-    return float(path.get_extents().width) / 72 if len(path.vertices) else 0.0
+    return float(path.get_extents().width) / 72
 
 
 def frame(axes: Axes, *sides: str) -> None:
