@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SAMPLES := quickstart
 
-.PHONY: quickstart test test-all test-faults test-wheel test-oldest lint bench docs clean
+.PHONY: quickstart test test-all test-faults test-properties test-wheel test-oldest lint bench docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)
@@ -20,6 +20,10 @@ test-all: $(STAMP)
 # Faults made on purpose; the figures go to results/faults.json. `LONG=--long` takes hours.
 test-faults: $(STAMP)
 	$(BIN)/python -m tests.faults $(LONG)
+
+# Many random examples of each property of tests/properties, others each time.
+test-properties: $(STAMP)
+	$(BIN)/python -m pytest tests/properties --hypothesis-profile long --timeout 7200
 
 # The wheel alone: every command works without the extras, or names the one that it needs.
 test-wheel:
