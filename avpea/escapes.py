@@ -11,7 +11,8 @@ __all__ = ["code_for_markdown", "for_html", "for_markdown", "for_terminal"]
 
 # Characters that reverse or isolate the direction of writing can make a name look like another one.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&])")
+# Brackets alone are none of its signs; before these three characters the second one makes a link.
+_MARKDOWN = re.compile(r"([\\`*_<>#|~$&]|\](?=[(\[:]))")
 
 
 def for_terminal(text: str, *, lines: bool = False) -> str:

@@ -28,7 +28,7 @@ def test_a_message_may_have_several_lines() -> None:
 
 
 def test_markdown_reads_nothing_in_it() -> None:
-    assert for_markdown("[a](b) <i>|`x`\n# y") == r"\[a\](b) \<i\>\|\`x\` \# y"
+    assert for_markdown("[a](b) <i>|`x`\n# y") == r"[a\](b) \<i\>\|\`x\` \# y"
 
 
 @pytest.mark.parametrize(("text", "code"), [("a_b <i>", "`a_b <i>`"), ("a`b|", "`` a`b\\| ``"), ("\x1b", r"`\x1b`")])

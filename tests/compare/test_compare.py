@@ -111,7 +111,7 @@ def test_the_report_in_both_forms(finished: tuple[Path, Comparison, list[str]]) 
     page, text = done.page.read_text(encoding="utf-8"), (report / "report.md").read_text(encoding="utf-8")
     assert "<b>" not in page
     assert "&lt;b&gt;AV-PEA&lt;/b&gt;" in page
-    assert "LAVISH \\| $x$" in text
+    assert "LAVISH \\| \\$x\\$" in text
     assert len(re.findall('src="data:image/png;base64,', page)) == 4
     assert set(re.findall(r"\]\((\w+\.png)\)", text)) == {path.name for path in report.glob("*.png")}
     for row in done.summary.rows:
