@@ -260,7 +260,8 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
         raise WeightsError(_LIBRARY) from None
     options: dict[str, Any] = {"is_decoder": True, "add_cross_attention": writes, "attn_implementation": "eager"}
     shape = _SHAPES.get(config.name) if config.weights in ("pretrained", "random") else None
-    if torch.get_default_device().type == "meta" and shape is not None:
+    # `torch.get_default_device` does not see `with torch.device("meta")` in torch 2.6.
+    if torch.empty(0).device.type == "meta" and shape is not None:
         return TextModel(BertModel(BertConfig(**shape, **options), False), None, config.length, writes=writes)
     cached: dict[str, Any] = {"local_files_only": True} if fetching_refused() else {}
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

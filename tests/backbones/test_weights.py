@@ -4,6 +4,7 @@ import importlib.util
 import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -444,7 +445,10 @@ def test_starter_computes_what_the_onnx_file_computes(starter_cache: Path) -> No
     [
         (lambda one: one.long(), r"'blocks\.0\.attn\.qkv\.weight' has numbers of type torch\.int64"),
         (lambda one: one.bool(), r"has numbers of type torch\.bool"),
-        (lambda one: one.to(torch.complex64), r"has numbers of type torch\.complex64"),
+        pytest.param(
+            *(lambda one: one.to(torch.complex64), r"has numbers of type torch\.complex64"),
+            marks=pytest.mark.skipif(version("safetensors") < "0.7", reason="cannot write complex numbers"),
+        ),
         (lambda one: one.fill_(float("nan")), "is damaged: .* no finite numbers"),
         (lambda one: one.fill_(float("inf")), "is damaged: .* no finite numbers"),
     ],

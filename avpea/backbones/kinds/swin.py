@@ -66,7 +66,7 @@ class Swin(TimmTransformer):
     """A timm Swin V2, frozen.
 
     Args:
-        model: A timm `SwinTransformerV2` with `dynamic_img_size`.
+        model: A timm `SwinTransformerV2` with `strict_img_size` off.
         name: What the recipe calls it.
         depth: Number of blocks to use, up to one of the last stage, as the last norm has its width; 0 means all.
         image_size: Side of the square frames in pixels; 0 means the size that the model was made for.
@@ -118,7 +118,7 @@ class Swin(TimmTransformer):
                 f"backbone.image_size is {options.image_size}, smaller than a patch of '{options.name}' "
                 f"({patch}x{patch})."
             )
-        return {"dynamic_img_size": True} | ({"img_size": options.image_size} if options.image_size else {})
+        return {"strict_img_size": False} | ({"img_size": options.image_size} if options.image_size else {})
 
     def embed(
         self, pixels: Float[Tensor, "images 3 height width"], positions: Positions = "grid"
