@@ -33,6 +33,22 @@ test-wheel:
 test-oldest:
 	$(PYTHON) tests/jobs/environments.py oldest
 
+# The newest releases, without constraints.txt.
+test-newest:
+	$(PYTHON) tests/jobs/environments.py newest
+
+# Wheel and sdist in dist/, built in places that differ and compared.
+dist: $(STAMP)
+	$(BIN)/python tests/jobs/distributions.py
+
+# The wheel's run-time dependencies, as dist/avpea.cdx.json (CycloneDX).
+sbom:
+	$(PYTHON) tests/jobs/supply.py sbom
+
+# Known vulnerabilities in them; exit code 3 where no database of advisories is reachable.
+audit:
+	$(PYTHON) tests/jobs/supply.py audit
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

