@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avpea.data.cache import sample_from_clip
+from avpea.data.inputs import sample_from_clip
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
 from avpea.media import Clip

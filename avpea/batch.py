@@ -1,6 +1,7 @@
 """Answers about many videos: which files, what is written for each, and going on after those that fail."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from avpea.errors import AvpeaError
 from avpea.files import write_text
 from avpea.media.folder import media_below
 from avpea.progress import progress_bar, say
+from avpea.stopping import Stopped
 
 __all__ = ["Batch", "Job", "Outputs", "find_jobs"]
 
@@ -192,8 +194,9 @@ class Batch:
                         succeed(answer)
                         yield job.video, answer
                     step()
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"stopped: {self.summary} What was written is whole.") from None
+            except KeyboardInterrupt as stopped:
+                number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
+                raise Stopped(number, f"stopped: {self.summary} What was written is whole.") from None
         if self.failed:
             raise AvpeaError(self.summary)
         if many:

@@ -13,6 +13,7 @@ from avpea.data.identity import identify
 from avpea.errors import CheckpointError, DataError
 from avpea.evaluate import infer, located, prepare, require_known
 from avpea.labels import Sample
+from avpea.locks import locked
 from avpea.metrics.novelty import class_means
 from avpea.model import AVModel
 from avpea.records import standing
@@ -93,10 +94,24 @@ def calibrate(
 
     Raises:
         CheckpointError: There is no checkpoint, it cannot be written, was trained on other frozen weights, or before
-            the end of an epoch, or its task has no probabilities.
+            the end of an epoch, or its task has no probabilities; or another process trains or calibrates it.
         DataError: The data set cannot be read, is not the one of training, or has no usable video.
         WeightsError: The frozen weights cannot be loaded.
     """
+    with locked(find(run).parent, "is being calibrated"):
+        return _calibrate(run, root, cache, weights, audio_weights, trust, batch_size, progress)
+
+
+def _calibrate(
+    run: str | Path,
+    root: str | None,
+    cache: str | None,
+    weights: str | None,
+    audio_weights: str | None,
+    trust: bool,
+    batch_size: int,
+    progress: bool,
+) -> Calibration:
     model, info = load_model(run, weights=weights, audio_weights=audio_weights, trust=trust)
     split = info.results.get("selected_on")
     if split is None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from avpea import backbones
@@ -26,8 +25,7 @@ from avpea.labels import Labels
 from avpea.model import AVModel, build
 from avpea.parsing import parse_json
 from avpea.tasks import Calibration
-from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, kind_of, read_tensors
-from avpea.tensors import write_tensors as write_file
+from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, kind_of, read_tensors, write_tensors
 from avpea.trust import nothing_fetched
 
 __all__ = [
@@ -37,6 +35,7 @@ __all__ = [
     "add_calibration",
     "find",
     "fingerprint_of",
+    "fingerprint_of_weights",
     "load_model",
     "load_state",
     "read_info",
@@ -47,7 +46,6 @@ __all__ = [
     "save_state",
     "take_over",
     "weights_fingerprint",
-    "write_tensors",
 ]
 
 V = TypeVar("V")
@@ -128,6 +126,11 @@ def weights_fingerprint(run: str | Path) -> str:
         CheckpointError: There is none, or it is unreadable.
     """
     return digest_of(_weights(_open(find(run), FORMATS).tensors))
+
+
+def fingerprint_of_weights(model: AVModel) -> str:
+    """The `weights_fingerprint` that a checkpoint of the model has, whatever became of its file since."""
+    return digest_of({key: value.detach().cpu().contiguous() for key, value in model.trained_state().items()})
 
 
 def read_info(path: str | Path) -> CheckpointInfo:
@@ -353,20 +356,6 @@ def _position(found: TensorFile, path: Path, remedy: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not say how far the training has come; {remedy}.")
     known: dict[str, Any] = position
     return known
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, signed: bool = False
-) -> None:
-    """Write a file of tensors, atomically; see `avpea.tensors.write_tensors`.
-
-    Raises:
-        CheckpointError: There is no room for it, or no permission; the file is as it was.
-    """
-    try:
-        write_file(path, tensors, metadata, signed=signed)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written ({error}); what was there before is kept.") from None
 
 
 def _open(file: Path, formats: Sequence[str], *, values: bool = True, remedy: str = _REMEDY) -> TensorFile:

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from avpea.command import Command, as_options
 from avpea.errors import AvpeaError
 from avpea.escapes import for_terminal
 from avpea.progress import note
+from avpea.stopping import Stopped, stoppable
 from avpea.version import __version__
 
 __all__ = ["main", "make_parser"]
@@ -35,7 +37,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, or 1 for an error, 2 for wrong use, 130 for Ctrl-C."""
+    """Run a command and return its exit code.
+
+    0, or 1 for an error, 2 for wrong use, 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """
+    try:
+        with stoppable():
+            return _main(arguments)
+    except KeyboardInterrupt as stopped:  # the second one, while the first is told
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
@@ -53,20 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             options.overrides = parse_overrides(rest)
         code = options.run_command(options)
+        sys.stdout.flush()  # so that what cannot be written is an error now
     except AvpeaError as error:
         note(as_options(error))
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command resumes from there."
         note(str(stopped) or kept)
-        return 130
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.errno not in _OF_THE_PLACE:
+        if error.errno is None:
             raise
+        remedy = "make room or give permission there" if error.errno in _OF_THE_PLACE else "mend that"
         where = f"{error.filename}: " if error.filename else ""
-        note(f"{where}{error.strerror}; make room or give permission there, or choose another place.")
+        note(f"{where}{error.strerror}; {remedy}, or choose another place.")
         return 1
     return int(code or 0)
 

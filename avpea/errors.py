@@ -9,11 +9,15 @@
     ├── DataError         a data set's annotations or videos are missing or broken
     ├── WeightsError      pretrained weights cannot be loaded, or do not fit
     ├── CheckpointError   a run folder or checkpoint cannot be read, or belongs to another backbone
-    └── TrainingError     training cannot start or continue (non-finite loss, nothing to train on)
+    │   └── InUseError    another process writes in the folder now
+    ├── TrainingError     training cannot start or continue (non-finite loss, nothing to train on)
+    └── WriteError        a file cannot be written; an OSError too
 
 The command line prints the sentence and exits with 1; from Python, catch the class that you can handle.
 """
 
+import errno
+import os
 from pathlib import Path
 
 __all__ = [
@@ -21,12 +25,14 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExperimentError",
+    "InUseError",
     "MediaError",
     "MissingFile",
     "NoAudioTrack",
     "NoVideoTrack",
     "TrainingError",
     "WeightsError",
+    "WriteError",
 ]
 
 
@@ -75,5 +81,40 @@ class CheckpointError(AvpeaError):
     """A run folder or checkpoint cannot be read, or belongs to another backbone."""
 
 
+class InUseError(CheckpointError):
+    """Another process writes in the folder now."""
+
+
 class TrainingError(AvpeaError):
     """Training cannot start or continue."""
+
+
+_REMEDIES = {
+    **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], "make room there"),
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EIO: "see whether the disk is well",
+}
+
+
+class WriteError(AvpeaError, OSError):
+    """A file cannot be written: no room, no permission, or a disk that fails. What was there before is kept.
+
+    Args:
+        number: The system's number for the reason.
+        place: The file or folder.
+    """
+
+    def __new__(cls, number: int, place: str) -> "WriteError":  # noqa: D102
+        return OSError.__new__(cls, number, os.strerror(number), place)
+
+    def __init__(self, number: int, place: str) -> None:
+        OSError.__init__(self, number, os.strerror(number), place)
+
+    def __reduce__(self) -> tuple[type, tuple[int | None, str]]:
+        return type(self), (self.errno, self.filename)
+
+    def __str__(self) -> str:
+        """The sentence for the user."""
+        first = _REMEDIES.get(self.errno or 0, "")
+        remedy = f"{first}, or choose another place" if first else "choose a place that you may write to"
+        return f"{self.filename} cannot be written ({self.strerror}); {remedy}."

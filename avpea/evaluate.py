@@ -10,18 +10,19 @@ from typing import Any
 import torch
 
 from avpea import backbones, data
-from avpea.checkpoint import CheckpointInfo, load_model, weights_fingerprint
+from avpea.checkpoint import CheckpointInfo, fingerprint_of_weights, load_model
 from avpea.data.cache import FillReport, SampleCache
 from avpea.data.features import FeatureStore
-from avpea.data.identity import identify
+from avpea.data.identity import DataIdentity, identify
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
 from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample, shortened
+from avpea.locks import locked
 from avpea.model import AVModel
 from avpea.progress import progress_bar, say
-from avpea.records import standing
+from avpea.records import Standing, standing
 from avpea.tasks import Task
 
 __all__ = ["SplitResult", "evaluate", "infer", "located", "prepare", "require_known"]
@@ -188,6 +189,22 @@ def evaluate(
     if obstacle := unwritable(found.folder):
         raise CheckpointError(f"The evaluation cannot be written to {found.folder} ({obstacle}); copy the run first.")
     model.task.require_metrics()
+    # The model itself may be written meanwhile, by a training that goes on.
+    with locked(found.folder, f"is being evaluated on {split}", f".evaluation-{split}.lock"):
+        return _evaluate(model, info, experiment, annotations, identity, found, split, batch_size, progress)
+
+
+def _evaluate(
+    model: AVModel,
+    info: CheckpointInfo,
+    experiment: Experiment,
+    annotations: Annotations,
+    identity: DataIdentity,
+    found: Standing,
+    split: str,
+    batch_size: int,
+    progress: bool,
+) -> SplitResult:
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     samples = annotations.labels.translated(usable[split], info.labels)
     result = infer(model, samples_cache, samples, batch_size, progress)
@@ -208,7 +225,7 @@ def evaluate(
             "changes": list(found.changes),
             "trained_on": None if found.trained is None else found.trained.seen(identity, split),
         },
-        "model": weights_fingerprint(run),
+        "model": fingerprint_of_weights(model),
         **result.metrics,
         **_reliability(model.task, result),
         "references": model.task.references(annotations.labels.translated(known, info.labels), result.samples),

@@ -1,42 +1,132 @@
-"""Atomic writing: a file is either the old one or the complete new one, even if the process is killed."""
+"""Writing files: each is either the old one or the complete new one, even if the process is killed.
+
+A file is written under a temporary name in the same folder, `.NAME.RANDOM.tmp`, and renamed when it is complete. Its
+writer holds a lock on it, so what a killed process leaves is known by its lock being free, and the next writer of the
+same file removes it. Anything that the system refuses is a `WriteError` that names the file itself.
+"""
 
 import errno
 import json
 import math
 import os
-import stat
-import uuid
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["finite", "replacing", "unwritable", "write_json", "write_text"]
+from avpea.errors import WriteError
+from avpea.locks import try_lock
+
+__all__ = [
+    "finite",
+    "remove_leftovers",
+    "replacing",
+    "unwritable",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+]
 
 
 @contextmanager
-def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, keep: bool = False, mode: int = 0o666) -> Iterator[Path]:
     """A temporary path in the same folder, which is renamed to `path` when the block ends without an error.
+
+    Several processes may write the same file at once; the last one wins.
 
     Args:
         path: The file to write; its folder is made if it does not exist.
-        several_writers: Whether other processes may write the same file now, so that each needs its own temporary name.
-            Otherwise the name is fixed, and a leftover of a killed process is overwritten.
+        keep: Whether a file that another process has written in the meantime stays, instead of the new one.
+        mode: Permissions of the file, less the umask.
+
+    Raises:
+        WriteError: The system refuses it; what was there before is kept, and nothing else is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{uuid.uuid4().hex}.tmp" if several_writers else f".{path.name}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        aside, descriptor = _aside(path, mode)
+        try:
+            yield aside
+            os.fsync(descriptor)
+            if keep:
+                _place(aside, path)
+            else:
+                aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+            os.close(descriptor)
+
+
+def _place(aside: Path, path: Path) -> None:
+    """Give a file its name, unless another one has it."""
     try:
-        aside.unlink(missing_ok=True)
-        aside.touch()  # with the permissions of the umask, which safetensors replaces by those of its owner alone
-        permissions = stat.S_IMODE(aside.stat().st_mode)
-        yield aside
-        aside.chmod(permissions)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        os.link(aside, path)  # unlike a rename it fails if there is a file already
+    except FileExistsError:
+        pass
+    except OSError:  # the file system has no links
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+
+
+def _aside(path: Path, mode: int) -> tuple[Path, int]:
+    """A new temporary file, opened and locked."""
+    while True:
+        aside = path.with_name(f"{_prefix(path.name)}{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            found = try_lock(descriptor)
+            # In between another process may have taken it for a leftover.
+            if found == "unknown" or (found == "ours" and aside.exists()):
+                return aside, descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _prefix(name: str) -> str:
+    return f".{name[:60]}."  # at most 240 bytes, so that a name of any length has room for the rest
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Args:
+        folder: The folder.
+        name: Only those of this file, and what an earlier version called them; empty means all.
+    """
+    start = _prefix(name) if name else "."
+    with suppress(OSError), os.scandir(folder) as entries:
+        for path in [one.path for one in entries if one.name.startswith(start) and one.name.endswith(".tmp")]:
+            with suppress(OSError):  # the folder may be read only; what needs to be written there says so
+                _remove_if_free(path)
+
+
+def _remove_if_free(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if try_lock(descriptor) == "ours":
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let whatever the system refuses in the block be a `WriteError` that names `path`.
+
+    Raises:
+        WriteError: It refused something.
+    """
+    try:
+        yield
+    except WriteError:
         raise
+    except OSError as error:
+        raise WriteError(error.errno or errno.EIO, str(path)) from None
 
 
 def unwritable(folder: Path) -> str:
@@ -44,13 +134,21 @@ def unwritable(folder: Path) -> str:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         return os.strerror(errno.ENOTDIR)
-    return "" if os.access(there, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    if os.access(there, os.W_OK | os.X_OK):
+        return ""
+    read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8; bytes of file names that are not UTF-8 become escapes, as JSON has them."""
-    with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:

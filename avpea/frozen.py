@@ -9,16 +9,17 @@ A clip is always computed alone, so its tokens do not depend on the batch that i
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from avpea.data.cache import SampleCache
 from avpea.encoders import Streams
-from avpea.errors import DataError
+from avpea.errors import WriteError
+from avpea.files import replacing
 from avpea.labels import Sample
 from avpea.model import AVModel
 from avpea.options import plain
@@ -58,6 +59,7 @@ class FrozenTokens:
         }
         name = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = cache.folder.parent / "frozen" / name
+        self._unkept = False
 
     def path(self, sample: Sample) -> Path:
         """Path of a sample's tokens, which may not exist yet."""
@@ -65,14 +67,12 @@ class FrozenTokens:
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def fill(self, samples: Sequence[Sample], progress: bool = True) -> None:
-        """Compute the tokens that are not there yet.
-
-        Raises:
-            DataError: The folder cannot be written.
-        """
+        """Compute the tokens that are not there yet; a folder that cannot be written is no obstacle, which is said."""
         missing = [sample for sample in samples if not self.path(sample).is_file()]
         with progress_bar("Frozen layers", len(missing), shown=progress and bool(missing)) as advance:
             for sample in missing:
+                if self._unkept:
+                    break
                 self._compute(sample)
                 advance(1)
 
@@ -100,17 +100,22 @@ class FrozenTokens:
         batch = self.cache.batch([sample]).to(next(self.model.task.parameters()).device)
         entered = self.model.encoder.enter(*self.model.pixels(batch.frames, batch.log_mel))
         tokens = {name: _plain(getattr(entered, name)) for name in Streams._fields}
-        path = self.path(sample)
+        path, settings = self.path(sample), self.folder / "settings.json"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
-            write_tensors(path, tokens, {}, several_writers=True)
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                f"{self.folder} cannot be written ({getattr(error, 'strerror', None) or error}); free some space, "
-                "choose another --data.cache, or set --encoder.keep_frozen false."
-            ) from None
+            if not settings.exists():
+                with replacing(settings, keep=True) as aside:
+                    aside.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+            write_tensors(path, tokens, {})
+        except WriteError as error:
+            self._unkept = True
+            _tell(self.folder, str(error))
         return Streams(**tokens)
+
+
+@cache
+def _tell(folder: Path, reason: str) -> None:
+    """Say, once for each folder, that work goes on although tokens cannot be kept."""
+    note(f"{reason} Meanwhile, frozen tokens that are not kept are computed each time, which takes longer.")
 
 
 def _plain(tokens: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
-from avpea.data.cache import sample_from_clip
+from avpea.data.inputs import sample_from_clip
 from avpea.data.readers.music_avqa import LAVISH_SECONDS
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment

@@ -3,6 +3,7 @@
 `make quickstart` runs it. After an interruption the same command, or `python -m avpea.quickstart FOLDER`, resumes it.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from avpea.errors import AvpeaError
 from avpea.experiment import load_recipe
 from avpea.labels import EventSample
 from avpea.progress import note
+from avpea.stopping import Stopped, stoppable
 from avpea.tables import Table, show
 
 __all__ = ["main"]
@@ -24,13 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run all steps in the folder that the first argument names; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        run(Path(words[0]) if words else Path("quickstart"))
+        with stoppable():
+            run(Path(words[0]) if words else Path("quickstart"))
     except AvpeaError as error:
         note(f"{error}")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         note("stopped; the same command resumes it.")
-        return 130
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     return 0
 
 

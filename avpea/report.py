@@ -82,7 +82,7 @@ def report(
     Raises:
         CheckpointError: There is no run, or a file of it is broken.
         DataError, WeightsError: The split has to be evaluated first, and cannot be.
-        AvpeaError: The page cannot be written.
+        WriteError: The page cannot be written.
     """
     folder = place = home(run)
     known = read_info(run).experiment.data.root
@@ -101,8 +101,6 @@ def report(
             f"The records in {folder} are not as avpea writes them ({type(error).__name__}: {error}); remove "
             f"evaluation-{split}.json, and `avpea evaluate {run} --split {split}` writes it again."
         ) from error
-    except OSError as error:
-        raise AvpeaError(f"{path} cannot be written ({error.strerror}); choose another --out.") from None
     return path
 
 

@@ -32,18 +32,16 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        CheckpointError: There is no checkpoint, or the folder cannot be written.
+        CheckpointError: There is no checkpoint.
+        WriteError: The folder cannot be written.
     """
     source, info, target = find(run), read_info(run), Path(folder)
-    try:
-        if source.resolve() != (target / MODEL_FILE).resolve():
-            with replacing(target / MODEL_FILE) as aside:
-                shutil.copyfile(source, aside)
-        names = {info.labels.outputs or "labels": info.labels.names}
-        write_json(target / "config.json", {**names, "fingerprint": info.fingerprint, **info.experiment.to_dict()})
-        write_text(target / "README.md", str(model_card(info, read_records(run))))
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error.strerror}.") from None
+    if source.resolve() != (target / MODEL_FILE).resolve():
+        with replacing(target / MODEL_FILE) as aside:
+            shutil.copyfile(source, aside)
+    names = {info.labels.outputs or "labels": info.labels.names}
+    write_json(target / "config.json", {**names, "fingerprint": info.fingerprint, **info.experiment.to_dict()})
+    write_text(target / "README.md", str(model_card(info, read_records(run))))
     return target
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from avpea.files import replacing
+from avpea.files import write_bytes
 from avpea.trust import is_own, sign
 
 __all__ = ["Shape", "TensorFile", "Unreadable", "digest_of", "kind_of", "read_tensors", "write_tensors"]
@@ -66,7 +66,6 @@ def write_tensors(
     metadata: Mapping[str, str],
     *,
     signed: bool = False,
-    several_writers: bool = False,
 ) -> None:
     """Write a safetensors file with checksums, atomically.
 
@@ -75,19 +74,17 @@ def write_tensors(
         tensors: Tensors by name, on any device.
         metadata: Text by key.
         signed: Whether to sign it as this user's own.
-        several_writers: As in `replacing`.
 
     Raises:
-        OSError: The file cannot be written.
-        SafetensorError: The same, from safetensors.
+        WriteError: The file cannot be written.
     """
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {**metadata, _TENSORS: digest_of(plain)}
     about[_ALL] = _of_metadata(about)
     if signed and (signature := sign(about[_ALL])):
         about[_SIGNATURE] = signature
-    with replacing(path, several_writers=several_writers) as aside:
-        save_file(plain, aside, about)
+    # Not `save_file`, which has a temporary file of its own that a kill would leave, and errors without a number.
+    write_bytes(path, save(plain, about))
 
 
 def read_tensors(path: Path, *, values: bool = True) -> TensorFile:

@@ -15,11 +15,12 @@ from avpea.augment import Mixed, augmented, draws, require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, choose_precision
-from avpea.errors import CheckpointError, DataError, TrainingError
+from avpea.errors import CheckpointError, DataError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, Sample
+from avpea.locks import locked
 from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar, say
 from avpea.run import RunFolder, StopRequest
@@ -94,11 +95,19 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
         DataError: The data set cannot be read, or a split has no usable video.
         WeightsError: The frozen weights cannot be loaded.
         CheckpointError: The folder holds another run, a run of other data or something else, its state is unreadable,
-            it cannot be written to, or it cannot be extended.
+            it cannot be written to, or it cannot be extended; or another process trains in it (`InUseError`).
         TrainingError: The loss or its gradient is not finite; the last saved state is kept.
-        KeyboardInterrupt: Ctrl-C was pressed; the state after the last optimiser step is saved first.
+        Stopped: Ctrl-C was pressed (or SIGTERM or SIGHUP came); the state after the last optimiser step is saved first.
     """
-    folder = RunFolder(Path(run), experiment, extend)
+    try:
+        with locked(Path(run), "is being trained"):
+            return _train(experiment, Path(run), extend, progress)
+    except WriteError as error:
+        raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
+
+
+def _train(experiment: Experiment, run: Path, extend: int, progress: bool) -> TrainResult:
+    folder = RunFolder(run, experiment, extend)
     if not folder.finished:
         folder.require_writable()
     experiment = folder.experiment
@@ -167,7 +176,21 @@ class _Training:
         return position.epoch >= self.config.epochs or 0 < patience <= without
 
     def run(self) -> TrainResult:
-        """Train until it has ended; after each epoch evaluate, keep the best model and save the state."""
+        """Train until it has ended.
+
+        Raises:
+            DataError: A file that could be read before cannot be read any more.
+        """
+        try:
+            return self._run()
+        except MediaError as error:
+            raise DataError(
+                f"{error} It could be read when training began. Put the data back as it was; the same command goes on "
+                f"from the last state in {self.folder.path}."
+            ) from None
+
+    def _run(self) -> TrainResult:
+        """After each epoch evaluate, keep the best model and save the state."""
         position, chosen = self.position, self.config.select_on
         with StopRequest() as stop:
             while not self.ended():
@@ -184,7 +207,7 @@ class _Training:
                     self.save_model(position.best)
                 record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 record |= {f"{chosen}/loss": result.loss, f"{chosen}/{metric}": reached}
-                kept = self.folder.log({**record, "gates": self.model.gates()})
+                kept = self.folder.log({**record, "gates": self.model.gates()}, position.metrics)
                 position.metrics.append(kept)
                 self.save_state()
                 self.say(self.epoch_line(kept))

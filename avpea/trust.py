@@ -8,15 +8,17 @@ the hub's cache on this machine already; for more, the user's command has to nam
 
 import hashlib
 import hmac
-import os
 import secrets
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 import platformdirs
+
+from avpea.files import replacing
+from avpea.progress import note
 
 __all__ = ["fetching_refused", "is_own", "nothing_fetched", "sign"]
 
@@ -72,13 +74,15 @@ def _key() -> bytes:
 def _new_key() -> bytes:
     """Make the key, unless another process has just done so; only this user may read it."""
     path = _path()
-    aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(_BYTES))
-            os.link(aside, path)  # unlike a rename it fails if there is a key already
-        finally:
-            aside.unlink(missing_ok=True)
+    try:
+        # One of another length is damaged, and good for nothing.
+        with replacing(path, keep=not path.exists(), mode=0o600) as aside:
+            aside.write_bytes(secrets.token_bytes(_BYTES))
+    except OSError as error:
+        _tell(f"the key that marks your files as yours cannot be kept: {error} Until then they count as a stranger's.")
     return _key()
+
+
+@cache
+def _tell(text: str) -> None:
+    note(text)

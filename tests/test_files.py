@@ -1,15 +1,18 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
+import pickle
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from avpea.files import replacing, unwritable, write_json, write_text
+from avpea.errors import WriteError
+from avpea.files import remove_leftovers, replacing, unwritable, write_json, write_text
+from avpea.tensors import write_tensors
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o002])
@@ -22,13 +25,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_what_is_written_has_the_permissions_of_the_umask(umask: int, tmp_path: Path) -> None:
     (tmp_path / "plain.txt").touch()
     (tmp_path / ".model.safetensors.tmp").touch(mode=0o600)  # left by a process that was killed
-    with replacing(tmp_path / "model.safetensors") as aside:
-        save_file({"a": torch.zeros(1)}, aside)
-    with replacing(tmp_path / "entry.safetensors", several_writers=True) as aside:
-        save_file({"a": torch.zeros(1)}, aside)
+    write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, {})
+    with replacing(tmp_path / "settings.json", keep=True) as aside:
+        aside.write_text("{}")
     write_json(tmp_path / "file.json", {})
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == dict.fromkeys(
-        ["plain.txt", "model.safetensors", "entry.safetensors", "file.json"], 0o666 & ~umask
+        ["plain.txt", "model.safetensors", "settings.json", "file.json"], 0o666 & ~umask
     )
 
 
@@ -58,12 +60,57 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_several_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with replacing(path, several_writers=True) as one, replacing(path, several_writers=True) as other:
+    with replacing(path) as one, replacing(path) as other:
         assert one != other
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_there_first_stays_where_that_is_asked_for(tmp_path: Path) -> None:
+    with replacing(tmp_path / "key", keep=True) as aside:
+        aside.write_text("late")
+        write_text(tmp_path / "key", "first")
+    assert (tmp_path / "key").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [tmp_path / "key"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_by_no_clock(tmp_path: Path) -> None:
+    path, left = tmp_path / "file.txt", [tmp_path / ".file.txt.tmp", tmp_path / ".file.txt.0123abcd.tmp"]
+    for each in left:
+        each.write_text("half")
+        os.utime(each, (4e9, 4e9))  # from the future, as a clock that was put back makes it look
+    other = tmp_path / ".other.txt.0123abcd.tmp"
+    other.write_text("half")
+    with replacing(path) as alive:
+        os.utime(alive, (0, 0))
+        assert {*tmp_path.iterdir()} == {alive, other}
+        write_text(path, "new")  # which leaves the file of the living writer alone
+        remove_leftovers(tmp_path)
+        assert {*tmp_path.iterdir()} == {alive, path}
+        alive.write_text("newer")
+    assert path.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_of_any_length(tmp_path: Path) -> None:
+    for name in ("a" * 255, "ä" * 127, "字" * 85):
+        write_text(tmp_path / name, name)
+        assert (tmp_path / name).read_text("utf-8") == name
+
+
+def test_a_refusal_names_the_file_the_reason_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WriteError) as refusal:
+        write_text(tmp_path / "folder", "text")
+    place = f"{tmp_path / 'folder'} cannot be written (Is a directory)"
+    assert str(refusal.value) == f"{place}; choose a place that you may write to."
+    said = str(WriteError(errno.ENOSPC, "place"))
+    assert said == "place cannot be written (No space left on device); make room there, or choose another place."
+    again = pickle.loads(pickle.dumps(refusal.value))
+    assert (str(again), again.errno, again.strerror) == (str(refusal.value), errno.EISDIR, "Is a directory")
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
 def test_json_is_readable_text(tmp_path: Path) -> None:

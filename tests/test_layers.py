@@ -10,9 +10,11 @@ ROOT = Path(__file__).parents[1] / "avpea"
 
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
-    ("errors", "version", "escapes"),
+    ("errors", "version", "escapes", "stopping"),
     ("parsing", "progress"),
-    ("registry", "measure", "files", "options", "tables", "trust", "page", "drawings"),
+    ("locks",),
+    ("registry", "measure", "files", "options", "tables", "page", "drawings"),
+    ("trust",),
     ("sections", "labels", "embeddings", "tensors", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),
@@ -164,6 +166,7 @@ def test_the_command_line_imports_nothing_heavy(name: str) -> None:
         "escapes",
         "progress",
         "registry",
+        "stopping",
         "tables",
         "version",
     }

@@ -10,7 +10,7 @@ import torch
 
 from avpea.adapters import Adapter
 from avpea.checkpoint import CheckpointInfo
-from avpea.data.cache import sample_from_clip
+from avpea.data.inputs import sample_from_clip
 from avpea.errors import AvpeaError, NoAudioTrack
 from avpea.experiment import Experiment
 from avpea.media import Clip

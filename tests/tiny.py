@@ -9,7 +9,9 @@ import multiprocessing
 import os
 import pkgutil
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -170,7 +172,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def _processes() -> Any:
     """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avpea.train", "torch.utils.tensorboard", "tests.tiny"])
+    context.set_forkserver_preload(["avpea.train", "tensorboard.summary.writer.record_writer", "tests.tiny"])
     return context
 
 
@@ -210,8 +212,8 @@ def _train(values: dict[str, Any], run: str, moment: str, count: int, number: in
     begun.set()
     try:
         train(Experiment.from_dict(values), run, progress=False)
-    except KeyboardInterrupt:
-        os._exit(130)
+    except KeyboardInterrupt as stopped:
+        os._exit(128 + getattr(stopped, "number", signal.SIGINT))
 
 
 def _send_at(moment: str, count: int, number: int) -> None:
@@ -228,6 +230,28 @@ def _send_at(moment: str, count: int, number: int) -> None:
         return original(*args, **options)
 
     setattr(owner, name, counted)
+
+
+@contextmanager
+def elsewhere(folder: Path, what: str = "is being trained", name: str = ".lock") -> Iterator[None]:
+    """Another thread holds the lock of a folder, as another process would."""
+    from avpea.locks import locked
+
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(folder, what, name):
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def write_questions(root: Path, tiny_data: Path, rows: dict[str, list[str]] = ROWS) -> Path:

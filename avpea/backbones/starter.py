@@ -11,12 +11,11 @@ from pathlib import Path
 
 import platformdirs
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from avpea.errors import WeightsError
-from avpea.files import replacing
+from avpea.errors import WeightsError, WriteError
+from avpea.files import write_bytes
 
 __all__ = ["STARTER_TIMM_NAME", "convert", "starter_state"]
 
@@ -120,9 +119,6 @@ def _layer(source: str, named: dict[str, Tensor], matrices: dict[str, Tensor]) -
 
 def _save(state: dict[str, Tensor], path: Path) -> None:
     try:
-        with replacing(path, several_writers=True) as aside:
-            save_file(state, aside)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"The starter weights cannot be kept in {path.parent} ({error}); make it writable."
-        ) from None
+        write_bytes(path, save(state))
+    except WriteError as error:
+        raise WeightsError(f"The starter weights cannot be kept: {error}") from None

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from avpea import measure, registry
 from avpea.compare.sweep import Sweep
-from avpea.data.cache import Batch, features
+from avpea.data.cache import Batch
+from avpea.data.inputs import features
 from avpea.device import choose_device, choose_precision
 from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from avpea.accounting import count
 from avpea.compare import results
 from avpea.compare.check import complaints
@@ -15,9 +13,10 @@ from avpea.compare.cost import measure_costs
 from avpea.compare.report import require_pictures, write_report
 from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
-from avpea.errors import AvpeaError
+from avpea.errors import AvpeaError, InUseError
 from avpea.evaluate import evaluate
-from avpea.files import write_json, write_text
+from avpea.files import unwritable, write_json, write_text, writing
+from avpea.locks import locked
 from avpea.train import train
 
 __all__ = ["Comparison", "compare"]
@@ -134,18 +133,16 @@ def make_folders(*folders: Path) -> None:
         AvpeaError: A folder cannot be made or written to.
     """
     for folder in folders:
-        try:
+        if obstacle := unwritable(folder):
+            raise AvpeaError(f"{folder} cannot be used as a folder ({obstacle}); choose another one.")
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-        except OSError as error:
-            raise AvpeaError(f"{folder} cannot be used as a folder ({error.strerror}); choose another one.") from None
 
 
 def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
     """Train and evaluate one run and store its result, unless another process does so or has done so."""
     try:
-        with FileLock(runs / f"{cell.name}.lock", timeout=0):  # released by the system if the process dies
+        with locked(runs / cell.name, "is being trained"):
             if results.read(out, cell) is not None:
                 return
             experiment = cell.experiment
@@ -162,5 +159,5 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 progress=progress,
             )
             results.save(out, cell, results.record(cell, trained, tested))
-    except Timeout:
+    except InUseError:
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.errors import AvpeaError
-from avpea.files import write_json, write_text
+from avpea.files import write_json, write_text, writing
 from avpea.formats import csv_line
 from avpea.metrics.figures import headline
 from avpea.page import Figures, Heading, Part, Picture, Text, as_html, as_latex, as_markdown
@@ -27,7 +27,8 @@ def write_report(summary: Summary, folder: Path) -> Path:
     require_pictures()
     from avpea.compare.figures import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     parts = list(_parts(summary, draw(summary, folder)))
     write_text(folder / "report.md", as_markdown(summary.title, parts))
     write_text(folder / "report.tex", as_latex(summary.title, parts))

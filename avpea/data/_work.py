@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from avpea.errors import DataError
 from avpea.progress import progress_bar
+from avpea.stopping import SIGNALS
 
 __all__ = ["run"]
 
@@ -115,11 +116,13 @@ def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
 
 
 def _start() -> None:
-    """Prepare a worker: one thread, Ctrl-C is ignored, and it ends when the parent is killed."""
+    """Prepare a worker: one thread, a terminal's signals are left to the parent, and it ends when that is killed."""
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        if number != signal.SIGTERM:  # with which a pool ends its processes
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
-from avpea.data.cache import FillReport
+from avpea.data._others import of_others
+from avpea.data._report import FillReport
 from avpea.errors import DataError, MediaError
 from avpea.labels import Precomputed, Sample
 from avpea.media import chosen_seconds
@@ -93,16 +94,8 @@ class FeatureStore:
     def frames_of_others(
         self, samples: Sequence[Sample], pool: Sequence[Sample]
     ) -> Float[Tensor, "batch segments patches dim"]:
-        """For each segment of each sample, the map of a random moment of a random other video, with torch's generator.
-
-        Raises:
-            DataError: All samples of the pool are from one video.
-        """
-        if len({sample.video_id for sample in pool}) < 2:
-            raise DataError("Frames of other videos were asked for, but there is only one video.")
-        return torch.stack(
-            [torch.stack([self._other(sample, pool) for _ in range(sample.segments)]) for sample in samples]
-        )
+        """For each segment of each sample, the map of a random moment of a random other video; see `of_others`."""
+        return of_others(samples, pool, lambda sample: sample.video_id, self._drawn_map)
 
     def log_mel_statistics(self, samples: Sequence[Sample]) -> tuple[float, float]:
         """Refuse: there is no log-mel.
@@ -112,12 +105,9 @@ class FeatureStore:
         """
         raise DataError("Precomputed features are not normalised, so there are no audio.mean and audio.std to measure.")
 
-    def _other(self, sample: Sample, pool: Sequence[Sample]) -> Float[Tensor, "patches dim"]:
-        other = sample
-        while other.video_id == sample.video_id:
-            other = pool[int(torch.randint(len(pool), ()))]
-        maps = self._rows(other, self._of(other).visual)
-        return self._map(other, maps, int(torch.randint(len(maps), ())))
+    def _drawn_map(self, sample: Sample) -> Float[Tensor, "patches dim"]:
+        maps = self._rows(sample, self._of(sample).visual)
+        return self._map(sample, maps, int(torch.randint(len(maps), ())))
 
     def _of(self, sample: Sample) -> Precomputed:
         if sample.features is None:

@@ -1,10 +1,12 @@
-"""Ctrl-C while a file is decoded."""
+"""Ctrl-C, and the other signals that end a program, while a file is decoded."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from avpea.stopping import SIGNALS, Stopped, handled
 
 __all__ = ["interruptible"]
 
@@ -16,24 +18,18 @@ def interruptible() -> Iterator[None]:
     PyAV's filters end their loops at any exception, an interruption included. The caller would go on, and with it a
     clip that lacks some sound: the interruption is raised again when the block ends.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    raised = False
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    raised: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal raised
         try:
-            before(number, frame)  # may only take note of it
+            before[number](number, frame)  # may only take note of it
         except KeyboardInterrupt:
-            raised = True
+            raised.append(number)
             raise
 
-    signal.signal(signal.SIGINT, handle)
-    try:
+    # What ends the process without Python cannot be lost.
+    with handled(handle, [number for number in SIGNALS if callable(before[number])]):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if raised:
-        raise KeyboardInterrupt
+        raise Stopped(raised[0])

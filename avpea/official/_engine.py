@@ -1,6 +1,7 @@
 """Importing an official checkpoint: read it safely, translate its names, check every shape, and write a run."""
 
 import dataclasses
+import glob
 import re
 import shutil
 import uuid
@@ -13,13 +14,15 @@ import torch
 from torch import Tensor
 
 from avpea import backbones, data, registry
-from avpea.checkpoint import MODEL_FILE, save_model, write_tensors
-from avpea.errors import CheckpointError, WeightsError
+from avpea.checkpoint import MODEL_FILE, save_model
+from avpea.errors import CheckpointError, WeightsError, WriteError
 from avpea.experiment import Experiment, load_recipe
-from avpea.files import write_json, write_text
+from avpea.files import write_json, write_text, writing
 from avpea.labels import Labels
+from avpea.locks import LOCK_FILE, locked
 from avpea.model import AVModel, build
 from avpea.official._base import ImportReport, Official, Piece, Table
+from avpea.tensors import write_tensors
 
 __all__ = ["Translation", "fill", "import_checkpoint", "read_official", "translate"]
 
@@ -49,11 +52,11 @@ def import_checkpoint(
     official: type[Official] = registry.load("official", kind)
     folder = Path(run)
     _require_free(folder)
-    table = read_official(Path(file), official)
-    _require_kind(table, file, kind, official)
-    experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
-    labels = data.read(experiment.data).labels if experiment.data.root else official.labels(table, experiment)
     with _making(folder) as aside:
+        table = read_official(Path(file), official)
+        _require_kind(table, file, kind, official)
+        experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
+        labels = data.read(experiment.data).labels if experiment.data.root else official.labels(table, experiment)
         experiment, backbone, frozen = _with_backbone(official, table, experiment, aside, folder, str(file))
         torch.manual_seed(experiment.train.seed)
         model = build(experiment.rebuilt(), labels, backbone)
@@ -248,7 +251,7 @@ def _require_free(folder: Path) -> None:
     try:
         if folder.exists() and not folder.is_dir():
             raise CheckpointError(f"{folder} is a file; choose another folder with --run.")
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
             raise CheckpointError(f"{folder} is not empty; choose another folder with --run.")
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read ({error.strerror}); choose another --run.") from None
@@ -259,16 +262,16 @@ def _making(folder: Path) -> Iterator[Path]:
     """A folder beside the run, which takes its place at the end; after an error nothing is left."""
     aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made ({error.strerror}); choose another --run.") from None
-    try:
-        yield aside
-        aside.replace(folder)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder} cannot be written ({error.strerror or error}); choose another --run."
-        ) from None
+        with locked(folder, "is being imported"):
+            for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)  # by an import that was killed, as nobody else is at it
+            with writing(folder):
+                aside.mkdir(parents=True)
+            yield aside
+        with writing(folder):
+            aside.replace(folder)
+    except WriteError as error:
+        raise CheckpointError(f"{folder} cannot be written ({error.strerror}); choose another --run.") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

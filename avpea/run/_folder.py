@@ -1,9 +1,8 @@
 """A run's folder: experiment, data, metrics, skipped videos, TensorBoard events, checkpoint and training state."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from avpea.measure import environment
 from avpea.parsing import json_lines, read_json
 from avpea.progress import note
 from avpea.run._data import require_same_data, require_same_videos
+from avpea.run._events import write_events, writes_tensorboard
 from avpea.run._settings import differences, extended, read_settings
 
 __all__ = ["RunFolder"]
@@ -153,19 +153,16 @@ class RunFolder:
         """Create the folder; write the experiment, the data, and the videos that were left out with the reasons.
 
         Raises:
-            CheckpointError: The folder cannot be made or written to; or other videos were left out when the run began.
+            CheckpointError: Other videos were left out when the run began.
+            WriteError: The folder cannot be made or written to.
         """
         skipped = self.path / "skipped.json"
         if self.position and skipped.is_file():
             require_same_videos(self.path, _reasons(skipped), broken)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "experiment.yaml", self.experiment.to_yaml())
-            if not self.position or not (self.path / DATA_FILE).is_file():
-                data.write(self.path)
-            write_json(skipped, dict(broken))
-        except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be made ({error.strerror}); choose another --run.") from None
+        write_text(self.path / "experiment.yaml", self.experiment.to_yaml())
+        if not self.position or not (self.path / DATA_FILE).is_file():
+            data.write(self.path)
+        write_json(skipped, dict(broken))
         if not writes_tensorboard():
             note(f"{self.path} gets no TensorBoard files, since TensorBoard is missing (pip install 'avpea[train]').")
 
@@ -207,29 +204,25 @@ class RunFolder:
                 f"{self._metrics} has {len(before)} of the {epochs} epochs that {self.path} has finished; put it back "
                 f"as it was, or remove {self.path} to train anew."
             )
-        kept = "".join(f"{json.dumps(record)}\n" for record in (before if known is None else known)).encode()
+        kept = _lines(before if known is None else known).encode()
         if known is not None and before != known:
             note(f"{self._metrics} was damaged or gone; it is written again from the training state.")
         if found != kept and (found is not None or kept or not self.position):
             write_text(self._metrics, kept.decode())
 
-    def log(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Append an epoch's metrics to `metrics.jsonl` and, where it is installed, to TensorBoard.
+    def log(self, record: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Write an epoch's metrics after those before it to `metrics.jsonl`, and, if it is installed, for TensorBoard.
 
         Returns:
             The line as it can be read again: numbers that are not finite are None, as JSON has none.
+
+        Raises:
+            WriteError: They cannot be written.
         """
         kept: dict[str, Any] = finite(record)
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(kept) + "\n")
-        if not writes_tensorboard():
-            return kept
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(str(self.path / "tensorboard")) as writer:
-            for name, value in kept.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    writer.add_scalar(name, value, record["epoch"])
+        write_text(self._metrics, _lines([*before, kept]))
+        if writes_tensorboard():
+            write_events(self.path / "tensorboard", kept)
         return kept
 
 
@@ -241,6 +234,10 @@ def _reasons(path: Path) -> dict[str, str]:
     return found
 
 
+def _lines(records: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of metrics, up to one that is damaged or was cut short by an interruption."""
     found: list[dict[str, Any]] = []
@@ -250,8 +247,3 @@ def _records(path: Path) -> list[dict[str, Any]]:
                 break
             found.append(record)
     return found
-
-
-def writes_tensorboard() -> bool:
-    """Whether TensorBoard is installed, so that metrics are written for it too."""
-    return find_spec("tensorboard") is not None

@@ -1,39 +1,37 @@
-"""Ctrl-C as a request, so that training can save its state first."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests, so that training can save its state first."""
 
-import signal
-import threading
-from typing import Any
+from contextlib import ExitStack
+from types import FrameType
+
+from avpea.stopping import Stopped, handled
 
 __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Turns the first Ctrl-C into a request to stop after the current step; the second one stops at once."""
+    """Turns the first signal into a request to stop after the current step; the second one stops at once."""
 
     def __init__(self) -> None:
-        self.requested = False
-        self._previous: Any = None
+        self.requested = 0  # the signal's number
+        self._stack = ExitStack()
 
     def __enter__(self) -> "StopRequest":
-        # Only the main thread can handle signals; in other threads the caller decides how to stop.
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._request)
+        self._stack.enter_context(handled(self._request))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        self._stack.close()
 
-    def _request(self, *_: object) -> None:
+    def _request(self, number: int, _: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            raise Stopped(number)
+        self.requested = number
 
     def obey(self) -> None:
         """Stop here if that was requested.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
+            Stopped: A signal came, such as that of Ctrl-C.
         """
         if self.requested:
-            raise KeyboardInterrupt
+            raise Stopped(self.requested)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -57,7 +58,7 @@ class Library:
         if not described:
             if about is None:
                 raise AvpeaError(f"{place} is no library; `avpea index RUN FOLDER --library {place}` makes one.")
-            _patiently(lambda: self._make(about))
+            _patiently(self.place, lambda: self._make(about))
             described = self._described()
         self.about = _checked(described[0], place)
         try:
@@ -149,10 +150,10 @@ class Library:
             writing = self._windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             writing.execute(table)
 
-        _patiently(write)
+        _patiently(self.place, write)
         stale = " OR ".join(f"(source = {_quoted(s.source)} AND NOT ({_same(s)}))" for s in states)
         if self._windows.count_rows(stale):
-            _patiently(lambda: self._delete(stale))
+            _patiently(self.place, lambda: self._delete(stale))
 
     def remove(self, sources: Iterable[str]) -> None:
         """Remove all windows of some files."""
@@ -160,7 +161,7 @@ class Library:
         for start in range(0, len(some), 500):
             names = ", ".join(_quoted(source) for source in some[start : start + 500])
             condition = f"source IN ({names})"
-            _patiently(lambda condition=condition: self._delete(condition))  # type: ignore[misc]
+            _patiently(self.place, lambda condition=condition: self._delete(condition))  # type: ignore[misc]
 
     def _delete(self, condition: str) -> None:
         self._windows.checkout_latest()
@@ -251,14 +252,21 @@ def _same(state: FileState) -> str:
     return f"source = {_quoted(state.source)} AND size = {state.size} AND modified = {state.modified}"
 
 
-def _patiently(write: Callable[[], Any]) -> None:
-    """Write, and retry if another process has written in between."""
+def _patiently(place: str, write: Callable[[], Any]) -> None:
+    """Write to a library, and retry if another process has written in between.
+
+    Raises:
+        AvpeaError: It cannot be written.
+    """
     for attempt in range(12):
         try:
             write()
         except Exception as error:
             if attempt == 11 or not _is_conflict(error):
-                raise
+                raise AvpeaError(
+                    f"The library {place} cannot be written ({_first_line(error)}); make room there. What is written "
+                    "already is whole, and the same command goes on."
+                ) from None
             time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 5)))
         else:
             return
@@ -271,4 +279,6 @@ def _is_conflict(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What happened, without the place in LanceDB's source where it did."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r",? *\S*\.rs:\d+:\d+.*", "", first)[:200]

@@ -10,7 +10,7 @@ import torch
 
 from avpea.embeddings import Embeddings, stacked
 from avpea.errors import AvpeaError
-from avpea.files import replacing
+from avpea.files import write_bytes
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
 from avpea.search._index import about
@@ -146,8 +146,7 @@ class Query:
         name = hashlib.sha256(row["thumbnail"]).hexdigest()[:24]
         path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
         if not path.is_file():
-            with replacing(path, several_writers=True) as aside:
-                aside.write_bytes(row["thumbnail"])
+            write_bytes(path, row["thumbnail"])
         return str(path)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
 from avpea.cli import main
 from avpea.compare import Comparison, compare
@@ -18,6 +17,7 @@ from avpea.errors import AvpeaError, ExperimentError, TrainingError
 from avpea.evaluate import evaluate
 from avpea.files import write_json
 from avpea.train import train
+from tests.tiny import elsewhere
 
 pytest.importorskip("matplotlib")
 Make = Callable[..., Any]
@@ -195,7 +195,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(
     shutil.copytree(folder / "out", tmp_path / "out")
     lost = sorted((tmp_path / "out").glob("*.json"))[0]
     lost.unlink()
-    with FileLock(folder / "runs" / f"{lost.stem}.lock"):
+    with elsewhere(folder / "runs" / lost.stem):
         done = compare(sweep, runs=folder / "runs", out=tmp_path / "out", progress=False)
     assert done.missing == (lost.stem,)
     assert done.summary is not None
@@ -300,7 +300,7 @@ def test_different_test_videos_are_compared_on_what_they_share(
 
 def test_a_file_in_the_place_of_a_folder(sweep: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(AvpeaError, match=r"file cannot be used as a folder \(File exists\); choose another one"):
+    with pytest.raises(AvpeaError, match=r"file cannot be used as a folder \(Not a directory\); choose another one"):
         compare(sweep, runs=tmp_path / "runs", out=tmp_path / "file")
     with pytest.raises(AvpeaError, match=r"below cannot be used as a folder \(Not a directory\)"):
         compare(sweep, runs=tmp_path / "file" / "below", out=tmp_path / "out")

@@ -1,7 +1,9 @@
 """The sample cache: resumable, safe with several processes, rebuilt when what made an entry changes."""
 
 import dataclasses
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,12 +18,15 @@ from safetensors.torch import save_file
 
 from avpea.data import _work
 from avpea.data import cache as cache_module
-from avpea.data.cache import SampleCache, middles, sample_from_clip
-from avpea.errors import DataError, MediaError
+from avpea.data.cache import SampleCache
+from avpea.data.inputs import middles, sample_from_clip
+from avpea.errors import DataError, MediaError, WriteError
+from avpea.files import replacing
 from avpea.labels import CaptionSample, EventSample, Sample
 from avpea.media import log_mel, read_sound, vggish_log_mel
 from avpea.media import read as read_media
 from avpea.sections import AudioOptions
+from avpea.tensors import write_tensors
 from tests.data.crash_factory import die_on_three
 from tests.media_factory import make_video, numbered
 from tests.tiny import section
@@ -294,7 +299,7 @@ FILL = """
     audio = section("audio", mel_bins=16, frame_shift_ms=20.0)
     store = SampleCache(section("data", "ave", cache=cache, segments=2, workers=0), audio, 24)
     make = store._make
-    store._make = lambda *job: (time.sleep(slow), make(*job))
+    store._make = lambda *job: (time.sleep(slow), make(*job))[1]
     print(store.fill(asked, progress=False).decoded)
 """
 
@@ -362,29 +367,62 @@ def test_a_killed_run_goes_on_where_it_stopped(videos: Path, tmp_path: Path) -> 
     assert cache.fill(samples(videos), progress=False).decoded == 10 - there
 
 
-def test_leftovers_of_killed_runs_are_removed(videos: Path, tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed_and_those_of_others_are_not(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
-    cache.read(samples(videos)[0])
-    old, new = (entries(cache)[0].parent / name for name in (".old.tmp", ".new.tmp"))
-    old.touch()
-    new.touch()
-    os.utime(old, (1, 1))
-    cache.fill(samples(videos)[:1], progress=False)
-    assert not old.exists()
-    assert new.exists()
+    left = cache.folder / "ab" / ".killed.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with replacing(cache.folder / "ab" / "entry") as alive:
+        cache.fill(samples(videos)[:1], progress=False)
+        assert alive.exists()
+    assert not left.exists()
 
 
-def test_a_cache_that_cannot_be_written(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_can_not_be_written_at_all_is_refused(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be written .*--data\.cache"):
+    with pytest.raises(DataError, match=r"cannot be written \(Not a directory\).*--data\.cache"):
         make_cache(tmp_path / "file").fill(samples(videos)[:1], progress=False)
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+
+def test_a_cache_that_gets_full_is_done_without(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = samples(videos)[:3]
+    whole = make_cache(tmp_path / "whole")
+    wanted = whole.fill(some, progress=False)
+    cache, kept = make_cache(tmp_path / "cache"), list[Path]()
+
+    def full(path: Path, *arguments: Any) -> None:
+        if kept:
+            raise WriteError(errno.ENOSPC, str(path))
+        kept.append(path)
+        write_tensors(path, *arguments)
 
     monkeypatch.setattr(cache_module, "write_tensors", full)
-    with pytest.raises(DataError, match="No space left on device"):
-        make_cache(tmp_path / "cache").fill(samples(videos)[:1], progress=False)
+    found = cache.fill(some, progress=False)
+    assert (found.ready, found.broken, found.padded) == (wanted.ready, wanted.broken, wanted.padded)
+    for sample in some:
+        read = cache.read(sample)
+        assert all(torch.equal(read[name], value) for name, value in whole.read(sample).items())
+    said = capsys.readouterr().err
+    assert said.count("No space left on device") == 1
+    assert "decoded each time it is needed" in said
+    monkeypatch.undo()
+    assert cache.fill(some, progress=False).decoded == 2  # after room was made
+
+
+def test_a_cache_that_vanishes_is_made_anew(videos: Path, tmp_path: Path) -> None:
+    some, cache = samples(videos)[:2], make_cache(tmp_path / "cache")
+    cache.fill(some, progress=False)
+    before = cache.read(some[0])
+    torch.manual_seed(0)
+    others = cache.frames_of_others(some[:1], some)
+    shutil.rmtree(tmp_path / "cache")
+    torch.manual_seed(0)
+    assert torch.equal(cache.frames_of_others(some[:1], some), others)
+    shutil.rmtree(tmp_path / "cache")
+    assert all(torch.equal(value, before[name]) for name, value in cache.read(some[0]).items())
+    assert cache.path(some[0]).is_file()
 
 
 def test_a_crash_in_a_worker_costs_one_job() -> None:

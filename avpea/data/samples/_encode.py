@@ -24,7 +24,7 @@ def write_clip(
         OSError: The file cannot be written.
     """
     # The temporary file is hidden and does not end in .mp4, so nothing takes it for a clip.
-    with replacing(path, several_writers=True) as aside, av.open(str(aside), "w", format="mp4") as container:
+    with replacing(path) as aside, av.open(str(aside), "w", format="mp4") as container:
         # `ultrafast` for speed, and because `veryfast` sometimes encodes the same frames differently.
         video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "27"})
         video.height, video.width = film.shape[1:3]

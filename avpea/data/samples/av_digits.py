@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int16
 from avpea.data.samples._layout import write_layout
 from avpea.data.samples._plan import ClipPlan, clip_plans
 from avpea.errors import DataError
-from avpea.files import replacing
+from avpea.files import remove_leftovers, replacing
 from avpea.labels import SPLITS
 from avpea.progress import progress_bar
 
@@ -29,7 +29,6 @@ __all__ = ["Summary", "make"]
 
 MARKER = "av-digits.json"
 _RECIPE = 1  # increased when the same options make different clips
-_STALE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"av-digits cannot be written to {folder} ({error}); choose a folder that you may write to, "
-            "on a disk with room. The same command resumes."
+            f"av-digits cannot be written to {folder} ({error.strerror or error}); choose a folder that you may write "
+            "to, on a disk with room. The same command resumes."
         ) from error
 
 
@@ -106,13 +105,14 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
     """Write the marker with these options into the folder; refuse a folder with other content."""
     marker = folder / MARKER
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     if not marker.exists():
         inside = sorted(path.name for path in folder.iterdir())
         if inside:
             raise DataError(
                 f"{folder} already holds {inside[0]}, and is no av-digits folder; choose a new or an empty folder."
             )
-        with replacing(marker, several_writers=True) as aside:
+        with replacing(marker, keep=True) as aside:
             aside.write_text(json.dumps(options), encoding="utf-8")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
@@ -124,10 +124,7 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
             "choose another folder, or delete this one to make it anew."
         )
     (folder / "AVE").mkdir(exist_ok=True)
-    for leftover in (folder / "AVE").glob(".*.tmp"):
-        # A newer one may belong to a call that is still running.
-        if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-            leftover.unlink(missing_ok=True)
+    remove_leftovers(folder / "AVE")
 
 
 def _listed(options: Any) -> str:

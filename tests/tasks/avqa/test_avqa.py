@@ -79,10 +79,10 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
 
     original, calls = RunFolder.log, iter(range(10))
 
-    def stop(self: Any, record: Any) -> Any:
+    def stop(self: Any, record: Any, before: Any) -> Any:
         if next(calls) == 1:
             raise KeyboardInterrupt
-        return original(self, record)
+        return original(self, record, before)
 
     monkeypatch.setattr(RunFolder, "log", stop)
     with pytest.raises(KeyboardInterrupt):
