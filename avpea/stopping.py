@@ -37,12 +37,12 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], Any], numbers: Sequence[int] = SIGNALS) -> Iterator[None]:
-    """Let a function handle the signals in the block, in the main thread; one that is ignored (`nohup`) stays so."""
+    """Let a function handle the signals in the block, in the main thread; with `nohup`, SIGHUP stays ignored."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # Handlers of other languages are None; they could not be put back.
         before = {number: signal.getsignal(number) for number in numbers}
-        before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+        before = {number: old for number, old in before.items() if old is not None and not _by_nohup(number, old)}
     try:
         for number in before:
             signal.signal(number, handler)
@@ -50,6 +50,10 @@ def handled(handler: Callable[[int, FrameType | None], Any], numbers: Sequence[i
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _by_nohup(number: int, handler: Any) -> bool:
+    return handler == signal.SIG_IGN and number == getattr(signal, "SIGHUP", None)
 
 
 def stoppable() -> Any:

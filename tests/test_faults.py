@@ -36,3 +36,12 @@ def test_an_unknown_part_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.faults", "meida"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no part is called meida" in done.stderr
+
+
+def test_signals_at_random_moments_change_nothing() -> None:
+    """A few moments of three commands; `python -m tests.faults kills` takes all of them."""
+    from tests.faults import commands, kills
+
+    with commands.new_place() as place:
+        figures = kills.trials(place, 3, seed=1, names=("train and fill the cache", "evaluate", "calibrate"))
+    assert {name: figures[name] for name in kills.PROMISED} == dict.fromkeys(kills.PROMISED, 0), figures["faults"]

@@ -48,15 +48,20 @@ def coloured_video(path: Path, colour: str, start: float, end: float, seconds: f
     return make_video(path, seconds=seconds, fps=fps, size=(48, 48), picture=picture, sound=sound, **options)
 
 
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_tiny(root: Path) -> Path:
     """A data set in AVE's layout: 5 videos to train, 3 to validate, 3 to test."""
-    root = write_ave(tmp_path_factory.mktemp("tiny") / "data", ROWS)
+    write_ave(root, ROWS)
     (root / "AVE").mkdir()
     for row in (line for lines in ROWS.values() for line in lines):
         colour, name, _, start, end = row.split("&")
         coloured_video(root / "AVE" / f"{name}.mp4", colour, float(start), float(end))
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of `write_tiny`. Read only."""
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "data")
 
 
 def write_rows(root: Path, tiny_data: Path, **rows: list[str]) -> Path:
@@ -68,14 +73,12 @@ def write_rows(root: Path, tiny_data: Path, **rows: list[str]) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def tiny_values(tiny_data: Path) -> dict[str, Any]:
-    """The experiment's plain values; `tiny_experiment` makes one with changes."""
+def tiny_options(root: Path, cache: Path) -> dict[str, Any]:
+    """Plain values of the experiment."""
     return {
         "title": "tiny",
         "task": "avel",
-        "data": {"name": "ave", "root": str(tiny_data), "cache": str(tiny_data.parent / "cache"),
-                 "segments": 3, "workers": 0},
+        "data": {"name": "ave", "root": str(root), "cache": str(cache), "segments": 3, "workers": 0},
         "audio": {"mel_bins": 32, "mean": -6.0, "std": 4.0},
         "backbone": {"name": "test_vit", "weights": "random", "depth": 2, "image_size": 32},
         "head": {"name": "linear"},
@@ -83,6 +86,12 @@ def tiny_values(tiny_data: Path) -> dict[str, Any]:
             "epochs": 3, "batch_size": 2, "learning_rate": 3e-3, "precision": "fp32", "threads": 1, "device": "cpu",
         },
     }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_values(tiny_data: Path) -> dict[str, Any]:
+    """The experiment's plain values; `tiny_experiment` makes one with changes."""
+    return tiny_options(tiny_data, tiny_data.parent / "cache")
 
 
 @pytest.fixture(scope="session")

@@ -265,8 +265,10 @@ def _making(folder: Path) -> Iterator[Path]:
         with locked(folder, "is being imported"):
             for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)  # by an import that was killed, as nobody else is at it
-            with writing(folder):
+            try:
                 aside.mkdir(parents=True)
+            except OSError as error:
+                raise CheckpointError(f"{folder} cannot be made ({error.strerror}); choose another --run.") from None
             yield aside
         with writing(folder):
             aside.replace(folder)

@@ -105,7 +105,7 @@ def keep_division(division: Division) -> str:
         earlier = read_division(division.path)
         every = {**division.splits, **earlier}
         if every != earlier:
-            with replacing(division.path, several_writers=True) as aside:
+            with replacing(division.path) as aside:
                 aside.write_text(json.dumps(dict(sorted(every.items())), indent=0) + "\n", encoding="utf-8")
     except (OSError, AvpeaError) as error:
         reason = getattr(error, "strerror", None) or str(error)
