@@ -6,10 +6,11 @@ import io
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from avpea import commands, registry
-from avpea.command import Command, as_options
+from avpea.command import Command, add_limits, as_options, limits_of
 from avpea.errors import AvpeaError
 from avpea.escapes import for_terminal
 from avpea.progress import note
@@ -65,7 +66,8 @@ def _main(arguments: Sequence[str] | None) -> int:
             from avpea.experiment import parse_overrides
 
             options.overrides = parse_overrides(rest)
-        code = options.run_command(options)
+        with _box(options):
+            code = options.run_command(options)
         sys.stdout.flush()  # so that what cannot be written is an error now
     except AvpeaError as error:
         note(as_options(error))
@@ -84,6 +86,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         note(f"{where}{error.strerror}; {remedy}, or choose another place.")
         return 1
     return int(code or 0)
+
+
+def _box(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """The box that the command decodes media in, if it does."""
+    if not options.decodes:
+        return nullcontext()
+    from avpea.media.box import boxed
+
+    return boxed(limits_of(options))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -112,7 +123,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_group(subparsers: Any, name: str) -> Any:
     about = _GROUPS.get(name, f"Commands of {name}.")
     group = subparsers.add_parser(name, help=about, description=about)
-    group.set_defaults(run_command=lambda _: group.print_help() or 2, takes_overrides=False, parser=group)
+    group.set_defaults(
+        run_command=lambda _: group.print_help() or 2, takes_overrides=False, decodes=False, parser=group
+    )
     return group.add_subparsers(title="commands", metavar="COMMAND")
 
 
@@ -126,4 +139,6 @@ def _add(subparsers: Any, command: Command) -> None:
         made.add_argument("--json", action="store_true", help="print JSON, one line per result")
     if command.quiet:
         made.add_argument("--quiet", action="store_true", help="no progress bars")
-    made.set_defaults(run_command=command.run, takes_overrides=command.overrides, parser=made)
+    if command.media:
+        add_limits(made)
+    made.set_defaults(run_command=command.run, takes_overrides=command.overrides, decodes=command.media, parser=made)

@@ -12,11 +12,13 @@ from typing import Any
 
 from avpea.errors import AvpeaError
 from avpea.files import finite
+from avpea.media.limits import DEFAULT, Limits
 from avpea.progress import note
 
 __all__ = [
     "Command",
     "about_videos",
+    "add_limits",
     "add_missing",
     "add_outputs",
     "add_run",
@@ -24,6 +26,7 @@ __all__ = [
     "add_videos",
     "add_weights",
     "as_options",
+    "limits_of",
     "names_several",
     "predictor_for",
     "print_json",
@@ -49,6 +52,7 @@ class Command:
         json: Whether the command has the option `--json`.
         quiet: Whether the command has the option `--quiet`.
         group: Group that the command is in, such as `data`; empty for none.
+        media: Whether the command may decode media; it does so in a box, and has the options of `add_limits`.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Command:
     json: bool = False
     quiet: bool = False
     group: str = ""
+    media: bool = True
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +113,35 @@ def add_tracks(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{what} track to read, from 0 (default: the file's default track, else {else_})",
         )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options that bound what decoding a file may take."""
+    group = parser.add_argument_group("bounds on decoding a file, which is done in a process of its own")
+    for name, unit, about in (
+        ("memory_mb", "MB", "memory of that process"),
+        ("seconds", "S", "CPU time without progress"),
+        ("megapixels", "N", "millions of pixels of a picture"),
+        ("result_mb", "MB", "memory of the frames and sound of a file"),
+    ):
+        option, most = f"--media-{name.replace('_', '-')}", getattr(DEFAULT, name)
+        group.add_argument(option, type=int, default=most, metavar=unit, help=f"{about} (default: {most})")
+    group.add_argument(
+        "--in-process",
+        action="store_true",
+        help="decode in this process, without bounds; a damaged file can then end the command",
+    )
+
+
+def limits_of(options: argparse.Namespace) -> Limits | None:
+    """The bounds that the options of `add_limits` give; None to decode in this process.
+
+    Raises:
+        AvpeaError: A bound is not positive.
+    """
+    if options.in_process:
+        return None
+    return Limits(**{name: getattr(options, f"media_{name}") for name in vars(DEFAULT)})
 
 
 def reading_of(options: argparse.Namespace) -> dict[str, Any]:

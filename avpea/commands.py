@@ -436,15 +436,15 @@ def _compare(options: Options) -> int:
 COMMANDS = [
     Command(
         "recipes", "List the recipes, or print one whole.", "avpea recipes paper/avel-vit-b16",
-        _recipes_arguments, _recipes, json=True,
+        _recipes_arguments, _recipes, json=True, media=False,
     ),
     Command(
         "params", "Count parameters as in the paper's tables, without loading weights.",
-        "avpea params paper/avel-vit-b16 --json", _params_arguments, _params, overrides=True, json=True,
+        "avpea params paper/avel-vit-b16 --json", _params_arguments, _params, overrides=True, json=True, media=False,
     ),
     Command(
         "make", "Make a small data set offline, from installed packages.",
-        "avpea data make av-digits digits", _make_arguments, _make, group="data",
+        "avpea data make av-digits digits", _make_arguments, _make, group="data", media=False,
     ),
     Command(
         "verify", "Check a data set before training: which videos are available, missing or broken.",
@@ -476,7 +476,7 @@ COMMANDS = [
     Command(
         "import", "Turn an official checkpoint of AVST, CMBS, LAVISH or VALOR into a run.",
         "avpea import valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
-        _import_arguments, _import, overrides=True, json=True,
+        _import_arguments, _import, overrides=True, json=True, media=False,
     ),
     Command(
         "index", "Index the videos of a folder, so that they can be searched.",

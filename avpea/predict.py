@@ -13,7 +13,7 @@ from avpea.data.inputs import sample_from_clip
 from avpea.data.readers.music_avqa import LAVISH_SECONDS
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
-from avpea.media import Clip, moments, read, read_spread, segments_in
+from avpea.media import Clip, moments, read, read_spread, segments_in, warm_up
 from avpea.model import AVModel
 from avpea.sections import ContinuousOptions
 from avpea.sharing import resolve
@@ -220,6 +220,7 @@ def load(
             names files or downloads.
         WeightsError: The frozen weights cannot be loaded.
     """
+    warm_up()
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
     model, info = load_model(resolve(run), precision=precision, **files)
     return Predictor(model, info)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from avpea.errors import DataError
+from avpea.media import Limits, limits_here, open_for_good
 from avpea.progress import progress_bar
 from avpea.stopping import SIGNALS
 
@@ -96,7 +97,7 @@ def _until_crash(
 def _pool(workers: int, function: Callable[[Job], Result]) -> Iterator[ProcessPoolExecutor]:
     # `fork` would copy locks that are held by threads of torch or FFmpeg.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(limits_here(),))
     try:
         _require_started(pool, function)
         yield pool
@@ -115,11 +116,12 @@ def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
         ) from None
 
 
-def _start() -> None:
-    """Prepare a worker: one thread, a terminal's signals are left to the parent, and it ends when that is killed."""
+def _start(limits: Limits | None) -> None:
+    """Prepare a worker: one thread, a box if the parent has one; it leaves a terminal's signals to it, and ends with it."""
     import torch
 
     torch.set_num_threads(1)
+    open_for_good(limits)
     for number in SIGNALS:
         if number != signal.SIGTERM:  # with which a pool ends its processes
             signal.signal(number, signal.SIG_IGN)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import multiprocessing
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avpea.errors import MediaError, MissingFile, NoAudioTrack, NoVideoTrack
+from avpea.media.limits import decoding
 
 __all__ = [
     "BLACK_REMEDY",
@@ -32,6 +32,7 @@ __all__ = [
     "packets",
     "pixel_aspect",
     "require_file",
+    "require_size",
     "seconds_of",
     "tracks_of",
     "video_track_of",
@@ -44,6 +45,8 @@ SILENCE_REMEDY = 'Use a file with sound, or missing_audio="silence".'
 # PyAV's arrays have room for the planes of 8 channels; more of them are read out of bounds. Only damaged packets and
 # codecs for more than 7.1 have them.
 MOST_PLANES = 8
+MOST_CHANNELS = 64  # that FFmpeg can mix
+RATES_HZ = range(1000, 2_000_001)  # of sound; a damaged rate makes hours of a second, or gigabytes of a packet
 WIDEST_PIXEL = 16.0  # width / height; widescreen from DV has 1.46, anamorphic film 2
 STILLS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 KINDS = {
@@ -104,7 +107,10 @@ def opened(path: Path) -> Iterator[InputContainer]:
         container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except InvalidDataError:
         raise MediaError(path, "not a video, or cut off before its index (moov); expected a media file.") from None
+    except MemoryError:
+        raise
     except (FFmpegError, OSError) as error:
+        _require_memory(0)
         raise MediaError(path, f"cannot be opened: {error.strerror}.") from None
     with container:
         yield container
@@ -146,10 +152,25 @@ def video_track_of(container: InputContainer, path: Path, number: int | None = N
     if number is not None and container.streams.video:
         video = _numbered(container.streams.video, number, path, "video_track", NoVideoTrack)
     if video is not None:
+        require_size(path, video.width, video.height)
+        video.codec_context.options = {"max_pixels": str(decoding.limits.megapixels * 1_000_000)}
         video.thread_type = "AUTO"
-        # One thread in worker processes, which share the machine; all cores otherwise. The pixels are the same.
-        video.codec_context.thread_count = 1 if multiprocessing.parent_process() is not None else 0
+        video.codec_context.thread_count = decoding.video_threads(video.width * video.height)
     return video
+
+
+def require_size(path: Path, width: int, height: int) -> None:
+    """Refuse a picture that is too large.
+
+    Raises:
+        MediaError: It has more pixels than the limits allow.
+    """
+    if width * height > decoding.limits.megapixels * 1_000_000:
+        raise MediaError(
+            path,
+            f"its picture has {width} x {height} pixels; expected at most {decoding.limits.megapixels} million. If it "
+            f"is intact, {decoding.limits.more('megapixels')} allows it.",
+        )
 
 
 def audio_track_of(container: InputContainer, path: Path, number: int | None = None) -> AudioStream | None:
@@ -200,21 +221,41 @@ def _described(track: VideoStream | AudioStream) -> str:
 
 def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # type: ignore[type-arg]  # stubs only
     """The packets of the tracks; a truncated file ends early."""
-    # PyAV raises IndexError at the end of a file in which a track began that was not there at its start.
-    with contextlib.suppress(FFmpegError, IndexError):
-        yield from container.demux(*tracks)
+    wanted = {track.index for track in tracks}
+    try:
+        for packet in container.demux(*tracks):
+            decoding.progressed(packet)
+            if packet.stream_index in wanted:  # damage can make new tracks with the numbers of others
+                yield packet
+    except MemoryError:  # an FFmpegError as well
+        raise
+    except (FFmpegError, IndexError):
+        # PyAV raises IndexError at the end of a file in which a track began that was not there at its start.
+        _require_memory(0)
 
 
 def decoded(packet: Packet) -> list[VideoFrame | AudioFrame]:  # type: ignore[type-arg]  # generic in stubs only
     """The frames of a packet; none if it is damaged, as in a player."""
     try:
-        return [frame for frame in packet.decode() if not _too_wide(frame)]
+        return [frame for frame in packet.decode() if _is_plausible(frame)]
+    except MemoryError:
+        raise
     except FFmpegError:
+        _require_memory(packet.stream.width * packet.stream.height if isinstance(packet.stream, VideoStream) else 0)
         return []
 
 
-def _too_wide(frame: VideoFrame | AudioFrame) -> bool:
-    return isinstance(frame, AudioFrame) and frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES
+def _require_memory(pixels: int) -> None:
+    """Raise the MemoryError that FFmpeg may have meant."""
+    if decoding.is_short(pixels):
+        raise MemoryError
+
+
+def _is_plausible(frame: VideoFrame | AudioFrame) -> bool:
+    if isinstance(frame, VideoFrame):
+        return True
+    most = MOST_PLANES if frame.format.is_planar else MOST_CHANNELS
+    return frame.layout.nb_channels <= most and frame.sample_rate in RATES_HZ
 
 
 def seconds_of(item: Packet | Frame, zero_seconds: float) -> float | None:  # type: ignore[type-arg]

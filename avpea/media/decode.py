@@ -1,50 +1,31 @@
 """Reading a `Clip` from any file that FFmpeg reads, in one pass over the file.
 
 Every file starts at 0 s, even where the container's time stamps do not (MPEG-TS). Both tracks are placed by their time
-stamps, so sound that starts late stays in step with the picture.
+stamps, so sound that starts late stays in step with the picture. Inside `avpea.media.boxed`, as in all commands,
+another process decodes.
 """
 
-import contextlib
-import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
-from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Stream
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.errors import AvpeaError, MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media.clip import CODEC_PADDING_SECONDS, SAMPLE_RATE_HZ, Clip, MediaInfo, segments_in
-from avpea.media.container import (
-    BLACK_REMEDY,
-    SILENCE_REMEDY,
-    audio_track_of,
-    decoded,
-    opened,
-    packets,
-    pixel_aspect,
-    seconds_of,
-    tracks_of,
-    video_track_of,
-)
+from avpea.errors import MediaError
+from avpea.media import box
+from avpea.media.clip import Clip
+from avpea.media.container import require_file
+from avpea.media.growing import Growing
+from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo
 from avpea.media.interruption import interruptible
-from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, layout_of, shown_seconds
-from avpea.media.picture import FramePicker, display_size
-from avpea.media.sound import Timeline
+from avpea.media.jobs import CLIP, PROBE, SOUND, Job, answered
 
 __all__ = ["probe", "read", "read_sound"]
 
-SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
-WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
+Answer = TypeVar("Answer")
 
 
 def probe(path: str | Path, *, audio_track: int | None = None, video_track: int | None = None) -> MediaInfo:
@@ -60,32 +41,8 @@ def probe(path: str | Path, *, audio_track: int | None = None, video_track: int 
     Raises:
         MediaError: The file is missing, empty or not media, or has no such track.
     """
-    path = Path(path)
-    with answered(path), opened(path) as container:
-        video = video_track_of(container, path, video_track)
-        audio = audio_track_of(container, path, audio_track)
-        height, width = (video.height, video.width) if video is not None else (0, 0)
-        if video is not None:
-            frame = next((frame for packet in packets(container, video) for frame in decoded(packet)), None)
-            if isinstance(frame, VideoFrame):
-                height, width = display_size(frame, pixel_aspect(video))
-        sound = audio.codec_context if audio is not None else None
-        tracks = (video, *container.streams.audio)
-        layout = layout_of(container, path, (video, audio))
-        return MediaInfo(
-            duration_seconds=layout.length_seconds,
-            has_video=video is not None,
-            has_audio=audio is not None,
-            width=width,
-            height=height,
-            fps=float(video.average_rate or 0) if video is not None else 0.0,
-            audio_rate_hz=sound.sample_rate if sound else 0,
-            audio_channels=sound.layout.nb_channels if sound else 0,
-            audio_tracks=len(container.streams.audio),
-            container=container.format.name.split(",")[0],
-            codecs=tuple(track.codec_context.name for track in tracks if track is not None and track.codec_context),
-            remarks=layout.remarks(),
-        )
+    options = {"audio_track": audio_track, "video_track": video_track}
+    return _done(PROBE, Path(path), Growing(np.uint8), Growing(np.float32), options)
 
 
 def read(
@@ -128,24 +85,32 @@ def read(
     """
     path = Path(path)
     _check_span(path, start_seconds, segments, frame_size)
-
-    def walk_of(container: InputContainer) -> _Walk:
-        tracks = tracks_of(container, path, missing_audio, missing_video, audio_track, video_track)
-        layout = layout_of(container, path, tracks)
-        if start_seconds >= layout.length_seconds:
-            raise _after_end(path, start_seconds, layout.length_seconds)
-        return _Walk(container, *tracks, layout, start_seconds, segments, frame_size, frame_at_seconds)
-
-    with interruptible(), answered(path):
-        with opened(path) as container:
-            walk = walk_of(container)
-            found = walk.run(seek=start_seconds >= SEEK_FROM_SECONDS and walk.layout.seekable)
-        if not found:  # seeking led past the start of the segments: read from the start of the file instead
-            with opened(path) as container:
-                walk = walk_of(container)
-                walk.run(seek=False)
-        walk.require(path, missing_audio, missing_video)
-        return dataclasses.replace(walk.clip(path), audio_track=audio_track)
+    frames, samples = Growing(np.uint8, min(segments or 16, 64)), Growing(np.float32, SAMPLE_RATE_HZ)
+    options = {
+        "start_seconds": start_seconds,
+        "segments": segments,
+        "frame_size": frame_size,
+        "frame_at_seconds": frame_at_seconds,
+        "missing_audio": missing_audio,
+        "missing_video": missing_video,
+        "audio_track": audio_track,
+        "video_track": video_track,
+    }
+    found = _done(CLIP, path, frames, samples, options)
+    pictures = torch.from_numpy(frames.finish(1 if found.black else found.segments))
+    sound = samples.finish(found.skip + found.segments * SAMPLE_RATE_HZ)
+    return Clip(
+        frames=pictures.expand(found.segments, -1, -1, -1) if found.black else pictures,
+        frame_seconds=torch.tensor(found.frame_seconds, dtype=torch.float64),
+        frame_aspect=found.frame_aspect,
+        waveform=torch.from_numpy(sound)[found.skip :],
+        duration_seconds=found.duration_seconds,
+        declared_seconds=found.declared_seconds,
+        start_seconds=start_seconds,
+        path=path,
+        audio_track=audio_track,
+        repairs=found.repairs,
+    )
 
 
 def read_sound(
@@ -170,161 +135,28 @@ def read_sound(
     Raises:
         NoAudioTrack, MediaError: As `read`.
     """
-    path = Path(path)
-    with answered(path), opened(path) as container:
-        tracks = tracks_of(container, path, missing_audio, "black", audio_track)
-        if tracks[1] is None:
-            return torch.zeros(0)
-        walk = _Walk(
-            container, None, tracks[1], layout_of(container, path, tracks), start_seconds, seconds, rate_hz=rate_hz
-        )
-        walk.run(seek=False)
-        walk.require(path, missing_audio, "black")
-        heard = walk.timeline.end_seconds - start_seconds
-        heard = max(0.0, heard if seconds is None else min(heard, seconds))
-        return walk.timeline.finish(math.ceil(heard))[: round(heard * rate_hz)] if heard else torch.zeros(0)
+    samples = Growing(np.float32, rate_hz)
+    options = {
+        "rate_hz": rate_hz,
+        "start_seconds": start_seconds,
+        "seconds": seconds,
+        "missing_audio": missing_audio,
+        "audio_track": audio_track,
+    }
+    heard = _done(SOUND, Path(path), Growing(np.uint8), samples, options)
+    if not heard.seconds:
+        return torch.zeros(0)
+    whole = samples.finish(heard.skip + math.ceil(heard.seconds) * rate_hz)
+    return torch.from_numpy(whole)[heard.skip :][: round(heard.seconds * rate_hz)]
 
 
-@contextlib.contextmanager
-def answered(path: Path) -> Iterator[None]:
-    """Turn any exception of a decoder, or of what works on its output, into the file's reason.
-
-    Raises:
-        MediaError: Decoding raised an exception.
-    """
-    try:
-        yield
-    except AvpeaError:
-        raise
-    except Exception as error:
-        what = str(error).split("\n")[0][:200] or "no message"
-        raise MediaError(path, f"cannot be decoded ({type(error).__name__}: {what}); get the file anew.") from error
-
-
-class _Walk:
-    """One pass over the packets of both tracks, until all segments have their frame and sound."""
-
-    def __init__(
-        self,
-        container: InputContainer,
-        video: VideoStream | None,
-        audio: AudioStream | None,
-        layout: Layout,
-        start_seconds: float,
-        segments: int | None,
-        frame_size: tuple[int, int] | None = None,
-        frame_at_seconds: float = 0.5,
-        rate_hz: int = SAMPLE_RATE_HZ,
-    ) -> None:
-        self._container, self._video, self._audio = container, video, audio
-        self.layout = layout
-        self._zero = layout.zero_seconds
-        self._start_seconds, self._segments = start_seconds, segments
-        self._mender = Mender(layout) if layout.restarts or layout.holes else None
-        self._sought = False
-        self.picker = FramePicker(start_seconds + frame_at_seconds - 0.5, segments, frame_size, pixel_aspect(video))
-        self.timeline = Timeline(start_seconds, segments, rate_hz)
-        self.ended = False  # whether the file's end was reached
-        self._picture_end = -math.inf
-
-    @property
-    def end_seconds(self) -> float:
-        """End of the last frame or sound that was decoded."""
-        return max(self._picture_end, self.timeline.end_seconds)
-
-    def clip(self, path: Path) -> Clip:
-        """What was decoded.
-
-        Raises:
-            MediaError: The file ends before the first segment.
-        """
-        start, length = self._start_seconds, self.layout.length_seconds
-        right = length - EQUAL_SECONDS <= self.end_seconds <= length + CODEC_PADDING_SECONDS
-        duration = self.end_seconds if self.ended and not right else length
-        if start >= duration:
-            raise _after_end(path, start, duration)
-        segments = self._segments or segments_in(duration - start)
-        frames, frame_seconds = self.picker.finish(segments)
-        return Clip(
-            frames=frames,
-            frame_seconds=frame_seconds,
-            frame_aspect=self.picker.aspect,
-            waveform=self.timeline.finish(segments),
-            duration_seconds=duration,
-            declared_seconds=max(self.layout.declared_seconds, length),
-            start_seconds=start,
-            path=path,
-            repairs=(*self.layout.remarks(), *self.picker.remarks(), *self.timeline.remarks()),
-        )
-
-    def run(self, seek: bool) -> bool:
-        """Decode; False if seeking led to a point from which the first segments cannot be decoded."""
-        if seek and not self._seek():
-            return False
-        tracks = [track for track in (self._video, self._audio) if track is not None]
-        for packet in packets(self._container, *tracks):
-            if self._mender is not None and packet.size:
-                self._mender.mend(packet)
-            if not self._waits_for(packet.stream):
-                continue
-            if not all(self._take(frame) for frame in decoded(packet)):
-                return False
-            if not any(self._waits_for(track) for track in tracks):
-                break
-        else:
-            self.ended = True
-        return not (self._sought and self._video is not None and self.picker.empty)
-
-    def require(self, path: Path, missing_audio: str, missing_video: str) -> None:
-        """Refuse tracks in which nothing can be decoded, unless they may be missing.
-
-        Raises:
-            MediaError: Nothing can be decoded at all, or nothing of a required track.
-        """
-        no_picture = self._video is not None and self.picker.empty
-        no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
-        if no_picture and (no_sound or self._audio is None):
-            raise MediaError(path, "nothing in this file decodes; expected an intact video. Get the file anew.")
-        if no_picture and missing_video == "error":
-            raise NoVideoTrack(path, f"no frame of the video track decodes. {BLACK_REMEDY}")
-        if no_sound and missing_audio == "error":
-            raise NoAudioTrack(path, f"nothing in the audio track decodes. {SILENCE_REMEDY}")
-        if self.timeline.unusable and missing_audio == "error":
-            raise NoAudioTrack(path, f"all of its sound is NaN, infinite or absurdly loud. {SILENCE_REMEDY}")
-
-    def _waits_for(self, track: Stream) -> bool:
-        return not (self.picker.done if track is self._video else self.timeline.done)
-
-    def _take(self, frame: VideoFrame | AudioFrame) -> bool:
-        """Use a frame; False if it is the first one after seeking, and late or no key frame."""
-        seconds = seconds_of(frame, self._zero)
-        if seconds is not None and seconds > self.layout.length_seconds + STILL_SECONDS:
-            seconds = None  # a decoder that makes up time stamps of damaged packets
-        if isinstance(frame, AudioFrame):
-            if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
-                return False
-            self.timeline.add(seconds, frame, float(frame.time_base or 0) if self._sought else 0.0)
-            return True
-        seconds = max(self._picture_end, 0.0) if seconds is None else seconds
-        if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):
-            return False
-        self.picker.add(seconds, frame)
-        self._picture_end = max(
-            self._picture_end, seconds + shown_seconds(frame, self._video, self.layout.still_seconds)
-        )
-        return True
-
-    def _seek(self) -> bool:
-        self._sought = True
-        track = self._audio if self._video is None else self._video
-        assert track is not None
-        assert track.time_base is not None
-        target = self.timeline.origin_seconds - WARM_UP_SECONDS + self._zero
-        try:
-            self._container.seek(int(target / float(track.time_base)), stream=track)
-        except FFmpegError:
-            return False
-        return True
+def _done(job: Job[Answer], path: Path, frames: Growing, samples: Growing, options: dict[str, Any]) -> Answer:
+    """Do a job here, or in the worker of the box that is open."""
+    require_file(path)
+    if (worker := box.current()) is not None:
+        return worker.run(job.name, job.answer, path, frames, samples, options)
+    with interruptible(), answered(path):
+        return job.run(path, frames, samples, **options)
 
 
 def _check_span(path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None) -> None:
@@ -334,7 +166,3 @@ def _check_span(path: Path, start_seconds: float, segments: int | None, frame_si
         raise MediaError(path, f"segments is {segments}; expected 1 or more, or None for the whole file.")
     if frame_size is not None and min(frame_size) < 1:
         raise MediaError(path, f"frame_size is {frame_size}; expected a height and a width of at least 1 pixel.")
-
-
-def _after_end(path: Path, start_seconds: float, duration: float) -> MediaError:
-    return MediaError(path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier.")

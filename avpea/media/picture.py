@@ -3,14 +3,12 @@
 import struct
 
 import numpy as np
-import torch
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
-from avpea.media.growing import Growing
+from avpea.media.growing import Array, Rows
 from avpea.media.hdr import CURVES, tone_mapped
 
 __all__ = ["FramePicker", "display_size"]
@@ -55,6 +53,7 @@ class FramePicker:
         segments: Number of segments; None for as many as there are.
         frame_size: Height and width to resize frames to; None keeps the display size of the first frame.
         pixel_aspect: Width / height of a coded pixel.
+        frames: Where the chosen frames go.
     """
 
     def __init__(
@@ -62,7 +61,8 @@ class FramePicker:
         start_seconds: float,
         segments: int | None,
         frame_size: tuple[int, int] | None,
-        pixel_aspect: float = 1.0,
+        pixel_aspect: float,
+        frames: Rows,
     ) -> None:
         self._start_seconds = start_seconds
         self._segments = segments
@@ -70,7 +70,7 @@ class FramePicker:
         self._pixel_aspect = pixel_aspect
         self._reformatter = VideoReformatter()
         self._shown: tuple[float, VideoFrame] | None = None
-        self._frames: Growing | None = None
+        self._frames = frames
         self._display: tuple[int, int] | None = None
         self._seconds: list[float] = []
         self._curve = 0  # FFmpeg's number of the transfer characteristic, if the picture is HDR
@@ -115,31 +115,30 @@ class FramePicker:
             self._fill()
         self._shown = (seconds, frame)
 
-    def finish(self, segments: int) -> tuple[UInt8[Tensor, "segments height width 3"], Float[Tensor, "segments"]]:
-        """The frames of the first `segments` segments and their time stamps; black ones if no frame was added."""
+    def finish(self, segments: int) -> list[float]:
+        """Complete the frames of the first `segments` segments; a single black one if no frame was added.
+
+        Returns:
+            The time stamp of each segment's frame.
+        """
         if self._shown is None:
             height, width = self._frame_size or BLACK_SIZE
-            black = torch.zeros((1, height, width, 3), dtype=torch.uint8).expand(segments, -1, -1, -1)
-            return black, torch.tensor([self._middle(i) for i in range(segments)], dtype=torch.float64)
+            self._frames.append(np.zeros((1, height, width, 3), np.uint8))
+            return [self._middle(i) for i in range(segments)]
         while len(self._seconds) < segments:
             self._fill()
-        assert self._frames is not None
-        frames = torch.from_numpy(self._frames.finish(segments))
-        return frames, torch.tensor(self._seconds[:segments], dtype=torch.float64)
+        return self._seconds[:segments]
 
     def _fill(self) -> None:
         assert self._shown is not None
         seconds, frame = self._shown
-        if self._frames is not None and self._seconds[-1] == seconds:
-            pixels = self._frames.last()
+        if self._seconds and self._seconds[-1] == seconds:
+            self._frames.repeat(1)
         else:
-            pixels = self._upright(frame).numpy()
-        if self._frames is None:
-            self._frames = Growing(pixels.shape, np.uint8, min(self._segments or 64, 1024))
-        self._frames.append(pixels[None])
+            self._frames.append(self._upright(frame)[None])
         self._seconds.append(seconds)
 
-    def _upright(self, frame: VideoFrame) -> UInt8[Tensor, "height width 3"]:
+    def _upright(self, frame: VideoFrame) -> UInt8[Array, "height width 3"]:
         self._display = self._display or display_size(frame, self._pixel_aspect)
         self._frame_size = self._frame_size or self._display
         transpose, flip_rows, flip_columns = _orientation(frame)
@@ -147,7 +146,6 @@ class FramePicker:
         self._curve = frame.color_trc if frame.color_trc in CURVES else 0
         form = "rgb48le" if self._curve else "rgb24"
         small = self._reformatter.reformat(frame, width, height, form, interpolation=SCALING, threads=1).to_ndarray()
-        pixels = torch.from_numpy(tone_mapped(small, self._curve) if self._curve else small)
-        pixels = pixels.transpose(0, 1) if transpose else pixels
-        flipped = [axis for axis, flip in enumerate((flip_rows, flip_columns)) if flip]
-        return pixels.flip(flipped) if flipped else pixels
+        pixels: Array = tone_mapped(small, self._curve) if self._curve else small
+        pixels = pixels.swapaxes(0, 1) if transpose else pixels
+        return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]

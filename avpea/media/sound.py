@@ -4,14 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from jaxtyping import Float
-from torch import Tensor
 
-from avpea.media.clip import SAMPLE_RATE_HZ
-from avpea.media.growing import Growing
+from avpea.media.growing import Rows
+from avpea.media.info import SAMPLE_RATE_HZ
 
 __all__ = ["Timeline"]
 
@@ -25,6 +22,7 @@ JITTER_SECONDS = 0.015
 MARGIN_SECONDS = 1
 # A sample that is 100 times full scale (+40 dB), or no number at all, is damage or has another unit.
 LOUDEST = 100.0
+MOST_AT_ONCE = 200_000  # samples of silence, of each channel
 FLOATS = {"flt", "fltp", "dbl", "dblp"}
 # By default, float channels are summed and can exceed 1; normalised, the downmix of stereo is its mean.
 DOWNMIX = {"rematrix_maxval": "1.0"}
@@ -36,15 +34,21 @@ class Timeline:
     The resampler always starts at a whole second, where its phase is the same for every rate, so a part of a file gets
     the same samples as the whole file. If time stamps are not exact (Opus in Matroska, after seeking), the part is off
     by less than one of their ticks, 1 ms.
+
+    Args:
+        start_seconds: Start of the sound.
+        seconds: Length of the sound; None for as long as there is any.
+        samples: Where the samples go, those of up to 2 s before the start included.
+        rate_hz: Sampling rate of the result.
     """
 
-    def __init__(self, start_seconds: float, seconds: int | None, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+    def __init__(self, start_seconds: float, seconds: int | None, samples: Rows, rate_hz: int = SAMPLE_RATE_HZ) -> None:
         self.rate_hz = rate_hz
         self.origin_seconds = max(0, math.floor(start_seconds) - MARGIN_SECONDS)
         self.end_seconds = -math.inf  # of the last sample that was added
-        self._skip = round((start_seconds - self.origin_seconds) * rate_hz)
+        self.skip = round((start_seconds - self.origin_seconds) * rate_hz)
         self._stop_seconds = math.inf if seconds is None else start_seconds + seconds + MARGIN_SECONDS
-        self._samples = Growing((), np.float32, rate_hz)
+        self._samples = samples
         self._values = self._unusable = 0  # samples of all channels
         self._unusable_seconds = 0.0
         self._resampler: AudioResampler | None = None
@@ -120,11 +124,9 @@ class Timeline:
             "and are read as silence.",
         )
 
-    def finish(self, segments: int) -> Float[Tensor, "samples"]:
-        """The waveform of the first `segments` seconds, silent after the end of the sound."""
+    def finish(self) -> None:
+        """Complete the samples. The sound begins with number `skip`; after the last there is silence."""
         self._flush()
-        samples = self._samples.finish(self._skip + segments * self.rate_hz)
-        return torch.from_numpy(samples)[self._skip :].clamp_(-1, 1)
 
     def _usable(self, frame: AudioFrame) -> AudioFrame:
         """The frame with samples silenced that are no number or absurdly large, which a filter would spread."""
@@ -148,13 +150,13 @@ class Timeline:
     def _resample(self, frame: AudioFrame | None) -> None:
         assert self._resampler is not None
         for part in self._resampler.resample(frame):
-            self._samples.append(part.to_ndarray()[0])
+            self._samples.append(np.clip(part.to_ndarray()[0], -1, 1))
 
     def _push_silence(self, like: AudioFrame, samples: int) -> None:
         values = like.to_ndarray()
         level = 128 if like.format.name.startswith("u8") else 0  # silence in unsigned samples is 128
         while samples > 0:
-            count = min(samples, like.sample_rate)
+            count = min(samples, like.sample_rate, MOST_AT_ONCE)
             self._push(_frame(np.full((len(values), count * _step(like)), level, values.dtype), like))
             samples -= count
 

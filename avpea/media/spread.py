@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from avpea.errors import MediaError
-from avpea.media.clip import SAMPLE_RATE_HZ, Clip, segments_in
+from avpea.media.clip import Clip
 from avpea.media.decode import probe, read
+from avpea.media.info import SAMPLE_RATE_HZ, segments_in
 
 __all__ = ["SpreadRule", "chosen_seconds", "moments", "read_spread"]
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.media.clip import SAMPLE_RATE_HZ
+from avpea.media.info import SAMPLE_RATE_HZ
 
 __all__ = ["vggish_log_mel"]
 

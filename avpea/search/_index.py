@@ -10,7 +10,7 @@ from typing import Any
 
 from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError, MediaError
-from avpea.media import MediaBelow, media_below
+from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
 from avpea.search._library import Library
@@ -240,7 +240,13 @@ def _with_ray(
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
         _Worker,
-        fn_constructor_kwargs={"library": into.place, "about": into.about, "tracks": tracks, **loading},
+        fn_constructor_kwargs={
+            "library": into.place,
+            "about": into.about,
+            "tracks": tracks,
+            "limits": limits_here(),
+            **loading,
+        },
         batch_size=4,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
@@ -263,11 +269,18 @@ class _Worker:
     """A Ray actor that indexes batches of files."""
 
     def __init__(
-        self, library: str, about: Mapping[str, Any], tracks: Mapping[str, int], run: str, **loading: Any
+        self,
+        library: str,
+        about: Mapping[str, Any],
+        tracks: Mapping[str, int],
+        limits: Limits | None,
+        run: str,
+        **loading: Any,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
+        open_for_good(limits)
         self.library = Library(library, about)
         self.tracks = tracks
         self.predictor = load(run, **loading)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media import Clip, decode, probe, read, segments_in
+from avpea.media import Clip, probe, read, segments_in, walk
 from avpea.media.container import decoded
 from tests.media_factory import make_video, number_of, numbered
 
@@ -121,7 +121,7 @@ def test_a_far_window_does_not_decode_what_comes_before(tmp_path: Path, monkeypa
         packets.append(packet)
         return decoded(packet)
 
-    monkeypatch.setattr(decode, "decoded", counted)
+    monkeypatch.setattr(walk, "decoded", counted)
     clip = read(path, start_seconds=110, segments=3)
     assert [number_of(f) for f in clip.frames] == [(1105 + 10 * n) % 256 for n in range(3)]
     assert len(packets) < 500  # of 6,400

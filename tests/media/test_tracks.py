@@ -124,7 +124,8 @@ def test_an_exception_of_a_decoder_is_the_files_reason(tmp_path: Path, monkeypat
     def failing(_: Any) -> Any:
         raise OverflowError("too large")
 
-    monkeypatch.setattr("avpea.media.decode.decoded", failing)
+    for module in ("walk", "jobs"):
+        monkeypatch.setattr(f"avpea.media.{module}.decoded", failing)
     for reading in (probe, read):
         with pytest.raises(MediaError, match=r"a\.mp4: cannot be decoded \(OverflowError: too large\)"):
             reading(path)

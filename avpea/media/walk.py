@@ -1,0 +1,193 @@
+"""One pass over a file: frames and samples go into rows as they decode. Without torch, for the workers that decode."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
+from avpea.media.container import (
+    BLACK_REMEDY,
+    SILENCE_REMEDY,
+    decoded,
+    packets,
+    pixel_aspect,
+    require_size,
+    seconds_of,
+)
+from avpea.media.found import Found
+from avpea.media.growing import Rows
+from avpea.media.info import CODEC_PADDING_SECONDS, SAMPLE_RATE_HZ, segments_in
+from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, shown_seconds
+from avpea.media.picture import FramePicker, display_size
+from avpea.media.sound import Timeline
+
+__all__ = ["Span", "Walk", "after_end"]
+
+NOTHING = "nothing in this file decodes; expected an intact video. Get the file anew."
+WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
+
+
+@dataclass(frozen=True)
+class Span:
+    """What is read of a file; see `avpea.media.read`."""
+
+    start_seconds: float
+    segments: int | None
+    frame_size: tuple[int, int] | None = None
+    frame_at_seconds: float = 0.5
+    rate_hz: int = SAMPLE_RATE_HZ
+
+
+class Walk:
+    """One pass over the packets of both tracks, until all segments have their frame and sound.
+
+    Args:
+        path: The file.
+        container: The open file.
+        video: The video track to decode, if any.
+        audio: The audio track to decode, if any.
+        layout: The clock of these tracks.
+        span: What is read of them.
+        frames: Where frames go.
+        samples: Where the samples of the sound go.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        video: VideoStream | None,
+        audio: AudioStream | None,
+        layout: Layout,
+        span: Span,
+        frames: Rows,
+        samples: Rows,
+    ) -> None:
+        self._path, self._container, self._video, self._audio = path, container, video, audio
+        self.layout = layout
+        self._zero = layout.zero_seconds
+        self._start_seconds, self._segments, self._frame_size = span.start_seconds, span.segments, span.frame_size
+        self._mender = Mender(layout) if layout.restarts or layout.holes else None
+        self._sought = False
+        middle = span.start_seconds + span.frame_at_seconds - 0.5
+        self.picker = FramePicker(middle, span.segments, span.frame_size, pixel_aspect(video), frames)
+        self.timeline = Timeline(span.start_seconds, span.segments, samples, span.rate_hz)
+        self.ended = False  # whether the file's end was reached
+        self._picture_end = -math.inf
+
+    @property
+    def end_seconds(self) -> float:
+        """End of the last frame or sound that was decoded."""
+        return max(self._picture_end, self.timeline.end_seconds)
+
+    def finish(self) -> Found:
+        """Complete the rows of what was decoded.
+
+        Raises:
+            MediaError: The file ends before the first segment.
+        """
+        start, length = self._start_seconds, self.layout.length_seconds
+        right = length - EQUAL_SECONDS <= self.end_seconds <= length + CODEC_PADDING_SECONDS
+        duration = self.end_seconds if self.ended and not right else length
+        if start >= duration:
+            raise after_end(self._path, start, duration)
+        segments = self._segments or segments_in(duration - start)
+        frame_seconds = self.picker.finish(segments)
+        self.timeline.finish()
+        return Found(
+            segments=segments,
+            frame_seconds=tuple(frame_seconds),
+            frame_aspect=self.picker.aspect,
+            black=self.picker.empty,
+            skip=self.timeline.skip,
+            duration_seconds=duration,
+            declared_seconds=max(self.layout.declared_seconds, length),
+            repairs=(*self.layout.remarks(), *self.picker.remarks(), *self.timeline.remarks()),
+        )
+
+    def run(self, seek: bool) -> bool:
+        """Decode; False if seeking led to a point from which the first segments cannot be decoded."""
+        if seek and not self._seek():
+            return False
+        tracks = [track for track in (self._video, self._audio) if track is not None]
+        for packet in packets(self._container, *tracks):
+            if self._mender is not None and packet.size:
+                self._mender.mend(packet)
+            if not self._waits_for(packet.stream):
+                continue
+            if not all(self._take(frame) for frame in decoded(packet)):
+                return False
+            if not any(self._waits_for(track) for track in tracks):
+                break
+        else:
+            self.ended = True
+        return not (self._sought and self._video is not None and self.picker.empty)
+
+    def require(self, missing_audio: str, missing_video: str) -> None:
+        """Refuse tracks in which nothing can be decoded, unless they may be missing.
+
+        Raises:
+            MediaError: Nothing can be decoded at all, or nothing of a required track.
+        """
+        no_picture = self._video is not None and self.picker.empty
+        no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
+        nothing = self.picker.empty and self.timeline.empty and not self._sought
+        if nothing or (no_picture and (no_sound or self._audio is None)):
+            raise MediaError(self._path, NOTHING)
+        if no_picture and missing_video == "error":
+            raise NoVideoTrack(self._path, f"no frame of the video track decodes. {BLACK_REMEDY}")
+        if no_sound and missing_audio == "error":
+            raise NoAudioTrack(self._path, f"nothing in the audio track decodes. {SILENCE_REMEDY}")
+        if self.timeline.unusable and missing_audio == "error":
+            raise NoAudioTrack(self._path, f"all of its sound is NaN, infinite or absurdly loud. {SILENCE_REMEDY}")
+
+    def _waits_for(self, track: Stream) -> bool:
+        return not (self.picker.done if track is self._video else self.timeline.done)
+
+    def _take(self, frame: VideoFrame | AudioFrame) -> bool:
+        """Use a frame; False if it is the first one after seeking, and late or no key frame."""
+        seconds = seconds_of(frame, self._zero)
+        if seconds is not None and seconds > self.layout.length_seconds + STILL_SECONDS:
+            seconds = None  # a decoder that makes up time stamps of damaged packets
+        if isinstance(frame, AudioFrame):
+            if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
+                return False
+            self.timeline.add(seconds, frame, float(frame.time_base or 0) if self._sought else 0.0)
+            return True
+        seconds = max(self._picture_end, 0.0) if seconds is None else seconds
+        if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):
+            return False
+        if self._frame_size is None and self.picker.empty:
+            require_size(self._path, *reversed(display_size(frame, pixel_aspect(self._video))))
+        self.picker.add(seconds, frame)
+        self._picture_end = max(
+            self._picture_end, seconds + shown_seconds(frame, self._video, self.layout.still_seconds)
+        )
+        return True
+
+    def _seek(self) -> bool:
+        self._sought = True
+        track = self._audio if self._video is None else self._video
+        assert track is not None
+        assert track.time_base is not None
+        target = self.timeline.origin_seconds - WARM_UP_SECONDS + self._zero
+        try:
+            self._container.seek(int(target / float(track.time_base)), stream=track)
+        except FFmpegError:
+            return False
+        return True
+
+
+def after_end(path: Path, start_seconds: float, duration: float) -> MediaError:
+    """The error of a file that ends before what is asked for."""
+    if start_seconds == 0:
+        return MediaError(path, NOTHING)
+    return MediaError(path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier.")
