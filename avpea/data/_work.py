@@ -117,7 +117,7 @@ def _require_started(pool: ProcessPoolExecutor, function: object) -> None:
 
 
 def _start(limits: Limits | None) -> None:
-    """Prepare a worker: one thread, a box if the parent has one; it leaves a terminal's signals to it, and ends with it."""
+    """Prepare a worker: one thread, a box if the parent has one; it leaves a terminal's signals to that."""
     import torch
 
     torch.set_num_threads(1)
