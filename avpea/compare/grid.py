@@ -104,8 +104,23 @@ def compare(
         costs = results.read_costs(folder, grid)
         if reason:
             failed["cost"] = reason
-    summary = summarise(grid, found, costs)
-    return Comparison(summary, write_report(summary, folder), missing, failed)
+    summary, page = _reported(grid, found, costs, folder, out)
+    return Comparison(summary, page, missing, failed)
+
+
+def _reported(
+    grid: Sweep, found: Mapping[Cell, dict[str, Any]], costs: dict[str, Any] | None, folder: Path, out: Path
+) -> tuple[Summary, Path]:
+    try:
+        summary = summarise(grid, found, costs)
+        return summary, write_report(summary, folder)
+    except AvpeaError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise AvpeaError(
+            f"The results of {grid.name} in {out} are not as avpea writes them ({type(error).__name__}: {error}); "
+            "remove the damaged one, or choose another --out."
+        ) from error
 
 
 def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:

@@ -96,8 +96,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = read_json(path, AvpeaError)
         settings, form = result["experiment"], result["format"]
-        if not isinstance(settings, dict):
-            raise TypeError
+        _require_kinds(result)
     except (AvpeaError, KeyError, TypeError):
         raise AvpeaError(f"{path} is no result of avpea compare; remove it, or choose another --out.") from None
     if form != _FORMAT:
@@ -110,6 +109,16 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
             f"{path} holds a result of other settings ({'; '.join(changed[:4])}); remove it, or choose another --out."
         )
     return result
+
+
+def _require_kinds(result: Mapping[str, Any]) -> None:
+    """Raise TypeError or KeyError for a result that is not as `record` makes it."""
+    about = result.get("data") or {"fingerprint": ""}  # version 0.1.0 did not know it
+    kinds: list[tuple[Any, Any]] = [(result["experiment"], dict), (result["epochs"], list), (about["fingerprint"], str)]
+    kinds += [(result[name], dict) for name in ("test", "test_videos", "parameters")]
+    kinds += [(value, int | float) for value in result["test_videos"].values()]
+    if not all(isinstance(value, kind) for value, kind in kinds):
+        raise TypeError
 
 
 def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]]:

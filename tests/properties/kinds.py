@@ -93,7 +93,7 @@ def spoiled_value(draw: Any, whole: Any) -> Any:
             parents.append((place, key))
             place = place[key]
         if not parents:
-            return draw(st.sampled_from(ODD))
+            return copy.deepcopy(draw(st.sampled_from(ODD)))
         holder, key = parents[-1]
         kind = draw(st.integers(0, 4))
         if kind == 0:
@@ -103,7 +103,7 @@ def spoiled_value(draw: Any, whole: Any) -> Any:
         elif kind == 2 and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[key]))
         else:
-            holder[key] = draw(st.sampled_from(ODD))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
     return found
 
 

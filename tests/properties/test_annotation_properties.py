@@ -30,10 +30,10 @@ def test_every_reader_has_properties() -> None:
     assert {name for name in registry.names("reader") if not name.endswith("_features")} == covered
 
 
-def write_lines(root: Path, text: bytes, split: bytes = b"") -> Path:
+def write_lines(root: Path, text: bytes, split: bytes | None = None) -> Path:
     root.mkdir(exist_ok=True)
     for name in ("Annotations.txt", "trainSet.txt", "valSet.txt", "testSet.txt"):
-        (root / name).write_bytes(text if name != "valSet.txt" or not split else split)
+        (root / name).write_bytes(text if name != "valSet.txt" or split is None else split)
     return root
 
 
