@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SAMPLES := quickstart
 
-.PHONY: quickstart test test-all coverage test-faults test-properties test-wheel test-oldest lint bench docs clean
+.PHONY: quickstart test test-all test-faults test-properties coverage test-wheel test-oldest test-newest dist sbom audit \
+	lint bench docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)

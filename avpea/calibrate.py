@@ -56,9 +56,10 @@ def fit(
         return None
     temperature, remark = chances.temperature()
     means = None
-    if task.features(result.answers) is not None:
+    if task.features(result.samples, result.answers) is not None:
         trained = infer(model, cache, train, batch_size, progress)
-        known, classes = task.features(trained.answers), task.chances(trained.samples, trained.answers)
+        known = task.features(trained.samples, trained.answers)
+        classes = task.chances(trained.samples, trained.answers)
         assert known is not None
         assert classes is not None
         means = class_means(known, classes.right, chances.probabilities.shape[1])

@@ -1,5 +1,6 @@
 """Data sets: readers of annotations, checks of the videos, and the cache of decoded samples."""
 
+import os
 from typing import Any
 
 from avpea import registry
@@ -20,6 +21,11 @@ def read(options: ReaderOptions) -> Annotations:
     reader: Any = registry.load("reader", options.name)
     if not options.root:
         raise DataError(f"data.root is empty; say where the data set '{options.name}' is with --data.root FOLDER.")
+    if not os.path.isabs(options.root) and not os.path.lexists(options.root):
+        raise DataError(
+            f"There is no {options.root} (--data.root) in {os.getcwd()}; a relative path counts from the folder in "
+            "which the command runs, so run it where it was first, or give the path of the data set."
+        )
     annotations: Annotations = reader.read(options)
     return annotations
 

@@ -22,9 +22,17 @@ class EventSample(Sample):
     Attributes:
         labels: Class index of each segment, or `EventLabels.background`. Segment s covers the seconds
             [start_seconds + s, start_seconds + s + 1).
+        padding: Number of segments at the end that lie after the end of the video. They are labelled background, and
+            are neither counted nor scored.
     """
 
     labels: tuple[int, ...] = field(kw_only=True)
+    padding: int = field(default=0, kw_only=True)
+
+    @property
+    def real(self) -> tuple[int, ...]:
+        """The labels of the segments that the video has."""
+        return self.labels[: self.segments - self.padding]
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.segments:
@@ -33,7 +41,7 @@ class EventSample(Sample):
     def rotated(self, seconds: int) -> "EventSample":
         """The sample with its labels rotated: what was in second s is in second s + `seconds`, around the end."""
         first = -seconds % self.segments
-        return replace(self, labels=self.labels[first:] + self.labels[:first])
+        return replace(self, labels=self.labels[first:] + self.labels[:first], padding=0)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class EventCounts(Counts):
     """Contents of a split with events.
 
     Attributes:
-        seconds: Number of one-second segments.
+        seconds: Number of one-second segments, without padding.
         background_seconds: Number of segments that are background.
         rows: Number of samples with each class; a sample with two classes counts for both.
         event_seconds: Number of segments of each class.
@@ -117,12 +125,12 @@ class EventLabels(Labels):
 
     def background_share(self, samples: Sequence[EventSample]) -> float:
         """Share of seconds that are background, in [0, 1], which is the score of always predicting it; 0 if empty."""
-        labels = [label for sample in samples for label in sample.labels]
+        labels = [label for sample in samples for label in sample.real]
         return labels.count(self.background) / len(labels) if labels else 0.0
 
     def count(self, samples: Sequence[EventSample], available: int) -> EventCounts:
         """Count segments, and samples and segments of each class."""
-        seconds = Counter(label for sample in samples for label in sample.labels)
+        seconds = Counter(label for sample in samples for label in sample.real)
         rows = Counter(label for sample in samples for label in set(sample.labels))
         return EventCounts(
             samples=len(samples),

@@ -392,7 +392,7 @@ class Task(nn.Module, ABC):
         """
         return {}
 
-    def features(self, answers: Sequence[Any]) -> Float[Tensor, "rows width"] | None:
+    def features(self, samples: Sequence[Any], answers: Sequence[Any]) -> Float[Tensor, "rows width"] | None:
         """What answers hold of their inputs, by which an input unlike those of training is known; None for nothing."""
         return None
 

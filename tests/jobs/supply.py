@@ -50,6 +50,7 @@ def sbom(folder: Path) -> int:
     """Write the SBOM, in CycloneDX 1.6, without time, random numbers or anything of this machine."""
     python, out = closure(folder), ROOT / "dist" / "avpea.cdx.json"
     program = tool(folder, SBOM_TOOL) / "cyclonedx-py"
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip")  # of the environment, not of the wheel
     options = ("--output-reproducible", "--mc-type", "library", "--pyproject", ROOT / "pyproject.toml")
     out.parent.mkdir(exist_ok=True)
     if run(program, "environment", *options, "-o", out, python):

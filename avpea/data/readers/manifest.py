@@ -267,6 +267,7 @@ def _windows(
             start_seconds=float(start),
             segments=segments,
             labels=tuple(indices[start : start + segments]),
+            padding=max(0, start + segments - len(labels)),
             split=video.split,
         )
         for start in window_starts(segments_in(video.duration_seconds), segments)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avpea.labels import EventLabels, EventSample
@@ -93,30 +93,35 @@ class AVEL(Task):
         ]
 
     def chances(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> Chances:
-        """The probabilities of all segments."""
+        """The probabilities of all segments that are no padding."""
+        real = _real(samples).flatten()
         return Chances(
-            torch.cat([answer.probabilities for answer in answers]).float(),
-            torch.cat([answer.decisions for answer in answers]),
-            self.targets(samples).flatten(),
+            torch.cat([answer.probabilities for answer in answers]).float()[real],
+            torch.cat([answer.decisions for answer in answers])[real],
+            self.targets(samples).flatten()[real],
         )
 
-    def features(self, answers: Sequence[Localization]) -> Float[Tensor, "rows width"] | None:
-        """The CLS tokens of all segments."""
-        tokens = [answer.tokens for answer in answers if answer.tokens is not None]
-        return torch.cat(tokens) if tokens else None
+    def features(
+        self, samples: Sequence[EventSample], answers: Sequence[Localization]
+    ) -> Float[Tensor, "rows width"] | None:
+        """The CLS tokens of all segments that are no padding."""
+        tokens = _tokens(answers)
+        return None if tokens is None else tokens[_real(samples).flatten()]
 
     def choose(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, float]:
         """The threshold and the shortest event (1 or 2 s) with the highest F1 of events; the lowest of equal ones.
 
         And `novelty_limit`: how far from training an event may be, so that `KNOWN_SHARE` of the right ones are known.
         """
-        labels, fitted = self.targets(samples), self.calibration
+        labels, fitted, real = self.targets(samples), self.calibration, _real(samples)
         assert fitted is not None
+        background = torch.full_like(labels, self.labels.background)
         chances = [temper(answer.probabilities, fitted.temperature).float() for answer in answers]
 
         def applied(rule: Rule) -> Int[Tensor, "videos segments"]:
             pairs = zip(answers, chances, strict=True)
-            return torch.stack([rule.apply(answer.decisions, own) for answer, own in pairs])
+            decisions = torch.stack([rule.apply(answer.decisions, own) for answer, own in pairs])
+            return torch.where(real, decisions, background)
 
         rules = [Rule(threshold / 20, float(seconds)) for seconds in (1, 2) for threshold in range(20)]
         found = {rule: applied(rule) for rule in rules}
@@ -125,7 +130,7 @@ class AVEL(Task):
             rules, key=lambda one: (accuracy.event_f1(found[one], labels, classes), -one.min_seconds, -one.threshold)
         )
         chosen = {"threshold": best.threshold, "min_seconds": best.min_seconds}
-        tokens = self.features(answers)
+        tokens = _tokens(answers)
         if fitted.means is None or tokens is None:
             return chosen
         distances = novelty(tokens, found[best].flatten(), fitted.means).reshape(labels.shape)
@@ -135,21 +140,22 @@ class AVEL(Task):
             for category, segments in accuracy.stretches(decisions)
             if category != classes and (labels[video, segments] == category).float().mean() >= 0.5
         ]
-        judged = torch.stack(right) if right else distances.flatten()
+        judged = torch.stack(right) if right else distances[real]
         return {**chosen, "novelty_limit": max(float(judged.double().quantile(KNOWN_SHARE)), SMALLEST_LIMIT)}
 
     def evaluate(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> dict[str, Any]:
-        """The metrics of `localization_metrics`."""
+        """The metrics of `localization_metrics`, without padding."""
         decisions = torch.stack([answer.decisions for answer in answers])
-        return localization_metrics(decisions, self.targets(samples), self.labels.class_names)
+        return localization_metrics(decisions, self.targets(samples), self.labels.class_names, _real(samples))
 
     def score(self, sample: EventSample, answer: Localization) -> int:
-        """Number of segments whose category is correct."""
-        return sum(one == other for one, other in zip(answer.decisions.tolist(), sample.labels, strict=True))
+        """Number of segments whose category is correct, without padding."""
+        decisions = answer.decisions[: len(sample.real)].tolist()
+        return sum(one == other for one, other in zip(decisions, sample.real, strict=True))
 
     def weight(self, sample: EventSample) -> int:
-        """Number of segments."""
-        return sample.segments
+        """Number of segments, without padding."""
+        return len(sample.real)
 
     def references(self, train: Sequence[EventSample], samples: Sequence[EventSample]) -> dict[str, float]:
         """Accuracy of always predicting background, and of always predicting the most frequent class of training."""
@@ -158,7 +164,7 @@ class AVEL(Task):
         if any(seconds.values()):
             name = max(seconds, key=lambda one: seconds[one])
             own = self.labels.class_names.index(name)
-            labels = [label for sample in samples for label in sample.labels]
+            labels = [label for sample in samples for label in sample.real]
             found[f"always '{name}', the most frequent class in training"] = labels.count(own) / len(labels)
         return found
 
@@ -171,15 +177,18 @@ class AVEL(Task):
         ]
 
     def row(self, sample: EventSample, answer: Localization) -> dict[str, Any]:
-        """Target, prediction and confidence, second by second."""
-        names, decisions = [*self.labels.class_names, "background"], answer.decisions.tolist()
+        """Target, prediction and confidence, second by second, without padding."""
+        names, count = [*self.labels.class_names, "background"], len(sample.real)
+        decisions = answer.decisions[:count].tolist()
         return {
             "key": sample.key,
             "video": sample.video_id,
             "start_seconds": sample.start_seconds,
-            "target": [names[i] for i in sample.labels],
+            "target": [names[i] for i in sample.real],
             "prediction": [names[i] for i in decisions],
-            "confidence": [round(float(row[i]), 4) for row, i in zip(answer.probabilities, decisions, strict=True)],
+            "confidence": [
+                round(float(row[i]), 4) for row, i in zip(answer.probabilities[:count], decisions, strict=True)
+            ],
         }
 
     @classmethod
@@ -242,24 +251,43 @@ class AVEL(Task):
         decisions = torch.cat([one.decisions for one in found])
         probabilities = torch.cat([one.probabilities for one in found]).float()
         names = self.labels.class_names
-        return Prediction.of(clip, names, decisions, probabilities, rule, self.calibration, self.features(found))
+        return Prediction.of(clip, names, decisions, probabilities, rule, self.calibration, _tokens(found))
+
+
+def _real(samples: Sequence[EventSample]) -> Bool[Tensor, "videos segments"]:
+    """Which segments are no padding."""
+    return torch.tensor([[s < len(sample.real) for s in range(sample.segments)] for sample in samples])
+
+
+def _tokens(answers: Sequence[Localization]) -> Float[Tensor, "rows width"] | None:
+    """The CLS tokens of all segments."""
+    tokens = [answer.tokens for answer in answers if answer.tokens is not None]
+    return torch.cat(tokens) if tokens else None
 
 
 def localization_metrics(
-    answers: Int[Tensor, "videos segments"], labels: Int[Tensor, "videos segments"], class_names: Sequence[str]
+    answers: Int[Tensor, "videos segments"],
+    labels: Int[Tensor, "videos segments"],
+    class_names: Sequence[str],
+    real: Bool[Tensor, "videos segments"] | None = None,
 ) -> dict[str, Any]:
     """Accuracies in [0, 1], as plain values; None if there is nothing to score.
 
     `segment_accuracy` is the paper's metric. `foreground_accuracy` scores only whether there is an event,
-    `category_accuracy` only which event a video has.
+    `category_accuracy` only which event a video has. Segments that are not `real` are padding, and are left out.
     """
     names, classes = [*class_names, "background"], len(class_names)
+    if real is not None:
+        main = accuracy.category_accuracy(torch.where(real, answers, classes), labels, classes)
+        answers, labels = answers[real][None], labels[real][None]
+    else:
+        main = accuracy.category_accuracy(answers, labels, classes)
     confusion = accuracy.confusion_matrix(answers, labels, classes + 1)
     each = accuracy.per_class_accuracy(confusion).tolist()
     return {
         "segment_accuracy": accuracy.segment_accuracy(answers, labels),
         "foreground_accuracy": accuracy.foreground_accuracy(answers, labels, classes),
-        "category_accuracy": _known(accuracy.category_accuracy(answers, labels, classes)),
+        "category_accuracy": _known(main),
         "per_class_accuracy": {name: _known(share) for name, share in zip(names, each, strict=True)},
         "confusion_matrix": confusion.tolist(),
     }

@@ -85,6 +85,9 @@ def test_a_longer_window_is_background_after_the_end(clip: Path, tmp_path: Path)
     found = data.read(section("data", "own", root=str(root), segments=5))
     samples: Any = found.samples
     assert {sample.labels for sample in samples} == {(0, 0, 0, 2, 2), (1, 1, 1, 2, 2)}
+    assert {sample.real for sample in samples} == {(0, 0, 0), (1, 1, 1)}
+    counts: Any = found.labels.count(samples, 6)
+    assert (counts.seconds, counts.background_seconds) == (18, 0)
     assert any("no folder 'background'" in note for note in found.notes)
 
 

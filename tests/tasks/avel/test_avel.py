@@ -1,15 +1,18 @@
 """Event localization: what the head is given, what is answered, and what is counted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avpea import registry
-from avpea.tasks import Dims, Encoded
+from avpea.labels import EventSample
+from avpea.tasks import Calibration, Dims, Encoded
 from avpea.tasks.avel.heads import EventHead
-from avpea.tasks.avel.task import AVEL, localization_metrics
+from avpea.tasks.avel.task import AVEL, Localization, localization_metrics
 from tests.tiny import event_labels, section
 
 NAMES = ("bark", "flute")
@@ -106,3 +109,42 @@ def test_metrics_are_plain_values() -> None:
     silent = localization_metrics(torch.full((1, 2), 2), torch.full((1, 2), 2), NAMES)
     assert silent["segment_accuracy"] == 1
     assert silent["category_accuracy"] is None
+
+
+def test_padding_after_the_end_of_a_video_is_not_scored() -> None:
+    # Two videos in windows of 4 s: one of 4 s, and one of 2 s, whose last two seconds are padding.
+    whole = EventSample("a", "a", Path("a.mp4"), 0.0, 4, "val", labels=(0, 0, 2, 2))
+    short = EventSample("b", "b", Path("b.mp4"), 0.0, 4, "val", labels=(1, 2, 2, 2), padding=2)
+    chances = F.one_hot(torch.tensor([[0, 2, 2, 0], [1, 1, 2, 0]]), 3).float()
+    answers = [Localization(one, one.argmax(dim=1), torch.arange(8.0).reshape(4, 2)) for one in chances]
+    task, samples = AVEL(Recorder(), LABELS), [whole, short]
+    metrics = task.evaluate(samples, answers)
+    assert metrics["segment_accuracy"] == 3 / 6  # 2 of 4, and 1 of 2; with the padding it would be 4 of 8
+    assert metrics["foreground_accuracy"] == 3 / 6
+    assert metrics["category_accuracy"] == 1.0
+    assert metrics["confusion_matrix"] == [[1, 0, 1], [0, 1, 0], [1, 1, 1]]
+    assert [(task.score(*both), task.weight(both[0])) for both in zip(samples, answers, strict=True)] == [
+        (2, 4),
+        (1, 2),
+    ]
+    found = task.chances(samples, answers)
+    assert found.right.tolist() == [0, 0, 2, 2, 1, 2]
+    assert found.given.tolist() == [0, 2, 2, 0, 1, 1]
+    known = task.features(samples, answers)
+    assert known is not None
+    assert known.shape == (6, 2)
+    assert task.row(short, answers[1])["target"] == ["flute", "background"]
+    assert len(task.row(short, answers[1])["confidence"]) == 2
+    assert LABELS.background_share(samples) == 3 / 6
+    assert task.references([whole], samples)["always 'bark', the most frequent class in training"] == 2 / 6
+    assert whole.rotated(1).real == (2, 0, 0, 2)
+
+
+def test_options_are_chosen_without_padding() -> None:
+    # Sure of an event in the padding alone: no threshold may be chosen because of it.
+    short = EventSample("b", "b", Path("b.mp4"), 0.0, 4, "val", labels=(1, 1, 2, 2), padding=2)
+    chances = torch.tensor([[[0.2, 0.5, 0.3], [0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.9, 0.05, 0.05]]])
+    task = AVEL(Recorder(), LABELS)
+    task.calibration = Calibration("val", 1, 2, 1.0, "", {}, torch.zeros(3, 2))
+    answers = [Localization(one, one.argmax(dim=1), torch.full((4, 2), 3.0)) for one in chances]
+    assert task.choose([short], answers)["threshold"] == 0.0
