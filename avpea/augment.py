@@ -4,7 +4,7 @@ What is drawn depends on seed, epoch and batch alone, and torch's global generat
 training draws the same, and one without augmentation draws nothing.
 """
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from avpea.experiment import Experiment
 from avpea.labels import Sample
 from avpea.sections import AugmentOptions
 
-__all__ = ["Mixed", "augmented", "draws", "require_augmentable"]
+__all__ = ["Mixed", "augmented", "require_augmentable"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Mixed:
     others: tuple[Sample, ...] | None = None
     share: float = 1.0
 
+    def part(self, indices: Sequence[int]) -> "Mixed":
+        """Some of its videos."""
+        others = None if self.others is None else tuple(self.others[i] for i in indices)
+        return Mixed(self.batch.part(indices), others, self.share)
+
 
 def require_augmentable(experiment: Experiment, task: Any) -> None:
     """Refuse augmentation of what the head does not read.
@@ -46,12 +51,6 @@ def require_augmentable(experiment: Experiment, task: Any) -> None:
         raise ExperimentError(
             f"train.augment changes the videos, which the head '{experiment.head.name}' does not read; leave it out."
         )
-
-
-def draws(seed: int, epoch: int, batch: int) -> torch.Generator:
-    """The random generator of one batch, on the CPU."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{batch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def augmented(batch: Batch, options: AugmentOptions, mean: float, generator: torch.Generator) -> Mixed:

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         if rest and not options.takes_overrides:
             options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.words = sys.argv[1:] if arguments is None else list(arguments)
+        require_alone(options)
         options.overrides = {}
         if rest:
             from avpea.experiment import parse_overrides
@@ -70,7 +73,8 @@ def _main(arguments: Sequence[str] | None) -> int:
             code = options.run_command(options)
         sys.stdout.flush()  # so that what cannot be written is an error now
     except AvpeaError as error:
-        note(as_options(error))
+        if not _told_by_launcher(error):
+            note(as_options(error))
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command resumes from there."
@@ -95,6 +99,27 @@ def _box(options: argparse.Namespace) -> AbstractContextManager[None]:
     from avpea.media.box import boxed
 
     return boxed(limits_of(options))
+
+
+def require_alone(options: argparse.Namespace) -> None:
+    """Refuse several processes of a launcher, unless the command is made for them.
+
+    Raises:
+        AvpeaError: They would all do the same.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1" and "RANK" in os.environ and not options.processes:
+        raise AvpeaError(
+            f"{count} processes were started (WORLD_SIZE), which only `avpea train` shares work among; start one."
+        )
+
+
+def _told_by_launcher(error: AvpeaError) -> bool:
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    from avpea.launch import reported  # imports torch
+
+    return reported(error)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -123,9 +148,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_group(subparsers: Any, name: str) -> Any:
     about = _GROUPS.get(name, f"Commands of {name}.")
     group = subparsers.add_parser(name, help=about, description=about)
-    group.set_defaults(
-        run_command=lambda _: group.print_help() or 2, takes_overrides=False, decodes=False, parser=group
-    )
+    group.set_defaults(run_command=lambda _: group.print_help() or 2, takes_overrides=False, parser=group)
+    group.set_defaults(decodes=False, processes=True)
     return group.add_subparsers(title="commands", metavar="COMMAND")
 
 
@@ -141,4 +165,5 @@ def _add(subparsers: Any, command: Command) -> None:
         made.add_argument("--quiet", action="store_true", help="no progress bars")
     if command.media:
         add_limits(made)
-    made.set_defaults(run_command=command.run, takes_overrides=command.overrides, decodes=command.media, parser=made)
+    made.set_defaults(run_command=command.run, takes_overrides=command.overrides, parser=made)
+    made.set_defaults(decodes=command.media, processes=command.processes)

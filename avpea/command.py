@@ -51,6 +51,7 @@ class Command:
         overrides: Whether options of the recipe may follow.
         json: Whether the command has the option `--json`.
         quiet: Whether the command has the option `--quiet`.
+        processes: Whether the processes of a launcher such as `torchrun` may run it together.
         group: Group that the command is in, such as `data`; empty for none.
         media: Whether the command may decode media; it does so in a box, and has the options of `add_limits`.
     """
@@ -63,6 +64,7 @@ class Command:
     overrides: bool = False
     json: bool = False
     quiet: bool = False
+    processes: bool = False
     group: str = ""
     media: bool = True
 

@@ -177,16 +177,22 @@ def _train_arguments(parser: Parser) -> None:
     )
 
 
-def _train(options: Options) -> None:
-    from avpea import registry
+def _train(options: Options) -> int | None:
+    from avpea import launch, registry
     from avpea import train as training
+    from avpea.distributed import launched
 
     if options.strict:
         options.overrides["data.strict"] = True
-    experiment = _experiment(options)
+    experiment, here = _experiment(options), launched()
+    if experiment.train.devices > 1 and here.alone:
+        return launch.launch(options.words, experiment.train.devices)
+    launch.ends_with_parent()
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
     result = training.train(experiment, run, extend=options.extend, progress=not options.quiet)
+    if not here.first:
+        return None
     best, task = result.best, registry.load("task", experiment.task.name)
     reached = task.figure.reached(best[task.figure.metric])
     if result.finished_before:
@@ -199,6 +205,7 @@ def _train(options: Options) -> None:
             f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}",
         ]
     )
+    return None
 
 
 def _evaluate_arguments(parser: Parser) -> None:
@@ -458,7 +465,8 @@ COMMANDS = [
     ),
     Command(
         "train", "Train a recipe; after an interruption, the same command resumes.",
-        "avpea train mini/avel --data.root DIR --train.seed 1", _train_arguments, _train, overrides=True, quiet=True,
+        "avpea train mini/avel --data.root DIR --train.seed 1", _train_arguments, _train,
+        overrides=True, quiet=True, processes=True,
     ),
     Command(
         "evaluate", "Evaluate a run on a split.", "avpea evaluate runs/NAME --split test",

@@ -8,7 +8,7 @@ import torch
 
 from avpea.errors import ExperimentError
 
-__all__ = ["choose_device", "choose_precision"]
+__all__ = ["choose_device", "choose_precision", "placed"]
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
@@ -24,6 +24,26 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device
         usable = ", ".join(["auto", *(name for name, found in available.items() if found)])
         raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected {usable}.")
     return torch.device(wanted)
+
+
+def placed(device: torch.device, local_rank: int, processes: int) -> torch.device:
+    """The device of one of several processes of a machine: on CUDA, each has its own.
+
+    Raises:
+        ExperimentError: There is no such device for it, or its kind cannot be shared.
+    """
+    if processes == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise ExperimentError(
+            f"{processes} processes cannot train together on '{device}'; expected CUDA or the CPU (--train.device)."
+        )
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise ExperimentError(
+            f"Process {local_rank} of this machine needs a GPU of its own, and torch finds {found}; start {found}."
+        )
+    return torch.device("cuda", local_rank)
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from avpea import backbones, data
+from avpea import backbones, data, distributed
 from avpea.checkpoint import CheckpointInfo, fingerprint_of_weights, load_model
 from avpea.data.cache import FillReport, SampleCache
 from avpea.data.features import FeatureStore
@@ -17,7 +17,7 @@ from avpea.data.identity import DataIdentity, identify
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
-from avpea.frozen import frozen_tokens
+from avpea.frozen import FrozenTokens, frozen_tokens
 from avpea.labels import Annotations, Sample, shortened
 from avpea.locks import locked
 from avpea.model import AVModel
@@ -61,7 +61,7 @@ def prepare(
     """
     cache = _source(experiment)
     wanted = [sample for split in splits for sample in annotations.splits.get(split, ())]
-    report = cache.fill(wanted, progress=progress)
+    report = _filled(cache, wanted, progress)
     usable = {
         split: tuple(s for s in annotations.splits.get(split, ()) if s.key not in report.broken) for split in splits
     }
@@ -72,6 +72,31 @@ def prepare(
         for line in (*annotations.told(), *report.told()):
             say(line)
     return cache, usable, report
+
+
+def _filled(cache: SampleCache | FeatureStore, wanted: Sequence[Sample], progress: bool) -> FillReport:
+    """Fill the cache; each of several processes fills its share."""
+    here = distributed.world()
+    if here.alone:
+        return cache.fill(wanted, progress=progress)
+    first = _attempt(cache, wanted[here.rank :: here.size], progress and here.first)
+    broken: dict[str, str] = {}
+    for share in distributed.everyones(first):
+        if isinstance(share, str):
+            raise DataError(share)
+        broken |= share
+    # What is not there yet was made on another machine, for a cache that this one does not see.
+    report = cache.fill([sample for sample in wanted if sample.key not in broken], progress=False)
+    broken |= report.broken
+    return dataclasses.replace(report, broken={one.key: broken[one.key] for one in wanted if one.key in broken})
+
+
+def _attempt(cache: SampleCache | FeatureStore, wanted: Sequence[Sample], progress: bool) -> dict[str, str] | str:
+    """Why samples are broken; or why the cache could not be filled, which the other processes have to know."""
+    try:
+        return cache.fill(wanted, progress=progress).broken
+    except DataError as error:
+        return str(error)
 
 
 def _why_empty(split: str, annotations: Annotations, report: FillReport) -> str:
@@ -108,30 +133,43 @@ def infer(
     loss: bool = False,
 ) -> SplitResult:
     """Run a model over samples that are in the cache, and compute the loss too if asked for."""
-    training, task = model.training, model.task
+    training, task, here = model.training, model.task, distributed.world()
     model.eval()
-    device = next(task.parameters()).device
-    answers: list[Any] = []
-    total = 0.0
+    batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+    own = range(here.rank, len(batches), here.size)  # each batch is computed by one process, and as it is by a single
+    found: dict[int, tuple[list[Any], float]] = {}
     frozen = frozen_tokens(model, cache)
-    with progress_bar("Evaluating", len(samples), shown=progress) as advance:
-        for start in range(0, len(samples), batch_size):
-            some = samples[start : start + batch_size]
-            targets = task.targets(some).to(device)
-            if frozen is None:
-                batch = cache.batch(some).to(device)
-                encoded = model.encode(batch.frames, batch.log_mel)
-            else:
-                encoded = frozen.encoded(some)
-            answers += task.respond(encoded, targets)
-            if loss:
-                total += _loss(task, task(encoded, targets), targets) * sum(sample.weight for sample in some)
-            advance(len(some))
+    with distributed.apart(), progress_bar("Evaluating", sum(len(batches[i]) for i in own), shown=progress) as advance:
+        for index in own:
+            found[index] = _answers(model, cache, frozen, batches[index], loss)
+            advance(len(batches[index]))
     model.train(training)
-    answers = task.complete(samples, answers)
+    for others in distributed.everyones(found):
+        found |= others
+    answers = task.complete(samples, [answer for index in range(len(batches)) for answer in found[index][0]])
     scores = tuple((task.score(one, answer), task.weight(one)) for one, answer in zip(samples, answers, strict=True))
-    mean = total / sum(sample.weight for sample in samples) if loss else None
+    mean = sum(found[i][1] for i in range(len(batches))) / sum(s.weight for s in samples) if loss else None
     return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task), loss=mean)
+
+
+def _answers(
+    model: AVModel,
+    cache: SampleCache | FeatureStore,
+    frozen: FrozenTokens | None,
+    some: Sequence[Sample],
+    loss: bool,
+) -> tuple[list[Any], float]:
+    """The answers of a batch and, if asked for, its loss times the number of its answers."""
+    task = model.task
+    device = next(task.parameters()).device
+    targets = task.targets(some).to(device)
+    if frozen is None:
+        batch = cache.batch(some).to(device)
+        encoded = model.encode(batch.frames, batch.log_mel)
+    else:
+        encoded = frozen.encoded(some)
+    added = _loss(task, task(encoded, targets), targets) * sum(sample.weight for sample in some) if loss else 0.0
+    return task.respond(encoded, targets), added
 
 
 def _loss(task: Task, output: Any, targets: Any) -> float:

@@ -90,10 +90,18 @@ class FrozenTokens:
 
     def encoded(self, samples: Sequence[Sample]) -> Encoded:
         """The tokens of a batch for the task, as from `AVModel.encode`."""
-        device = next(self.model.task.parameters()).device
+        return self.resumed(self.entered(samples), samples[0].segments)
+
+    def entered(self, samples: Sequence[Sample]) -> Streams:
+        """The tokens of a batch as they enter the first layer with anything trained, on the CPU."""
         each = [self.read(sample) for sample in samples]
-        entered = Streams(*(torch.cat([getattr(one, name) for one in each]).to(device) for name in Streams._fields))
-        return self.model.resume(entered, samples[0].segments, self.cache.frame_size)
+        return Streams(*(torch.cat([getattr(one, name) for one in each]) for name in Streams._fields))
+
+    def resumed(self, entered: Streams, segments: int) -> Encoded:
+        """What the other layers make of them."""
+        device = next(self.model.task.parameters()).device
+        here = Streams(*(tokens.to(device, non_blocking=tokens.is_pinned()) for tokens in entered))
+        return self.model.resume(here, segments, self.cache.frame_size)
 
     @torch.no_grad()
     def _compute(self, sample: Sample) -> Streams:

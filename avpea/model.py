@@ -59,7 +59,8 @@ class AVModel(nn.Module):
         others = None
         if negatives is not None:
             with torch.no_grad():
-                others = self.encoder.see(self.images(negatives)).to(frames.device, torch.float32)
+                others = self.encoder.see(self.images(negatives))
+                others = others.to(torch.promote_types(others.dtype, torch.float32))
         return self.task(self.encode(frames, log_mel, others, positions), targets)
 
     def resume(self, entered: Streams, segments: int, image_size: int) -> Encoded:

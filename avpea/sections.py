@@ -361,6 +361,12 @@ class TrainOptions(Options):
         select_on: Split whose metric selects the best epoch. Published AVE numbers select on `test`; results record
             which split was used.
         threads: Number of CPU threads; 0 leaves the choice to torch.
+        readers: Number of threads that read the next batches while the model computes; 0 reads a batch when it is
+            needed. The result is the same.
+        devices: Number of processes that train together, each on a device of its own and with its share of every batch
+            of `batch_size` videos. The result is the same up to rounding and to what dropout draws.
+        batch_norm: What BatchNorm takes its statistics over, with several devices: the `whole` batch, or the `share`
+            of each device, which takes less exchange between them.
         checkpoint_minutes: Minutes between saves of the training state within an epoch; 0 saves after each epoch only.
         device: Device to train on; `auto` takes a GPU if there is one.
         start_from: Run folder or checkpoint to initialise trained weights from, wherever name and shape match (AVST
@@ -369,7 +375,7 @@ class TrainOptions(Options):
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
-    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes",)
+    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "readers")
 
     epochs: int = 10
     keep: Literal["best", "last"] = "best"
@@ -389,15 +395,18 @@ class TrainOptions(Options):
     seed: int = 0
     select_on: Literal["val", "test"] = "val"
     threads: int = 0
+    readers: int = 1
+    devices: int = 1
+    batch_norm: Literal["whole", "share"] = "whole"
     checkpoint_minutes: float = 5.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     start_from: str = ""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
-        self._require_from(1, "epochs", "batch_size", "accumulate")
+        self._require_from(1, "epochs", "batch_size", "accumulate", "devices")
         self._require_from(0, "patience", "segments", "head_learning_rate", "backbone_learning_rate", "weight_decay")
-        self._require_from(0, "warmup_steps", "clip_norm", "threads", "checkpoint_minutes")
+        self._require_from(0, "warmup_steps", "clip_norm", "threads", "readers", "checkpoint_minutes")
         require(
             self.keep == "best" or not self.patience,
             f"train.patience is {self.patience}, but train.keep is 'last', so no epoch is better; set it to 0.",
@@ -406,6 +415,7 @@ class TrainOptions(Options):
         require(not alone, "train.augment.mixup mixes clips of a batch, but train.batch_size is 1; set it to 2.")
         require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")
         require(self.threads <= 4096, f"train.threads is {self.threads}; expected at most 4096.")
+        require(self.readers <= 64, f"train.readers is {self.readers}; expected at most 64.")
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
         require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")

@@ -1,6 +1,9 @@
 """Train: one visible loop for every task, adapter, backbone and data set."""
 
+import contextlib
+import itertools
 import math
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,20 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avpea import checkpoint, data
-from avpea.augment import Mixed, augmented, draws, require_augmentable
+from avpea import checkpoint, data, distributed
+from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
-from avpea.device import choose_device, choose_precision
-from avpea.errors import CheckpointError, DataError, MediaError, TrainingError, WriteError
+from avpea.device import choose_device, choose_precision, placed
+from avpea.draws import drawing, seed_of
+from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
+from avpea.feeding import Feed, Inputs, Place
+from avpea.files import finite
 from avpea.frozen import frozen_tokens
-from avpea.labels import Annotations, Sample
+from avpea.labels import Annotations
 from avpea.locks import locked
 from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar, say
-from avpea.run import RunFolder, StopRequest
+from avpea.run import RunFolder, StopRequest, differences
 from avpea.sections import StepTrainOptions, TrainOptions
 
 __all__ = ["TrainResult", "train"]
@@ -99,27 +105,96 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
         TrainingError: The loss or its gradient is not finite; the last saved state is kept.
         Stopped: Ctrl-C was pressed (or SIGTERM or SIGHUP came); the state after the last optimiser step is saved first.
     """
+    here = distributed.launched()
     try:
-        with locked(Path(run), "is being trained"):
-            return _train(experiment, Path(run), extend, progress)
+        with locked(Path(run), "is being trained") if here.first else contextlib.nullcontext():
+            return _train(_with_all_processes(experiment, here), Path(run), extend, progress, here)
     except WriteError as error:
         raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
 
 
-def _train(experiment: Experiment, run: Path, extend: int, progress: bool) -> TrainResult:
+def _train(experiment: Experiment, run: Path, extend: int, progress: bool, here: distributed.World) -> TrainResult:
     folder = RunFolder(run, experiment, extend)
     if not folder.finished:
         folder.require_writable()
     experiment = folder.experiment
-    choose_device(experiment.train.device)
+    device = placed(choose_device(experiment.train.device), here.local_rank, experiment.train.devices)
     annotations = data.read(experiment.data)
     identity = identify(experiment.data, annotations)
-    for sentence in [*folder.require_same_data(identity, annotations.labels), *data.keep_division(annotations)]:
-        note(sentence)
-    if folder.finished and not folder.lost_model:
-        folder.restore_metrics()
-        return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
-    return _Training(experiment, folder, annotations, identity, progress).run()
+    sentences = folder.require_same_data(identity, annotations.labels)
+    here.global_statistics = experiment.train.batch_norm == "whole"
+    with distributed.joined(here, device):
+        _require_same(experiment, folder.path)  # and nothing is written before all have read what was there
+        for sentence in [*sentences, *data.keep_division(annotations)] if here.first else ():
+            note(sentence)
+        if folder.finished and not folder.lost_model:
+            if here.first:
+                folder.restore_metrics()
+            return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
+        return _Training(experiment, folder, annotations, identity, device, progress and here.first).run()
+
+
+def _with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:
+    """The experiment with as many devices as processes were started.
+
+    Raises:
+        ExperimentError: It wants another number, or more than a batch has videos.
+    """
+    wanted, batch = experiment.train.devices, experiment.train.batch_size
+    if here.alone and wanted > 1:
+        raise ExperimentError(
+            f"train.devices is {wanted}, but this is a single process; start it with `avpea train`, or with "
+            f"`torchrun --nproc_per_node {wanted}`."
+        )
+    if wanted not in (1, here.size):
+        raise ExperimentError(f"train.devices is {wanted}, but {here.size} processes were started; leave it out.")
+    if here.size > batch:
+        raise ExperimentError(
+            f"{here.size} processes cannot share batches of {batch} videos; start fewer, or raise --train.batch_size."
+        )
+    return experiment if here.alone else experiment.override({"train.devices": here.size})
+
+
+def _require_same(experiment: Experiment, run: Path) -> None:
+    """Refuse processes that train something else.
+
+    Raises:
+        ExperimentError: One has another recipe or run.
+    """
+    asked = distributed.everyones((str(run.absolute()), experiment.to_dict()))
+    for rank, (folder, options) in enumerate(asked):
+        if folder != asked[0][0]:
+            raise ExperimentError(f"Process 0 trains in {asked[0][0]}, process {rank} in {folder}; give all the same.")
+        if changed := differences(asked[0][1], options, ()):
+            raise ExperimentError(
+                f"Process {rank} has another recipe than process 0 ({'; '.join(changed[:4])}); give all the same."
+            )
+
+
+@dataclass
+class Asked:
+    """What is asked for in a step: to stop, or to save the state.
+
+    Attributes:
+        stop: Whether the user wants to stop.
+        saved: When the state was last saved.
+        every_seconds: How often it is saved; 0 is never.
+        anything: Whether anything was asked for by the end of the step, of any process.
+    """
+
+    stop: StopRequest
+    saved: float
+    every_seconds: float
+    anything: bool = False
+
+    def now(self) -> list[bool]:
+        """Whether to stop, and whether the state is due."""
+        return [self.stop.requested > 0, 0 < self.every_seconds < time.monotonic() - self.saved]
+
+    def take(self, stop: bool, save: bool) -> None:
+        """Take note of what the processes were asked for."""
+        self.stop.requested = self.stop.requested or (signal.SIGINT if stop else 0)
+        self.anything = stop or save
 
 
 class _Training:
@@ -129,9 +204,11 @@ class _Training:
         folder: RunFolder,
         annotations: Annotations,
         identity: DataIdentity,
+        device: torch.device,
         progress: bool,
     ) -> None:
         self.experiment, self.folder, self.progress = experiment, folder, progress
+        self.device, self.writes = device, distributed.world().first
         self.annotations, self.identity = annotations, identity
         self.config = config = experiment.train
         if config.threads:
@@ -141,14 +218,14 @@ class _Training:
         model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
         require_augmentable(experiment, model.task)
-        self.device = choose_device(config.device)
         self.model = model.to(self.device)
         if choose_precision(config.precision, self.device) == "bf16":
             self.model.half_precision()
         require_videos(self.annotations, config.select_on)
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
-        folder.open(report.broken, identity)
+        if self.writes:
+            folder.open(report.broken, identity)
         overview = self.annotations.labels.overview({**self.annotations.splits, **self.samples})
         for line in (*self.annotations.notes, *overview):
             self.say(line)
@@ -156,12 +233,19 @@ class _Training:
             checkpoint.take_over(Path(config.start_from), self.model)
         self.frozen = frozen_tokens(self.model, self.cache)
         if self.frozen is not None:
-            self.frozen.fill([sample for some in self.samples.values() for sample in some], progress)
+            wanted = [sample for some in self.samples.values() for sample in some]
+            self.frozen.fill(wanted[distributed.world().rank :: distributed.world().size], progress)
+            distributed.wait()
         self.model.task.prepare(self.samples["train"])
         self.optimizer = make_optimizer(self.model, config)
         self.position = Position()
         if folder.state.is_file():
             self.position = Position.read(checkpoint.load_state(folder.state, self.model, self.optimizer), folder.state)
+        distributed.agreed(list(self.model.trained_state().values()))
+        pinned = self.device.type == "cuda"
+        self.feed = Feed(experiment, self.cache, self.frozen, self.model.task, self.samples["train"], pinned)
+        if not self.writes:
+            return
         folder.restore_metrics()
         self.position.metrics = folder.metrics()  # states of version 0.1.0 have none
         if folder.lost_model:
@@ -195,7 +279,12 @@ class _Training:
         with StopRequest() as stop:
             while not self.ended():
                 started = time.perf_counter()
+                waited = self.feed.waited_seconds
                 losses = self.train_epoch(stop)
+                waited = self.feed.waited_seconds - waited
+                distributed.agreed(
+                    [value for value in self.model.trained_state().values() if value.is_floating_point()]
+                )
                 result = infer(self.model, self.cache, self.samples[chosen], self.config.batch_size, loss=True)
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
                 position.seconds += time.perf_counter() - started
@@ -207,7 +296,8 @@ class _Training:
                     self.save_model(position.best)
                 record: dict[str, Any] = {"epoch": position.epoch, "seconds": round(position.seconds, 1), **losses}
                 record |= {f"{chosen}/loss": result.loss, f"{chosen}/{metric}": reached}
-                kept = self.folder.log({**record, "gates": self.model.gates()}, position.metrics)
+                record |= {"waited_seconds": round(waited, 2), "gates": self.model.gates()}
+                kept = self.folder.log(record, position.metrics) if self.writes else finite(record)
                 position.metrics.append(kept)
                 self.save_state()
                 self.say(self.epoch_line(kept))
@@ -239,36 +329,57 @@ class _Training:
         """Train the rest of an epoch, from `position.batch` on, and return the mean of each loss."""
         position, config, samples = self.position, self.config, self.samples["train"]
         batches = epoch_batches(len(samples), config, position.epoch)
-        saved = time.monotonic()
+        began = saved = time.monotonic()
+        waited = self.feed.waited_seconds
         title, done = f"Epoch {position.epoch + 1}/{config.epochs}", sum(map(len, batches[: position.batch]))
+        left = [
+            Place(position.epoch, number, tuple(samples[i] for i in batches[number]))
+            for number in range(position.batch, len(batches))
+        ]
         self.model.train()
-        with progress_bar(title, len(samples), shown=self.progress, done=done) as advance:
-            while position.batch < len(batches):
-                together = batches[position.batch : position.batch + config.accumulate]
-                loss = self.step([[samples[i] for i in indices] for indices in together], len(batches))
+        with (
+            progress_bar(title, len(samples), shown=self.progress, done=done) as advance,
+            self.feed.ahead(left) as ahead,
+        ):
+            while together := list(itertools.islice(ahead, config.accumulate)):
+                asked = Asked(stop, saved, config.checkpoint_minutes * 60 if self.writes else 0)
+                loss = self.step(together, len(batches), asked)
                 position.batch += len(together)
-                advance(sum(map(len, together)), f"loss {loss:.3f}")
-                overdue = 0 < config.checkpoint_minutes * 60 < time.monotonic() - saved
-                if stop.requested or overdue:
+                share = (self.feed.waited_seconds - waited) / max(time.monotonic() - began, 1e-9)
+                told = f"loss {loss:.3f}" + (f", waits {share:.0%}" if share >= 0.05 else "")
+                advance(sum(len(inputs.place.samples) for inputs in together), told)
+                if asked.anything:
                     self.save_state()
                     saved = time.monotonic()
                     stop.obey()
         answers = sum(sample.weight for sample in samples)
         return {f"train/{name}": value / answers for name, value in position.sums.items()}
 
-    def step(self, together: Sequence[Sequence[Sample]], batches_in_epoch: int) -> float:
-        """Take one optimiser step over one batch (with accumulation: several) and return the mean loss."""
-        position, mean = self.position, 0.0
-        weights = [sum(sample.weight for sample in some) for some in together]
-        for number, (some, weight) in enumerate(zip(together, weights, strict=True), start=position.batch):
-            loss, terms = self.loss(some, number)
-            share = weight / sum(weights)  # by answers, so that a smaller last batch weighs less
-            mean += loss.item() * share
-            if not math.isfinite(mean):
-                raise TrainingError(self._not_finite(f"The loss became {mean}"))
-            torch.autograd.backward(loss * share)
+    def step(self, together: Sequence[Inputs], batches_in_epoch: int, asked: Asked) -> float:
+        """Take one optimiser step over one batch (with accumulation: several) and return the mean loss.
+
+        Args:
+            together: This process's share of the batches.
+            batches_in_epoch: Number of batches in an epoch.
+            asked: Is told what was asked for by the end of the step.
+        """
+        position = self.position
+        answers = sum(inputs.place.weight for inputs in together)
+        sums: dict[str, float] = {}
+        for inputs in together:
+            weight = inputs.place.weight
+            with distributed.share(inputs.weight, weight, len(inputs.place.samples)) as share:
+                loss, terms = self.loss(inputs)
+                # By answers, so that a smaller last batch weighs less.
+                torch.autograd.backward(loss * (share * weight / answers))
             for name, value in {"loss": loss, **terms}.items():
-                position.sums[name] = position.sums.get(name, 0.0) + value.item() * weight
+                sums[name] = sums.get(name, 0.0) + value.item() * weight * share
+        sums = self.exchanged(sums, asked)
+        mean = sums["loss"] / answers
+        if not math.isfinite(mean):
+            raise TrainingError(self._not_finite(f"The loss became {mean}"))
+        for name, added in sums.items():
+            position.sums[name] = position.sums.get(name, 0.0) + added
         factor = rate_factor(self.config, position.step, math.ceil(batches_in_epoch / self.config.accumulate))
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -280,52 +391,74 @@ class _Training:
         position.step += 1
         return mean
 
-    def loss(self, some: Sequence[Sample], number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of batch `number` of the current epoch, and its terms, after augmentation."""
-        device, task, config = self.device, self.model.task, self.config
-        if self.frozen is not None:
-            targets = task.targets(some).to(device)
-            return task.loss(task(self.frozen.encoded(some), targets), targets)
-        batch = self.cache.batch(some)
-        batch = batch.drawn(config.segments) if config.segments else batch
-        mixed = Mixed(batch)
-        if config.augment.used:
-            mean = getattr(self.experiment.audio, "mean", 0.0)
-            mixed = augmented(batch, config.augment, mean, draws(config.seed, self.position.epoch, number))
-        batch, targets = mixed.batch.to(device), task.targets(mixed.batch.samples).to(device)
-        negatives = None
-        if task.head.frozen_negatives:
-            negatives = self.cache.frames_of_others(some, self.samples["train"]).to(device)
-        output = self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions)
-        loss, terms = task.loss(output, targets)
-        if mixed.others is None:
-            return loss, terms
-        other_loss, other_terms = task.loss(output, task.targets(mixed.others).to(device))
-        shares = mixed.share, 1 - mixed.share
-        return (
-            shares[0] * loss + shares[1] * other_loss,
-            {name: shares[0] * terms[name] + shares[1] * other_terms[name] for name in terms},
-        )
+    def exchanged(self, sums: dict[str, float], asked: Asked) -> dict[str, float]:
+        """Add up the gradients of all processes, and what else they have to tell each other."""
+        if distributed.world().alone:
+            asked.take(*asked.now())
+            return sums
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        told = [*sums.values(), *asked.now(), *(one.grad is not None for one in parameters)]
+        numbers = torch.tensor(told, dtype=torch.float64, device=self.device)
+        distributed.add_up([numbers])
+        values = numbers.tolist()
+        asked.take(*(value > 0 for value in values[len(sums) : len(sums) + 2]))
+        for parameter, used in zip(parameters, values[len(sums) + 2 :], strict=True):
+            if used and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        distributed.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
+        return dict(zip(sums, values[: len(sums)], strict=True))
+
+    def loss(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of this process's share of a batch, and its terms."""
+        device, task, place = self.device, self.model.task, inputs.place
+        targets = inputs.targets.to(device)
+        # Dropout draws from torch's global generators.
+        torch.manual_seed(seed_of(self.config.seed, place.epoch, place.number, distributed.world().rank))
+        with drawing(self.config.seed, place.epoch, place.number):
+            if inputs.entered is not None:
+                assert self.frozen is not None
+                return task.loss(task(self.frozen.resumed(inputs.entered, inputs.segments), targets), targets)
+            assert inputs.batch is not None
+            batch = inputs.batch.to(device)
+            negatives = inputs.negatives
+            if negatives is not None:
+                negatives = negatives.to(device, non_blocking=negatives.is_pinned())
+            output = self.model(batch.frames, batch.log_mel, targets, negatives, batch.positions)
+            loss, terms = task.loss(output, targets)
+            if inputs.other_targets is None:
+                return loss, terms
+            other_loss, other_terms = task.loss(output, inputs.other_targets.to(device))
+            shares = inputs.share, 1 - inputs.share
+            return (
+                shares[0] * loss + shares[1] * other_loss,
+                {name: shares[0] * terms[name] + shares[1] * other_terms[name] for name in terms},
+            )
 
     def calibrate(self) -> None:
         """Fit the best model's confidence on the selection split, unless an earlier session did."""
-        if not self.position.best or checkpoint.read_info(self.folder.model).calibration is not None:
+        best = self.position.best
+        done = self.writes and (not best or checkpoint.read_info(self.folder.model).calibration is not None)
+        if distributed.from_first(done):
             return
         last = {name: value.clone() for name, value in self.model.trained_state().items()}
         checkpoint.restore(self.folder.model, self.model)
         chosen, batch, known = self.config.select_on, self.config.batch_size, self.samples["train"]
         fitted = fit(self.model, self.cache, known, self.samples[chosen], chosen, batch, self.progress)
-        if fitted is not None:
+        if fitted is not None and self.writes:
             checkpoint.add_calibration(self.folder.model, fitted)
         self.model.task.calibration = None
         for name, value in self.model.trained_state().items():  # training may go on from the last epoch
             value.copy_(last[name])
 
     def save_model(self, results: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         labels, about = self.annotations.labels, self.identity.summary()
         checkpoint.save_model(self.folder.model, self.model, self.experiment, labels, results, about)
 
     def save_state(self) -> None:
+        if not self.writes:
+            return
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run
             self.save_model({"epoch": self.position.epoch, "selected_on": None})
         checkpoint.save_state(self.folder.state, self.model, self.optimizer, vars(self.position))

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from avpea.augment import augmented, draws
+from avpea.augment import augmented
 from avpea.data.cache import Batch
+from avpea.draws import draws
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import EventSample
@@ -148,20 +149,22 @@ def test_an_interrupted_training_augments_as_if_never_interrupted(tiny_experimen
 
 
 def test_mixup_gives_the_loss_of_both_labels(tiny_experiment: Make, tmp_path: Path, monkeypatch: Any) -> None:
+    from avpea import feeding
     from avpea import train as training
 
     seen: dict[str, Any] = {}
-    real: Any = vars(training)["augmented"]
+    real: Any = vars(feeding)["augmented"]
 
     def spy(some: Batch, *rest: Any) -> Any:
         seen["mixed"] = real(some, *rest)
         return seen["mixed"]
 
-    monkeypatch.setattr(training, "augmented", spy)
+    monkeypatch.setattr(feeding, "augmented", spy)
     real_loss = training._Training.loss
 
-    def check(self: Any, some: Any, number: int) -> Any:
-        loss, terms = real_loss(self, some, number)
+    def check(self: Any, inputs: Any) -> Any:
+        loss, terms = real_loss(self, inputs)
+        some = inputs.place.samples
         mixed, task = seen["mixed"], self.model.task
         if mixed.others is not None:
             output = self.model(mixed.batch.frames, mixed.batch.log_mel)
@@ -172,7 +175,7 @@ def test_mixup_gives_the_loss_of_both_labels(tiny_experiment: Make, tmp_path: Pa
         return loss, terms
 
     monkeypatch.setattr(training._Training, "loss", check)
-    changes = {"adapter.streams": "none", "train.augment.mixup": 1.0, "train.epochs": 1}
+    changes = {"adapter.streams": "none", "train.augment.mixup": 1.0, "train.epochs": 1, "train.readers": 0}
     train(tiny_experiment(**changes), tmp_path, progress=False)
     assert seen["checked"]
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def test_quick_benchmarks_run(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "bench", "--quick", "--out", tmp_path], cwd=ROOT, check=True)
     reports = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
-    assert set(reports) == {"adapters", "boxed", "cache", "checksums", "indexing", "search", "startup"}
+    assert set(reports) == {"adapters", "boxed", "cache", "checksums", "indexing", "processes", "search", "startup"}
     for report in reports.values():
         assert {"what", "command", "machine"} <= report.keys()
         assert {"torch", "cores", "commit"} <= report["machine"].keys()

@@ -263,7 +263,16 @@ def test_what_a_run_folder_holds(tiny_run: Path) -> None:
     assert environment.keys() == {"avpea", "commit", "torch", "python", "processor", "cores"}
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    keys = {"epoch", "seconds", "train/loss", "train/cross_entropy", "val/loss", "val/segment_accuracy", "gates"}
+    keys = {
+        "epoch",
+        "seconds",
+        "waited_seconds",
+        "train/loss",
+        "train/cross_entropy",
+        "val/loss",
+        "val/segment_accuracy",
+        "gates",
+    }
     assert all(line.keys() == keys for line in lines)
     places = {f"attn.{stream}.{gate}" for stream in ("visual", "audio") for gate in ("cross_gate", "output_gate")}
     assert all(line["gates"].keys() == places for line in lines)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avpea import distributed
 from avpea.adapters._base import Adapter
 from avpea.errors import ExperimentError
 from avpea.options import require
@@ -122,8 +123,37 @@ def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor
 def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
     """BatchNorm over all tokens of the batch, computed in float32 or wider and returned in the type of `x`."""
     wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
-    normed: Tensor = norm(wide)
+    normed: Tensor = norm(wide) if distributed.world().alone or not norm.training else _norm_of_all(wide, norm)
     return normed.to(x.dtype).view_as(x)
+
+
+def _norm_of_all(rows: Float[Tensor, "rows dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "rows dim"]:
+    """BatchNorm over the batches of all processes."""
+    mean, count = _mean(rows)
+    centred = rows - mean
+    variance = distributed.pooled(centred.square().sum(dim=0)) / count
+    _move(norm, mean, variance, count)
+    return centred * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias
+
+
+def _mean(rows: Float[Tensor, "rows dim"]) -> tuple[Float[Tensor, " dim"], float]:
+    """The mean of the rows of all processes, and their number."""
+    together = distributed.pooled(torch.cat((rows.sum(dim=0), rows.new_tensor([len(rows)]))))
+    count = together[-1].item()
+    return together[:-1] / count, count
+
+
+def _move(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: float) -> None:
+    """Update the running statistics as BatchNorm does it."""
+    running_mean, running_var = norm.running_mean, norm.running_var
+    assert running_mean is not None
+    assert running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked += 1
+    unbiased = variance.detach() * (count / max(count - 1, 1))
+    running_mean.lerp_(mean.detach().to(running_mean.dtype), norm.momentum)
+    running_var.lerp_(unbiased.to(running_var.dtype), norm.momentum)
 
 
 def batch_norm_of_linear(
@@ -134,24 +164,17 @@ def batch_norm_of_linear(
     For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor y is written
     once instead of being read three times. The running statistics are updated as BatchNorm does it.
     """
-    rows = z.flatten(0, 1)
-    wide = torch.promote_types(z.dtype, torch.float32)
-    running_mean, running_var = norm.running_mean, norm.running_var
-    assert running_mean is not None
-    assert running_var is not None
     if norm.training:
-        centre = rows.to(wide).mean(dim=0)
-        centred = rows.to(wide) - centre
-        count = centred.shape[0]
-        covariance = centred.T @ centred / count
+        rows = z.flatten(0, 1).to(torch.promote_types(z.dtype, torch.float32))
+        centre, count = _mean(rows) if not distributed.world().alone else (rows.mean(dim=0), len(rows))
+        centred = rows - centre
+        covariance = distributed.pooled(centred.T @ centred) / count
         mean = u @ centre
         variance = ((u @ covariance) * u).sum(dim=1)
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        norm.num_batches_tracked += 1
-        running_mean.lerp_(mean.detach().to(running_mean.dtype), norm.momentum)
-        running_var.lerp_((variance.detach() * (count / max(count - 1, 1))).to(running_var.dtype), norm.momentum)
+        _move(norm, mean, variance, count)
     else:
-        mean, variance = running_mean, running_var
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, variance = norm.running_mean, norm.running_var
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return F.linear(z, (u * scale[:, None]).to(z.dtype), (norm.bias - mean * scale).to(z.dtype))

@@ -1,12 +1,13 @@
 """A batch: the decoded samples of one training or evaluation step, stacked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from avpea.draws import generator
 from avpea.labels import Sample
 
 __all__ = ["Batch", "collate"]
@@ -34,19 +35,34 @@ class Batch:
         return len(self.samples)
 
     def drawn(self, count: int) -> "Batch":
-        """Draw `count` segments of each video, one from each of `count` equal parts, with torch's CPU generator."""
+        """Draw `count` segments of each video, one from each of `count` equal parts.
+
+        The draws for a video depend on the batch of training (`avpea.draws`) and on its sample.
+        """
         videos, segments = self.frames.shape[:2]
         bounds = torch.linspace(0, segments, count + 1).round().long()
-        within = (torch.rand(videos, count) * (bounds[1:] - bounds[:-1])).long()
-        chosen = bounds[:-1] + within
+        drawn = [torch.rand(count, generator=generator(sample.key, "segments")) for sample in self.samples]
+        chosen = bounds[:-1] + (torch.stack(drawn) * (bounds[1:] - bounds[:-1])).long()
         row = torch.arange(videos)[:, None]
         log_mel = self.log_mel if self.whole_sound else self.log_mel[row, chosen]
         return replace(self, frames=self.frames[row, chosen], log_mel=log_mel, positions=chosen)
 
     def to(self, device: torch.device | str) -> "Batch":
         """A copy of the batch on a device."""
-        positions = None if self.positions is None else self.positions.to(device)
-        return replace(self, frames=self.frames.to(device), log_mel=self.log_mel.to(device), positions=positions)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pinned(self) -> "Batch":
+        """A copy in memory from which a GPU copies without waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def part(self, indices: Sequence[int]) -> "Batch":
+        """Some of its videos."""
+        chosen = torch.tensor(indices)
+        return replace(self._each(lambda tensor: tensor[chosen]), samples=tuple(self.samples[i] for i in indices))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        positions = None if self.positions is None else change(self.positions)
+        return replace(self, frames=change(self.frames), log_mel=change(self.log_mel), positions=positions)
 
 
 def collate(samples: Sequence[Sample], tensors: Sequence[Mapping[str, Tensor]], *, whole_sound: bool = False) -> Batch:

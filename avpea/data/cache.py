@@ -179,8 +179,8 @@ class SampleCache:
         """For each segment of each sample, a random frame of a random other video; see `of_others`."""
         return of_others(samples, pool, lambda sample: sample.video, self._drawn_frame)
 
-    def _drawn_frame(self, sample: Sample) -> UInt8[Tensor, "height width 3"]:
-        path, index = self.path(sample), int(torch.randint(sample.segments, ()))
+    def _drawn_frame(self, sample: Sample, drawn: torch.Generator) -> UInt8[Tensor, "height width 3"]:
+        path, index = self.path(sample), int(torch.randint(sample.segments, (), generator=drawn))
         if path in self._whole:
             try:
                 with safe_open(path, framework="pt") as entry:

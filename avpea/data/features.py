@@ -105,9 +105,9 @@ class FeatureStore:
         """
         raise DataError("Precomputed features are not normalised, so there are no audio.mean and audio.std to measure.")
 
-    def _drawn_map(self, sample: Sample) -> Float[Tensor, "patches dim"]:
+    def _drawn_map(self, sample: Sample, drawn: torch.Generator) -> Float[Tensor, "patches dim"]:
         maps = self._rows(sample, self._of(sample).visual)
-        return self._map(sample, maps, int(torch.randint(len(maps), ())))
+        return self._map(sample, maps, int(torch.randint(len(maps), (), generator=drawn)))
 
     def _of(self, sample: Sample) -> Precomputed:
         if sample.features is None:

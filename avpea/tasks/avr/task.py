@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avpea.distributed import gathered
+from avpea.draws import generator
 from avpea.embeddings import Embeddings, stacked
 from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
@@ -19,7 +21,7 @@ from avpea.tasks import Encoded, Figure, Mistake
 from avpea.tasks._base import video_index
 from avpea.tasks._text import CaptionTask, TextTargets, clean
 from avpea.tasks._text_head import GROUPS
-from avpea.tasks.avr.heads._matching import contrastive_loss, gathered
+from avpea.tasks.avr.heads._matching import contrastive_loss
 from avpea.tasks.avr.heads.matcher import Matcher
 
 __all__ = ["AVR", "EXTENSION", "Matched"]
@@ -58,10 +60,7 @@ class AVR(CaptionTask):
     def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
         """All captions of a batch; in training one random caption of each video."""
         if self.training:
-            drawn = [int(torch.randint(len(sample.captions), ())) for sample in samples]
-            samples = [
-                replace(sample, captions=(sample.captions[i],)) for sample, i in zip(samples, drawn, strict=True)
-            ]
+            samples = [_with_one_caption(sample) for sample in samples]
         return super().targets(samples)
 
     def forward(self, encoded: Encoded, targets: Any = None) -> tuple[dict[str, Embeddings], Embeddings | None]:
@@ -226,9 +225,14 @@ def _trimmed(texts: Embeddings, row: int) -> Embeddings:
     return texts.each(lambda part: part[row : row + 1, :length])
 
 
+def _with_one_caption(sample: CaptionSample) -> CaptionSample:
+    drawn = torch.randint(len(sample.captions), (), generator=generator(sample.key, "caption"))
+    return replace(sample, captions=(sample.captions[int(drawn)],))
+
+
 def _gathered(some: Embeddings) -> Embeddings:
-    mask = gathered(some.mask.float()) > 0
-    return Embeddings(gathered(some.tokens), gathered(some.scores), mask, some.padding_counts)
+    tokens, scores, mask = (gathered(part)[0] for part in (some.tokens, some.scores, some.mask.float()))
+    return Embeddings(tokens, scores, mask > 0, some.padding_counts)
 
 
 EXTENSION = AVR

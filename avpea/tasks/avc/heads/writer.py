@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from avpea.distributed import mean_of
 from avpea.errors import ExperimentError
 from avpea.options import require
 from avpea.tasks._text_head import TextHead, TextHeadOptions
@@ -145,7 +146,7 @@ class Writer(TextHead):
             states = self.text.write(hidden, prompt, None if memory is None else memory[video])
             logits, words = self.text.logits(states[chosen]), text.token_ids[chosen]
             if self.options.average == "words":
-                mean = F.cross_entropy(logits, words)
+                mean = mean_of(F.cross_entropy(logits, words, reduction="sum"), chosen.sum())
             else:  # each text has at least one masked word
                 share = 1 / chosen.sum(dim=1, keepdim=True).expand_as(chosen)[chosen]
                 mean = (F.cross_entropy(logits, words, reduction="none") * share).sum() / len(text)

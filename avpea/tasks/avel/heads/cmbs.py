@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from avpea.distributed import mean_of
 from avpea.metrics.accuracy import NO_EVENT, video_category
 from avpea.tasks.avel.heads._base import EventHead
 from avpea.tasks.avel.heads._cmbs_parts import FEED_FORWARD, CrossDecoder, Interaction, SpatialAttention, TimeEncoder
@@ -162,5 +163,5 @@ def best_segments(logits: Float[Tensor, "batch segments classes"]) -> Float[Tens
 
 def category_loss(logits: Float[Tensor, "batch classes"], event: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
     """Cross-entropy over the windows with an event; 0, with a gradient of 0, if there are none."""
-    known = (event != NO_EVENT).sum().clamp(min=1)
-    return F.cross_entropy(logits, event, ignore_index=NO_EVENT, reduction="sum") / known
+    total = F.cross_entropy(logits, event, ignore_index=NO_EVENT, reduction="sum")
+    return mean_of(total, (event != NO_EVENT).sum())

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avpea import draws
+from avpea.distributed import gathered, mean_of
 from avpea.labels import QuestionLabels
 from avpea.tasks import Dims, Head, HeadOptions
 
@@ -126,14 +128,15 @@ def answer_loss(output: QuestionOutput, answers: Int[Tensor, " questions"]) -> F
     """Mean cross-entropy over questions with a known answer; 0, with a gradient of 0, if there are none."""
     assert output.answers is not None
     total = F.cross_entropy(output.answers, answers, ignore_index=UNKNOWN_ANSWER, reduction="sum")
-    return total / (answers != UNKNOWN_ANSWER).sum().clamp(min=1)
+    return mean_of(total, (answers != UNKNOWN_ANSWER).sum())
 
 
 def match_loss(output: QuestionOutput) -> Float[Tensor, ""]:
     """Mean cross-entropy of the match, over own frames and negatives."""
     assert output.match is not None
     assert output.matching is not None
-    return F.cross_entropy(output.match, output.matching)
+    total = F.cross_entropy(output.match, output.matching, reduction="sum")
+    return mean_of(total, torch.tensor(len(output.match), device=total.device))
 
 
 def shuffled_frames(
@@ -145,15 +148,18 @@ def shuffled_frames(
 
     Args:
         visual: Patch tokens of the frames.
-        generator: Random generator on the CPU; None means torch's global one, on the CPU whatever the device.
+        generator: Random generator on the CPU; None means that of the batch (`avpea.draws`).
 
     Returns:
         Patch tokens of the drawn frames; None for a batch of one video.
     """
-    videos, segments = visual.shape[:2]
+    every, first = gathered(visual)  # of the batches of all processes
+    videos, segments = every.shape[:2]
     if videos < 2:
         return None
+    generator = draws.generator("shuffled frames") if generator is None else generator
     step = torch.randint(1, videos, (videos, segments), generator=generator)
     other = (torch.arange(videos)[:, None] + step) % videos
     moment = torch.randint(segments, (videos, segments), generator=generator)
-    return visual[other.to(visual.device), moment.to(visual.device)]
+    own = slice(first, first + len(visual))
+    return every[other[own].to(visual.device), moment[own].to(visual.device)]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["TokenWeights", "contrastive_loss", "gathered"]
+__all__ = ["TokenWeights", "contrastive_loss"]
 
 
 class TokenWeights(nn.Module):
@@ -33,22 +33,3 @@ def contrastive_loss(similarity: Float[Tensor, "pairs pairs"], temperature: Floa
     logits = similarity / temperature
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def gathered(rows: Float[Tensor, "rows ..."]) -> Float[Tensor, "all_rows ..."]:
-    """Gather the rows of all processes; gradients flow back to the process that a row came from.
-
-    All processes must have the same number of rows; rows are zero-padded to the longest (number of words). With a
-    single process, the rows are returned as they are.
-    """
-    import torch.distributed as dist
-
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return rows
-    from torch.distributed.nn.functional import all_gather
-
-    longest = torch.tensor(rows.shape[1], device=rows.device)
-    dist.all_reduce(longest, dist.ReduceOp.MAX)
-    missing = int(longest) - rows.shape[1]
-    rows = torch.cat((rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])), dim=1) if missing else rows
-    return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]

@@ -1,8 +1,6 @@
 """Fine-grained similarity and its loss against the formula in plain loops; over two processes as over one."""
 
-import multiprocessing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avpea.embeddings import Embeddings, fine_similarity, stacked
-from avpea.tasks.avr.heads._matching import TokenWeights, contrastive_loss, gathered
+from avpea.tasks.avr.heads._matching import TokenWeights, contrastive_loss
 from avpea.tasks.avr.heads.matcher import Matcher, MatcherOptions
 from avpea.tasks.avr.task import _trimmed
 from avpea.text import TextOptions, build_text
@@ -105,41 +103,3 @@ def test_loss_is_both_directions_cross_entropy() -> None:
     rows, columns = (similarity / temperature), (similarity / temperature).T
     expected = -sum(float(x[i].log_softmax(0)[i]) for x in (rows, columns) for i in range(4)) / 8
     assert float(contrastive_loss(similarity, temperature)) == pytest.approx(expected, abs=1e-12)
-
-
-def _process(rank: int, file: str, queue: "multiprocessing.Queue[list[float]]") -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    rows = torch.arange(4.0).reshape(2, 2) + 10 * rank
-    rows.requires_grad_()
-    longer = gathered(torch.ones(2, 2 + rank))
-    assert longer.shape == (4, 3)
-    assert longer[:2, 2].tolist() == [0, 0]  # the shorter ones are padded
-    everything = gathered(rows)
-    (everything * torch.arange(8.0).reshape(4, 2)).sum().backward()
-    assert rows.grad is not None
-    if rank == 1:
-        queue.put([*everything.flatten().tolist(), *rows.grad.flatten().tolist()])
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def test_rows_of_two_processes(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=_process, args=(rank, str(tmp_path / "store"), queue)) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    found = queue.get(timeout=120)
-    for worker in workers:
-        worker.join(timeout=60)
-        assert worker.exitcode == 0
-    assert found[:8] == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert found[8:] == [8, 10, 12, 14]  # what the own rows get in both processes' losses
-
-
-def test_one_process_gathers_nothing() -> None:
-    rows = torch.ones(2, 2)
-    assert gathered(rows) is rows

@@ -1,0 +1,144 @@
+"""Starting a command in several processes of this machine, as `torchrun` does, and ending them together."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from avpea.distributed import OthersEnded, launched
+from avpea.errors import AvpeaError
+from avpea.progress import note
+from avpea.stopping import handled
+
+__all__ = ["ends_with_parent", "launch", "reported"]
+
+_PARENT = "AVPEA_LAUNCHER"  # process number of the launcher
+_ERRORS = "AVPEA_ERRORS"  # folder for the errors of the processes other than the first
+_GRACE_SECONDS = 10.0  # for the others to end by themselves, and again after they were told to
+
+
+def launch(words: Sequence[str], processes: int) -> int:
+    """Run `avpea WORDS` in several processes, and return the exit code: that of the first one that failed.
+
+    If one fails, the others are ended within 20 seconds. Ctrl-C reaches all of them, as they share the terminal;
+    SIGTERM and SIGHUP are passed on.
+
+    Args:
+        words: Arguments of the command.
+        processes: Number of processes.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with TemporaryDirectory(prefix="avpea-") as errors:
+        shared = {
+            **os.environ,
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is this process's
+            _PARENT: str(os.getpid()),
+            _ERRORS: errors,
+        }
+        shared.setdefault("OMP_NUM_THREADS", str(max(1, _processors() // processes)))
+        started: list[subprocess.Popen[bytes]] = []
+        with _passed_on(started):
+            for rank in range(processes):
+                own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                command = [sys.executable, "-m", "avpea", *words]
+                started.append(subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL))
+            failed = _ended(started)
+        return _told([process.wait() for process in started], Path(errors)) if failed else 0
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _passed_on(started: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
+    """Leave Ctrl-C to the processes, which get it from the terminal too, and pass other requests to end on to them."""
+
+    def handle(number: int, _: Any) -> None:
+        for process in started if number != signal.SIGINT else ():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    with handled(handle):
+        yield
+
+
+def _ended(started: Sequence["subprocess.Popen[bytes]"]) -> bool:
+    """Wait for all, and end the others once one has failed; whether one has."""
+    since = None
+    while any(process.poll() is None for process in started):
+        now = time.monotonic()
+        if since is None:
+            since = now if any(process.returncode for process in started) else None
+        elif now - since > 2 * _GRACE_SECONDS:
+            _each(started, "kill")
+        elif now - since > _GRACE_SECONDS:
+            _each(started, "terminate")
+        time.sleep(0.05)
+    return any(process.returncode for process in started)
+
+
+def _each(started: Sequence["subprocess.Popen[bytes]"], method: str) -> None:
+    for process in started:
+        if process.poll() is None:
+            getattr(process, method)()
+
+
+def _told(codes: Sequence[int], errors: Path) -> int:
+    """Say why the processes ended, unless the first one has said it; the exit code."""
+    ended = {rank: code for rank, code in enumerate(codes) if code}
+    said = {rank: (errors / str(rank)).read_text("utf-8") for rank in ended if (errors / str(rank)).is_file()}
+    killed = {rank: code for rank, code in ended.items() if code < 0 and not said}
+    for rank, code in list(killed.items())[:1]:
+        note(
+            f"process {rank} of {len(codes)} was ended by {signal.Signals(-code).name}, and the others were stopped; "
+            "the same command resumes from the last saved state."
+        )
+        return 128 - code
+    if said and 0 not in said:
+        rank = min(said)
+        note(f"process {rank} of {len(codes)}: {said[rank]}")
+    return ended[min(said or ended)]
+
+
+def reported(error: AvpeaError) -> bool:
+    """In a process that `launch` started: leave an error for it; whether it is the launcher that tells it."""
+    folder = os.environ.get(_ERRORS)
+    if not folder:
+        return False
+    if isinstance(error, OthersEnded):
+        return True
+    here = launched()
+    with contextlib.suppress(OSError):
+        (Path(folder) / str(here.rank)).write_text(str(error), encoding="utf-8")
+        return not here.first
+    return False
+
+
+def ends_with_parent() -> None:
+    """In a process that `launch` started: end, as if asked to, when the launcher is gone."""
+    parent = os.environ.get(_PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
