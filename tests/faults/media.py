@@ -3,11 +3,11 @@
     files       mutants that were read
     answered    of them, those that give frames and sound
     refused     those that give a reason instead; `reasons` counts the kinds of these
-    crashes     the harness, which stands for a command, was ended: always 0 if the harness ends itself
     foreign     exceptions that are no error of avpea
     hangs       files that took more than 10 s of the worker's CPU time, or 40 s by the clock
     peak_mb     most memory of a worker; `over_1_gib` says whether it was more than 1 GiB
-    deaths      mutants that ended their worker, by reason; each would have ended a command without a box
+    deaths      mutants that ended their worker, by reason: crash, hang, memory, result. The harness, which stands for
+                a command, goes on; without a box these may end it
     sound       the sound file that is read after each hundred mutants gave the same frames and sound each time
 
 With AVPEA_FAULTS_KEEP=DIR the mutants that ended a worker are kept there, and an interrupted long run goes on.
@@ -93,7 +93,6 @@ class _Tally:
             "files": self.files,
             "answered": self.answered,
             "refused": self.refused,
-            "crashes": 0,
             "foreign": dict(self.foreign),
             "hangs": self.hangs,
             "slowest_seconds": round(self.slowest, 1),
