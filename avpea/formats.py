@@ -82,9 +82,14 @@ def _stamp(seconds: float, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{whole:02d}{point}{milliseconds:03d}"
 
 
+def _span(one: Stretch) -> tuple[int, int]:
+    """Start and end in milliseconds; the end has to be after the start."""
+    start = _milliseconds(one.start_seconds)
+    return start, max(_milliseconds(one.end_seconds), start + 1)
+
+
 def _end(one: Stretch, point: str) -> str:
-    """The end of a cue, which has to be after its start."""
-    return _stamp(max(_milliseconds(one.end_seconds), _milliseconds(one.start_seconds) + 1) / 1000, point)
+    return _stamp(_span(one)[1] / 1000, point)
 
 
 def _vtt_text(text: str) -> str:
@@ -119,8 +124,7 @@ def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> s
         for one in some:
             number += 1
             slots = f"ts{2 * number - 1}", f"ts{2 * number}"
-            start = _milliseconds(one.start_seconds)
-            for slot, time in zip(slots, (start, max(_milliseconds(one.end_seconds), start + 1)), strict=True):
+            for slot, time in zip(slots, _span(one), strict=True):
                 ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(time)})
             holder = ET.SubElement(ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", {
                 "ANNOTATION_ID": f"a{number}", "TIME_SLOT_REF1": slots[0], "TIME_SLOT_REF2": slots[1],
@@ -152,7 +156,7 @@ def _without_overlaps(stretches: Sequence[Stretch]) -> list[list[Stretch]]:
     """The stretches in as few lists as possible, at least one, such that those of one list do not overlap."""
     lists: list[list[Stretch]] = [[]]
     for one in sorted(stretches, key=lambda stretch: stretch.start_seconds):
-        free = next((some for some in lists if not some or some[-1].end_seconds <= one.start_seconds), None)
+        free = next((some for some in lists if not some or _span(some[-1])[1] <= _span(one)[0]), None)
         if free is None:
             lists.append([one])
         else:

@@ -103,6 +103,9 @@ def test_a_tier_of_elan_has_no_overlaps(tmp_path: Path) -> None:
     tiers = [[v.text for v in tier.iter("ANNOTATION_VALUE")] for tier in root.iter("TIER")]
     assert tiers == [["a", "d"], ["b", "c"]]
     assert [tier.attrib["TIER_ID"] for tier in root.iter("TIER")] == ["events", "events 2"]
+    # A stretch without length is written as one of a millisecond.
+    root = ET.parse(write(tmp_path, "elan", ".eaf", [Stretch(0, 0, "a"), Stretch(0, 0, "b")])).getroot()
+    assert len(list(root.iter("TIER"))) == 2
 
 
 @pytest.mark.parametrize("name", ["vtt", "srt", "audacity", "elan"])

@@ -17,6 +17,7 @@ from avpea.page import as_markdown
 from tests.properties.kinds import outcome, spoiled_bytes, spoiled_value
 
 RESULTS = Path(__file__).parents[2] / "results" / "mini"
+SWEEP = load_sweep("mini/table3-avr")
 pytest.importorskip("matplotlib")
 
 
@@ -24,7 +25,7 @@ pytest.importorskip("matplotlib")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a sweep without those of others."""
     folder = tmp_path_factory.mktemp("results")
-    for cell in load_sweep("mini/table3-avr").cells():
+    for cell in SWEEP.cells():
         shutil.copy(RESULTS / f"{cell.name}.json", folder)
     shutil.copytree(RESULTS / "mini-table3-avr", folder / "mini-table3-avr")
     return folder
@@ -42,6 +43,6 @@ def test_a_spoiled_result_is_reported_or_refused(out: Path, damage: str, drawn: 
                 path.write_text(json.dumps(drawn.draw(spoiled_value(json.loads(whole)))))
             else:
                 path.write_bytes(drawn.draw(spoiled_bytes(whole)))
-            outcome(functools.partial(compare, "mini/table3-avr", runs=out / "runs", out=out, run=False))
+            outcome(functools.partial(compare, SWEEP, runs=out / "runs", out=out, run=False))
         finally:
             path.write_bytes(whole)

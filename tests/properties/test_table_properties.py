@@ -126,7 +126,7 @@ def again(path: Path) -> list[tuple[str, str]] | None:
         header, *found = csv.reader(io.StringIO(text), delimiter=separator)
         places = [[name.strip().lower() for name in header].index(name) for name in ("video", "label")]
         return [(r[places[0]].strip(), r[places[1]].strip()) for r in found if any(cell.strip() for cell in r)]
-    except (UnicodeDecodeError, LookupError, csv.Error, ValueError):
+    except (UnicodeDecodeError, LookupError, TypeError, AttributeError, csv.Error, ValueError):
         return None
 
 
