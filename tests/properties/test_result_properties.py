@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from avpea.compare import load_sweep
 from avpea.compare.grid import compare
 from avpea.compare.report import _parts
+from avpea.compare.statistics import paired_bootstrap
 from avpea.page import as_markdown
 from tests.properties.kinds import outcome, spoiled_bytes, spoiled_value
 
@@ -36,6 +37,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_spoiled_result_is_reported_or_refused(out: Path, damage: str, drawn: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("avpea.compare.grid.write_report", lambda summary, _: as_markdown("", list(_parts(summary, {}))))
+        few = functools.partial(paired_bootstrap, draws=100)
+        patch.setattr("avpea.compare.summary.paired_bootstrap", few)
         path = sorted(out.glob("*.json"))[0] if damage == "one result" else out / "mini-table3-avr" / "cost.json"
         whole = path.read_bytes()
         try:
