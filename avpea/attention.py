@@ -80,7 +80,8 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
     encoder: Any = model.encoder
     frames, log_mel = sample_from_clip(clip, experiment.audio)
     maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
-    images = model.pixels(frames[None, second : second + 1], log_mel[None, second : second + 1])
+    only = frames[None, second : second + 1].to(model.device), log_mel[None, second : second + 1].to(model.device)
+    images = model.pixels(*only)
     # The visual stream's adapters look into the sound, and the audio stream's into the picture.
     others = {"visual": images[1], "audio": images[0]}
     grids = {stream: encoder.backbone.grids(*other.shape[-2:]) for stream, other in others.items()}
@@ -88,7 +89,7 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
     def keep(index: int, stream: str) -> Any:
         def hook(adapter: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             theta = adapter.attention_map(*inputs)[0, 0, encoder.backbone.num_prefix_tokens :]
-            maps[stream].append(theta.float().reshape(grids[stream][index]))
+            maps[stream].append(theta.float().cpu().reshape(grids[stream][index]))
 
         return hook
 

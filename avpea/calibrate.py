@@ -10,8 +10,9 @@ from avpea.checkpoint import add_calibration, find, load_model
 from avpea.data.cache import SampleCache
 from avpea.data.features import FeatureStore
 from avpea.data.identity import identify
+from avpea.device import choose_device
 from avpea.errors import CheckpointError, DataError
-from avpea.evaluate import infer, located, prepare, require_known
+from avpea.evaluate import enough_for_batches, infer, located, prepare, require_batch_size, require_known
 from avpea.labels import Sample
 from avpea.locks import locked
 from avpea.metrics.novelty import class_means
@@ -75,6 +76,7 @@ def calibrate(
     cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    device: str = "auto",
     trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
@@ -89,6 +91,7 @@ def calibrate(
         cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        device: Device to compute on; see `avpea.load`.
         trust: Whether to open and to download what the run names although somebody else made it.
         batch_size: Number of videos in a forward pass.
         progress: Show progress bars.
@@ -97,10 +100,14 @@ def calibrate(
         CheckpointError: There is no checkpoint, it cannot be written, was trained on other frozen weights, or before
             the end of an epoch, or its task has no probabilities; or another process trains or calibrates it.
         DataError: The data set cannot be read, is not the one of training, or has no usable video.
+        ExperimentError: There is no such device here, or the batch size is below 1.
+        DeviceMemoryError: The device's memory is too small for a batch.
         WeightsError: The frozen weights cannot be loaded.
     """
+    require_batch_size(batch_size)
+    choose_device(device)
     with locked(find(run).parent, "is being calibrated"):
-        return _calibrate(run, root, cache, weights, audio_weights, trust, batch_size, progress)
+        return _calibrate(run, root, cache, weights, audio_weights, device, trust, batch_size, progress)
 
 
 def _calibrate(
@@ -109,11 +116,12 @@ def _calibrate(
     cache: str | None,
     weights: str | None,
     audio_weights: str | None,
+    device: str,
     trust: bool,
     batch_size: int,
     progress: bool,
 ) -> Calibration:
-    model, info = load_model(run, weights=weights, audio_weights=audio_weights, trust=trust)
+    model, info = load_model(run, weights=weights, audio_weights=audio_weights, device=device, trust=trust)
     split = info.results.get("selected_on")
     if split is None:
         raise CheckpointError(
@@ -133,7 +141,8 @@ def _calibrate(
         )
     samples, usable, _ = prepare(experiment, annotations, splits, progress)
     known, chosen = (annotations.labels.translated(usable[one], info.labels) for one in ("train", split))
-    fitted = fit(model, samples, known, chosen, split, batch_size, progress)
+    with enough_for_batches(model, batch_size):
+        fitted = fit(model, samples, known, chosen, split, batch_size, progress)
     if fitted is None:
         raise CheckpointError(f"The task '{experiment.task.name}' has no probabilities that could be calibrated.")
     add_calibration(find(run), fitted)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from avpea import backbones
 from avpea.description import CALIBRATION, FORMATS, CheckpointInfo, described, read_calibration, read_description
-from avpea.device import choose_precision
+from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
@@ -163,9 +163,10 @@ def load_model(
     audio_weights: str | None = None,
     backbone: Any = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
+    device: str = "auto",
     trust: bool = False,
 ) -> tuple[AVModel, CheckpointInfo]:
-    """Rebuild a trained model, in evaluation mode.
+    """Rebuild a trained model, in evaluation mode, on a device.
 
     Args:
         path: Run folder or checkpoint file.
@@ -173,13 +174,17 @@ def load_model(
         audio_weights: File of VGGish's weights, if moved since training.
         backbone: A backbone to share, instead of building one.
         precision: `train.precision` to compute in; None means that of training.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; see `avpea.device.choose_device`.
         trust: Whether to open and to download what the checkpoint names although somebody else wrote it.
 
     Raises:
         CheckpointError: The checkpoint is unreadable or damaged, was trained on other frozen weights, or is somebody
             else's and names files, folders or downloads.
+        ExperimentError: There is no such device here.
+        DeviceMemoryError: The model does not fit into its memory.
         WeightsError: The frozen weights cannot be loaded.
     """
+    place = choose_device(device)
     file = find(path)
     found = _open(file, FORMATS)
     info = _info(file, found)
@@ -196,9 +201,10 @@ def load_model(
     with nothing_fetched(stranger):
         model = _built(experiment, info, frozen, path)
     info = dataclasses.replace(info, calibration=_restored(found, model, str(file)))
-    if choose_precision(precision or experiment.train.precision, torch.device("cpu")) == "bf16":
+    if choose_precision(precision or experiment.train.precision, place) == "bf16":
         model.half_precision()
-    return model.eval(), info
+    with enough_memory(place, 'choose another device, such as device="cpu"'):
+        return model.to(place).eval(), info
 
 
 def _built(experiment: Experiment, info: CheckpointInfo, frozen: Any, path: str | Path) -> AVModel:

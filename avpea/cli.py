@@ -16,6 +16,7 @@ from avpea.errors import AvpeaError
 from avpea.escapes import for_terminal
 from avpea.progress import note
 from avpea.stopping import Stopped, stoppable
+from avpea.threads import settle
 from avpea.version import __version__
 
 __all__ = ["main", "make_parser"]
@@ -54,6 +55,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
+    settle()
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "run_command"):

@@ -18,6 +18,7 @@ from avpea.progress import note
 __all__ = [
     "Command",
     "about_videos",
+    "add_device",
     "add_limits",
     "add_missing",
     "add_outputs",
@@ -26,12 +27,13 @@ __all__ = [
     "add_videos",
     "add_weights",
     "as_options",
+    "device_of",
     "limits_of",
+    "loading_of",
     "names_several",
     "predictor_for",
     "print_json",
     "reading_of",
-    "weights_of",
 ]
 
 
@@ -76,17 +78,42 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the frozen weights are, and whether to trust somebody else's run."""
+    """Add the options that say how a run is loaded: its frozen weights, whether to trust it, and the device."""
     when = "if moved since training"
     parser.add_argument("--backbone.weights", dest="weights", metavar="FILE", help=f"backbone weights, {when}")
     parser.add_argument("--encoder.audio_weights", dest="audio_weights", metavar="FILE", help=f"VGGish weights, {when}")
     trusted = "open and download what the run names, although somebody else made it"
     parser.add_argument("--trust", action="store_true", help=trusted)
+    add_device(parser, "auto", "auto, which is a GPU if there is one")
 
 
-def weights_of(options: argparse.Namespace) -> dict[str, Any]:
+def add_device(parser: argparse.ArgumentParser, default: str | None, described: str) -> None:
+    """Add the option that says what to compute on."""
+    about = f"auto, cpu, cuda, cuda:N or mps (default: {described})"
+    parser.add_argument("--device", metavar="DEVICE", default=default, help=about)
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """The option of `add_device`; what `auto` finds is said, unless it is the CPU.
+
+    Raises:
+        ExperimentError: There is no such device here.
+    """
+    from avpea.device import choose_device, named
+
+    wanted: str = options.device
+    if getattr(options, "ray", 0):
+        return wanted  # of the workers, which may be on other machines
+    device = choose_device(wanted)
+    if wanted == "auto" and device.type != "cpu":
+        note(f"computing on {named(device)}; --device cpu does without it.")
+    return str(device)
+
+
+def loading_of(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_weights`, as arguments of what loads a run."""
-    return {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
+    files = {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
+    return {**files, "device": device_of(options)}
 
 
 def add_missing(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +209,9 @@ def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
 def as_options(error: AvpeaError) -> str:
     """The message of an error, with Python arguments rewritten as options of the command line."""
     text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
-    text = text.replace("trust=True", "--trust")
+    text = re.sub(r'\bdevice="(\w+)"', r"--device \1", text.replace("trust=True", "--trust"))
+    text = re.sub(r"\bbatch_size=(\d+)", r"--batch-size \1", text)
+    text = re.sub(r"^(device|batch_size) is", lambda found: f"--{found[1].replace('_', '-')} is", text)
     return re.sub(r"\b(audio|video)_track is", r"--\1-track is", text)
 
 
@@ -211,7 +240,7 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
     """
     from avpea.predict import load
 
-    predictor = load(options.run, **weights_of(options))
+    predictor = load(options.run, **loading_of(options))
     task = predictor.model.task
     if task.verb != verb:
         name, use = predictor.info.experiment.task.name, task.use.format(run=options.run)

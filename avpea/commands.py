@@ -5,7 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea.command import Command, add_run, add_tracks, add_weights, print_json, reading_of, weights_of
+from avpea.command import (
+    Command,
+    add_device,
+    add_run,
+    add_tracks,
+    add_weights,
+    device_of,
+    loading_of,
+    print_json,
+    reading_of,
+)
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note, say
 from avpea.tables import Table, clock, show
@@ -175,6 +185,7 @@ def _train_arguments(parser: Parser) -> None:
         help="train a finished run further: N epochs more than the recipe's train.epochs; the learning rate is that of "
         "a run of all these epochs",
     )
+    add_device(parser, None, "train.device of the recipe")
 
 
 def _train(options: Options) -> int | None:
@@ -190,7 +201,8 @@ def _train(options: Options) -> int | None:
     launch.ends_with_parent()
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
-    result = training.train(experiment, run, extend=options.extend, progress=not options.quiet)
+    device = _training_device(options, experiment.train.device) if here.first else options.device
+    result = training.train(experiment, run, extend=options.extend, device=device, progress=not options.quiet)
     if not here.first:
         return None
     best, task = result.best, registry.load("task", experiment.task.name)
@@ -208,6 +220,18 @@ def _train(options: Options) -> int | None:
     return None
 
 
+def _training_device(options: Options, of_recipe: str) -> str | None:
+    """The device that is given, or what the recipe's `auto` finds, which is said; None leaves it to the recipe."""
+    if options.device is None and of_recipe != "auto":
+        return None
+    options.device = options.device or "auto"
+    return device_of(options)
+
+
+def _add_batch_size(parser: Parser) -> None:
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="videos in a forward pass (default: 8)")
+
+
 def _evaluate_arguments(parser: Parser) -> None:
     add_run(parser)
     splits = ("train", "val", "test")
@@ -217,12 +241,13 @@ def _evaluate_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--data.name", dest="reader", metavar="READER", help="reader of that data set, if another one")
     parser.add_argument("--details", action="store_true", help="print more, such as the confusion matrix of events")
+    _add_batch_size(parser)
 
 
 def _evaluate(options: Options) -> None:
     from avpea import evaluate as evaluation
 
-    files = {"root": options.root, "reader": options.reader, **weights_of(options)}
+    files = {"root": options.root, "reader": options.reader, "batch_size": options.batch_size, **loading_of(options)}
     result = evaluation.evaluate(options.run, options.split, **files, progress=not options.quiet)
     print_json(result.metrics) if options.json else show(_evaluation_report(result, options))
 
@@ -282,7 +307,7 @@ def _report(options: Options) -> None:
         options.split,
         out=options.out,
         root=options.root,
-        **weights_of(options),
+        **loading_of(options),
         progress=not options.quiet,
     )
     show([str(page)])
@@ -291,12 +316,13 @@ def _report(options: Options) -> None:
 def _calibrate_arguments(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+    _add_batch_size(parser)
 
 
 def _calibrate(options: Options) -> None:
     from avpea.calibrate import calibrate
 
-    files = {"root": options.root, **weights_of(options)}
+    files = {"root": options.root, "batch_size": options.batch_size, **loading_of(options)}
     fitted = calibrate(options.run, **files, progress=not options.quiet)
     print_json(fitted.to_dict()) if options.json else show([f"{options.run}: {fitted.line()}"])
 
@@ -351,7 +377,7 @@ def _index(options: Options) -> int:
         options.run,
         options.folder,
         options.library,
-        **weights_of(options),
+        **loading_of(options),
         **reading_of(options),
         workers=options.ray,
         progress=not options.quiet,
@@ -374,7 +400,7 @@ def _search_arguments(parser: Parser) -> None:
 def _search(options: Options) -> None:
     from avpea import search as searching
 
-    files = {"run": options.run, **weights_of(options)}
+    files = {"run": options.run, **loading_of(options)}
     found = searching.search(
         options.library, options.text or "", example=options.video, by=options.by, top=options.top, **files
     )
@@ -407,6 +433,7 @@ def _compare_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--report", action="store_true", help="run nothing and report on the stored results")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory of a training step")
+    add_device(parser, None, "train.device of each recipe")
 
 
 def _compare(options: Options) -> int:
@@ -424,6 +451,7 @@ def _compare(options: Options) -> int:
         out=options.out,
         seeds=options.seeds,
         only=options.only or (),
+        device=None if options.device is None else device_of(options),
         run=not options.report,
         cost=not options.no_cost,
         progress=not options.quiet,

@@ -1,28 +1,47 @@
-"""Choosing the device and the precision."""
+"""Choosing the device and the precision, and what is said when the memory of a device is too small."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from avpea.errors import ExperimentError
+from avpea.errors import DeviceMemoryError, ExperimentError
+from avpea.sections import require_device_name
 
-__all__ = ["choose_device", "choose_precision", "placed"]
+__all__ = ["choose_device", "choose_precision", "enough_memory", "named", "placed"]
+
+# How torch, on each kind of device, says that memory is used up. Only CUDA has an error class of its own.
+_USED_UP = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+_TRIED = re.compile(r"ried to allocate (\d[\d.]*) ?(bytes|[KMGT]i?B)")
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """The device that is wanted; `auto` is the first available one of CUDA, MPS and the CPU.
+def choose_device(wanted: str, option: str = "device") -> torch.device:
+    """The device that is wanted.
+
+    Args:
+        wanted: `auto`, which is the first available one of CUDA, MPS and the CPU; `cpu`, `cuda`, `cuda:N` or `mps`.
+        option: Name of the option, for the error.
 
     Raises:
-        ExperimentError: The device is not available.
+        ExperimentError: There is no such device, or it is not available here.
     """
+    require_device_name(wanted, option)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name, usable in available.items() if usable))
-    if not available[wanted]:
+    kind, _, index = wanted.partition(":")
+    if not available[kind]:
         usable = ", ".join(["auto", *(name for name, found in available.items() if found)])
-        raise ExperimentError(f"train.device is '{wanted}', and torch finds no such device here; expected {usable}.")
+        raise ExperimentError(
+            f"{option} is '{wanted}', and torch finds no such device here{_lack(kind)}; expected {usable}."
+        )
+    if index and int(index) >= (count := torch.cuda.device_count()):
+        last = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise ExperimentError(f"{option} is '{wanted}', but this machine has {last} only; expected one of these.")
     return torch.device(wanted)
 
 
@@ -34,9 +53,10 @@ def placed(device: torch.device, local_rank: int, processes: int) -> torch.devic
     """
     if processes == 1 or device.type == "cpu":
         return device
-    if device.type != "cuda":
+    if str(device) != "cuda":
         raise ExperimentError(
-            f"{processes} processes cannot train together on '{device}'; expected CUDA or the CPU (--train.device)."
+            f"{processes} processes cannot train together on '{device}'; expected cuda, of which each takes a card of "
+            "its own, or cpu (--device)."
         )
     found = torch.cuda.device_count()
     if local_rank >= found:
@@ -46,13 +66,32 @@ def placed(device: torch.device, local_rank: int, processes: int) -> torch.devic
     return torch.device("cuda", local_rank)
 
 
+def _lack(kind: str) -> str:
+    return f" (torch {torch.__version__} was built without CUDA)" if kind == "cuda" and not _built_for_gpus() else ""
+
+
+def _built_for_gpus() -> bool:
+    return torch.version.cuda is not None or torch.version.hip is not None
+
+
+def named(device: torch.device) -> str:
+    """The device with the name of the card, for people."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
-    """The precision that is wanted; `auto` is `bf16` if the device supports bfloat16 natively, else `fp32`."""
+    """The precision that is wanted; `auto` is `bf16` if the device computes in bfloat16 natively, else `fp32`."""
     if wanted != "auto":
         return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+    native = _cuda_has_bf16(device) if device.type == "cuda" else device.type == "cpu" and _cpu_has_bf16()
+    return "bf16" if native else "fp32"
+
+
+def _cuda_has_bf16(device: torch.device) -> bool:
+    """Whether a card has bfloat16 instructions (NVIDIA's since Ampere); torch emulates them on older ones, slowly."""
+    if torch.version.hip is not None:
+        return bool(torch.cuda.is_bf16_supported())
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @cache
@@ -63,3 +102,33 @@ def _cpu_has_bf16() -> bool:
         return False
     words = set(flags.read_text(encoding="utf-8", errors="replace").split())
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@contextmanager
+def enough_memory(device: torch.device, remedy: str, about: str | Path = "") -> Iterator[None]:
+    """Answer the end of a device's memory, or of the computer's, with a sentence.
+
+    Args:
+        device: The device that is computed on.
+        remedy: What helps, as an imperative.
+        about: The file that is computed on, if it is one.
+
+    Raises:
+        DeviceMemoryError: The memory was too small for what is done inside.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if isinstance(error, RuntimeError) and not _USED_UP.search(said):
+            raise
+        ours = isinstance(error, MemoryError) or "CPUAllocator" in said or device.type == "cpu"
+        wanted = _TRIED.search(said)
+        more = f" for {_amount(*wanted.groups())} more" if wanted else ""
+        place = "this computer" if ours else str(device)
+        named = f"{about}: " if about else ""
+        raise DeviceMemoryError(f"{named}The memory of {place} is too small{more}; {remedy}.") from None
+
+
+def _amount(number: str, unit: str) -> str:
+    return f"{int(number) / 2**30:.1f} GiB" if unit == "bytes" else f"{number} {unit}"

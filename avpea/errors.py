@@ -11,6 +11,7 @@
     ├── CheckpointError   a run folder or checkpoint cannot be read, or belongs to another backbone
     │   └── InUseError    another process writes in the folder now
     ├── TrainingError     training cannot start or continue (non-finite loss, nothing to train on)
+    ├── DeviceMemoryError the memory of a device, or of the computer, is too small
     └── WriteError        a file cannot be written; an OSError too
 
 The command line prints the sentence and exits with 1; from Python, catch the class that you can handle.
@@ -24,6 +25,7 @@ __all__ = [
     "AvpeaError",
     "CheckpointError",
     "DataError",
+    "DeviceMemoryError",
     "ExperimentError",
     "InUseError",
     "MediaError",
@@ -87,6 +89,10 @@ class InUseError(CheckpointError):
 
 class TrainingError(AvpeaError):
     """Training cannot start or continue."""
+
+
+class DeviceMemoryError(AvpeaError):
+    """The memory of a device, or of the computer, is too small for what was to be computed."""
 
 
 _REMEDIES = {

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from avpea.checkpoint import CheckpointInfo, fingerprint_of_weights, load_model
 from avpea.data.cache import FillReport, SampleCache
 from avpea.data.features import FeatureStore
 from avpea.data.identity import DataIdentity, identify
+from avpea.device import enough_memory
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
@@ -21,11 +23,21 @@ from avpea.frozen import FrozenTokens, frozen_tokens
 from avpea.labels import Annotations, Sample, shortened
 from avpea.locks import locked
 from avpea.model import AVModel
+from avpea.options import require
 from avpea.progress import progress_bar, say
 from avpea.records import Standing, standing
 from avpea.tasks import Task
 
-__all__ = ["SplitResult", "evaluate", "infer", "located", "prepare", "require_known"]
+__all__ = [
+    "SplitResult",
+    "enough_for_batches",
+    "evaluate",
+    "infer",
+    "located",
+    "prepare",
+    "require_batch_size",
+    "require_known",
+]
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,7 @@ def _answers(
 ) -> tuple[list[Any], float]:
     """The answers of a batch and, if asked for, its loss times the number of its answers."""
     task = model.task
-    device = next(task.parameters()).device
+    device = model.device
     targets = task.targets(some).to(device)
     if frozen is None:
         batch = cache.batch(some).to(device)
@@ -188,6 +200,7 @@ def evaluate(
     cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    device: str = "auto",
     trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
@@ -206,6 +219,7 @@ def evaluate(
         cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        device: Device to compute on; see `avpea.load`.
         trust: Whether to open and to download what the run names although somebody else made it.
         batch_size: Number of videos in a forward pass.
         progress: Show progress bars.
@@ -215,9 +229,12 @@ def evaluate(
             to, or somebody else made it and it names files or downloads.
         DataError: The data set cannot be read, has classes that the model does not know, or has no usable video in the
             split.
+        ExperimentError: There is no such device here, or the batch size is below 1.
+        DeviceMemoryError: The device's memory is too small for a batch.
         WeightsError: The frozen weights cannot be loaded.
     """
-    model, info = load_model(run, weights=weights, audio_weights=audio_weights, trust=trust)
+    require_batch_size(batch_size)
+    model, info = load_model(run, weights=weights, audio_weights=audio_weights, device=device, trust=trust)
     changes = {"data.name": reader, "data.root": root, "data.cache": cache}
     experiment = located(info, changes, str(run), trust)
     annotations = data.read(experiment.data)
@@ -245,7 +262,8 @@ def _evaluate(
 ) -> SplitResult:
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     samples = annotations.labels.translated(usable[split], info.labels)
-    result = infer(model, samples_cache, samples, batch_size, progress)
+    with enough_for_batches(model, batch_size):
+        result = infer(model, samples_cache, samples, batch_size, progress)
     known = annotations.splits["train"] if found.own is not False else ()
     record = {
         "split": split,
@@ -271,6 +289,26 @@ def _evaluate(
     result = dataclasses.replace(result, metrics=record, folder=found.folder)
     _write(result, model.task, split)
     return result
+
+
+def require_batch_size(batch_size: int) -> None:
+    """Refuse a number of videos that is none.
+
+    Raises:
+        ExperimentError: It is below 1.
+    """
+    require(batch_size >= 1, f"batch_size is {batch_size}; expected 1 or more.")
+
+
+def enough_for_batches(model: AVModel, batch_size: int) -> AbstractContextManager[None]:
+    """A context in which memory that is too small for batches of videos is an error with a remedy.
+
+    Raises:
+        DeviceMemoryError: It is.
+    """
+    fewer = f"lower batch_size={batch_size}, or " if batch_size > 1 else ""
+    elsewhere = "close other programs that use it" if model.device.type == "cpu" else 'use device="cpu"'
+    return enough_memory(model.device, f"{fewer}{elsewhere}")
 
 
 def located(info: CheckpointInfo, changes: Mapping[str, str | None], run: str, trust: bool) -> Experiment:

@@ -99,13 +99,13 @@ class FrozenTokens:
 
     def resumed(self, entered: Streams, segments: int) -> Encoded:
         """What the other layers make of them."""
-        device = next(self.model.task.parameters()).device
+        device = self.model.device
         here = Streams(*(tokens.to(device, non_blocking=tokens.is_pinned()) for tokens in entered))
         return self.model.resume(here, segments, self.cache.frame_size)
 
     @torch.no_grad()
     def _compute(self, sample: Sample) -> Streams:
-        batch = self.cache.batch([sample]).to(next(self.model.task.parameters()).device)
+        batch = self.cache.batch([sample]).to(self.model.device)
         entered = self.model.encoder.enter(*self.model.pixels(batch.frames, batch.log_mel))
         tokens = {name: _plain(getattr(entered, name)) for name in Streams._fields}
         path, settings = self.path(sample), self.folder / "settings.json"

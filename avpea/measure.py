@@ -54,18 +54,18 @@ def peak_mb(module: str, *words: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def forget_peak() -> None:
-    """Reset the peak memory to what is in use now (Linux, CUDA)."""
-    if torch.cuda.is_available():
+def forget_peak(on_card: bool = False) -> None:
+    """Reset the peak memory to what is in use now (Linux, and a CUDA card)."""
+    if on_card:
         torch.cuda.reset_peak_memory_stats()
     marks = Path("/proc/self/clear_refs")
     if marks.exists():
         marks.write_text("5")
 
 
-def resident_peak_mb() -> float:
-    """Peak memory since `forget_peak`, in MB: of the GPU if there is one, else the resident size of this process."""
-    if torch.cuda.is_available():
+def resident_peak_mb(on_card: bool = False) -> float:
+    """Peak memory since `forget_peak`, in MB: of the CUDA card, or the resident size of this process."""
+    if on_card:
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.is_file():

@@ -39,6 +39,11 @@ class AVModel(nn.Module):
         self.task = task
         self.audio = audio
 
+    @property
+    def device(self) -> torch.device:
+        """The device that it computes on, where its inputs must be."""
+        return next(self.parameters()).device
+
     def forward(
         self,
         frames: Frames,

@@ -1,6 +1,7 @@
 """Predict: run a trained model on your own videos."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.inputs import sample_from_clip
 from avpea.data.readers.music_avqa import LAVISH_SECONDS
+from avpea.device import choose_device, enough_memory
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
 from avpea.media import Clip, moments, read, read_spread, segments_in, warm_up
@@ -25,8 +27,8 @@ MissingAudio = Literal["error", "silence"]
 MissingVideo = Literal["error", "black"]
 
 
-def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
-    """Cut a clip into windows of as many seconds as a model was trained on, as inputs of the model.
+def windows(clip: Clip, experiment: Experiment, device: torch.device | str = "cpu") -> Iterator[Window]:
+    """Cut a clip into windows of as many seconds as a model was trained on, as inputs of the model on a device.
 
     The last window ends with the clip and may overlap the one before. A shorter clip is one window.
     """
@@ -44,7 +46,7 @@ def windows(clip: Clip, experiment: Experiment) -> Iterator[Window]:
             if _as_lavish(experiment) and not part.segment_starts:
                 part = moments(part, stop - start)
             frames, log_mel = sample_from_clip(part, experiment.audio)
-        yield Window(start, stop, covered, frames[None], log_mel[None])
+        yield Window(start, stop, covered, frames[None].to(device), log_mel[None].to(device))
         covered = stop
 
 
@@ -90,12 +92,13 @@ class VideoView:
         return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))
 
     def windows(self, clip: Clip) -> Iterator[Window]:
-        """The windows of a clip, each of as many seconds as in training."""
-        return windows(clip, self.experiment)
+        """The windows of a clip, each of as many seconds as in training, on the model's device."""
+        return windows(clip, self.experiment, self.model.device)
 
     def run(self, window: Window, targets: Any = None) -> Any:
-        """The model's output for a window."""
-        return self.model(window.frames, window.log_mel, targets)
+        """The model's output for a window; targets are moved to the model's device."""
+        asked = None if targets is None else targets.to(self.model.device)
+        return self.model(window.frames, window.log_mel, asked)
 
     def encode(self, window: Window) -> Encoded:
         """The tokens of a window."""
@@ -153,6 +156,7 @@ class Predictor:
         Raises:
             AvpeaError: The task has no answer to this input.
             MediaError: The file is missing or unreadable, or a track is missing and that is an error.
+            DeviceMemoryError: The memory is too small for this video.
         """
         reading = {
             "missing_audio": missing_audio,
@@ -161,7 +165,8 @@ class Predictor:
             "video_track": video_track,
         }
         view = VideoView(Path(video), self.model, self.info.experiment, reading)
-        return self.model.task.predict(view, *asked, **options)
+        with self.enough_memory(video):
+            return self.model.task.predict(view, *asked, **options)
 
     def read(self, video: str | Path, **reading: Any) -> Clip:
         """Decode a video at the model's frame size: a frame and a second of sound for each second.
@@ -182,7 +187,20 @@ class Predictor:
         Raises:
             AvpeaError: The second is outside the clip, or no adapter has an attention map.
         """
-        return attention_maps(self.model, self.info.experiment, clip, second)
+        with self.enough_memory(clip.path):
+            return attention_maps(self.model, self.info.experiment, clip, second)
+
+    def enough_memory(self, video: str | Path = "") -> AbstractContextManager[None]:
+        """A context in which memory that is too small for a video is an error with a remedy.
+
+        Args:
+            video: The file, for the error.
+
+        Raises:
+            DeviceMemoryError: It is.
+        """
+        elsewhere = "cut the video into shorter ones" if self.model.device.type == "cpu" else 'use device="cpu"'
+        return enough_memory(self.model.device, f"close other programs that use it, or {elsewhere}", video)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # Python calls this for unknown attributes only; one of them is the name that the task gives to `predict`.
@@ -204,6 +222,7 @@ def load(
     weights: str | None = None,
     audio_weights: str | None = None,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
+    device: str = "auto",
     trust: bool = False,
 ) -> Predictor:
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
@@ -212,15 +231,20 @@ def load(
         run: Folder, file or repository.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
-        precision: `train.precision` to compute in; None means that of training.
+        precision: `train.precision` to compute in; None means that of training, where `auto` is what suits the device.
+        device: Device to compute on: `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first available one of CUDA,
+            MPS and the CPU. Answers are on the CPU.
         trust: Whether to open and to download what the run names although somebody else made it.
 
     Raises:
         CheckpointError: There is no checkpoint, it was trained on other frozen weights, or somebody else made it and it
             names files or downloads.
+        ExperimentError: There is no such device here.
+        DeviceMemoryError: The model does not fit into its memory.
         WeightsError: The frozen weights cannot be loaded.
     """
+    choose_device(device)  # before anything is fetched
     warm_up()
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
-    model, info = load_model(resolve(run), precision=precision, **files)
+    model, info = load_model(resolve(run), precision=precision, device=device, **files)
     return Predictor(model, info)

@@ -16,6 +16,7 @@ from avpea.labels import EventSample
 from avpea.progress import note
 from avpea.stopping import Stopped, stoppable
 from avpea.tables import Table, show
+from avpea.threads import settle
 
 __all__ = ["main"]
 
@@ -25,6 +26,7 @@ _RECIPES = {"frozen ViT, no adapter": "mini/av-digits-none", "with AV-PEA adapte
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all steps in the folder that the first argument names; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    settle()
     try:
         with stoppable():
             run(Path(words[0]) if words else Path("quickstart"))

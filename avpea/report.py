@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avpea import data, registry
 from avpea.checkpoint import CheckpointInfo, read_info, weights_fingerprint
+from avpea.device import choose_device
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.evaluate import evaluate
@@ -61,6 +62,7 @@ def report(
     root: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
+    device: str = "auto",
     trust: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -73,6 +75,7 @@ def report(
         root: Folder of the data set, if moved since training, or of another one, which is evaluated first.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
+        device: Device to evaluate on; see `avpea.load`.
         trust: Whether to open and to download what the run names although somebody else made it.
         progress: Whether to show progress bars.
 
@@ -81,15 +84,17 @@ def report(
 
     Raises:
         CheckpointError: There is no run, or a file of it is broken.
-        DataError, WeightsError: The split has to be evaluated first, and cannot be.
+        DataError, WeightsError, DeviceMemoryError: The split has to be evaluated first, and cannot be.
+        ExperimentError: There is no such device here.
         WriteError: The page cannot be written.
     """
+    choose_device(device)
     folder = place = home(run)
     known = read_info(run).experiment.data.root
     elsewhere = root is not None and os.path.abspath(root) != os.path.abspath(known)
     if elsewhere or not (folder / f"evaluation-{split}.json").is_file():
         files: dict[str, Any] = {"root": root, "weights": weights, "audio_weights": audio_weights, "trust": trust}
-        place = evaluate(run, split, **files, progress=progress).folder or folder
+        place = evaluate(run, split, **files, device=device, progress=progress).folder or folder
     found = _found(folder, place, run, split, trust)
     path = place / "report.html" if out is None else Path(out)
     try:

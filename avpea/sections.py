@@ -1,6 +1,7 @@
 """The sections of a recipe: options that all extensions of a kind share, and the sections `audio` and `train`."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,7 @@ __all__ = [
     "TrainOptions",
     "VGGishOptions",
     "audio_options",
+    "require_device_name",
     "train_options",
 ]
 
@@ -368,14 +370,15 @@ class TrainOptions(Options):
         batch_norm: What BatchNorm takes its statistics over, with several devices: the `whole` batch, or the `share`
             of each device, which takes less exchange between them.
         checkpoint_minutes: Minutes between saves of the training state within an epoch; 0 saves after each epoch only.
-        device: Device to train on; `auto` takes a GPU if there is one.
+        device: Device to train on: `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first available one of CUDA, MPS
+            and the CPU. Only training heeds it; a run is used on whatever device there is.
         start_from: Run folder or checkpoint to initialise trained weights from, wherever name and shape match (AVST
             starts from the grounding stage); empty means none.
         augment: Random changes of the training clips.
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
-    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "readers")
+    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "device", "readers")
 
     epochs: int = 10
     keep: Literal["best", "last"] = "best"
@@ -399,7 +402,7 @@ class TrainOptions(Options):
     devices: int = 1
     batch_norm: Literal["whole", "share"] = "whole"
     checkpoint_minutes: float = 5.0
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: str = "auto"
     start_from: str = ""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
@@ -416,6 +419,7 @@ class TrainOptions(Options):
         require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")
         require(self.threads <= 4096, f"train.threads is {self.threads}; expected at most 4096.")
         require(self.readers <= 64, f"train.readers is {self.readers}; expected at most 64.")
+        require_device_name(self.device, "train.device")
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
         require(rate > 0 and math.isfinite(rate), f"train.learning_rate is {rate}; expected a positive number.")
@@ -445,6 +449,16 @@ class StepTrainOptions(TrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_from(1, "step_epochs")
+
+
+def require_device_name(name: str, option: str) -> None:
+    """Refuse what is no name of a device, whether or not there is one here.
+
+    Raises:
+        ExperimentError: It is none.
+    """
+    known = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?|mps", name)
+    require(bool(known), f"{option} is '{name:.80}'; expected auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
 
 
 def train_options(values: dict[str, Any]) -> type[TrainOptions]:

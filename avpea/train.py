@@ -17,7 +17,7 @@ from avpea import checkpoint, data, distributed
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
-from avpea.device import choose_device, choose_precision, placed
+from avpea.device import choose_device, choose_precision, enough_memory, placed
 from avpea.draws import drawing, seed_of
 from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
@@ -79,7 +79,9 @@ class Position:
         return cls(**values)
 
 
-def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress: bool = True) -> TrainResult:
+def train(
+    experiment: Experiment, run: str | Path, *, extend: int = 0, device: str | None = None, progress: bool = True
+) -> TrainResult:
     """Train an experiment in a run folder, or resume it where an earlier call was interrupted.
 
     A resumed run ends in the same weights, bit for bit, as an uninterrupted one (on the same machine with the same
@@ -94,6 +96,7 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
         experiment: The experiment to train.
         run: Folder of the run; `avpea.run.RunFolder` lists its files.
         extend: Number of further epochs for a finished run.
+        device: Device to train on instead of `train.device`; the run does not remember it.
         progress: Show progress bars on stderr.
 
     Raises:
@@ -103,22 +106,27 @@ def train(experiment: Experiment, run: str | Path, *, extend: int = 0, progress:
         CheckpointError: The folder holds another run, a run of other data or something else, its state is unreadable,
             it cannot be written to, or it cannot be extended; or another process trains in it (`InUseError`).
         TrainingError: The loss or its gradient is not finite; the last saved state is kept.
+        DeviceMemoryError: The device's memory is too small for a step; the last saved state is kept.
         Stopped: Ctrl-C was pressed (or SIGTERM or SIGHUP came); the state after the last optimiser step is saved first.
     """
+    place = choose_device(experiment.train.device, "train.device") if device is None else choose_device(device)
     here = distributed.launched()
+    alone = locked(Path(run), "is being trained") if here.first else contextlib.nullcontext()
     try:
-        with locked(Path(run), "is being trained") if here.first else contextlib.nullcontext():
-            return _train(_with_all_processes(experiment, here), Path(run), extend, progress, here)
+        with alone, enough_memory(place, _smaller(experiment.train, place)):
+            return _train(_with_all_processes(experiment, here), Path(run), extend, place, progress, here)
     except WriteError as error:
         raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
 
 
-def _train(experiment: Experiment, run: Path, extend: int, progress: bool, here: distributed.World) -> TrainResult:
+def _train(
+    experiment: Experiment, run: Path, extend: int, device: torch.device, progress: bool, here: distributed.World
+) -> TrainResult:
     folder = RunFolder(run, experiment, extend)
     if not folder.finished:
         folder.require_writable()
     experiment = folder.experiment
-    device = placed(choose_device(experiment.train.device), here.local_rank, experiment.train.devices)
+    device = placed(device, here.local_rank, experiment.train.devices)
     annotations = data.read(experiment.data)
     identity = identify(experiment.data, annotations)
     sentences = folder.require_same_data(identity, annotations.labels)
@@ -472,6 +480,18 @@ class _Training:
             f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
             f"new run."
         )
+
+
+def _smaller(config: TrainOptions, device: torch.device) -> str:
+    """What makes a training step need less memory, as an imperative."""
+    ways = []
+    if half := config.batch_size // 2:
+        ways.append(f"--train.batch_size {half} with --train.accumulate {2 * config.accumulate}")
+    if device.type != "cpu" and choose_precision(config.precision, device) == "fp32":
+        ways.append("--train.precision bf16")
+    anew = f"try {' or '.join(ways)} in a new run, or " if ways else ""
+    here = "close other programs that use it" if device.type == "cpu" else "--device cpu in this one"
+    return f"{anew}{here}"
 
 
 def require_videos(annotations: Annotations, select_on: str) -> None:

@@ -1,4 +1,4 @@
-"""python -m bench [adapters] [cache] [search] [indexing] [startup] [checksums] [boxed] [processes] [--quick]."""
+"""python -m bench [NAME ...] [--quick] [--out FOLDER]; `--help` lists the names."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avpea.files import write_json
 
-NAMES = ("cache", "adapters", "search", "indexing", "startup", "checksums", "boxed", "processes")
+NAMES = ("cache", "adapters", "search", "indexing", "startup", "checksums", "boxed", "processes", "threads")
 
 parser = argparse.ArgumentParser(prog="python -m bench", description="Time and memory, as ratios within one run.")
 parser.add_argument("names", nargs="*", help=f"which: {', '.join(NAMES)} (default: all)")

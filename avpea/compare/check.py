@@ -7,6 +7,7 @@ from typing import Any
 
 from avpea import accounting, data, registry
 from avpea.compare.sweep import Cell
+from avpea.device import choose_device
 from avpea.encoders import Encoder
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
@@ -18,16 +19,19 @@ from avpea.tasks import Head
 __all__ = ["complaints"]
 
 
-def complaints(cells: Sequence[Cell], runs: Path) -> list[str]:
+def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> list[str]:
     """Reasons why runs cannot start, each in a sentence; models are built on the meta device to find them.
 
     Args:
         cells: The runs to check.
         runs: Folder of the run folders.
+        device: Device to use instead of each row's `train.device`.
     """
     wrong: list[str] = []
     for row in dict.fromkeys(cell.row for cell in cells):
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
+        if device is None:
+            reasons += _reasons(choose_device, row.experiment.train.device, "train.device")
         wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
     # An error about a data set that all rows share is given once.
     wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))

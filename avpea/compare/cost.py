@@ -29,7 +29,9 @@ __all__ = ["measure_costs", "training_step"]
 MAP_LOCATIONS = 49  # of precomputed feature maps: 7 x 7, as VGG-19's
 
 
-def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def measure_costs(
+    sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = lambda _: None, device: str | None = None
+) -> dict[str, Any]:
     """Measure for each row the seconds of a step, their ratio to the reference row's, and the peak memory.
 
     A step is forward, loss, backward and optimiser on one batch of random frames and sounds, with the recipe's batch
@@ -41,21 +43,23 @@ def measure_costs(sweep: Sweep, rounds: int = 7, say: Callable[[str], None] = la
         sweep: The rows.
         rounds: Number of timed steps of each of the two rows.
         say: Called with the row that is being measured.
+        device: Device to measure on, instead of each row's `train.device`.
     """
-    reference = next(row for row in sweep.rows if row.label == sweep.reference)
+    place = {} if device is None else {"train.device": device}
+    reference = next(row for row in sweep.rows if row.label == sweep.reference).experiment.override(place)
     rows: dict[str, Any] = {}
     for row in sweep.rows:
         say(f"Measuring {row.label}")
-        if row.experiment.train.threads:
-            torch.set_num_threads(row.experiment.train.threads)
-        actions = {"reference": training_step(reference.experiment), "row": training_step(row.experiment)}
+        experiment = row.experiment.override({**place, "data.root": "", "data.cache": ""})
+        if experiment.train.threads:
+            torch.set_num_threads(experiment.train.threads)
+        actions = {"reference": training_step(reference), "row": training_step(experiment)}
         times = measure.interleaved(actions, rounds)
-        experiment = row.experiment.override({"data.root": "", "data.cache": ""})
         rows[row.label] = {
             "step_seconds": round(statistics.median(times["row"]), 4),
             "over_reference": measure.ratio(times["row"], times["reference"]),
             "peak_mb": round(measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict()))),
-            "batch_size": row.experiment.train.batch_size,
+            "batch_size": experiment.train.batch_size,
         }
     return {"reference": sweep.reference, "rounds": rounds, "machine": measure.machine(), "rows": rows}
 
@@ -119,8 +123,9 @@ if __name__ == "__main__":
     if described.train.threads:
         torch.set_num_threads(described.train.threads)
     once = training_step(described)
-    measure.forget_peak()
-    before = 0.0 if torch.cuda.is_available() else measure.resident_peak_mb()
+    on_card = choose_device(described.train.device).type == "cuda"
+    measure.forget_peak(on_card)
+    before = 0.0 if on_card else measure.resident_peak_mb(on_card)
     once()
     once()  # in the second step the optimiser's moments exist too
-    print(measure.resident_peak_mb() - before)
+    print(measure.resident_peak_mb(on_card) - before)

@@ -13,6 +13,7 @@ from avpea.compare.cost import measure_costs
 from avpea.compare.report import require_pictures, write_report
 from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
+from avpea.device import choose_device
 from avpea.errors import AvpeaError, InUseError
 from avpea.evaluate import evaluate
 from avpea.files import unwritable, write_json, write_text, writing
@@ -48,6 +49,7 @@ def compare(
     out: str | Path = "comparison",
     seeds: Sequence[int] | None = None,
     only: Sequence[str] = (),
+    device: str | None = None,
     run: bool = True,
     cost: bool = True,
     progress: bool = True,
@@ -65,6 +67,7 @@ def compare(
         out: Folder of the results, `OUT/RUN.json`, and of the report, `OUT/SWEEP/index.html` and `report.md`.
         seeds: Seeds to use instead of the sweep's.
         only: Labels of the rows to run; the reference row is always included.
+        device: Device to train, evaluate and measure on, instead of each row's `train.device`.
         run: Whether to run anything; if not, only the report is written.
         cost: Whether to measure seconds and memory of a training step, if that is not stored yet.
         progress: Whether to show progress bars.
@@ -75,13 +78,15 @@ def compare(
         ExperimentError: Entries of the sweep are wrong; names all of them, before anything runs.
     """
     require_pictures()
+    if device is not None:
+        choose_device(device)
     grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
     grid = grid.only(only) if only and not wrong else grid
     runs, out = Path(runs), Path(out)
     found, unusable = results.load(grid, out)
     cells = [cell for cell in grid.cells() if cell not in found]
     wrong += unusable + results.mixed_data(found)
-    wrong += complaints(cells, runs) + results.other_data(found) if run else []
+    wrong += complaints(cells, runs, device) + results.other_data(found) if run else []
     if wrong:
         raise refusal(grid.name, wrong)
     failed: dict[str, str] = {}
@@ -89,7 +94,8 @@ def compare(
         make_folders(runs, out)
         for number, cell in enumerate(cells, 1):
             say(f"[{number}/{len(cells)}] {cell.row.label}, seed {cell.seed}")
-            reason = _failure(out / grid.folder / f"failed-{cell.name}.txt", run_cell, cell, runs, out, progress)
+            traced = out / grid.folder / f"failed-{cell.name}.txt"
+            reason = _failure(traced, run_cell, cell, runs, out, progress, device)
             if reason:
                 failed[cell.name] = reason
                 say(f"  failed: {reason}")
@@ -100,7 +106,7 @@ def compare(
     folder = out / grid.folder
     costs = results.read_costs(folder, grid)
     if run and cost and costs is None and not missing:
-        reason = _failure(folder / "failed-cost.txt", _measure, grid, folder / "cost.json", say)
+        reason = _failure(folder / "failed-cost.txt", _measure, grid, folder / "cost.json", say, device)
         costs = results.read_costs(folder, grid)
         if reason:
             failed["cost"] = reason
@@ -137,8 +143,8 @@ def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:
     return ""
 
 
-def _measure(grid: Sweep, file: Path, say: Callable[[str], None]) -> None:
-    write_json(file, measure_costs(grid, say=say), indent=1)
+def _measure(grid: Sweep, file: Path, say: Callable[[str], None], device: str | None) -> None:
+    write_json(file, measure_costs(grid, say=say, device=device), indent=1)
 
 
 def make_folders(*folders: Path) -> None:
@@ -154,15 +160,15 @@ def make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
-    """Train and evaluate one run and store its result, unless another process does so or has done so."""
+def run_cell(cell: Cell, runs: Path, out: Path, progress: bool, device: str | None = None) -> None:
+    """Train and evaluate one run on one device and store its result, unless another process does or has done so."""
     try:
         with locked(runs / cell.name, "is being trained"):
             if results.read(out, cell) is not None:
                 return
             experiment = cell.experiment
             count(experiment)  # which `record` needs at the end: what fails there should fail before training
-            trained = train(experiment, runs / cell.name, progress=progress)
+            trained = train(experiment, runs / cell.name, device=device, progress=progress)
             tested = evaluate(
                 trained.run,
                 "test",
@@ -170,6 +176,7 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool) -> None:
                 cache=experiment.data.cache,
                 weights=experiment.backbone.weights,
                 audio_weights=getattr(experiment.encoder, "audio_weights", None),
+                device=device or experiment.train.device,
                 trust=True,  # it has just been trained here, whether it could be signed or not
                 progress=progress,
             )

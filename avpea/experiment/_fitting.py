@@ -79,9 +79,9 @@ def require_fitting(experiment: Any) -> None:
         raise ExperimentError(
             f"train.segments is {train.segments}, but there are only {experiment.data.segments} (data.segments)."
         )
-    if layout == "continuous" and experiment.encoder.name != "audio_tower":
+    if layout in ("continuous", "slices") and experiment.encoder.name != "audio_tower":
         raise ExperimentError(
-            "audio.layout is 'continuous', whose slices belong to no frame, but the encoder "
+            f"audio.layout is '{layout}', whose slices belong to no frame, but the encoder "
             f"'{experiment.encoder.name}' pairs them; set encoder.name to audio_tower, or audio.layout to image."
         )
     _require_room(experiment.data, audio, experiment.backbone)

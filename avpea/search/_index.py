@@ -1,6 +1,7 @@
 """Indexing a folder of videos: only new and changed files, so that it can be interrupted and resumed."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from avpea.checkpoint import fingerprint_of
-from avpea.errors import AvpeaError, MediaError
+from avpea.device import choose_device
+from avpea.errors import AvpeaError, DeviceMemoryError, ExperimentError, MediaError
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
 from avpea.search._library import Library
 from avpea.search._windows import FileState, require_searchable, rows_of
+from avpea.sections import require_device_name
 from avpea.sharing import resolve
 
 __all__ = ["IndexReport", "index"]
@@ -77,6 +80,7 @@ def index(
     *,
     weights: str | None = None,
     audio_weights: str | None = None,
+    device: str = "auto",
     trust: bool = False,
     workers: int = 0,
     audio_track: int | None = None,
@@ -94,6 +98,8 @@ def index(
         library: Folder or URL of the library, which is made if it does not exist.
         weights: The backbone's weights, if they have moved since training.
         audio_weights: VGGish's weights, if they have moved since training.
+        device: Device to embed on; see `avpea.load`. Workers share the cards that Ray has: `auto` uses them if there
+            are any, and `cuda` insists.
         trust: Whether to open and to download what the run names although somebody else made it.
         workers: Number of Ray Data workers; 0 reads the files in this process.
         audio_track: Number of the audio track of each file, from 0; None takes the one that FFmpeg would choose.
@@ -103,8 +109,12 @@ def index(
     Raises:
         AvpeaError: The folder does not exist or holds no media, the run is not one of retrieval, or the library was
             made by another model or of other tracks.
+        ExperimentError: There is no such device here, or none for the workers.
     """
     started, folder = time.monotonic(), Path(folder)
+    require_device_name(device, "device")
+    if not workers:
+        choose_device(device)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
     found = media_below(folder)
@@ -114,10 +124,13 @@ def index(
         )
     if workers < 0:
         raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
+    loading: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
+    share = 0.0
     if workers:
         _start_ray()  # before LanceDB is imported, which does not support forks
-    loading: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
-    predictor = load(run, **loading)
+        device, share = _device_of_workers(device, workers, _cards())
+    # With workers, the model here only says what it is.
+    predictor = load(run, **loading, device="cpu" if workers else device)
     require_searchable(predictor)
     chosen = {"audio_track": audio_track, "video_track": video_track}
     tracks = {name: number for name, number in chosen.items() if number is not None}
@@ -138,7 +151,7 @@ def index(
     # In random order, so that two processes that index the same folder rarely read the same file.
     random.Random().shuffle(new)
     if workers:
-        _with_ray(into, new, report, workers, tracks, run=str(run), **loading)
+        _with_ray(into, new, report, workers, tracks, share, run=str(run), device=device, **loading)
     else:
         with progress_bar("Indexing", len(new), shown=progress) as advance:
             _here(into, new, report, predictor, tracks, advance)
@@ -190,7 +203,7 @@ def _look(
         return "unchanged", []
     try:
         return "indexed", rows_of(predictor, Path(state.source), **tracks)
-    except MediaError as error:
+    except (MediaError, DeviceMemoryError) as error:
         return str(error), []
     except OSError as error:  # it was moved or deleted in the meantime
         return f"{state.source}: {error.strerror or error}.", []
@@ -225,11 +238,13 @@ def _with_ray(
     report: IndexReport,
     workers: int,
     tracks: Mapping[str, int],
+    share: float,
     **loading: Any,
 ) -> None:
     """Index the files in Ray Data workers, on this machine or on the cluster that `RAY_ADDRESS` names.
 
-    Each worker loads the model once and writes to the library itself. It must be able to read the files.
+    Each worker has a share of a card, loads the model once and writes to the library itself. It must be able to read
+    the files.
     """
     if not new:
         return
@@ -250,6 +265,7 @@ def _with_ray(
         batch_size=4,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
+        num_gpus=share or None,
     )
     for row in done.iter_rows():
         report.count(row["source"], row["outcome"])
@@ -263,6 +279,31 @@ def _start_ray() -> None:
         raise AvpeaError("Indexing with several workers needs Ray: pip install 'avpea[scale]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+
+
+def _cards() -> float:
+    """Number of cards that Ray has, on all its machines."""
+    import ray
+
+    found: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return float(found.get("GPU", 0.0))
+
+
+def _device_of_workers(wanted: str, workers: int, cards: float) -> tuple[str, float]:
+    """The device of every Ray worker, and the share of a card that each reserves; Ray shows it that card only.
+
+    Raises:
+        ExperimentError: There are no cards, or a worker is to use one that Ray does not give it.
+    """
+    if ":" in wanted:
+        raise ExperimentError(f"device is '{wanted}', but Ray gives each worker its card; expected auto, cuda or cpu.")
+    if wanted == "cuda" and cards < 1:
+        raise ExperimentError("device is 'cuda', and Ray has no card for its workers; expected auto or cpu.")
+    if cards < 1 or wanted not in ("auto", "cuda"):
+        choose_device(wanted)
+        return wanted, 0.0
+    on_each = math.ceil(workers / int(cards))
+    return "cuda", math.floor(10_000 / on_each) / 10_000  # Ray counts in steps of 0.0001
 
 
 class _Worker:

@@ -8,6 +8,7 @@ from typing import Any
 import platformdirs
 import torch
 
+from avpea.device import choose_device
 from avpea.embeddings import Embeddings, stacked
 from avpea.errors import AvpeaError
 from avpea.files import write_bytes
@@ -54,17 +55,20 @@ class Query:
         run: The run that indexed it, if it has moved: a run folder, checkpoint or hub repository.
         weights: The backbone's weights, if they have moved since training.
         audio_weights: VGGish's weights, if they have moved since training.
+        device: Device to embed sentences and clips on; see `avpea.load`.
         trust: Whether to open the run that the library names, and what that names, although somebody else made them.
 
     Raises:
         AvpeaError: There is no library, another model indexed it, the run cannot be loaded, or somebody else made the
             library and no run is given.
+        ExperimentError: There is no such device here.
     """
 
     def __init__(
         self, library: str, run: str | Path | None = None, *, weights: str | None = None,
-        audio_weights: str | None = None, trust: bool = False,
+        audio_weights: str | None = None, device: str = "auto", trust: bool = False,
     ) -> None:  # fmt: skip
+        choose_device(device)  # before anything is opened
         self.library = Library(library)
         source = run or self.library.about["run"]
         if run is None and not (self.library.own or trust):
@@ -74,7 +78,9 @@ class Query:
             )
         if run is None and not Path(source).exists() and Path(source).is_absolute():
             raise AvpeaError(f"The run {source} that made the library {library} is not there; say where with --run.")
-        self.predictor: Predictor = load(source, weights=weights, audio_weights=audio_weights, trust=trust)
+        self.predictor: Predictor = load(
+            source, weights=weights, audio_weights=audio_weights, device=device, trust=trust
+        )
         self.task = require_searchable(self.predictor)
         self.library.require(about(self.predictor, source)["model"], str(source))
 
@@ -90,7 +96,8 @@ class Query:
         Raises:
             AvpeaError: The sentence has no words, or the model cannot search by `by`.
         """
-        query = self.task.embed_text(sentence)
+        with self.predictor.enough_memory():
+            query = self.task.embed_text(sentence)
         if query is None:
             raise AvpeaError(f"The sentence {sentence!r} has no words.")
         return self._find([query], by, top)
@@ -129,7 +136,7 @@ class Query:
             return []
         candidates = list(rows.values())
         videos = stacked([embeddings_from(row, by) for row in candidates])
-        scores = torch.stack([query.to("cpu").similarity(videos)[0] for query in queries]).amax(dim=0)
+        scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
         best = scores.topk(min(top, len(candidates)))
         return [
             Found(
@@ -152,7 +159,8 @@ class Query:
 
 def search(
     library: str, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
-    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None, trust: bool = False,
+    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None, device: str = "auto",
+    trust: bool = False,
 ) -> list[Found]:  # fmt: skip
     """Search a library once, with a sentence or an example clip; see `Query` for the options.
 
@@ -161,5 +169,5 @@ def search(
     """
     if bool(text) == (example is not None):
         raise AvpeaError("Give a sentence, or an example clip with --video: one of the two.")
-    query = Query(library, run, weights=weights, audio_weights=audio_weights, trust=trust)
+    query = Query(library, run, weights=weights, audio_weights=audio_weights, device=device, trust=trust)
     return query.text(text, by=by, top=top) if example is None else query.example(example, by=by, top=top)

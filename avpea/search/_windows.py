@@ -61,8 +61,8 @@ class EmbeddedWindow:
     Attributes:
         start_seconds: Start in the video.
         end_seconds: End in the video.
-        seen: Embeddings of its frames; None if the file has no picture.
-        heard: Embeddings of its sound; None if the file has no sound.
+        seen: Embeddings of its frames, on the CPU; None if the file has no picture.
+        heard: Embeddings of its sound, on the CPU; None if the file has no sound.
     """
 
     start_seconds: float
@@ -109,9 +109,10 @@ def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[Embed
     task, experiment = require_searchable(predictor), predictor.info.experiment
     info, length = probe(video, **tracks), experiment.data.segments
     for clip in _stretches(predictor, video, info, length, tracks):
-        for window in windows(clip, experiment):
-            with torch.inference_mode():
-                seen, heard = task.embed_video(predictor.model.encode(window.frames, window.log_mel))
+        for window in windows(clip, experiment, predictor.model.device):
+            with torch.inference_mode(), predictor.enough_memory(video):
+                both = task.embed_video(predictor.model.encode(window.frames, window.log_mel))
+                seen, heard = (one.to("cpu") for one in both)
             start = clip.starts[window.start]
             end = min(start + window.stop - window.start, max(clip.duration_seconds, start))
             yield EmbeddedWindow(start, end, seen if info.has_video else None, heard if info.has_audio else None)
@@ -175,8 +176,8 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
                     name: _vector(window.embeddings(by), both.tokens.shape[2])
                     for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
                 },
-                "tokens": both.tokens[0].to(torch.float16).cpu().numpy().tobytes(),
-                "scores": both.scores[0].float().cpu().tolist(),
+                "tokens": both.tokens[0].to(torch.float16).numpy().tobytes(),
+                "scores": both.scores[0].float().tolist(),
                 "frames": 0 if window.seen is None else window.seen.scores.shape[1],
                 "thumbnail": _thumbnail(video, window, tracks) if window.seen is not None else b"",
             }
@@ -212,7 +213,7 @@ def embeddings_from(row: dict[str, Any], by: str) -> Embeddings:
 
 
 def _vector(some: Embeddings | None, width: int) -> list[float]:
-    found: list[float] = [0.0] * width if some is None else some.pooled()[0].float().cpu().tolist()
+    found: list[float] = [0.0] * width if some is None else some.pooled()[0].float().tolist()
     return found
 
 

@@ -203,10 +203,10 @@ class Viewing(Protocol):
         """Decode as many seconds as the model was trained on, spread over the video, to a `Clip`."""
 
     def windows(self, clip: Any) -> Iterator[Window]:
-        """Windows of as many seconds as the model was trained on; the last one ends with the clip."""
+        """Windows of as many seconds as the model was trained on, on its device; the last one ends with the clip."""
 
     def run(self, window: Window, targets: Any = None) -> Any:
-        """The model's output for a window."""
+        """The model's output for a window; targets may be on any device."""
 
     def encode(self, window: Window) -> Encoded:
         """The tokens of a window, from which `Task.respond` makes the answer."""
@@ -324,6 +324,11 @@ class Task(nn.Module, ABC):
         self.head = head
         self.labels = labels
         self.calibration = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its head, where targets and prompts must be; answers are on the CPU."""
+        return next(self.parameters()).device
 
     @classmethod
     def build(cls, experiment: Experiment, dims: Dims, labels: Labels) -> Self:

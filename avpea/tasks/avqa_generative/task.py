@@ -88,8 +88,9 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         asked = typed(self.labels.vocabulary, question)
         clip = viewing.spread()
         (window,) = viewing.windows(clip)
-        prompt = self.head.text.sentences([self.prompt(asked.text)])
-        (written,) = self.head.write(viewing.run(window), torch.zeros(1, dtype=torch.int64), prompt, beams=SHOWN)
+        prompt = self.head.text.sentences([self.prompt(asked.text)]).to(self.device)
+        only = torch.zeros(1, dtype=torch.int64, device=self.device)
+        (written,) = self.head.write(viewing.run(window), only, prompt, beams=SHOWN)
         return Reply.of(clip, asked, ((one.text, math.exp(one.log_probability)) for one in written))
 
 

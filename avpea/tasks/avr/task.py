@@ -84,12 +84,12 @@ class AVR(CaptionTask):
         return seen, heard
 
     def embed_text(self, sentence: str) -> Embeddings | None:
-        """Embeddings of a sentence; None if it has nothing but punctuation."""
+        """Embeddings of a sentence, on the CPU; None if it has nothing but punctuation."""
         words = clean(sentence, self.head.joined)
         if not words:
             return None
-        embedded: Embeddings = self.head.read(self.head.text.sentences([words]))
-        return embedded
+        embedded: Embeddings = self.head.read(self.head.text.sentences([words]).to(self.device))
+        return embedded.to("cpu")
 
     def loss(self, output: Any, targets: TextTargets) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Contrastive loss over the joint batch of all processes, mean over the groups."""
