@@ -27,7 +27,7 @@ _IMPORTED = (
     *("avpea.cli", "avpea.calibrate", "avpea.compare.grid", "avpea.report", "avpea.official"),
     *("tensorboard.summary.writer.record_writer", "transformers.models.bert.tokenization_bert"),
 )
-_TIMES = ("seconds", "train_minutes", "modified", "date")
+_TIMES = ("seconds", "waited_seconds", "train_minutes", "modified", "date")
 
 
 class Place:
