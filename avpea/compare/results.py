@@ -97,7 +97,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
         result: dict[str, Any] = read_json(path, AvpeaError)
         settings, form = result["experiment"], result["format"]
         _require_kinds(result)
-    except (AvpeaError, KeyError, TypeError):
+    except (AvpeaError, KeyError, TypeError, AttributeError):
         raise AvpeaError(f"{path} is no result of avpea compare; remove it, or choose another --out.") from None
     if form != _FORMAT:
         raise AvpeaError(f"{path} has format {form}, expected {_FORMAT}; remove it, or choose another --out.")
@@ -112,7 +112,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
 
 
 def _require_kinds(result: Mapping[str, Any]) -> None:
-    """Raise TypeError or KeyError for a result that is not as `record` makes it."""
+    """Raise TypeError, KeyError or AttributeError for a result that is not as `record` makes it."""
     about = result.get("data") or {"fingerprint": ""}  # version 0.1.0 did not know it
     kinds: list[tuple[Any, Any]] = [(result["experiment"], dict), (result["epochs"], list), (about["fingerprint"], str)]
     kinds += [(result[name], dict) for name in ("test", "test_videos", "parameters")]
