@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults import __main__ as frame
+from tests.faults import commands, kills, writes
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,10 +40,19 @@ def test_an_unknown_part_is_refused() -> None:
     assert "no part is called meida" in done.stderr
 
 
-def test_signals_at_random_moments_change_nothing() -> None:
-    """A few moments of three commands; `python -m tests.faults kills` takes all of them."""
-    from tests.faults import commands, kills
+@pytest.fixture(scope="module")
+def place() -> Iterator[commands.Place]:
+    with commands.new_place() as made:
+        yield made
 
-    with commands.new_place() as place:
-        figures = kills.trials(place, 3, seed=1, names=("train and fill the cache", "evaluate", "calibrate"))
+
+def test_signals_at_random_moments_change_nothing(place: commands.Place) -> None:
+    """A few moments of two commands; `python -m tests.faults kills` takes all of them."""
+    figures = kills.trials(place, 3, seed=1, names=("train and fill the cache", "evaluate"))
     assert {name: figures[name] for name in kills.PROMISED} == dict.fromkeys(kills.PROMISED, 0), figures["faults"]
+
+
+def test_what_the_place_refuses_is_a_sentence_and_changes_nothing(place: commands.Place) -> None:
+    """A few faults of two commands; `python -m tests.faults writes` takes all of them."""
+    figures = writes.trials(place, 5, names=("calibrate", "evaluate"))
+    assert {name: figures[name] for name in writes.PROMISED} == dict.fromkeys(writes.PROMISED, 0), figures["faults"]

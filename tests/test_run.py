@@ -1,7 +1,10 @@
 """A run knows its settings and its data: what may change between sessions, what is refused, and with what words."""
 
 import json
+import os
 import shutil
+import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ from typing import Any
 import pytest
 
 from avpea.cli import main
-from avpea.errors import CheckpointError, ExperimentError
+from avpea.errors import CheckpointError, DataError, ExperimentError
 from avpea.experiment import Experiment
+from avpea.model import AVModel
+from avpea.sharing import save_pretrained
 from avpea.train import rate_factor, train
 from tests.tiny import ROWS, assert_same_run, metric_lines, section, write_questions, write_rows
 
@@ -282,3 +287,57 @@ def test_settings_that_stand_twice_are_told(tiny_experiment: Make, tiny_run: Pat
         file.write("task: {name: avel}\n")
     with pytest.raises(CheckpointError, match=r"'task' stands twice .* Remove .*experiment\.yaml, or choose another"):
         train(tiny_experiment(), run, progress=False)
+
+
+@pytest.mark.parametrize("gone", ["cache", "videos", "both"])
+def test_what_vanishes_in_the_middle_of_training(
+    gone: str, tiny_experiment: Make, tiny_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache is made anew while there are videos; without videos training stops with a sentence, and goes on later."""
+    root = write_rows(tmp_path / "data", tiny_data)
+    changes = {"data.root": str(root), "data.cache": str(tmp_path / "cache"), "train.checkpoint_minutes": 1e-6}
+    experiment, original, calls = tiny_experiment(**changes), AVModel.forward, iter(range(100))
+
+    def vanish(self: AVModel, *arguments: Any) -> Any:
+        if next(calls) == 4:
+            if gone != "videos":
+                shutil.rmtree(tmp_path / "cache")
+            if gone != "cache":
+                (root / "AVE").rename(root / "elsewhere")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(AVModel, "forward", vanish)
+    if gone != "cache":
+        with pytest.raises(DataError, match=r"there is no such file.* the same command goes on from the last state in"):
+            train(experiment, tmp_path / "run", progress=False)
+        (root / "elsewhere").rename(root / "AVE")
+    train(experiment, tmp_path / "run", progress=False)
+    assert_same_run(tmp_path / "run", tiny_run)
+
+
+@pytest.mark.parametrize("now", [0.0, 4e9])
+def test_a_clock_that_jumps_changes_nothing(
+    now: float, tiny_experiment: Make, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny_experiment(**{"train.epochs": 2})
+    train(experiment, tmp_path / "run", progress=False)
+    monkeypatch.setattr(time, "time", lambda: now)
+    for path in (tmp_path / "run").rglob("*"):
+        os.utime(path, (now, now))
+    train(experiment, tmp_path / "run", extend=1, progress=False)
+    assert_same_run(tmp_path / "run", tiny_run)
+
+
+def test_files_of_a_run_have_the_permissions_of_the_umask(tiny_experiment: Make, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        experiment = tiny_experiment(**{"data.cache": str(tmp_path / "cache"), "train.epochs": 1})
+        train(experiment, tmp_path / "run", progress=False)
+        assert main(["evaluate", str(tmp_path / "run"), "--quiet"]) == 0
+        assert main(["report", str(tmp_path / "run"), "--quiet"]) == 0
+        save_pretrained(tmp_path / "run", tmp_path / "shared")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json", ".jsonl", ".yaml", ".html", ".md", ".avpea"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}

@@ -1,0 +1,96 @@
+"""A run folder whose files are damaged, gone, or something else: a right result or a sentence, never "epoch 1 of 0"."""
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avpea.cli import main
+from avpea.evaluate import evaluate
+from avpea.experiment import Experiment
+from tests.tiny import assert_same_run
+
+Make = Callable[..., Experiment]
+FILES = [
+    *("experiment.yaml", "data.json", "metrics.jsonl", "skipped.json", "environment.json", "model.safetensors"),
+    *("state.safetensors", "evaluation-test.json", "predictions-test.jsonl"),
+]
+
+
+def cut(share: float) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    **{f"cut at {share}": cut(share) for share in (0.01, 0.3, 0.7, 0.99)},
+    "random bytes": lambda path: path.write_bytes(random.Random(0).randbytes(1000)),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a folder": folder_instead,
+    "a broken link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    **{
+        text: lambda path, text=text: path.write_text(text)
+        for text in ("[]", "{}", "null", "3", '"text"', '[{"a": 1}]')
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("damage") / "run")
+    evaluate(run, progress=False)
+    return run
+
+
+QUICK = ("gone", "cut at 0.3", "a folder", "[]")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_training_mends_a_damaged_file_or_names_it(
+    name: str, whole: Path, tiny_experiment: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for harm in QUICK:
+        harmed(name, harm, whole, tiny_experiment, tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_every_command_does_so_with_any_damage(
+    name: str, whole: Path, tiny_experiment: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = (["calibrate"], ["report"], ["evaluate", "--split", "val"])
+    for harm in HARMS:
+        harmed(name, harm, whole, tiny_experiment, tmp_path, capsys, *commands)
+
+
+def harmed(
+    name: str, harm: str, whole: Path, make: Make, place: Path, capsys: pytest.CaptureFixture[str], *commands: list[str]
+) -> None:
+    recipe, run = place / "tiny.yaml", shutil.copytree(whole, place / "run")
+    recipe.write_text(make().to_yaml())
+    HARMS[harm](run / name)
+    code = main(["train", str(recipe), "--run", str(run), "--quiet"])
+    said = capsys.readouterr()
+    assert code in (0, 1), harm
+    if code == 0:
+        assert "best epoch " in said.out, harm
+        assert " of 3, " in said.out, harm
+        assert_same_run(run, whole)
+    else:
+        assert said.err.startswith("avpea: "), harm
+        assert str(run) in said.err, (harm, said.err)
+    for command in commands:
+        code = main([*command, str(run), "--quiet"])
+        said = capsys.readouterr()
+        assert code in (0, 1), (harm, command)
+        assert code == 0 or said.err.startswith("avpea: "), (harm, command, said.err)
+    shutil.rmtree(run)
