@@ -29,6 +29,15 @@ def folder_instead(path: Path) -> None:
     path.mkdir()
 
 
+def link_to_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def holding(text: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(text)
+
+
 HARMS: dict[str, Callable[[Path], Any]] = {
     "gone": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
@@ -36,11 +45,8 @@ HARMS: dict[str, Callable[[Path], Any]] = {
     "random bytes": lambda path: path.write_bytes(random.Random(0).randbytes(1000)),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "a folder": folder_instead,
-    "a broken link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
-    **{
-        text: lambda path, text=text: path.write_text(text)
-        for text in ("[]", "{}", "null", "3", '"text"', '[{"a": 1}]')
-    },
+    "a broken link": link_to_nowhere,
+    **{text: holding(text) for text in ("[]", "{}", "null", "3", '"text"', '[{"a": 1}]')},
 }
 
 
