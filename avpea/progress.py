@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from avpea.escapes import for_terminal
 
@@ -10,8 +10,12 @@ __all__ = ["note", "progress_bar", "say"]
 
 
 def say(text: str) -> None:
-    """Write a line on stderr; a stranger's words in it cannot steer the terminal."""
-    print(for_terminal(text, lines=True), file=sys.stderr, flush=True)
+    """Write a line on stderr; a stranger's words in it cannot steer the terminal.
+
+    Where it cannot be written (a log on a full disk, a terminal that was closed), work goes on without.
+    """
+    with suppress(OSError):
+        print(for_terminal(text, lines=True), file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

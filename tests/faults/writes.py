@@ -147,13 +147,23 @@ def _disturbed(place: Place, work: Work, kind: str, value: int) -> Callable[[], 
         if kind in ERRORS:
             Refusing(str(place.work), value, ERRORS[kind], once=kind == "EIO")
         elif kind == "RLIMIT_FSIZE":
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is printed is no file of the command's
+            # What is told goes through another process, since the file that it goes to has the limit too.
+            told = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            assert told.stdin is not None
+            for stream in (1, 2):
+                os.dup2(told.stdin.fileno(), stream)
+            sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+            told.stdin.close()
             resource.setrlimit(resource.RLIMIT_FSIZE, (value, resource.RLIM_INFINITY))
         try:
             return main(work.arguments(place))
         finally:
-            with contextlib.suppress(ValueError):
-                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            if kind == "RLIMIT_FSIZE":
+                sys.stdout.flush()
+                sys.stderr.flush()
+                for stream in (1, 2):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+                told.wait()
 
     return call
 
