@@ -95,6 +95,9 @@ def _has_place(values: Mapping[str, Any]) -> bool:
 def parsed(values: Values) -> Values:
     """Parse every section with its options class."""
     known = ["title", "published", *OWNED, *CHOSEN]
+    for key in values:
+        if not isinstance(key, str):
+            raise ExperimentError(f"{key!r} is not the name of a section or an option.")
     for name in ("task", "data"):
         if name not in values:
             kinds = ", ".join(registry.names(OWNED[name][0]))

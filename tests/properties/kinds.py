@@ -99,7 +99,7 @@ def spoiled_value(draw: Any, whole: Any) -> Any:
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
-            holder[draw(PLAIN)] = holder.pop(key)
+            holder[draw(st.one_of(PLAIN, st.sampled_from([None, True, 7, 0.5])))] = holder.pop(key)
         elif kind == 2 and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[key]))
         else:
