@@ -3,14 +3,16 @@
 All three are the same exception, so that what Ctrl-C keeps is kept by the others.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "handled", "stoppable"]
+__all__ = ["SIGNALS", "Stopped", "handled", "interruptible", "stoppable"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -56,6 +58,50 @@ def _by_nohup(number: int, handler: Any) -> bool:
     return handler == signal.SIG_IGN and number == getattr(signal, "SIGHUP", None)
 
 
-def stoppable() -> Any:
-    """Let each of the signals raise `Stopped` in the block."""
-    return handled(_raise)
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let each of the signals raise `Stopped` in the block.
+
+    Python ignores an exception in a destructor or a callback of a weak reference. One of these signals is sent again
+    then, so that it is not lost.
+    """
+    before = sys.unraisablehook
+
+    def again(ignored: Any) -> None:
+        if isinstance(ignored.exc_value, Stopped):
+            threading.Timer(0.01, os.kill, (os.getpid(), ignored.exc_value.number)).start()
+        else:
+            before(ignored)
+
+    sys.unraisablehook = again
+    try:
+        with handled(_raise):
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let no KeyboardInterrupt be lost in the block.
+
+    PyAV's filters end their loops at any exception, and torch takes one for a wrong type. The caller would go on, with
+    a clip that lacks some sound, or a file that seems damaged: the interruption is raised again when the block ends.
+    """
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    raised: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            before[number](number, frame)  # may only take note of it
+        except KeyboardInterrupt:
+            raised.append(number)
+            raise
+
+    try:
+        # What ends the process without Python cannot be lost.
+        with handled(handle, [number for number in SIGNALS if callable(before[number])]):
+            yield
+    finally:
+        if raised:
+            raise Stopped(raised[0]) from None

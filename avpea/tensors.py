@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from avpea.files import write_bytes
+from avpea.stopping import interruptible
 from avpea.trust import is_own, sign
 
 __all__ = ["Shape", "TensorFile", "Unreadable", "digest_of", "kind_of", "read_tensors", "write_tensors"]
@@ -98,7 +99,8 @@ def read_tensors(path: Path, *, values: bool = True) -> TensorFile:
         Unreadable: It is no safetensors file, or is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as opened:
+        # torch takes an interruption for a wrong type, and the file would seem damaged.
+        with interruptible(), safe_open(path, framework="pt") as opened:
             about = dict(opened.metadata() or {})
             names = list(opened.keys())
             slices = {name: opened.get_slice(name) for name in names}

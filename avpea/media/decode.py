@@ -20,8 +20,8 @@ from avpea.media.clip import Clip
 from avpea.media.container import require_file
 from avpea.media.growing import Growing
 from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo
-from avpea.media.interruption import interruptible
 from avpea.media.jobs import CLIP, PROBE, SOUND, Job, answered
+from avpea.stopping import interruptible
 
 __all__ = ["probe", "read", "read_sound"]
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avpea.media import read
-from avpea.media.interruption import interruptible
+from avpea.stopping import Stopped, interruptible, stoppable
 from tests.media_factory import make_video
 
 
@@ -26,6 +27,36 @@ def test_a_swallowed_interruption_is_raised_at_the_end() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         swallow()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_one_that_became_another_exception_is_raised_instead() -> None:
+    """As torch makes of it a TypeError, for which a file would seem damaged."""
+
+    def mistaken() -> None:
+        with interruptible():
+            swallow()
+            raise TypeError
+
+    with pytest.raises(KeyboardInterrupt):
+        mistaken()
+
+
+class Dying:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_one_that_a_destructor_ignores_is_sent_again() -> None:
+    def wait() -> None:
+        with stoppable():
+            del (one := [Dying()])[0]
+            assert not one
+            time.sleep(60)
+
+    before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    with pytest.raises(Stopped):
+        wait()
+    assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == (before, hook)
 
 
 def test_one_that_is_only_noted_raises_nothing() -> None:
