@@ -89,7 +89,7 @@ def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMA
         )
         for value in values
     ]
-    chosen = cases if count is None else sorted(random.Random(0).sample(cases, min(count, len(cases))))
+    chosen = cases if count is None else _drawn(cases, count)
     counts: Counter[str] = Counter(dict.fromkeys(PROMISED, 0))
     kinds: dict[str, Counter[str]] = {}
     faults = []
@@ -107,6 +107,17 @@ def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMA
         "kinds": {kind: dict(sorted(found.items())) for kind, found in sorted(kinds.items())},
         "faults": faults,
     }
+
+
+def _drawn(cases: list[tuple[str, str, int]], count: int) -> list[tuple[str, str, int]]:
+    """Some of the cases at random: as many of each kind, over all commands in turn."""
+    chance, kinds = random.Random(0), list(dict.fromkeys(kind for _, kind, _ in cases))
+    names = list(dict.fromkeys(name for name, _, _ in cases))
+    drawn = []
+    for number in range(count):
+        kind, name = kinds[number % len(kinds)], names[(number // len(kinds) + number) % len(names)]
+        drawn.append(chance.choice([case for case in cases if case[:2] == (name, kind)]))
+    return sorted(set(drawn))
 
 
 def trial(place: Place, work: Work, kind: str, value: int, wanted: State) -> tuple[int | None, dict[str, str]]:
