@@ -18,9 +18,7 @@ from typing import Any, TypeVar
 
 from avpea.errors import MediaError
 from avpea.media._process import Ended, Worker
-from avpea.media.growing import Growing
 from avpea.media.limits import DEFAULT, Limits
-from avpea.media.receiving import Refused, received
 
 __all__ = ["Box", "boxed", "current", "limits_here", "open_for_good", "warm_up"]
 
@@ -66,7 +64,7 @@ class Box:
         self._worker = None
 
     def run(
-        self, job: str, kind: type[Answer], path: Path, frames: Growing, samples: Growing, options: dict[str, Any]
+        self, job: str, kind: type[Answer], path: Path, frames: Any, samples: Any, options: dict[str, Any]
     ) -> Answer:
         """Do a job in the worker.
 
@@ -74,14 +72,16 @@ class Box:
             job: Its name, a key of `avpea.media.jobs.JOBS`.
             kind: Class of its answer.
             path: The file.
-            frames: Where frames go as they come.
-            samples: Where the samples of the sound go as they come.
+            frames: Where frames go as they come (`Growing`).
+            samples: Where the samples of the sound go as they come (`Growing`).
             options: Options of the job.
 
         Raises:
             MediaError: The file cannot be decoded within the limits, or ended the worker.
             AvpeaError: The worker does not start.
         """
+        from avpea.media.receiving import Refused, received  # numpy, which opening a box does not need
+
         asked = {"job": job, "path": _absolute(path), "options": options}
         self.start()
         with self._lock:
