@@ -52,7 +52,8 @@ class MediaError(AvpeaError):
     def __init__(self, path: str | Path, message: str) -> None:
         self.path = Path(path)
         self.reason = message
-        super().__init__(f"{path}: {message}")
+        name = str(path).replace("\n", "\\n")  # so that a name of two lines cannot look like a line of avpea's
+        super().__init__(f"{name}: {message}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         # For pickling: workers that fill the cache send exceptions to the main process.

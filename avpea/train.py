@@ -125,6 +125,8 @@ def _train(
     folder = RunFolder(run, experiment, extend)
     if not folder.finished:
         folder.require_writable()
+    if here.first and not folder.position and folder.model.is_file():
+        note(f"{folder.state} is not there, so {run} is trained from the start, and its model is replaced.")
     experiment = folder.experiment
     device = placed(device, here.local_rank, experiment.train.devices)
     annotations = data.read(experiment.data)

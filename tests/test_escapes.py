@@ -46,3 +46,9 @@ def test_tables_and_sentences_show_text_as_it_is(capsys: pytest.CaptureFixture[s
     assert not {"\x1b", "\x07", "\u202e"} & set(printed)
     assert printed.count("[/bold][link=file:///x]") == 4
     assert ":smile:" in printed
+
+
+def test_a_file_name_of_two_lines_is_one_in_its_error() -> None:
+    from avpea.errors import MediaError
+
+    assert str(MediaError("a\nb.mp4", "is empty.")) == "a\\nb.mp4: is empty."

@@ -12,6 +12,7 @@ from typing import Any
 from avpea.checkpoint import fingerprint_of
 from avpea.device import choose_device
 from avpea.errors import AvpeaError, DeviceMemoryError, ExperimentError, MediaError
+from avpea.escapes import for_terminal
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
@@ -70,7 +71,8 @@ class IndexReport:
         parts += [f"{len(self.broken)} left out"] * bool(self.broken)
         rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
         total = f"{self.library}: {', '.join(parts)}; {self.windows} windows in all ({self.seconds:.0f} s{rate})."
-        return [*(f"Left out: {reason}" for reason in self.broken.values()), *self.remarks, total]
+        left_out = (for_terminal(f"Left out: {reason}") for reason in self.broken.values())  # a name may have two lines
+        return [*left_out, *self.remarks, total]
 
 
 def index(
