@@ -1,6 +1,7 @@
 """The frame of the harness of faults: parts are kept side by side, and none is forgotten by another's run."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,8 +43,12 @@ def test_an_unknown_part_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[commands.Place]:
-    with commands.new_place() as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        # A place sets these for its commands; here they have to be for other tests again what they were.
+        for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
+            patch.setenv(name, os.environ.get(name, ""))
+        with commands.new_place() as made:
+            yield made
 
 
 def test_signals_at_random_moments_change_nothing(place: commands.Place) -> None:
