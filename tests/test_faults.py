@@ -51,12 +51,14 @@ def place() -> Iterator[commands.Place]:
             yield made
 
 
+@pytest.mark.slow
 def test_signals_at_random_moments_change_nothing(place: commands.Place) -> None:
     """A few moments of two commands; `python -m tests.faults kills` takes all of them."""
     figures = kills.trials(place, 3, seed=1, names=("train and fill the cache", "evaluate"))
     assert {name: figures[name] for name in kills.PROMISED} == dict.fromkeys(kills.PROMISED, 0), figures["faults"]
 
 
+@pytest.mark.slow
 def test_what_the_place_refuses_is_a_sentence_and_changes_nothing(place: commands.Place) -> None:
     """A few faults of two commands; `python -m tests.faults writes` takes all of them."""
     figures = writes.trials(place, 5, names=("calibrate", "evaluate"))
