@@ -1,6 +1,7 @@
 """What several test files use: the development data, if it is there, and small media made on the spot."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("quick")
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and then sends it to.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
