@@ -236,6 +236,8 @@ def test_an_interrupted_run_goes_on_to_the_end_that_it_had(place: Path, narrow: 
         was, now = tensors(finished / file), tensors(run / file)
         assert now.keys() - was.keys() <= {"calibration.means"}  # which is fitted since then
         for key, value in was.items():
+            if key == "random.cpu":
+                continue  # each batch is seeded by its place since then, so what is left of the generator differs
             if alike or not value.is_floating_point():
                 assert torch.equal(now[key], value), (file, key)
             else:
