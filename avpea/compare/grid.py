@@ -124,8 +124,8 @@ def _reported(
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise AvpeaError(
-            f"The results of {grid.name} in {out} are not as avpea writes them ({type(error).__name__}: {error}); "
-            "remove the damaged one, or choose another --out."
+            f"The results of {grid.name} in {out} are not as avpea writes them ({_brief(error)}); remove the damaged "
+            "one, or choose another --out."
         ) from error
 
 
@@ -138,9 +138,13 @@ def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:
         return str(error)
     except Exception as error:
         write_text(traced, "".join(traceback.format_exception(error)))
-        text = " ".join(str(error).split())
-        return f"{type(error).__name__}: {text[:300]} (traceback in {traced})"
+        return f"{_brief(error)} (traceback in {traced})"
     return ""
+
+
+def _brief(error: Exception) -> str:
+    """Kind and text of an exception that was not written for users, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _measure(grid: Sweep, file: Path, say: Callable[[str], None], device: str | None) -> None:

@@ -103,7 +103,7 @@ def test_a_spoiled_sweep_is_read_or_refused(tmp_path: Path, values: Any) -> None
 @pytest.mark.parametrize("labels", [EventLabels(("cat", "é")), QuestionLabels.typical(), CaptionLabels()])
 @given(drawn=st.data())
 def test_labels_are_read_as_written_or_refused(labels: Any, drawn: Any) -> None:
-    values = drawn.draw(spoiled_value(labels.to_dict()))
+    values = json.loads(json.dumps(drawn.draw(spoiled_value(labels.to_dict()))))  # as a checkpoint stores them
     if isinstance(values, dict):
         try:
             found = type(labels).from_dict(values)
