@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from avpea import formats
-from avpea.errors import AvpeaError
-from avpea.files import write_text
+from avpea.errors import AvpeaError, WriteError
+from avpea.files import write_text, write_whole, writing
 from avpea.media.folder import media_below
-from avpea.progress import progress_bar, say
+from avpea.progress import note, progress_bar, say
 from avpea.stopping import Stopped
 
 __all__ = ["Batch", "Job", "Outputs", "find_jobs"]
@@ -172,31 +172,38 @@ class Batch:
 
         Raises:
             AvpeaError: The only video failed; or, after all others are done, how many did.
+            WriteError: The table cannot be written, or what `succeed` tells; says before how many were done.
             KeyboardInterrupt: Ctrl-C was pressed; says how many were done.
         """
         many = len(self.jobs) > 1
-        with _table(self.outputs.csv) as table, progress_bar("Videos", len(self.jobs), shown=progress and many) as step:
-            self._add(table, [["video", *self.task.columns, "error"]])
+        heading = ["video", *self.task.columns, "error"]
+        with (
+            _table(self.outputs.csv, heading) as add,
+            progress_bar("Videos", len(self.jobs), shown=progress and many) as step,
+        ):
             try:
                 for index, job in enumerate(self.jobs):
                     try:
                         answer = self._one(index, answer_of)
                     except AvpeaError as error:
                         self.failed += 1
-                        self._add(table, [[job.video, *self._nothing, error]])
+                        add([[job.video, *self._nothing, error]])
                         fail(job.video, error)
                         if not many:
                             raise
                     else:
                         self.done += 1
-                        rows = list(answer.rows()) if table else []
-                        self._add(table, [[job.video, *row, None] for row in rows or [self._nothing]])
+                        rows = list(answer.rows()) if self.outputs.csv else []
+                        add([[job.video, *row, None] for row in rows or [self._nothing]])
                         succeed(answer)
                         yield job.video, answer
                     step()
             except KeyboardInterrupt as stopped:
                 number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
                 raise Stopped(number, f"stopped: {self.summary} What was written is whole.") from None
+            except WriteError:
+                note(f"stopped: {self.summary} What was written is whole.")
+                raise
         if self.failed:
             raise AvpeaError(self.summary)
         if many:
@@ -229,12 +236,6 @@ class Batch:
                 "alone to see where it happens."
             ) from error
         return answer
-
-    def _add(self, table: IO[str] | None, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows at once, so that an interruption leaves whole ones."""
-        if table is not None:
-            table.write("".join(map(formats.csv_line, rows)))
-            table.flush()
 
 
 def _write(task: Any, job: Job, answer: Any, files: Mapping[str, Path]) -> None:
@@ -272,14 +273,24 @@ def _require_written(predictor: Any, outputs: Outputs) -> None:
 
 
 @contextmanager
-def _table(path: Path | None) -> Iterator[IO[str] | None]:
+def _table(path: Path | None, heading: Sequence[str]) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
+    """A function that adds rows to a table at once, so that whatever ends the command leaves whole ones."""
     if path is None:
-        yield None
+        yield lambda rows: None
         return
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise AvpeaError(f"{path} cannot be written ({error.strerror}); choose another --csv.") from None
+        file = path.open("wb", buffering=0)
+
+    def add(rows: Sequence[Sequence[Any]]) -> None:
+        with writing(path):
+            write_whole(file.fileno(), "".join(map(formats.csv_line, rows)).encode("utf-8", "backslashreplace"))
+
     with file:
-        yield file
+        try:
+            add([heading])
+        except WriteError:
+            if path.is_file():  # and no device: an empty one would be in the way of the same command
+                path.unlink()
+            raise
+        yield add

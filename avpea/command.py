@@ -1,17 +1,19 @@
 """The class of a command on the command line, and what several commands share. Nothing heavy is imported here."""
 
 import argparse
+import errno
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpea.errors import AvpeaError
-from avpea.files import finite
+from avpea.errors import AvpeaError, WriteError
+from avpea.files import finite, write_whole
 from avpea.media.limits import DEFAULT, Limits
 from avpea.progress import note
 
@@ -229,7 +231,34 @@ def print_json(value: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # such as the bytes of a file name that is not UTF-8
         text = json.dumps(value, allow_nan=False)
-    print(text, flush=True)
+    _print_whole(f"{text}\n")
+
+
+def _print_whole(line: str) -> None:
+    """Print a line; if a file that it goes to takes only a part of it, none of it stays there.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+        descriptor = _regular(sys.stdout)
+        if descriptor is None:
+            print(line, end="", flush=True)
+        else:
+            write_whole(descriptor, line.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+    except BrokenPipeError:
+        raise  # who reads it has read enough
+    except OSError as error:
+        raise WriteError(error.errno or errno.EIO, "The output") from None
+
+
+def _regular(stream: Any) -> int | None:
+    """The descriptor of a stream that goes to a file; None if it goes elsewhere."""
+    try:
+        return stream.fileno() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else None
+    except (AttributeError, OSError):  # it is no stream of the system's, as in tests
+        return None
 
 
 def predictor_for(options: argparse.Namespace, verb: str) -> Any:

@@ -3,6 +3,8 @@
 A file is written under a temporary name in the same folder, `.NAME.RANDOM.tmp`, and renamed when it is complete. Its
 writer holds a lock on it, so what a killed process leaves is known by its lock being free, and the next writer of the
 same file removes it. Anything that the system refuses is a `WriteError` that names the file itself.
+
+A file that grows while a command runs, row by row, ends with a whole row (`write_whole`).
 """
 
 import errno
@@ -26,6 +28,7 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_text",
+    "write_whole",
     "writing",
 ]
 
@@ -138,6 +141,25 @@ def unwritable(folder: Path) -> str:
         return ""
     read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+def write_whole(descriptor: int, content: bytes) -> None:
+    """Write to an open file: all of the bytes, or none where the system takes only some of them.
+
+    Raises:
+        OSError: It did; pipes and terminals keep what they took.
+    """
+    written = 0
+    try:
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+    except BaseException:
+        with suppress(OSError):
+            end = os.lseek(descriptor, 0, os.SEEK_CUR)
+            if written and end == os.fstat(descriptor).st_size:  # nobody has written after it
+                os.ftruncate(descriptor, end - written)
+                os.lseek(descriptor, end - written, os.SEEK_SET)
+        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:

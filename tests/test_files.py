@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avpea.errors import WriteError
-from avpea.files import remove_leftovers, replacing, unwritable, write_json, write_text
+from avpea.files import remove_leftovers, replacing, unwritable, write_json, write_text, write_whole
 from avpea.tensors import write_tensors
 
 
@@ -116,3 +116,43 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(tmp_path: Path) -> N
 def test_json_is_readable_text(tmp_path: Path) -> None:
     write_json(tmp_path / "file.json", {"name": "Müller"})
     assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "name": "Müller"\n}\n'
+
+
+def test_what_has_no_room_as_a_whole_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write, room = tmp_path / "rows.csv", os.write, [12]
+
+    def filling(descriptor: int, content: bytes) -> int:
+        taken = write(descriptor, content[: room[0]])
+        room[0] -= taken
+        if not taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return taken
+
+    for mode in ("wb", "ab"):
+        path.write_bytes(b"old\n")
+        room[0] = 12
+        with path.open(mode, buffering=0) as file, monkeypatch.context() as patch:
+            patch.setattr(os, "write", filling)
+            write_whole(file.fileno(), b"1st row\n")
+            with pytest.raises(OSError, match="No space left"):
+                write_whole(file.fileno(), b"2nd row\n")
+            room[0] = 12
+            write_whole(file.fileno(), b"3rd row\n")
+        assert path.read_bytes() == (b"old\n" if mode == "ab" else b"") + b"1st row\n3rd row\n"
+
+
+def test_what_others_wrote_after_it_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / "log", os.write
+    path.touch()
+    with path.open("ab", buffering=0) as file, path.open("ab", buffering=0) as other:
+
+        def interrupted(descriptor: int, content: bytes) -> int:
+            if len(content) < 8:
+                write(other.fileno(), b"other's\n")
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return write(descriptor, content[:4])
+
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(OSError, match="Input/output"):
+            write_whole(file.fileno(), b"1st row\n")
+    assert path.read_bytes() == b"1st other's\n"

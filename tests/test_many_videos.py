@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 import types
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,47 @@ def test_json_lines_and_a_table_with_failures(
     assert texts == [event["label"] for event in found[2]["events"]]
     assert main([*words, *formats]) == 1  # nothing is replaced unasked
     assert "16 files exist" in capsys.readouterr().err
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse whatever makes a file longer, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_where_room_ends_a_table_ends_with_all_rows_of_a_video(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, new = tmp_path / "events.csv", tmp_path / "new.csv"
+    words = ["predict", str(tiny_run), str(tiny_data / "AVE"), "--json", "--quiet", "--csv"]
+    assert main([*words, str(table)]) == 0
+    rows = table.read_bytes().splitlines(keepends=True)
+    videos = [row.split(b",")[0] for row in rows]
+    wanted = [b"".join(rows[:end]) for end in range(1, len(rows)) if videos[end - 1] != videos[end]]
+    for cut in (1, 5):  # inside of this row
+        with largest_file(len(b"".join(rows[: cut + 1])) - 2):
+            assert main([*words, str(table), "--overwrite"]) == 1
+        assert table.read_bytes() in wanted
+        assert f"{table} cannot be written (File too large)" in capsys.readouterr().err
+    with largest_file(10):
+        assert main([*words, str(new)]) == 1
+    assert not new.exists()
+
+
+def test_where_room_ends_json_ends_with_a_whole_line(
+    tiny_run: Path, tiny_data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(tiny_run), *map(str, sorted((tiny_data / "AVE").iterdir())[:3]), "--json", "--quiet"]
+    assert main(words) == 0
+    answers = capfd.readouterr().out
+    with largest_file(len(answers) - 2):
+        assert main(words) == 1
+    assert capfd.readouterr().out == "".join(answers.splitlines(keepends=True)[:-1])
 
 
 def test_the_only_video_fails_as_it_always_did(

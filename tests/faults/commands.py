@@ -235,6 +235,10 @@ def _of_library(work: Path) -> dict[str, Any]:
     return {"rows": shown, "count": len({row["id"] for row in rows})}
 
 
+def _of_answers(work: Path) -> dict[str, Any]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted((work / "answers").rglob("*"))}
+
+
 def _copied(*names: str) -> Callable[[Place], None]:
     def copy(place: Place) -> None:
         for name in names:
@@ -273,6 +277,14 @@ COMMANDS: dict[str, Work] = {
         lambda place: ["evaluate", str(place.work / "tiny-run"), "--split", "val", "--quiet"],
         lambda work: _of_evaluation(work / "tiny-run"),
         _copied("tiny-run"),
+    ),
+    "predict": Work(
+        lambda place: [
+            *("predict", str(place.folder / "tiny-run"), str(place.folder / "data" / "AVE"), "--quiet"),
+            *("--csv", str(place.work / "answers" / "events.csv"), "--format", "srt", "--format", "csv"),
+            *("--out", str(place.work / "answers"), "--overwrite"),
+        ],
+        _of_answers,
     ),
     "compare": Work(
         lambda place: [
