@@ -89,7 +89,10 @@ def of_version_0_1_0(_: dict[str, str]) -> dict[str, str]:
         return dict(file.metadata())
 
 
-@pytest.mark.parametrize("form", [dict, of_questions, of_version_0_1_0])
+@pytest.mark.parametrize(
+    "form",
+    [dict, pytest.param(of_questions, marks=pytest.mark.slow), pytest.param(of_version_0_1_0, marks=pytest.mark.slow)],
+)
 def test_every_damaged_description_is_refused_or_read(
     metadata: dict[str, str], form: Callable[[dict[str, str]], dict[str, str]]
 ) -> None:

@@ -136,6 +136,7 @@ def test_their_backbone_serves_ours_and_ours_serve_theirs(values: dict[str, Any]
         count(Experiment.from_dict({**mixed, "adapter": {"name": "lora"}}))
 
 
+@pytest.mark.slow
 def test_whole_comparison_with_costs_and_the_command_in_a_process_of_its_own(
     values: dict[str, Any], tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,22 @@ def folder(tmp_path: Path, tiny_captions: Path) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory: pytest.TempPathFactory, tiny_captions: Path, tiny_matched_run: Path) -> Path:
+    """A library of one short video, to be copied."""
+    place = tmp_path_factory.mktemp("smallest")
+    (place / "videos").mkdir()
+    shutil.copy(tiny_captions / "videos" / "g4.mp4", place / "videos")
+    index(tiny_matched_run, place / "videos", str(place / "library"), progress=False)
+    return place / "library"
+
+
+@pytest.fixture
+def small(tmp_path: Path, smallest: Path) -> str:
+    """A library of one short video."""
+    return str(shutil.copytree(smallest, tmp_path / "library"))
+
+
 @pytest.fixture
 def library(tmp_path: Path, folder: Path, tiny_matched_run: Path) -> str:
     place = str(tmp_path / "library")
@@ -220,12 +236,12 @@ def rewrite(library: str, text: str = "", **changes: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_description_that_is_none_is_refused(
-    text: str, changes: dict[str, Any], reason: str, library: str, tiny_matched_run: Path
+    text: str, changes: dict[str, Any], reason: str, small: str, tiny_matched_run: Path
 ) -> None:
-    rewrite(library, text, **changes)
+    rewrite(small, text, **changes)
     with pytest.raises(AvpeaError, match=reason) as error:
-        search(library, "a light", run=tiny_matched_run)
-    assert str(error.value).startswith(library)
+        search(small, "a light", run=tiny_matched_run)
+    assert str(error.value).startswith(small)
 
 
 @pytest.mark.parametrize(
@@ -236,15 +252,15 @@ def test_a_description_that_is_none_is_refused(
         ({"tokens": b"\xff\xff" * 3072}, "no numbers"),
     ],
 )  # fmt: skip
-def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, library: str) -> None:
+def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
     import lancedb
 
-    lancedb.connect(library).open_table("windows").update(values=values)
+    lancedb.connect(small).open_table("windows").update(values=values)
     with pytest.raises(AvpeaError, match=f"is damaged: a window has .*{reason}"):
-        search(library, "a light")
-    lancedb.connect(library).drop_table("windows")
+        search(small, "a light")
+    lancedb.connect(small).drop_table("windows")
     with pytest.raises(AvpeaError, match="has no windows"):
-        search(library, "a light")
+        search(small, "a light")
 
 
 def test_a_folder_without_videos_is_refused_and_removes_nothing(

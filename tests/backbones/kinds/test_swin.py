@@ -193,6 +193,7 @@ def test_lavish_counts_in_swin_v2_large() -> None:
     assert round(counts.head / 1e6, 2) == 1.59
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_and_training_end_to_end(tiny_experiment: Callable[..., Any], tmp_path: Path) -> None:
     from avpea.predict import load
     from avpea.train import train
