@@ -1,20 +1,20 @@
 """BLEU-4, METEOR, ROUGE-L and CIDEr of captions, as pycocoevalcap computes them.
 
 Its tokenizer and METEOR are Java programs inside the package. Without Java, a similar tokenizer in Python is used (the
-result says so), and METEOR is None.
+result says so), and METEOR is None, as it is where its program fails.
 """
 
 import contextlib
 import importlib.util
 import io
-import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avpea.errors import AvpeaError
+from avpea.metrics._java import meteor, penn_treebank
+from avpea.progress import note
 
 __all__ = ["caption_metrics", "has_java", "require_scorers", "tokenise"]
 
@@ -67,11 +67,11 @@ def caption_metrics(
         java: Whether to use Java, for tokens and METEOR; None means if it is installed.
 
     Returns:
-        `bleu_1` to `bleu_4`, `meteor` (None without Java) and `rouge_l` in [0, 1]; `cider`, which may be above 1;
-        `cider_of_each` by video; and `tokenizer`: `ptb` or `plain`.
+        `bleu_1` to `bleu_4`, `meteor` (None without Java, or where it fails) and `rouge_l` in [0, 1]; `cider`, which
+        may be above 1; `cider_of_each` by video; and `tokenizer`: `ptb` or `plain`.
 
     Raises:
-        AvpeaError: pycocoevalcap is not installed, or the videos differ.
+        AvpeaError: pycocoevalcap is not installed, the videos differ, or Java's tokenizer fails.
     """
     if references.keys() != answers.keys() or not answers:
         raise AvpeaError(
@@ -106,37 +106,21 @@ def _plain(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _ptb(captions: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
-    rows = {name: [{"caption": caption} for caption in some] for name, some in captions.items()}
-    with _quiet():
-        found: dict[str, list[str]] = PTBTokenizer().tokenize(rows)
-    return found
+    lines = iter(penn_treebank([caption for some in captions.values() for caption in some]))
+    return {name: [_words(next(lines)) for _ in some] for name, some in captions.items()}
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what the Java program writes to the process's stderr."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+def _words(tokens: str) -> str:
+    """Tokens without those that pycocoevalcap drops."""
+    from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
+
+    return " ".join(word for word in tokens.split(" ") if word not in PUNCTUATIONS)
+
+
+def _meteor(given: Mapping[str, list[str]], made: Mapping[str, list[str]]) -> float | None:
+    """METEOR; None where its program fails, which is said: it is no reason to lose all other figures."""
     try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _meteor(given: Mapping[str, list[str]], made: Mapping[str, list[str]]) -> float:
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    meteor = Meteor()
-    try:
-        score, _ = meteor.compute_score(dict(given), dict(made))
-    finally:
-        meteor.meteor_p.kill()
-        meteor.meteor_p.wait()
-        for pipe in (meteor.meteor_p.stdin, meteor.meteor_p.stdout, meteor.meteor_p.stderr):
-            pipe.close()
-    return float(score)
+        return meteor(given, {name: some[0] for name, some in made.items()})
+    except AvpeaError as error:
+        note(f"METEOR is left out: {error}")
+        return None

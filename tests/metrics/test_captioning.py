@@ -1,11 +1,14 @@
 """Caption metrics against pycocoevalcap's own call, and the tokenizer against Penn Treebank's program."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from avpea.errors import AvpeaError
+from avpea.metrics import _java
 from avpea.metrics.captioning import _ptb, caption_metrics, has_java, tokenise
 
 pytest.importorskip("pycocoevalcap")
@@ -66,6 +69,63 @@ def test_our_tokens_are_penn_treebanks_on_every_test_caption_of_valor32k(shared_
     captions = {row["video_id"]: [row["desc"]] for row in json.loads(path.read_text(encoding="utf-8"))}
     assert len(captions) == 3491
     assert {name: [tokenise(some[0])] for name, some in captions.items()} == _ptb(captions)
+
+
+@java
+def test_a_caption_of_several_lines_is_one_caption() -> None:
+    captions = {"a": ["a\rdog\u2028barks\x85", "one\ntwo"], "b": ["", "three ||| four"]}
+    # METEOR separates texts by three bars in a row, which are three tokens.
+    assert _ptb(captions) == {"a": ["a dog barks", "one two"], "b": ["", "three | | | four"]}
+
+
+def fake_java(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> Path:
+    """A program by the name of Java that first writes its process number into a file, which is returned."""
+    (folder / "java").write_text(f"#!/bin/sh\necho $$ > {folder}/number\n{does}\n")
+    (folder / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return folder / "number"
+
+
+@pytest.mark.parametrize("does", ["exec sleep 1000", "cat > /dev/null; exec sleep 1000"])
+def test_a_java_that_gives_no_answer_is_ended(
+    does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = fake_java(tmp_path, monkeypatch, does)
+    with monkeypatch.context() as patch:
+        patch.setattr(_java, "PATIENCE_SECONDS", 0.5)
+        with pytest.raises(AvpeaError, match=r"gave no answer for 0\.5 s and was ended"):
+            caption_metrics({"a": ["x" * 10_000] * 100}, {"a": "x"}, java=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_meteor_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    does = 'case "$*" in *meteor*) echo "no memory" >&2; exit 3;; esac; exec cat'
+    fake_java(tmp_path, monkeypatch, does)
+    found = caption_metrics(REFERENCES, ANSWERS, java=True)
+    assert (found["meteor"], found["tokenizer"]) == (None, "ptb")
+    assert found["cider"] > 0
+    said = capsys.readouterr().err
+    assert said.startswith("avpea: METEOR is left out: METEOR's Java program ended with exit code 3 (no memory); try")
+
+
+def test_an_interrupted_meteor_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = fake_java(tmp_path, monkeypatch, "exec sleep 1000")
+
+    def interrupted(*_: object) -> None:
+        until = time.monotonic() + 60
+        while not (number.exists() and number.read_text().strip()) and time.monotonic() < until:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_java._Program, "line", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _java.meteor({"a": ["x"]}, {"a": "x"})
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
 
 
 def test_names_must_agree() -> None:

@@ -69,7 +69,7 @@ class AVC(CaptionTask, WritingTask):
         return {
             **found,
             "scores": {name: found[key] for name, key in shown.items() if found[key] is not None},
-            "not_available": {} if found["meteor"] is not None else {"METEOR": "needs Java"},
+            "not_available": {} if found["meteor"] is not None else {"METEOR": "needs Java, or its program failed"},
             "different_captions": len({answer.written[0].text for answer in answers}),
             "looks_at": GROUPS[self.head.groups[0]],
         }
