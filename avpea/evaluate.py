@@ -180,8 +180,9 @@ def _answers(
         encoded = model.encode(batch.frames, batch.log_mel)
     else:
         encoded = frozen.encoded(some)
-    added = _loss(task, task(encoded, targets), targets) * sum(sample.weight for sample in some) if loss else 0.0
-    return task.respond(encoded, targets), added
+    output = task(encoded, targets)
+    added = _loss(task, output, targets) * sum(sample.weight for sample in some) if loss else 0.0
+    return task.respond(encoded, targets, output), added
 
 
 def _loss(task: Task, output: Any, targets: Any) -> float:

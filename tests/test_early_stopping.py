@@ -111,6 +111,37 @@ def test_a_random_loss_is_the_same_each_time_and_leaves_the_generator_alone(
     assert infer(model, cache, samples, 2).loss is None
 
 
+def test_the_head_runs_once_for_answers_and_loss(tiny_experiment: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avpea.evaluate import infer, prepare
+    from avpea.model import build
+    from avpea.tasks.avel.task import AVEL
+
+    experiment = tiny_experiment()
+    annotations = data.read(experiment.data)
+    torch.manual_seed(0)
+    model = build(experiment, annotations.labels)
+    cache, usable, _ = prepare(experiment, annotations, ["val"], progress=False)
+    samples = annotations.labels.translated(usable["val"], annotations.labels)
+    outputs: list[torch.Tensor] = []
+    forward = AVEL.forward
+
+    def kept(*given: Any) -> Any:
+        outputs.append(forward(*given))
+        return outputs[-1]
+
+    monkeypatch.setattr(AVEL, "forward", kept)
+    found = {loss: infer(model, cache, samples, 2, loss=loss) for loss in (False, True)}
+    assert len(outputs) == 4  # two batches of three videos
+    for one, other in zip(found[False].answers, found[True].answers, strict=True):
+        assert torch.equal(one.probabilities, other.probabilities)
+        assert torch.equal(one.tokens, other.tokens)
+    targets = [model.task.targets(some) for some in (samples[:2], samples[2:])]
+    losses = [float(model.task.validation_loss(*one)) for one in zip(outputs[2:], targets, strict=True)]
+    weights = [sum(sample.weight for sample in some) for some in (samples[:2], samples[2:])]
+    wanted = sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+    assert found[True].loss == pytest.approx(wanted, rel=1e-6)
+
+
 def test_a_retrieval_loss_takes_one_caption_of_each_video(tiny_captioned: Callable[..., Experiment]) -> None:
     from dataclasses import replace
 

@@ -245,9 +245,9 @@ def test_an_answer_left_on_the_device_is_found(tiny_experiment: Any, monkeypatch
 
     respond = AVEL.respond
 
-    def careless(self: Any, encoded: Any, targets: Any = None) -> Any:
-        found = respond(self, encoded, targets)
-        return [dataclasses.replace(one, tokens=encoded.visual_cls[0]) for one in found]
+    def careless(self: Any, *given: Any) -> Any:
+        found = respond(self, *given)
+        return [dataclasses.replace(one, tokens=given[0].visual_cls[0]) for one in found]
 
     monkeypatch.setattr(AVEL, "respond", careless)
     experiment = tiny_experiment()

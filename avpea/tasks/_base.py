@@ -376,12 +376,17 @@ class Task(nn.Module, ABC):
     def answers(self, output: Any, targets: Any) -> list[Any]:
         """The answer for each sample of the batch, on the CPU."""
 
-    def respond(self, encoded: Encoded, targets: Any = None) -> list[Any]:
+    def respond(self, encoded: Encoded, targets: Any = None, output: Any = None) -> list[Any]:
         """The answer for each sample of the batch, from its tokens.
 
         A task whose answers need more of the tokens than its output holds overrides it.
+
+        Args:
+            encoded: Tokens of both streams.
+            targets: Targets from `targets`; needed if the output depends on them.
+            output: The output for the batch, if it is there already.
         """
-        return self.answers(self(encoded, targets), targets)
+        return self.answers(self(encoded, targets) if output is None else output, targets)
 
     def chances(self, samples: Sequence[Any], answers: Sequence[Any]) -> Chances | None:
         """The probabilities behind a split's answers, on which confidence is calibrated; None if there are none.

@@ -84,12 +84,12 @@ class AVEL(Task):
             probabilities = temper(probabilities, self.calibration.temperature)
         return [Localization(*both) for both in zip(probabilities, decisions, strict=True)]
 
-    def respond(self, encoded: Encoded, targets: Any = None) -> list[Localization]:
+    def respond(self, encoded: Encoded, targets: Any = None, output: Any = None) -> list[Localization]:
         """The answer for each window of the batch, with its CLS tokens."""
         tokens = torch.cat([F.normalize(one, dim=-1) for one in (encoded.visual_cls, encoded.audio_cls)], dim=-1)
         return [
             dataclasses.replace(answer, tokens=own)
-            for answer, own in zip(super().respond(encoded, targets), tokens.float().cpu(), strict=True)
+            for answer, own in zip(super().respond(encoded, targets, output), tokens.float().cpu(), strict=True)
         ]
 
     def chances(self, samples: Sequence[EventSample], answers: Sequence[Localization]) -> Chances:
