@@ -138,6 +138,15 @@ def _verify_arguments(parser: Parser) -> None:
 def _verify(options: Options) -> int:
     from avpea import data
     from avpea.data.verify import verify
+
+    section = _section_data(options)
+    report = verify(data.read(section), decode=options.decode, workers=section.workers, config=section)
+    print_json(report.to_dict()) if options.json else show(report.lines())
+    return 0 if report.ok else 1
+
+
+def _section_data(options: Options) -> Any:
+    """The section `data` of a command that takes a reader and its options."""
     from avpea.experiment import parse_section
 
     given = {}
@@ -145,10 +154,55 @@ def _verify(options: Options) -> int:
         if not name.startswith("data."):
             raise ExperimentError(f"'{name}' is not an option of a data set; those look like --data.root DIR.")
         given[name.removeprefix("data.")] = value
-    section = parse_section("data", **{"name": options.name, **given})
-    report = verify(data.read(section), decode=options.decode, workers=section.workers, config=section)
+    return parse_section("data", **{"name": options.name, **given})
+
+
+def _pack_arguments(parser: Parser) -> None:
+    from avpea import registry
+
+    parser.add_argument("name", help=f"data set reader: {', '.join(registry.names('reader'))}")
+    parser.add_argument("shards", type=Path, help="folder to write, new or empty")
+    decoded = "pack decoded samples, as this recipe needs them (name or YAML file), instead of the videos"
+    parser.add_argument("--decoded", metavar="RECIPE", help=decoded)
+    parser.add_argument(
+        "--shard-mb", type=int, default=500, metavar="MB", help="megabytes after which a shard ends (default: 500)"
+    )
+
+
+def _pack(options: Options) -> None:
+    from avpea import data
+    from avpea.data.pack import pack
+
+    cache = None
+    if options.decoded:
+        section, cache = _decoding(options)
+    else:
+        section = _section_data(options)
+    report = pack(
+        data.read(section),
+        section,
+        options.shards,
+        cache=cache,
+        shard_mb=options.shard_mb,
+        progress=not options.quiet,
+    )
     print_json(report.to_dict()) if options.json else show(report.lines())
-    return 0 if report.ok else 1
+
+
+def _decoding(options: Options) -> tuple[Any, Any]:
+    """The section `data` of a recipe with another reader, and the cache that decodes as the recipe needs."""
+    from avpea.data.cache import SampleCache
+    from avpea.evaluate import source_of
+    from avpea.experiment import load_recipe
+
+    for name in options.overrides:
+        if name.partition(".")[0] not in ("data", "audio", "backbone"):
+            raise ExperimentError(f"'{name}' does not change how samples are decoded; leave it out.")
+    experiment = load_recipe(options.decoded).override({"data.name": options.name, **options.overrides})
+    cache = source_of(experiment)
+    if not isinstance(cache, SampleCache):
+        raise ExperimentError(f"{options.decoded} reads features that others computed, which are not packed.")
+    return experiment.data, cache
 
 
 def _stats_arguments(parser: Parser) -> None:
@@ -485,6 +539,11 @@ COMMANDS = [
         "verify", "Check a data set before training: which videos are available, missing or broken.",
         "avpea data verify ave --data.root AVE_Dataset", _verify_arguments, _verify,
         overrides=True, json=True, group="data",
+    ),
+    Command(
+        "pack", "Pack a data set into tar shards of videos or decoded samples; the same command resumes.",
+        "avpea data pack ave SHARDS --data.root AVE_Dataset", _pack_arguments, _pack,
+        overrides=True, json=True, quiet=True, group="data",
     ),
     Command(
         "stats", "Measure the log-mel's mean and standard deviation over the training videos.",

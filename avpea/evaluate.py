@@ -37,6 +37,7 @@ __all__ = [
     "prepare",
     "require_batch_size",
     "require_known",
+    "source_of",
 ]
 
 
@@ -71,7 +72,7 @@ def prepare(
     Raises:
         DataError: A split has no usable video, or `data.strict` and any is broken.
     """
-    cache = _source(experiment)
+    cache = source_of(experiment)
     wanted = [sample for split in splits for sample in annotations.splits.get(split, ())]
     report = _filled(cache, wanted, progress)
     usable = {
@@ -127,7 +128,7 @@ def _why_empty(split: str, annotations: Annotations, report: FillReport) -> str:
     )
 
 
-def _source(experiment: Experiment) -> SampleCache | FeatureStore:
+def source_of(experiment: Experiment) -> SampleCache | FeatureStore:
     """Where samples are read from: the cache of decoded videos, or the files of precomputed features."""
     backbone = backbones.shape_only(experiment.backbone)
     if experiment.audio.features == "precomputed":

@@ -85,8 +85,9 @@ class VideoView:
         """
         seconds = getattr(self.experiment.data, "seconds", "consecutive")
         if seconds == "lavish":
-            length = LAVISH_SECONDS if self.experiment.data.name == "music_avqa" else 1.0
-            return moments(self.whole(), self.experiment.data.segments, length)
+            data = self.experiment.data
+            length = LAVISH_SECONDS if data.name == "music_avqa" else getattr(data, "sound_seconds", 1.0)
+            return moments(self.whole(), data.segments, length)
         spread: Literal["every", "linspace"] = "linspace" if seconds == "linspace" else "every"
         clip = read_spread(self.path, self.experiment.data.segments, spread, **self._options())
         return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avpea import data, registry
 from avpea.checkpoint import CheckpointInfo, read_info, weights_fingerprint
+from avpea.data.packed import unpacked
 from avpea.device import choose_device
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
 from avpea.errors import AvpeaError, CheckpointError
@@ -283,7 +284,8 @@ def _card(number: int, one: Mistake, sample: Sample | None) -> Card:
     start = sample.start_seconds + offset
     lines.append(f"{sample.video_id}, at {clock(start, decimals=int(start % 1 > 0))}")
     try:
-        clip = read(sample.video, start_seconds=start, segments=1, missing_audio="silence", missing_video="black")
+        with unpacked(sample) as here:
+            clip = read(here.video, start_seconds=start, segments=1, missing_audio="silence", missing_video="black")
     except AvpeaError as error:
         return Card((), (*lines, str(error)))
     frame, sound = _frame(clip.frames[0]), _spectrogram(clip.waveform)

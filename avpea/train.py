@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avpea import checkpoint, data, distributed
+from avpea import checkpoint, data, distributed, registry
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
@@ -130,6 +130,7 @@ def _train(
     experiment = folder.experiment
     device = placed(device, here.local_rank, experiment.train.devices)
     annotations = data.read(experiment.data)
+    _require_needed(experiment, annotations)
     identity = identify(experiment.data, annotations)
     sentences = folder.require_same_data(identity, annotations.labels)
     here.global_statistics = experiment.train.batch_norm == "whole"
@@ -142,6 +143,20 @@ def _train(
                 folder.restore_metrics()
             return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
         return _Training(experiment, folder, annotations, identity, device, progress and here.first).run()
+
+
+def _require_needed(experiment: Experiment, annotations: Annotations) -> None:
+    """Refuse labels of another kind than the task needs, which shards can hold.
+
+    Raises:
+        DataError: They are.
+    """
+    needs = registry.load("task", experiment.task.name).needs
+    if not isinstance(annotations.labels, needs):
+        raise DataError(
+            f"{experiment.data.root} holds {annotations.labels.kind}, but the task '{experiment.task.name}' needs "
+            f"{needs.kind}; give another data set, or a recipe for this one."
+        )
 
 
 def _with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from avpea import registry
+from avpea.data._places import is_url
 from avpea.errors import DataError
 from avpea.labels import Annotations
 from avpea.sections import ReaderOptions
@@ -21,7 +22,7 @@ def read(options: ReaderOptions) -> Annotations:
     reader: Any = registry.load("reader", options.name)
     if not options.root:
         raise DataError(f"data.root is empty; say where the data set '{options.name}' is with --data.root FOLDER.")
-    if not os.path.isabs(options.root) and not os.path.lexists(options.root):
+    if not os.path.isabs(options.root) and not is_url(options.root) and not os.path.lexists(options.root):
         raise DataError(
             f"There is no {options.root} (--data.root) in {os.getcwd()}; a relative path counts from the folder in "
             "which the command runs, so run it where it was first, or give the path of the data set."

@@ -32,13 +32,14 @@ from avpea.data._reading import read_sample, tracks
 from avpea.data._report import FillReport, padding, strict_error
 from avpea.data._work import run
 from avpea.data.inputs import sample_from_clip
+from avpea.data.packed import packed_frame, packed_tensors, require_settings, require_shards, unpacked
 from avpea.errors import DataError, MediaError, WriteError
 from avpea.files import remove_leftovers, replacing, unwritable
-from avpea.labels import Sample
+from avpea.labels import Packed, Sample
 from avpea.media import require_file
 from avpea.progress import note
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
-from avpea.tensors import Shape, TensorFile, Unreadable, read_tensors, write_tensors
+from avpea.tensors import Shape, TensorFile, Unreadable, kind_of, read_tensors, write_tensors
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate"]
 
@@ -96,6 +97,8 @@ class SampleCache:
         Raises:
             MediaError: The video does not exist.
         """
+        if sample.packed is not None:
+            return self._path_of_packed(sample, sample.packed)
         status = require_file(sample.video)
         window: list[Any] = [sample.start_seconds, sample.segments]
         if sample.seconds != "consecutive":
@@ -107,17 +110,29 @@ class SampleCache:
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 
+    def _path_of_packed(self, sample: Sample, packed: Packed) -> Path:
+        if packed.reason:
+            raise MediaError(sample.video, packed.reason)
+        window = [sample.start_seconds, sample.segments, sample.seconds, sample.sound_seconds]
+        name = _hashed([[member.sha256 for member in packed.members], *window])
+        return self.folder / name[:2] / f"{name}.safetensors"
+
     def fill(self, samples: Sequence[Sample], progress: bool = True) -> FillReport:
-        """Decode the samples that are not in the cache yet.
+        """Decode the samples that are not in the cache yet; those that were packed decoded are left where they are.
 
         Args:
             samples: Samples that will be read.
             progress: Whether to show a progress bar on stderr.
 
         Raises:
-            DataError: The cache cannot be written at all; or `config.strict` and a video is missing or broken.
+            DataError: The cache cannot be written at all; a shard is missing or damaged, or was decoded otherwise; or
+                `config.strict` and a video is missing or broken.
         """
         began = time.monotonic()
+        packed = [sample.packed for sample in samples if sample.packed is not None]
+        require_shards(packed)
+        if packed and packed[0].decoded:
+            return self._fill_decoded(samples, began)
         self._prepare()
         missing, broken = self._missing(samples)
         if missing and (obstacle := unwritable(self.folder)):
@@ -140,6 +155,19 @@ class SampleCache:
                 broken |= {sample.key: made.reason for sample in missing[path]}
             elif made.unkept:
                 self._do_without(path, made)
+        return self._report(samples, broken, decoded, began)
+
+    def _fill_decoded(self, samples: Sequence[Sample], began: float) -> FillReport:
+        """Check that samples that were packed decoded are what this cache would decode."""
+        broken: dict[str, str] = {}
+        for sample in samples:
+            assert sample.packed is not None
+            require_settings(sample.packed.shard, self.settings)
+            if sample.packed.reason:
+                broken[sample.key] = str(MediaError(sample.video, sample.packed.reason))
+        return self._report(samples, broken, 0, began)
+
+    def _report(self, samples: Sequence[Sample], broken: Mapping[str, str], decoded: int, began: float) -> FillReport:
         if broken and self.config.strict:
             raise strict_error(broken, len(samples))
         ready = tuple(sample for sample in samples if sample.key not in broken)
@@ -156,9 +184,12 @@ class SampleCache:
         An entry that is missing or damaged is decoded again; that it was damaged is said on stderr.
 
         Raises:
+            DataError: A shard is missing or damaged.
             MediaError: The video is missing or broken.
         """
         path = self.path(sample)
+        if sample.packed is not None and sample.packed.decoded:
+            return self._packed(path, sample, sample.packed)
         try:
             entry = read_tensors(path)
             if self._fits(entry, sample):
@@ -167,6 +198,14 @@ class SampleCache:
         except Unreadable as error:
             _tell(path, error)
         return self._make(path, sample)[0]
+
+    def _packed(self, path: Path, sample: Sample, packed: Packed) -> dict[str, Tensor]:
+        tensors = packed_tensors(packed)
+        shapes = {name: Shape(kind_of(one), tuple(one.shape)) for name, one in tensors.items()}
+        if not self._has_shapes(shapes, sample) or not tensors["log_mel"].isfinite().all():
+            raise DataError(f"{packed.shard.place}: {sample.key} is no sample of {sample.segments} s; pack it anew.")
+        self._whole.add(path)
+        return tensors
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Read the samples and stack them."""
@@ -181,6 +220,8 @@ class SampleCache:
 
     def _drawn_frame(self, sample: Sample, drawn: torch.Generator) -> UInt8[Tensor, "height width 3"]:
         path, index = self.path(sample), int(torch.randint(sample.segments, (), generator=drawn))
+        if path in self._whole and sample.packed is not None and sample.packed.decoded:
+            return packed_frame(sample.packed, index, sample.segments)
         if path in self._whole:
             try:
                 with safe_open(path, framework="pt") as entry:
@@ -244,17 +285,21 @@ class SampleCache:
 
     def _fits(self, entry: TensorFile, sample: Sample) -> bool:
         """Whether an entry is of these settings; one without checksums, of version 0.1.0, could be damaged."""
+        return entry.checked and self._has_shapes(entry.shapes, sample)
+
+    def _has_shapes(self, shapes: Mapping[str, Shape], sample: Sample) -> bool:
         side, empty, sounds = self.frame_size, Shape("", ()), getattr(self.audio, "slices", sample.segments)
-        frames, mel = entry.shapes.get("frames", empty), entry.shapes.get("log_mel", empty)
+        frames, mel = shapes.get("frames", empty), shapes.get("log_mel", empty)
         return (
-            entry.checked
-            and frames == Shape("U8", (sample.segments, side, side, 3))
+            frames == Shape("U8", (sample.segments, side, side, 3))
             and mel.kind == "F32"
             and mel.sizes[::2] == (sounds, self.audio.mel_bins)
         )
 
     def _about(self, sample: Sample) -> Mapping[str, str]:
         """What an entry says about its file: `duration_seconds` and `remarks`."""
+        if sample.packed is not None and sample.packed.decoded:
+            return {"duration_seconds": str(sample.packed.duration_seconds), "remarks": sample.packed.remarks}
         path = self.path(sample)
         try:
             return read_tensors(path, values=False).metadata
@@ -271,13 +316,39 @@ class SampleCache:
         except MediaError as error:
             return _Made(reason=str(error))
 
-    def _make(self, path: Path, sample: Sample) -> tuple[dict[str, Tensor], _Made]:
-        clip = read_sample(sample, self.config, (self.frame_size, self.frame_size))
-        frames, mel = sample_from_clip(clip, self.audio, sample.sound)
+    def kept(self, sample: Sample) -> tuple[dict[str, Tensor], Mapping[str, str]] | None:
+        """What `decode` returns, from the sample's entry; None if it has none that is whole.
+
+        Raises:
+            MediaError: The video is missing.
+        """
+        try:
+            entry = read_tensors(self.path(sample))
+        except Unreadable:
+            return None
+        return (entry.tensors, entry.metadata) if self._fits(entry, sample) else None
+
+    def bytes_of_sample(self) -> int:
+        """About how many bytes a decoded sample takes."""
+        windows = round(1000 / self.audio.frame_shift_ms)
+        return self.config.segments * (3 * self.frame_size**2 + 4 * windows * self.audio.mel_bins)
+
+    def decode(self, sample: Sample) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+        """What `read` returns, and what an entry says about its file, from the video itself.
+
+        Raises:
+            MediaError: The video is missing or broken.
+        """
+        with unpacked(sample) as here:
+            clip = read_sample(here, self.config, (self.frame_size, self.frame_size))
+            frames, mel = sample_from_clip(clip, self.audio, here.sound)
         if not mel.isfinite().all():
             raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
-        tensors = {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}
         about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(clip.remarks())}
+        return {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}, about
+
+    def _make(self, path: Path, sample: Sample) -> tuple[dict[str, Tensor], _Made]:
+        tensors, about = self.decode(sample)
         made = _Made(about)
         try:
             write_tensors(path, tensors, about)

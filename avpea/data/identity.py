@@ -28,8 +28,10 @@ __all__ = [
     "Row",
     "appeared",
     "changes",
+    "files_of",
     "identify",
     "names_changed",
+    "printable",
     "read_identity",
     "reordered",
     "vanished",
@@ -115,7 +117,7 @@ def identify(options: ReaderOptions, annotations: Annotations, files: Sequence[s
     known: dict[Path, str] = {}
     return DataIdentity(
         options.name,
-        _printable(os.path.basename(os.path.abspath(options.root))),
+        printable(os.path.basename(os.path.abspath(options.root))),
         labels.outputs,
         labels.names,
         {
@@ -239,13 +241,31 @@ def _other(old: Row, new: Row) -> str:
     return f"{old.labels or 'no label'} became {new.labels or 'no label'}"
 
 
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8, which a file's name need not be."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def files_of(sample: Sample, known: dict[Path, str]) -> str:
+    """Size and hash of the start of a sample's media files, where `known` keeps them; empty if one is missing."""
+    if sample.packed is not None:
+        return sample.packed.file
+    found = []
+    for path in (sample.video, sample.sound):
+        if path is not None:
+            if path not in known:
+                known[path] = _file(path)
+            found.append(known[path])
+    return " ".join(found) if all(found) else ""
+
+
 def _rows(samples: Sequence[Sample], labels: Labels, known: dict[Path, str] | None) -> dict[str, Row]:
     """Rows by name. Several samples of one window are numbered in the order of their labels."""
     alike: dict[str, list[Row]] = defaultdict(list)
     for sample in samples:
         text = labels.told(sample)
         shown = text if len(text) <= _TEXT else f"sha256 {_hashed(text)}"
-        alike[_name(sample)].append(Row(_printable(shown), "" if known is None else _files(sample, known)))
+        alike[_name(sample)].append(Row(printable(shown), "" if known is None else files_of(sample, known)))
     return dict(_numbered(alike))
 
 
@@ -262,17 +282,7 @@ def _name(sample: Sample) -> str:
         name += f" from {sample.start_seconds:g} s"
     if sample.sound is not None:
         name += f" with the sound of {sample.sound.stem}"
-    return _printable(name)
-
-
-def _files(sample: Sample, known: dict[Path, str]) -> str:
-    found = []
-    for path in (sample.video, sample.sound):
-        if path is not None:
-            if path not in known:
-                known[path] = _file(path)
-            found.append(known[path])
-    return " ".join(found) if all(found) else ""
+    return printable(name)
 
 
 def _file(path: Path) -> str:
@@ -292,8 +302,3 @@ def _line(name: str, row: Row) -> str:
 
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _printable(text: str) -> str:
-    """Text that can be written as UTF-8, which a file's name need not be."""
-    return text.encode("utf-8", "backslashreplace").decode()

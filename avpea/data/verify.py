@@ -10,8 +10,9 @@ from typing import Any
 from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
 from avpea.data.features import FeatureStore
-from avpea.errors import MediaError, MissingFile
-from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, shortened
+from avpea.data.packed import require_whole, unpacked
+from avpea.errors import DataError, MediaError, MissingFile
+from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, Shard, shortened
 from avpea.media import MediaInfo, probe, require_file, segments_in
 from avpea.media import read as read_media
 from avpea.sections import ReaderOptions
@@ -162,6 +163,8 @@ def verify(
     config = config or ReaderOptions()
     if any(sample.features is not None for sample in annotations.samples):
         return _of_features(annotations)
+    if any(sample.packed is not None for sample in annotations.samples):
+        return _of_shards(annotations, decode, workers, progress, config)
     by_video: dict[Path, list[Sample]] = {}
     for sample in annotations.samples:
         for file in (sample.video, sample.sound):
@@ -222,15 +225,31 @@ def _of_features(annotations: Annotations) -> VerifyReport:
         split: labels.count(some, sum(sample.key not in broken for sample in some))
         for split, some in annotations.splits.items()
     }
+    missing = tuple(sorted(str(path) for path in files if not path.is_file()))
+    reasons = {key: reason for key, reason in broken.items() if "no such file" not in reason}
+    videos = len({sample.video_id for sample in samples})
+    return _report_without_media(annotations, counts, videos, missing, reasons, decoded=False)
+
+
+def _report_without_media(
+    annotations: Annotations,
+    counts: dict[str, Counts],
+    videos: int,
+    missing: tuple[str, ...],
+    broken: dict[str, str],
+    decoded: bool,
+) -> VerifyReport:
+    """The report on a data set of which no media file was opened by itself."""
+    labels = annotations.labels
     return VerifyReport(
         name=annotations.name,
         root=str(annotations.root),
         splits=counts,
         classes=len(labels.names),
         outputs=labels.outputs,
-        videos=len({sample.video_id for sample in samples}),
-        missing=tuple(sorted(str(path) for path in files if not path.is_file())),
-        broken={key: reason for key, reason in broken.items() if "no such file" not in reason},
+        videos=videos,
+        missing=missing,
+        broken=broken,
         no_audio=(),
         no_video=(),
         repaired={},
@@ -241,11 +260,67 @@ def _of_features(annotations: Annotations) -> VerifyReport:
         unlabelled={split: names for split, found in counts.items() if found.samples and (names := found.unlabelled())},
         extra=(),
         unreadable=(),
-        decoded=False,
+        decoded=decoded,
         allowed=(),
         notes=annotations.notes,
         lost=annotations.lost,
     )
+
+
+def _of_shards(
+    annotations: Annotations, decode: bool, workers: int, progress: bool, config: ReaderOptions
+) -> VerifyReport:
+    """The report on shards: whether each is whole, every byte of it, and if asked for, whether its videos decode."""
+    samples, labels = annotations.samples, annotations.labels
+    every = {sample.packed.shard: sample for sample in samples if sample.packed is not None}
+    broken: dict[str, str] = {}
+    crashed = "the process that read it ended."
+    checks = run(
+        _shard_fault, list(every), workers=workers, crashed=lambda _: crashed, title="Reading shards", progress=progress
+    )
+    for shard, reason in checks:
+        if reason:
+            broken[shard.place] = reason
+    kept = [s for s in samples if s.packed is not None and s.packed.shard.place not in broken]
+    left_out = {s.key for s in kept if s.packed is not None and s.packed.reason}
+    missing = {str(s.video): None for s in kept if s.key in left_out}
+    if decode and not any(shard.settings for shard in every):
+        examine = functools.partial(_decoded_from_shard, config=config)
+        jobs = [sample for sample in kept if sample.key not in left_out]
+        gone = "the decoder crashed on it"
+        for sample, reason in run(
+            examine, jobs, workers=workers, crashed=lambda job: f"{job.video}: {gone}", title="Decoding videos",
+            progress=progress,
+        ):  # fmt: skip
+            if reason:
+                broken[sample.key] = reason
+    usable = {sample.key for sample in kept if sample.key not in broken} - left_out
+    counts = {
+        split: labels.count(some, sum(sample.key in usable for sample in some))
+        for split, some in annotations.splits.items()
+    }
+    return _report_without_media(
+        annotations, counts, len({str(s.video) for s in samples}), tuple(missing), broken, decode
+    )
+
+
+def _shard_fault(shard: Shard) -> str:
+    """What is wrong with a shard; empty if nothing is."""
+    try:
+        require_whole(shard)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _decoded_from_shard(sample: Sample, config: ReaderOptions) -> str:
+    """Why a sample of a shard cannot be decoded; empty if it can."""
+    try:
+        with unpacked(sample) as here:
+            read_sample(here, config, _TINY)
+    except (MediaError, DataError) as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ def _those(kind: str, fits: Callable[[Any], bool]) -> list[str]:
     return [name for name, each in registry.usable(kind).items() if fits(each)]
 
 
+def _may_read(reader: Any, needs: type[Any]) -> bool:
+    """Whether a reader reads a kind of labels; of one that reads any kind, that is known when it has read them."""
+    return issubclass(reader.labels, needs) or issubclass(needs, reader.labels)
+
+
 def require_fitting(experiment: Any) -> None:
     """Refuse extensions that do not fit together.
 
@@ -33,8 +38,8 @@ def require_fitting(experiment: Any) -> None:
             f"head.name is '{experiment.head.name}', which is no head of the task '{name}'; expected "
             f"{' or '.join(fitting)}."
         )
-    if not issubclass(reader.labels, task.needs):
-        readers = _those("reader", lambda one: issubclass(one.labels, task.needs))
+    if not _may_read(reader, task.needs):
+        readers = _those("reader", lambda one: _may_read(one, task.needs))
         raise ExperimentError(
             f"The task '{name}' needs {task.needs.kind}, but data.name is '{experiment.data.name}', which reads "
             f"{reader.labels.kind}; expected {' or '.join(readers)}."

@@ -12,8 +12,12 @@ from avpea.labels._base import (
     Counts,
     Division,
     Labels,
+    Member,
+    Packed,
     Precomputed,
     Sample,
+    Shard,
+    read_plain,
     shortened,
 )
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
@@ -34,6 +38,8 @@ __all__ = [
     "EventLabels",
     "EventSample",
     "Labels",
+    "Member",
+    "Packed",
     "Precomputed",
     "Question",
     "QuestionCounts",
@@ -41,5 +47,7 @@ __all__ = [
     "QuestionSample",
     "QuestionVocabulary",
     "Sample",
+    "Shard",
+    "read_plain",
     "shortened",
 ]

@@ -20,8 +20,11 @@ __all__ = [
     "Counts",
     "Division",
     "Labels",
+    "Member",
+    "Packed",
     "Precomputed",
     "Sample",
+    "Shard",
     "read_plain",
     "shortened",
 ]
@@ -65,6 +68,66 @@ class Precomputed:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A file inside of a shard.
+
+    Attributes:
+        name: Its name there.
+        offset: Number of its first byte in the shard.
+        size: Number of its bytes.
+        sha256: Their hash, in hexadecimal.
+    """
+
+    name: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file of many samples.
+
+    Attributes:
+        place: The file, or its URL.
+        size: Number of its bytes.
+        sha256: Their hash, in hexadecimal.
+        settings: How its samples were decoded before they were packed, as JSON; empty if they are the videos.
+    """
+
+    place: str
+    size: int
+    sha256: str
+    settings: str = ""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where a sample is in the shards that `avpea data pack` wrote.
+
+    Attributes:
+        shard: The shard.
+        members: Its video, and the file of its sound if that is another one; or its decoded frames and log-mel.
+        file: What `avpea.data.identity` knows of its media files.
+        reason: Why it was left out when the others were packed; empty if it was not.
+        duration_seconds: Length of the video, if it was decoded.
+        remarks: What was mended when it was decoded, in sentences.
+    """
+
+    shard: Shard
+    members: tuple[Member, ...]
+    file: str
+    reason: str = ""
+    duration_seconds: float = 0.0
+    remarks: str = ""
+
+    @property
+    def decoded(self) -> bool:
+        """Whether it was decoded before it was packed."""
+        return bool(self.shard.settings)
+
+
+@dataclass(frozen=True)
 class Sample:
     """One window of a video; subclasses add its labels.
 
@@ -79,6 +142,7 @@ class Sample:
         sound_seconds: Length of a segment's sound, if `seconds` is `lavish`.
         sound: File to take the sound from; None means the video itself.
         features: Features that are read instead of the video; None means that the video is.
+        packed: Where in a shard it is; `video` and `sound` are then mere names. None means that they are files.
     """
 
     key: str
@@ -91,6 +155,7 @@ class Sample:
     sound_seconds: float = 1.0
     sound: Path | None = None
     features: Precomputed | None = None
+    packed: Packed | None = None
 
     @property
     def weight(self) -> int:
@@ -126,12 +191,14 @@ class Labels(ABC):
     Attributes:
         kind: The kind of annotation, in the plural: `events`.
         outputs: What the entries of `names` are called: `classes`; empty if there are no names.
+        samples: Class of the samples.
         splits_share_videos: Whether the data set has videos in several splits by design.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     kind: ClassVar[str]
     outputs: ClassVar[str] = ""
+    samples: ClassVar[type[Sample]] = Sample
     splits_share_videos: ClassVar[bool] = False
 
     @property
@@ -178,6 +245,10 @@ class Labels(ABC):
         shared = {item.name for item in dataclasses.fields(Sample)}
         own = {name: value for name, value in dataclasses.asdict(sample).items() if name not in shared}
         return json.dumps(own, ensure_ascii=False, sort_keys=True, default=str)
+
+    def fault(self, sample: Any) -> str:
+        """What is wrong with a sample of a stranger's, for the end of a sentence; empty if nothing is."""
+        return ""
 
     def unknown(self, samples: Sequence[Any], trained: Self) -> tuple[str, ...]:
         """Names in the labels of samples that a model trained on the labels `trained` cannot be evaluated on."""

@@ -42,6 +42,7 @@ class CaptionLabels(Labels):
     """Captions are free text: there are no names to choose from, and nothing to store."""
 
     kind: ClassVar[str] = "captions"
+    samples: ClassVar[type[Sample]] = CaptionSample
 
     @classmethod
     def typical(cls) -> "CaptionLabels":

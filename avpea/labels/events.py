@@ -82,6 +82,7 @@ class EventLabels(Labels):
     """
 
     kind: ClassVar[str] = "events"
+    samples: ClassVar[type[Sample]] = EventSample
     outputs: ClassVar[str] = "classes"
 
     class_names: tuple[str, ...]
@@ -122,6 +123,14 @@ class EventLabels(Labels):
         places = {name: place for place, name in enumerate(trained.class_names)}
         theirs = [places.get(name, -1) for name in self.class_names] + [trained.background]
         return tuple(replace(sample, labels=tuple(theirs[label] for label in sample.labels)) for sample in samples)
+
+    def fault(self, sample: EventSample) -> str:
+        """A label that no class has, or padding that the window has no room for."""
+        wrong = next((label for label in sample.labels if not 0 <= label <= self.background), None)
+        if wrong is not None:
+            return f"has the label {wrong}; expected 0 to {self.background}"
+        room = 0 <= sample.padding <= sample.segments
+        return "" if room else f"has {sample.padding} segments of padding; expected 0 to {sample.segments}"
 
     def background_share(self, samples: Sequence[EventSample]) -> float:
         """Share of seconds that are background, in [0, 1], which is the score of always predicting it; 0 if empty."""

@@ -268,6 +268,7 @@ class QuestionLabels(Labels):
     """
 
     kind: ClassVar[str] = "questions"
+    samples: ClassVar[type[Sample]] = QuestionSample
     outputs: ClassVar[str] = "answers"
     splits_share_videos: ClassVar[bool] = True
 

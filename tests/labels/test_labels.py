@@ -19,7 +19,10 @@ from avpea.labels import (
     QuestionSample,
 )
 
-KINDS = sorted({registry.load("reader", name).labels for name in registry.names("reader")}, key=lambda one: one.kind)
+# Of shards the kind is known when they are read.
+KINDS = sorted(
+    {registry.load("reader", name).labels for name in registry.names("reader")} - {Labels}, key=lambda one: one.kind
+)
 DOGS_AND_BELLS = EventLabels(("dog", "bell"))
 
 

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avpea import registry
+from avpea import data, registry
+from avpea.data.pack import pack
 from avpea.data.readers._files import by_stem
 from avpea.data.readers.ave import parse
+from avpea.experiment import parse_section
 from avpea.labels.questions import tokenise
 from tests.properties.kinds import PLAIN, TEXTS, outcome, read, spoiled_bytes, spoiled_value
 
@@ -26,7 +28,7 @@ LINES = [
 
 
 def test_every_reader_has_properties() -> None:
-    covered = {"ave", "music_avqa", "valor32k", "folders", "own", "manifest", "captions"}
+    covered = {"ave", "music_avqa", "valor32k", "folders", "own", "manifest", "captions", "shards"}
     assert {name for name in registry.names("reader") if not name.endswith("_features")} == covered
 
 
@@ -201,3 +203,22 @@ def test_files_of_features_that_are_none_are_refused(tmp_path: Path, junk: bytes
     whole = (root / name).read_bytes()
     (root / name).write_bytes(whole[:20] + junk + whole[20 + len(junk) :])
     outcome(functools.partial(read, "ave_features", root))
+
+
+@given(st.sampled_from(["index.json", "train-000000.jsonl"]), st.data())
+def test_damaged_files_of_shards_are_read_as_they_were_or_refused(tmp_path: Path, name: str, drawn: Any) -> None:
+    """Every byte of a list counts by its checksum; what is changed in the index is another data set, or refused."""
+    table, root = tmp_path / "table.csv", tmp_path / "shards"
+    if not root.exists():
+        (tmp_path / "a.mp4").write_bytes(b"no video")
+        table.write_text("video,start_seconds,end_seconds,label,split\na.mp4,0,1,dog,train\n")
+        options = parse_section("data", name="manifest", root=str(table))
+        pack(data.read(options), options, root, progress=False)
+    whole = (root / name).read_bytes()
+    (root / name).write_bytes(drawn.draw(spoiled_bytes(whole)))
+    try:
+        found = outcome(functools.partial(read, "shards", root))
+    finally:
+        (root / name).write_bytes(whole)
+    if found is not None:
+        assert [sample.video_id for sample in found.samples] == ["a.mp4"]

@@ -14,7 +14,7 @@ def test_tasks_and_data_must_fit(tiny_captioned: Make, tiny_experiment: Make) ->
     message = r"'avel' needs events, but data.name is 'valor32k', which reads captions; expected ave or ave_f"
     with pytest.raises(ExperimentError, match=message):
         tiny_experiment(**{"data.name": "valor32k"})
-    message = r"'avr' needs captions, but data.name is 'ave', which reads events; expected captions or valor32k"
+    message = r"'avr' needs captions, but data.name is 'ave', which reads events; expected captions or shards or v"
     with pytest.raises(ExperimentError, match=message):
         tiny_captioned("avr", **{"data.name": "ave"})
 
