@@ -190,11 +190,12 @@ def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> 
 
 
 def _read_word(kind: Any, word: Word, where: str) -> Any:
-    """Parse a word as YAML, unless the option takes text."""
+    """Parse a word as YAML, unless the option takes text; a list may stand without its brackets."""
     if kind is str or (typing.get_origin(kind) is Literal and all(isinstance(x, str) for x in typing.get_args(kind))):
         return str(word)
+    bare = typing.get_origin(kind) is tuple and not word.lstrip().startswith("[")
     try:
-        return parse_yaml(word)
+        return parse_yaml(f"[{word}]" if bare else word)
     except ExperimentError as error:
         raise ExperimentError(f"--{where} {_shown(str(word))} cannot be read: {error}") from None
 

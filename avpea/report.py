@@ -31,6 +31,7 @@ from avpea.parsing import json_lines, read_json
 from avpea.records import home
 from avpea.tables import Table, clock
 from avpea.tasks import Mistake, Task
+from avpea.trackers import tracked
 
 __all__ = ["report"]
 
@@ -153,6 +154,7 @@ def _parts(found: _Found, root: str | None) -> Iterator[Part]:
     yield Code(found.info.experiment.to_yaml().rstrip())
     yield Heading("Where it was trained")
     yield from _environments(found)
+    yield from _trackers(found.folder)
 
 
 def _summary(found: _Found) -> Iterator[Part]:
@@ -339,6 +341,14 @@ def _measured_on(record: Mapping[str, Any]) -> Iterator[Part]:
 
 def _plain(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+
+
+def _trackers(folder: Path) -> Iterator[Part]:
+    """What other programs were told of the training, and what they lack."""
+    if known := tracked(folder):
+        yield Text("What was told to trackers:")
+        rows = [[name, str(one["run"]), str(one["epochs"]), str(one["failed"])] for name, one in known.items()]
+        yield Figures(["tracker", "its run", "epochs", "what failed"], rows, left=4)
 
 
 def _environments(found: _Found) -> Iterator[Part]:

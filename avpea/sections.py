@@ -369,6 +369,8 @@ class TrainOptions(Options):
             of `batch_size` videos. The result is the same up to rounding and to what dropout draws.
         batch_norm: What BatchNorm takes its statistics over, with several devices: the `whole` batch, or the `share`
             of each device, which takes less exchange between them.
+        trackers: Who is told the metrics, which are in `metrics.jsonl` anyhow: `tensorboard` (files in the run's
+            folder), `wandb` (Weights & Biases), `mlflow`. The latter two get the options, too, and nothing else.
         checkpoint_minutes: Minutes between saves of the training state within an epoch; 0 saves after each epoch only.
         device: Device to train on: `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first available one of CUDA, MPS
             and the CPU. Only training heeds it; a run is used on whatever device there is.
@@ -378,7 +380,7 @@ class TrainOptions(Options):
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
-    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "device", "readers")
+    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "device", "readers", "trackers")
 
     epochs: int = 10
     keep: Literal["best", "last"] = "best"
@@ -401,6 +403,7 @@ class TrainOptions(Options):
     readers: int = 1
     devices: int = 1
     batch_norm: Literal["whole", "share"] = "whole"
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     checkpoint_minutes: float = 5.0
     device: str = "auto"
     start_from: str = ""

@@ -31,6 +31,7 @@ from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar, say
 from avpea.run import RunFolder, StopRequest, differences
 from avpea.sections import StepTrainOptions, TrainOptions
+from avpea.trackers import About, Trackers
 
 __all__ = ["TrainResult", "train"]
 
@@ -141,6 +142,7 @@ def _train(
         if folder.finished and not folder.lost_model:
             if here.first:
                 folder.restore_metrics()
+                _tell_trackers(folder, progress)
             return TrainResult(folder.path, folder.position["best"], folder.metrics(), finished_before=True)
         return _Training(experiment, folder, annotations, identity, device, progress and here.first).run()
 
@@ -157,6 +159,20 @@ def _require_needed(experiment: Experiment, annotations: Annotations) -> None:
             f"{experiment.data.root} holds {annotations.labels.kind}, but the task '{experiment.task.name}' needs "
             f"{needs.kind}; give another data set, or a recipe for this one."
         )
+
+
+def _tell_trackers(folder: RunFolder, progress: bool) -> None:
+    """Tell the trackers of a finished run what they have missed, such as while there was no network."""
+    trackers = trackers_of(folder, folder.metrics(), quiet=not progress)
+    if trackers.behind:
+        with trackers:
+            trackers.best = folder.position["best"]
+
+
+def trackers_of(folder: RunFolder, records: Sequence[Mapping[str, Any]], quiet: bool) -> Trackers:
+    """The trackers of a run, which follow the lines of its metrics."""
+    experiment = folder.experiment
+    return Trackers(experiment.train.trackers, About(folder.path, experiment.to_dict()), records, quiet)
 
 
 def _with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:
@@ -290,15 +306,18 @@ class _Training:
         Raises:
             DataError: A file that could be read before cannot be read any more.
         """
+        position, quiet = self.position, not self.progress
+        trackers = trackers_of(self.folder, position.metrics, quiet) if self.writes else contextlib.nullcontext()
         try:
-            return self._run()
+            with trackers as following:
+                return self._run(following)
         except MediaError as error:
             raise DataError(
                 f"{error} It could be read when training began. Put the data back as it was; the same command goes on "
                 f"from the last state in {self.folder.path}."
             ) from None
 
-    def _run(self) -> TrainResult:
+    def _run(self, trackers: Trackers | None) -> TrainResult:
         """After each epoch evaluate, keep the best model and save the state."""
         position, chosen = self.position, self.config.select_on
         with StopRequest() as stop:
@@ -325,6 +344,9 @@ class _Training:
                 kept = self.folder.log(record, position.metrics) if self.writes else finite(record)
                 position.metrics.append(kept)
                 self.save_state()
+                if trackers is not None:
+                    trackers.best = position.best
+                    trackers.catch_up()
                 self.say(self.epoch_line(kept))
         self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now
         position.finished, position.stopped = self.config.epochs, position.epoch

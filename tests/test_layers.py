@@ -14,7 +14,7 @@ LAYERS = [
     ("parsing", "progress", "threads"),
     ("locks",),
     ("registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),
-    ("trust",),
+    ("trust", "trackers"),
     ("sections", "labels", "embeddings", "tensors", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),

@@ -1,4 +1,4 @@
-"""A run's folder: experiment, data, metrics, skipped videos, TensorBoard events, checkpoint and training state."""
+"""A run's folder: experiment, data, metrics, skipped videos, checkpoint and training state."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from avpea.measure import environment
 from avpea.parsing import json_lines, read_json
 from avpea.progress import note
 from avpea.run._data import require_same_data, require_same_videos
-from avpea.run._events import write_events, writes_tensorboard
 from avpea.run._settings import differences, extended, read_settings
 
 __all__ = ["RunFolder"]
@@ -30,7 +29,8 @@ class RunFolder:
         metrics.jsonl       one line for each epoch
         skipped.json        videos that were left out, with the reason
         environment.json    versions, commit and machine; several entries if they changed between sessions
-        tensorboard/        the metrics for TensorBoard, if that is installed
+        tensorboard/        the metrics for TensorBoard, unless `train.trackers` is without it
+        trackers.json       the runs of other trackers, with the epochs that they were told (`avpea.trackers`)
         model.safetensors   adapters and head of the best epoch
         state.safetensors   training state, to resume from
 
@@ -163,8 +163,6 @@ class RunFolder:
         if not self.position or not (self.path / DATA_FILE).is_file():
             data.write(self.path)
         write_json(skipped, dict(broken))
-        if not writes_tensorboard():
-            note(f"{self.path} gets no TensorBoard files, since TensorBoard is missing (pip install 'avpea[train]').")
 
     def add_environment(self) -> None:
         """Record the versions, commit and machine of the training that starts now."""
@@ -211,7 +209,7 @@ class RunFolder:
             write_text(self._metrics, kept.decode())
 
     def log(self, record: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Write an epoch's metrics after those before it to `metrics.jsonl`, and, if it is installed, for TensorBoard.
+        """Write an epoch's metrics after those before it to `metrics.jsonl`.
 
         Returns:
             The line as it can be read again: numbers that are not finite are None, as JSON has none.
@@ -221,8 +219,6 @@ class RunFolder:
         """
         kept: dict[str, Any] = finite(record)
         write_text(self._metrics, _lines([*before, kept]))
-        if writes_tensorboard():
-            write_events(self.path / "tensorboard", kept)
         return kept
 
 
