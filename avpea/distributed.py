@@ -175,8 +175,13 @@ def own_share(items: Sequence[Item]) -> Sequence[Item]:
 
     An absent process, which has none, gets the first item.
     """
-    first, last = (len(items) * part // _current.size for part in (_current.rank, _current.rank + 1))
+    first, last = _bounds(len(items))
     return items[first:last] or items[:1]
+
+
+def _bounds(items: int) -> tuple[int, int]:
+    """Where the share of this process in a batch begins and ends; both are the same for an absent process."""
+    return items * _current.rank // _current.size, items * (_current.rank + 1) // _current.size
 
 
 @contextmanager
@@ -189,7 +194,7 @@ def share(own: float, of: float, items: int) -> Iterator[float]:
         items: Number of samples in the batch.
     """
     here = _current
-    first, last = (items * part // here.size for part in (here.rank, here.rank + 1))
+    first, last = _bounds(items)
     before, here.weight = here.weight, own / of if last > first else 0.0
     try:
         yield here.weight

@@ -20,7 +20,7 @@ from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
 from avpea.frozen import FrozenTokens, frozen_tokens
-from avpea.labels import Annotations, Sample, shortened
+from avpea.labels import Annotations, Sample, shortened, weight_of
 from avpea.locks import locked
 from avpea.model import AVModel
 from avpea.options import require
@@ -161,7 +161,7 @@ def infer(
         found |= others
     answers = task.complete(samples, [answer for index in range(len(batches)) for answer in found[index][0]])
     scores = tuple((task.score(one, answer), task.weight(one)) for one, answer in zip(samples, answers, strict=True))
-    mean = sum(found[i][1] for i in range(len(batches))) / sum(s.weight for s in samples) if loss else None
+    mean = sum(found[i][1] for i in range(len(batches))) / weight_of(samples) if loss else None
     return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task), loss=mean)
 
 
@@ -182,7 +182,7 @@ def _answers(
     else:
         encoded = frozen.encoded(some)
     output = task(encoded, targets)
-    added = _loss(task, output, targets) * sum(sample.weight for sample in some) if loss else 0.0
+    added = _loss(task, output, targets) * weight_of(some) if loss else 0.0
     return task.respond(encoded, targets, output), added
 
 

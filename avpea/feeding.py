@@ -20,7 +20,7 @@ from avpea.draws import drawing, draws
 from avpea.encoders import Streams
 from avpea.experiment import Experiment
 from avpea.frozen import FrozenTokens
-from avpea.labels import Sample
+from avpea.labels import Sample, weight_of
 from avpea.tasks import Task
 
 __all__ = ["Feed", "Inputs", "Place"]
@@ -43,7 +43,7 @@ class Place:
     @property
     def weight(self) -> int:
         """Number of answers in the batch."""
-        return sum(sample.weight for sample in self.samples)
+        return weight_of(self.samples)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Feed:
         own = distributed.own_share(place.samples)
         entered = self.frozen.entered(own)
         targets = self.task.targets(own)
-        return Inputs(place, targets, None, entered, own[0].segments, None, None, 1.0, _weight(own))
+        return Inputs(place, targets, None, entered, own[0].segments, None, None, 1.0, weight_of(own))
 
     def _read(self, place: Place) -> Inputs:
         config = self.experiment.train
@@ -173,7 +173,7 @@ class Feed:
             negatives=negatives,
             other_targets=None if others is None else self.task.targets(others),
             share=mixed.share,
-            weight=_weight(own),
+            weight=weight_of(own),
         )
 
 
@@ -186,7 +186,3 @@ def _pinned(inputs: Inputs) -> Inputs:
         negatives=None if negatives is None else negatives.pin_memory(),
         entered=None if entered is None else Streams(*(tokens.pin_memory() for tokens in entered)),
     )
-
-
-def _weight(samples: Sequence[Sample]) -> int:
-    return sum(sample.weight for sample in samples)

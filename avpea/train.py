@@ -25,7 +25,7 @@ from avpea.experiment import Experiment
 from avpea.feeding import Feed, Inputs, Place
 from avpea.files import finite
 from avpea.frozen import frozen_tokens
-from avpea.labels import Annotations
+from avpea.labels import Annotations, weight_of
 from avpea.locks import locked
 from avpea.model import AVModel, build
 from avpea.progress import note, progress_bar, say
@@ -399,7 +399,7 @@ class _Training:
                     self.save_state()
                     saved = time.monotonic()
                     stop.obey()
-        answers = sum(sample.weight for sample in samples)
+        answers = weight_of(samples)
         return {f"train/{name}": value / answers for name, value in position.sums.items()}
 
     def step(self, together: Sequence[Inputs], batches_in_epoch: int, asked: Asked) -> float:

@@ -196,7 +196,7 @@ class NeedsWidth:
 
 
 class Unresolved:
-    def __init__(self, dim: int, *, width: "OnlyForTypeCheckers" = 3) -> None:  # type: ignore[name-defined]
+    def __init__(self, dim: int, *, width: "OnlyForTypeCheckers" = 3) -> None:  # type: ignore[name-defined]  # noqa: F821
         pass
 
 

@@ -19,6 +19,7 @@ from avpea.labels._base import (
     Shard,
     read_plain,
     shortened,
+    weight_of,
 )
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
 from avpea.labels.events import EventCounts, EventLabels, EventSample
@@ -50,4 +51,5 @@ __all__ = [
     "Shard",
     "read_plain",
     "shortened",
+    "weight_of",
 ]

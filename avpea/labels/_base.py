@@ -4,7 +4,7 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "Shard",
     "read_plain",
     "shortened",
+    "weight_of",
 ]
 
 T = TypeVar("T")
@@ -161,6 +162,11 @@ class Sample:
     def weight(self) -> int:
         """Number of answers that the sample needs, all of equal weight in the loss."""
         return 1
+
+
+def weight_of(samples: Iterable[Sample]) -> int:
+    """Number of answers that samples need together."""
+    return sum(sample.weight for sample in samples)
 
 
 @dataclass(frozen=True)

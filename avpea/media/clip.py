@@ -30,9 +30,9 @@ class Clip:
     """
 
     frames: UInt8[Tensor, "segments height width 3"]
-    frame_seconds: Float[Tensor, "segments"]
+    frame_seconds: Float[Tensor, " segments"]
     frame_aspect: float
-    waveform: Float[Tensor, "samples"]
+    waveform: Float[Tensor, " samples"]
     duration_seconds: float
     declared_seconds: float
     start_seconds: float

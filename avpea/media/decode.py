@@ -121,7 +121,7 @@ def read_sound(
     seconds: int | None = None,
     missing_audio: Literal["error", "silence"] = "error",
     audio_track: int | None = None,
-) -> Float[Tensor, "samples"]:
+) -> Float[Tensor, " samples"]:
     """Read the sound alone, mono and without a gap, at any sampling rate.
 
     Args:

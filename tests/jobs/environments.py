@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,15 +89,15 @@ def quick_tests(folder: Path, limits: Path | None = None) -> int:
     return run(python, "-m", "pytest", "-m", "not slow", "-n", "2", "-q", *plain)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the named job."""
-    jobs = {"wheel": wheel, "oldest": oldest, "newest": newest}
+def main(jobs: Mapping[str, Callable[[Path], int]]) -> int:
+    """Run the job that the command line names, in a temporary folder."""
+    program, *arguments = sys.argv
     if len(arguments) != 1 or arguments[0] not in jobs:
-        print(f"usage: environments.py {'|'.join(jobs)}", file=sys.stderr)
+        print(f"usage: {Path(program).name} {'|'.join(jobs)}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         return jobs[arguments[0]](Path(folder))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main({"wheel": wheel, "oldest": oldest, "newest": newest}))

@@ -10,14 +10,13 @@ package index; `audit` adds the extras, and needs a database of advisories.
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.jobs.environments import ROOT, RUNTIME_EXTRAS, environment, install, run
+from tests.jobs.environments import ROOT, RUNTIME_EXTRAS, environment, install, main, run
 
 SBOM_TOOL = "cyclonedx-bom==7.5.0"
 AUDIT_TOOL = "pip-audit==2.10.1"
@@ -113,15 +112,5 @@ def audit(folder: Path) -> int:
     return 1 if bad or not answers else 0
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the named job."""
-    jobs: dict[str, Callable[[Path], int]] = {"sbom": sbom, "audit": audit}
-    if len(arguments) != 1 or arguments[0] not in jobs:
-        print(f"usage: supply.py {'|'.join(jobs)}", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory() as folder:
-        return jobs[arguments[0]](Path(folder))
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main({"sbom": sbom, "audit": audit}))
