@@ -234,15 +234,17 @@ def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # 
         _require_memory(0)
 
 
-def decoded(packet: Packet) -> list[VideoFrame | AudioFrame]:  # type: ignore[type-arg]  # generic in stubs only
-    """The frames of a packet; none if it is damaged, as in a player."""
+def decoded(packet: Packet) -> tuple[list[VideoFrame | AudioFrame], bool]:  # type: ignore[type-arg]  # stubs only
+    """The frames of a packet, and whether it is whole; a damaged one has none or fewer, as in a player."""
     try:
-        return [frame for frame in packet.decode() if _is_plausible(frame)]
+        frames = packet.decode()
     except MemoryError:
         raise
     except FFmpegError:
         _require_memory(packet.stream.width * packet.stream.height if isinstance(packet.stream, VideoStream) else 0)
-        return []
+        return [], False
+    plausible: list[VideoFrame | AudioFrame] = [frame for frame in frames if _is_plausible(frame)]
+    return plausible, len(plausible) == len(frames)
 
 
 def _require_memory(pixels: int) -> None:

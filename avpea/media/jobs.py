@@ -83,7 +83,7 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
         audio = audio_track_of(container, path, audio_track)
         height, width = (video.height, video.width) if video is not None else (0, 0)
         if video is not None:
-            frame = next((frame for packet in packets(container, video) for frame in decoded(packet)), None)
+            frame = next((frame for packet in packets(container, video) for frame in decoded(packet)[0]), None)
             if isinstance(frame, VideoFrame):
                 height, width = display_size(frame, pixel_aspect(video))
         sound = audio.codec_context if audio is not None else None

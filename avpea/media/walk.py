@@ -1,6 +1,7 @@
 """One pass over a file: frames and samples go into rows as they decode. Without torch, for the workers that decode."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -32,6 +34,7 @@ from avpea.media.sound import Timeline
 __all__ = ["Span", "Walk", "after_end"]
 
 NOTHING = "nothing in this file decodes; expected an intact video. Get the file anew."
+LOSS_SECONDS = 0.05  # less is what encoders leave at the ends of files
 WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
 
 
@@ -82,6 +85,7 @@ class Walk:
         self.timeline = Timeline(span.start_seconds, span.segments, samples, span.rate_hz)
         self.ended = False  # whether the file's end was reached
         self._picture_end = -math.inf
+        self._lost_seconds = {"video": 0.0, "audio": 0.0}
 
     @property
     def end_seconds(self) -> float:
@@ -110,7 +114,7 @@ class Walk:
             skip=self.timeline.skip,
             duration_seconds=duration,
             declared_seconds=max(self.layout.declared_seconds, length),
-            repairs=(*self.layout.remarks(), *self.picker.remarks(), *self.timeline.remarks()),
+            repairs=(*self.layout.remarks(), *self.picker.remarks(), *self.timeline.remarks(), *self._losses()),
         )
 
     def run(self, seek: bool) -> bool:
@@ -123,7 +127,10 @@ class Walk:
                 self._mender.mend(packet)
             if not self._waits_for(packet.stream):
                 continue
-            if not all(self._take(frame) for frame in decoded(packet)):
+            frames, whole = decoded(packet)
+            if not whole:
+                self._lose(packet)
+            if not all(self._take(frame) for frame in frames):
                 return False
             if not any(self._waits_for(track) for track in tracks):
                 break
@@ -148,6 +155,20 @@ class Walk:
             raise NoAudioTrack(self._path, f"nothing in the audio track decodes. {SILENCE_REMEDY}")
         if self.timeline.unusable and missing_audio == "error":
             raise NoAudioTrack(self._path, f"all of its sound is NaN, infinite or absurdly loud. {SILENCE_REMEDY}")
+
+    def _lose(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
+        """Take note of a damaged packet, unless it is one before the start, which are decoded for their effects."""
+        seconds = seconds_of(packet, self._zero)
+        if packet.size and packet.duration and packet.time_base and (seconds or 0.0) >= self._start_seconds:
+            self._lost_seconds[packet.stream.type] += float(packet.duration * packet.time_base)
+
+    def _losses(self) -> Iterator[str]:
+        most = self.layout.length_seconds
+        picture, sound = (min(self._lost_seconds[kind], most) for kind in ("video", "audio"))
+        if picture >= LOSS_SECONDS:
+            yield f"{picture:.1f} s of the picture are damaged and do not decode; frames beside them are shown instead."
+        if sound >= LOSS_SECONDS:
+            yield f"{sound:.1f} s of the sound are damaged and do not decode; they are read as silence."
 
     def _waits_for(self, track: Stream) -> bool:
         return not (self.picker.done if track is self._video else self.timeline.done)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -117,7 +118,7 @@ def test_a_far_window_does_not_decode_what_comes_before(tmp_path: Path, monkeypa
     path = long_video(tmp_path / "a.mp4", seconds=120)
     packets: list[Any] = []
 
-    def counted(packet: Any) -> list[Any]:
+    def counted(packet: Any) -> Any:
         packets.append(packet)
         return decoded(packet)
 
@@ -256,3 +257,30 @@ def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
     assert len(read(path, frame_size=(16, 16), missing_audio="silence").frames) == 60
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
     assert grown < 50e6  # all frames would take 500 MB
+
+
+def harm(path: Path, kind: str, first: int, count: int) -> float:
+    """Overwrite consecutive packets of a track; returns how many seconds they are."""
+    with av.open(path) as container:
+        track = next(one for one in container.streams if one.type == kind)
+        packets = [one for one in container.demux(track) if one.size][first : first + count]
+    content = bytearray(path.read_bytes())
+    for packet in packets:
+        assert packet.pos is not None
+        content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(content)
+    return sum(float((packet.duration or 0) * (packet.time_base or 0)) for packet in packets)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("audio", "sound"), ("video", "picture")])
+def test_what_does_not_decode_is_told_with_its_length(kind: str, what: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=4, fps=10)
+    assert read(path).repairs == ()
+    seconds = harm(path, kind, first=12, count=10)
+    (remark,) = read(path).repairs
+    told = float(remark.split(" s of the ")[0])
+    assert f"s of the {what} are damaged and do not decode" in remark
+    # A decoder may guess one of them, or lose one more that builds on them.
+    assert abs(told - seconds) < 0.4 * seconds
+    last = read(path, start_seconds=3, segments=1)
+    assert not any(what in one for one in last.repairs) or kind == "video"

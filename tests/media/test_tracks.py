@@ -140,4 +140,4 @@ def test_damage_that_pyav_reads_out_of_bounds(tmp_path: Path) -> None:
         "print(decoded(Packet()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "([], False)"
