@@ -406,5 +406,6 @@ def _extra(by_video: Mapping[Path, list[Sample]]) -> tuple[tuple[str, ...], tupl
         except OSError as error:
             unreadable.append(f"{folder} cannot be listed: {error.strerror}")
             continue
-        extra += [str(path) for path in beside if path.suffix.lower() in VIDEO_SUFFIXES and path not in named]
+        videos = [path for path in beside if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
+        extra += [str(path) for path in videos if path not in named]
     return tuple(extra), tuple(unreadable)

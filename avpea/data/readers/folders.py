@@ -57,13 +57,15 @@ def read(options: DividedOptions) -> Annotations:
     if BACKGROUND not in {folder.name for folder in classes}:
         notes.append(f"There is no folder '{BACKGROUND}', so no video shows what it is like if nothing happens.")
     notes += _left_out(root, loose, others)
+    if odd := [path.relative_to(root) for folder in (root, *classes) for path in _entries(folder) if _is_odd(path)]:
+        notes.append(f"Empty folders with the name of a video are left out: {shortened(list(map(str, odd)))}.")
     return annotations(root.resolve().name, root, videos, options, notes, division)
 
 
 def _classes(root: Path) -> tuple[list[Path], list[Path]]:
     """The class folders, and the files beside them."""
     entries = _entries(root)
-    classes = [path for path in entries if path.is_dir()]
+    classes = [path for path in entries if path.is_dir() and not _is_odd(path)]
     loose = [path for path in entries if not path.is_dir()]
     if not classes:
         raise DataError(
@@ -85,6 +87,11 @@ def _classes(root: Path) -> tuple[list[Path], list[Path]]:
     return classes, loose
 
 
+def _is_odd(path: Path) -> bool:
+    """Whether it is an empty folder with the name of a video, as interrupted programs leave, and no class."""
+    return path.suffix.lower() in MEDIA_SUFFIXES and path.is_dir() and not _entries(path)
+
+
 def _entries(folder: Path) -> list[Path]:
     """What is in a folder and not hidden, in alphabetical order."""
     try:
@@ -98,6 +105,7 @@ def _entries(folder: Path) -> list[Path]:
 def _videos(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The videos of a class, and the number of other files by suffix."""
     entries = _entries(folder)
+    entries = [path for path in entries if not _is_odd(path)]
     inner = [path for path in entries if path.is_dir()]
     if inner:
         layout = ", or give a table with the column 'split'" if folder.name in SPLITS else ""

@@ -124,6 +124,23 @@ def test_other_layouts_are_refused(what: str, clip: Path, tmp_path: Path) -> Non
         read(tree(tmp_path / "mine", clip, files))
 
 
+def test_an_empty_folder_with_the_name_of_a_video_is_left_out_and_told(clip: Path, tmp_path: Path) -> None:
+    root = tree(tmp_path / "mine", clip, {f"{name}/{i}.mp4": True for name in "ab" for i in range(3)})
+    for odd in ("folder.mp4", "a/half.MKV"):
+        (root / odd).mkdir()
+    for reader in ("own", "folders"):
+        found = read(root, reader)
+        assert found.labels.names == ("a", "b")
+        assert len(found.samples) == 6
+        assert "Empty folders with the name of a video are left out: folder.mp4, a/half.MKV." in found.notes
+    report = verify(found, decode=True, workers=0, progress=False)
+    assert report.ok
+    assert report.extra == ()
+    (root / "a" / "half.MKV" / "0.mp4").symlink_to(root / "a" / "0.mp4")
+    with pytest.raises(DataError, match=r"a has a folder 'half\.MKV' in it"):
+        read(root)
+
+
 def test_an_empty_class_folder_and_a_missing_root(clip: Path, tmp_path: Path) -> None:
     root = tree(tmp_path / "mine", clip, {"dog/a.mp4": True})
     (root / "cat").mkdir()
