@@ -286,6 +286,11 @@ def _add_batch_size(parser: Parser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="videos in a forward pass (default: 8)")
 
 
+def _add_cache(parser: Parser) -> None:
+    about = "folder of the sample cache, if another one than in training"
+    parser.add_argument("--data.cache", dest="cache", metavar="DIR", help=about)
+
+
 def _evaluate_arguments(parser: Parser) -> None:
     add_run(parser)
     splits = ("train", "val", "test")
@@ -294,6 +299,7 @@ def _evaluate_arguments(parser: Parser) -> None:
         "--data.root", dest="root", metavar="DIR", help="the data set, if moved since training, or another one"
     )
     parser.add_argument("--data.name", dest="reader", metavar="READER", help="reader of that data set, if another one")
+    _add_cache(parser)
     parser.add_argument("--details", action="store_true", help="print more, such as the confusion matrix of events")
     _add_batch_size(parser)
 
@@ -301,8 +307,9 @@ def _evaluate_arguments(parser: Parser) -> None:
 def _evaluate(options: Options) -> None:
     from avpea import evaluate as evaluation
 
-    files = {"root": options.root, "reader": options.reader, "batch_size": options.batch_size, **loading_of(options)}
-    result = evaluation.evaluate(options.run, options.split, **files, progress=not options.quiet)
+    files = {"root": options.root, "reader": options.reader, "cache": options.cache, **loading_of(options)}
+    sizes = {"batch_size": options.batch_size, "progress": not options.quiet}
+    result = evaluation.evaluate(options.run, options.split, **files, **sizes)
     print_json(result.metrics) if options.json else show(_evaluation_report(result, options))
 
 
@@ -351,6 +358,7 @@ def _report_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: report.html in the run)")
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+    _add_cache(parser)
 
 
 def _report(options: Options) -> None:
@@ -361,6 +369,7 @@ def _report(options: Options) -> None:
         options.split,
         out=options.out,
         root=options.root,
+        cache=options.cache,
         **loading_of(options),
         progress=not options.quiet,
     )
@@ -370,14 +379,15 @@ def _report(options: Options) -> None:
 def _calibrate_arguments(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
+    _add_cache(parser)
     _add_batch_size(parser)
 
 
 def _calibrate(options: Options) -> None:
     from avpea.calibrate import calibrate
 
-    files = {"root": options.root, "batch_size": options.batch_size, **loading_of(options)}
-    fitted = calibrate(options.run, **files, progress=not options.quiet)
+    files = {"root": options.root, "cache": options.cache, **loading_of(options)}
+    fitted = calibrate(options.run, **files, batch_size=options.batch_size, progress=not options.quiet)
     print_json(fitted.to_dict()) if options.json else show([f"{options.run}: {fitted.line()}"])
 
 

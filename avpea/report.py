@@ -62,6 +62,7 @@ def report(
     *,
     out: str | Path | None = None,
     root: str | None = None,
+    cache: str | None = None,
     weights: str | None = None,
     audio_weights: str | None = None,
     device: str = "auto",
@@ -75,6 +76,7 @@ def report(
         split: Split whose evaluation is reported; it is evaluated first if it was not yet.
         out: File to write; None means `report.html` beside the evaluation, in the run folder for the run's own data.
         root: Folder of the data set, if moved since training, or of another one, which is evaluated first.
+        cache: Folder of the sample cache, if moved since training.
         weights: File of the backbone's weights, if moved since training.
         audio_weights: File of VGGish's weights, if moved since training.
         device: Device to evaluate on; see `avpea.load`.
@@ -95,8 +97,8 @@ def report(
     known = read_info(run).experiment.data.root
     elsewhere = root is not None and os.path.abspath(root) != os.path.abspath(known)
     if elsewhere or not (folder / f"evaluation-{split}.json").is_file():
-        files: dict[str, Any] = {"root": root, "weights": weights, "audio_weights": audio_weights, "trust": trust}
-        place = evaluate(run, split, **files, device=device, progress=progress).folder or folder
+        files: dict[str, Any] = {"root": root, "cache": cache, "weights": weights, "audio_weights": audio_weights}
+        place = evaluate(run, split, **files, trust=trust, device=device, progress=progress).folder or folder
     found = _found(folder, place, run, split, trust)
     path = place / "report.html" if out is None else Path(out)
     try:

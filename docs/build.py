@@ -80,7 +80,8 @@ Where options of the recipe may follow, every option of the recipe can be change
 `--train.epochs 3` or `--adapter.streams audio`. `avpea recipes NAME` prints their values, and [Options](options.md)
 describes them.
 
-The exit code is 0; 1 for an error, which is told in a sentence; 2 for a wrong use of a command; 130 after Ctrl-C.
+The exit code is 0; 1 for an error, which is told in a sentence; 2 for a wrong use of a command; 130 after Ctrl-C, 143
+after SIGTERM, 129 after SIGHUP.
 """
 
 INTRODUCTION = """# Options

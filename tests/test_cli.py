@@ -95,6 +95,8 @@ ERRORS = [
     (["train", "mini/avel", "--train.epochs"], "needs a value"),
     (["train", "nowhere.yaml"], "nowhere.yaml"),
     (["train", "mini/avel", "--data.root", "/nowhere"], "/nowhere"),
+    (["train", "mini/avel", "--data.root", "no/where"], "There is no no/where (--data.root) in "),
+    (["data", "verify", "own", "--data.root", "no.csv"], "a relative path counts from the folder in which the command"),
     (["train", "mini/avel", "--data.name", "avee", "--data.root", "."], "Did you mean 'ave'"),
     (["evaluate", "runs/none"], "runs/none"),
     (["predict", "runs/none", "video.mp4"], "runs/none"),

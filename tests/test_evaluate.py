@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avpea.checkpoint import load_model
+from avpea.cli import main
 from avpea.data import read
 from avpea.errors import CheckpointError, DataError
 from avpea.evaluate import SplitResult, evaluate, infer, prepare
@@ -73,6 +74,19 @@ def test_the_chosen_epoch_reaches_what_training_reported(tiny_run: Path, tmp_pat
     run = shutil.copytree(tiny_run, tmp_path / "run")
     reached = evaluate(run, "val", batch_size=2, progress=False).metrics["segment_accuracy"]
     assert reached == load_model(run)[1].results["segment_accuracy"]
+
+
+def test_the_cache_may_be_elsewhere(tiny_run: Path, tmp_path: Path) -> None:
+    run, words = shutil.copytree(tiny_run, tmp_path / "run"), ["--split", "val", "--quiet", "--data.cache"]
+    assert main(["evaluate", str(run), "--split", "val", "--quiet"]) == 0
+    before = json.loads((run / "evaluation-val.json").read_text())
+    for command in ("evaluate", "report"):
+        (run / "evaluation-val.json").unlink()
+        assert main([command, str(run), *words, str(tmp_path / command)]) == 0
+        assert json.loads((run / "evaluation-val.json").read_text()) == before
+        assert len(list((tmp_path / command).rglob("*.safetensors"))) == 3
+    assert main(["calibrate", str(run), "--quiet", "--data.cache", str(tmp_path / "calibrate")]) == 0
+    assert len(list((tmp_path / "calibrate").rglob("*.safetensors"))) == 8  # of training and selection
 
 
 def test_batches_do_not_matter(tiny_run: Path, tiny_experiment: Make) -> None:
