@@ -100,6 +100,8 @@ def find(run: str | Path) -> Path:
     if os.path.isdir(path):  # unlike `Path.is_dir`, it is false for a name that is too long for a file
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
+        if os.path.isdir(path / MODEL_FILE):
+            raise CheckpointError(f"{path / MODEL_FILE} is a folder; expected a checkpoint file; copy the run anew.")
         raise CheckpointError(
             f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
             f"an epoch; `avpea train` with the same --run resumes it."

@@ -99,6 +99,7 @@ class DeviceMemoryError(AvpeaError):
 _REMEDIES = {
     **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], "make room there"),
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EISDIR: "move that folder away",
     errno.EIO: "see whether the disk is well",
 }
 

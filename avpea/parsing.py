@@ -144,7 +144,7 @@ def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: in
         AvpeaError: Of class `kind`: it is not JSON, too deep, names a key twice, or holds a number
             that is no JSON number (`NaN`), not finite, or 2**63 or more.
     """
-    where, end = f"{source}, line {line}" if line else source, f"; {remedy}." if remedy else "."
+    where, end = f"{source}, line {line}" if line else source, _ending(remedy)
     try:
         value = json.loads(
             text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_once
@@ -169,9 +169,9 @@ def read_json(path: Path, kind: Kind = CheckpointError, *, remedy: str = "") -> 
         AvpeaError: Of class `kind`: as `parse_json`, or the file is too big, not UTF-8 or cannot be read.
     """
     try:
-        text = read_text(path, _JSON_BYTES, kind)
+        text = read_text(path, _JSON_BYTES, kind, remedy=remedy)
     except OSError as error:
-        raise kind(f"{path} cannot be read ({error.strerror}).") from None
+        raise kind(f"{path} cannot be read ({error.strerror}){_ending(remedy)}") from None
     return parse_json(text, str(path), kind, remedy=remedy)
 
 
@@ -195,7 +195,7 @@ def json_lines(path: Path, kind: Kind = CheckpointError) -> Iterator[tuple[int, 
         raise kind(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def read_text(path: Path, most_bytes: int, kind: Kind) -> str:
+def read_text(path: Path, most_bytes: int, kind: Kind, *, remedy: str = "") -> str:
     """The text of a file of at most so many bytes.
 
     Raises:
@@ -205,15 +205,20 @@ def read_text(path: Path, most_bytes: int, kind: Kind) -> str:
     with path.open("rb") as file:
         found = file.read(most_bytes + 1)
     if len(found) > most_bytes:
-        raise kind(f"{path}: bigger than {most_bytes >> 20} MiB, which no such file is.")
-    return _utf_8(found, str(path), kind)
+        raise kind(f"{path}: bigger than {most_bytes >> 20} MiB, which no such file is{_ending(remedy)}")
+    return _utf_8(found, str(path), kind, remedy)
 
 
-def _utf_8(found: bytes, source: str, kind: Kind) -> str:
+def _ending(remedy: str) -> str:
+    return f"; {remedy}." if remedy else "."
+
+
+def _utf_8(found: bytes, source: str, kind: Kind, remedy: str = "") -> str:
     try:
         return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise kind(f"{source}: not UTF-8 text ({error.reason} at byte {error.start:,}).") from None
+        place = f"{error.reason} at byte {error.start:,}"
+        raise kind(f"{source}: not UTF-8 text ({place}){_ending(remedy)}") from None
 
 
 def _require_small(node: yaml.Node, known: dict[int, tuple[int, int]], above: set[int]) -> tuple[int, int]:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from avpea.cli import main
+from avpea.errors import AvpeaError, CheckpointError
 from avpea.evaluate import evaluate
 from avpea.experiment import Experiment
+from avpea.train import train
 from tests.tiny import assert_same_run
 
 Make = Callable[..., Experiment]
@@ -66,6 +68,48 @@ def test_training_mends_a_damaged_file_or_names_it(
 ) -> None:
     for harm in QUICK:
         harmed(name, harm, whole, tiny_experiment, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", [*FILES[:7], "tensorboard"])
+def test_something_else_in_the_place_of_a_file_is_named_and_kept(
+    name: str, whole: Path, tiny_experiment: Make, tmp_path: Path
+) -> None:
+    for harm, said in ((folder_instead, "is a folder"), (link_to_nowhere, "is no regular file")):
+        run = shutil.copytree(whole, tmp_path / harm.__name__)
+        if name == "tensorboard":
+            shutil.rmtree(run / name, ignore_errors=True)
+            (run / name).touch()
+            harm, said = (lambda path: None), "is no folder"
+        harm(run / name)
+        before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+        for extend in (0, 1):
+            with pytest.raises(CheckpointError, match=rf"{name} {said}.* move it away, or choose another --run"):
+                train(tiny_experiment(), run, extend=extend, progress=False)
+        assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+DAMAGED = {
+    "experiment.yaml": (
+        "",
+        r"experiment\.yaml is empty; expected the options .* Mend it or copy the run anew, or choose",
+    ),
+    "data.json": ("3", r"data\.json is damaged: .*; copy the run anew, or remove this file"),
+    "skipped.json": ("{", r"skipped\.json, line 1, column 2: not JSON .*; copy the run anew"),
+    "environment.json": ("\xff", r"environment\.json: not UTF-8 text .*; remove it, and nothing else is lost"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_told_with_what_to_do(name: str, whole: Path, tiny_experiment: Make, tmp_path: Path) -> None:
+    text, said = DAMAGED[name]
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / name).write_text(text, encoding="latin-1")
+    with pytest.raises(AvpeaError, match=said):
+        train(tiny_experiment(), run, extend=1, progress=False)
+    if "remove" in said:
+        (run / name).unlink()
+        train(tiny_experiment(), run, extend=1, progress=False)
+        assert (run / name).is_file()
 
 
 @pytest.mark.slow

@@ -105,7 +105,9 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(tmp_path: Path) -> N
     with pytest.raises(WriteError) as refusal:
         write_text(tmp_path / "folder", "text")
     place = f"{tmp_path / 'folder'} cannot be written (Is a directory)"
-    assert str(refusal.value) == f"{place}; choose a place that you may write to."
+    assert str(refusal.value) == f"{place}; move that folder away, or choose another place."
+    said = str(WriteError(errno.EACCES, "place"))
+    assert said == "place cannot be written (Permission denied); choose a place that you may write to."
     said = str(WriteError(errno.ENOSPC, "place"))
     assert said == "place cannot be written (No space left on device); make room there, or choose another place."
     again = pickle.loads(pickle.dumps(refusal.value))

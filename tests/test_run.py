@@ -285,7 +285,7 @@ def test_settings_that_stand_twice_are_told(tiny_experiment: Make, tiny_run: Pat
     run = shutil.copytree(tiny_run, tmp_path / "run")
     with (run / "experiment.yaml").open("a") as file:
         file.write("task: {name: avel}\n")
-    with pytest.raises(CheckpointError, match=r"'task' stands twice .* Remove .*experiment\.yaml, or choose another"):
+    with pytest.raises(CheckpointError, match=r"'task' stands twice .* Mend it or copy the run anew, or choose"):
         train(tiny_experiment(), run, progress=False)
 
 

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 DATA_FILE = "data.json"
+_REMEDY = "copy the run anew, or remove this file, which is made anew if the data are still the same"
 _FORMAT = "avpea-data-1"
 _HEAD_BYTES = 2**16
 _TEXT = 100  # labels of more characters are kept as a hash
@@ -136,15 +137,15 @@ def read_identity(folder: Path) -> DataIdentity | None:
     path = folder / DATA_FILE
     if not path.is_file():
         return None
-    found = read_json(path, DataError, remedy="copy the run anew")
+    found = read_json(path, DataError, remedy=_REMEDY)
     try:
         if found["format"] != _FORMAT:
             raise DataError(f"{path} has format {found['format']!r:.40}, expected {_FORMAT}; it is of a later version.")
         rows = {split: {name: _row(row) for name, row in some.items()} for split, some in found["splits"].items()}
         reader, root, outputs = _texts([found["reader"], found["root"], found["outputs"]], 3)
         return DataIdentity(reader, root, outputs, tuple(_texts(found["names"])), rows)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}); copy the run anew.") from None
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{path} is damaged: it does not list the samples of a run; {_REMEDY}.") from None
 
 
 def _row(values: Any) -> Row:

@@ -1,6 +1,7 @@
 """A run's folder: experiment, data, metrics, skipped videos, checkpoint and training state."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ class RunFolder:
         self.state = path / STATE_FILE
         self._metrics = path / "metrics.jsonl"
         self.experiment = extended(experiment, extend)
+        self._require_regular()
         self.position: dict[str, Any] = read_position(self.state) if self.state.is_file() else {}
         known = path / "experiment.yaml"
         if known.is_file():
@@ -69,6 +71,23 @@ class RunFolder:
                 f"{path} holds a model that was not trained there, such as an imported one, and training would replace "
                 f"it; choose another --run, and start from the model with --train.start_from {path}."
             )
+
+    def _require_regular(self) -> None:
+        """Refuse a folder, or a link to nothing, in the place of a file; training would end where it is written.
+
+        Raises:
+            CheckpointError: There is one.
+        """
+        names = (self._metrics.name, DATA_FILE, "experiment.yaml", "skipped.json", "environment.json")
+        for path in (self.model, self.state, *(self.path / name for name in names)):
+            if os.path.lexists(path) and not path.is_file():
+                what = "a folder" if path.is_dir() else "no regular file"
+                raise CheckpointError(
+                    f"{path} is {what}, where a run has a file; move it away, or choose another --run."
+                )
+        events = self.path / "tensorboard"
+        if os.path.lexists(events) and not events.is_dir():
+            raise CheckpointError(f"{events} is no folder; a run has one there: move it away, or choose another --run.")
 
     @property
     def finished(self) -> bool:
@@ -177,9 +196,10 @@ class RunFolder:
             CheckpointError: The file is damaged.
         """
         path = self.path / "environment.json"
-        found: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+        remedy = "remove it, and nothing else is lost"
+        found: list[dict[str, Any]] = read_json(path, remedy=remedy) if path.is_file() else []
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise CheckpointError(f"{path} is no list of trainings; remove it, and nothing else is lost.")
+            raise CheckpointError(f"{path} is no list of trainings; {remedy}.")
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -224,7 +244,7 @@ class RunFolder:
 
 def _reasons(path: Path) -> dict[str, str]:
     """The videos that were left out, with the reasons."""
-    found: dict[str, str] = read_json(path)
+    found: dict[str, str] = read_json(path, remedy="copy the run anew")
     if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
         raise CheckpointError(f"{path} is no table of videos with reasons; copy the run anew.")
     return found

@@ -11,6 +11,8 @@ from avpea.parsing import read_yaml
 
 __all__ = ["differences", "extended", "read_settings"]
 
+_REMEDY = "Mend it or copy the run anew, or choose another folder with --run."
+
 
 def extended(experiment: Experiment, extend: int) -> Experiment:
     """The experiment with further epochs.
@@ -27,15 +29,18 @@ def read_settings(path: Path) -> Any:
     """The plain values of the experiment that a run was made with.
 
     Raises:
-        CheckpointError: The file is no YAML.
+        CheckpointError: The file is no YAML, or holds no options.
     """
     try:
         values = read_yaml(path)
     except (ExperimentError, OSError) as error:
-        raise CheckpointError(f"{error} Remove {path}, or choose another folder with --run.") from None
+        raise CheckpointError(f"{error} {_REMEDY}") from None
+    if not isinstance(values, dict):
+        found = "empty" if values is None else "no mapping of options"
+        raise CheckpointError(f"{path} is {found}; expected the options that the run was begun with. {_REMEDY}")
     try:
         # Options added since the run was made get their defaults, which is how it ran.
-        return read_experiment(values, str(path)).to_dict() if isinstance(values, dict) else values
+        return read_experiment(values, str(path)).to_dict()
     except ExperimentError:
         return values
 
