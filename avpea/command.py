@@ -2,18 +2,17 @@
 
 import argparse
 import errno
-import json
 import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError, WriteError
-from avpea.files import finite, write_whole
+from avpea.files import json_line, write_whole
 from avpea.media.limits import DEFAULT, Limits
 from avpea.progress import note
 
@@ -37,9 +36,6 @@ __all__ = [
     "print_json",
     "reading_of",
 ]
-
-
-_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -204,8 +200,11 @@ def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
         "--format", action="append", choices=formats,
         help="write a file for each video, beside it or in --out; can be repeated",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the files of --format")
+    about = "folder for the files of --format; or FILE.jsonl, for all answers, where the same command goes on"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    about = "answer in N Ray workers, into --out FILE.jsonl (default: in this process)"
+    parser.add_argument("--ray", type=int, default=0, metavar="N", help=about)
 
 
 def as_options(error: AvpeaError) -> str:
@@ -222,15 +221,7 @@ def print_json(value: Any) -> None:
 
     Numbers that JSON does not have (NaN, infinite) become null.
     """
-    value = finite(value)
-    # JSON's own escapes for what would steer a terminal, such as those that turn the direction of writing.
-    text = _STEERING.sub(
-        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False, allow_nan=False)
-    )
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # such as the bytes of a file name that is not UTF-8
-        text = json.dumps(value, allow_nan=False)
+    text = json_line(value, sys.stdout.encoding or "utf-8")
     _print_whole(f"{text}\n")
 
 
@@ -299,6 +290,9 @@ def about_videos(
     from avpea.batch import Batch, find_jobs
 
     jobs = find_jobs(options.video)
+    if _into_one_file(options, plot):
+        _answer_in_bulk(options, jobs, verb, asked, more)
+        return
     outputs = _outputs(options, plot, several=names_several(options.video))
     predictor = predictor_for(options, verb)
 
@@ -319,6 +313,59 @@ def about_videos(
     batch = Batch(predictor, jobs, outputs)
     for video, answer in batch.run(answer_of, succeed, fail, not getattr(options, "quiet", False)):
         yield predictor, video, answer
+
+
+def _into_one_file(options: argparse.Namespace, plot: Path | None) -> bool:
+    """Whether `--out` is a file for all answers, instead of a folder.
+
+    Raises:
+        AvpeaError: It is, and more is asked for; or it is not, and only such a file can be written.
+    """
+    out: Path | None = getattr(options, "out", None)
+    others = {"--csv": options.csv, "--format": options.format, "--plot": plot}
+    others["--attention"] = getattr(options, "attention", None)
+    given = [name for name, value in others.items() if value]
+    if options.ray < 0:
+        raise AvpeaError(f"--ray is {options.ray}; expected 0 (this process) or more.")
+    if out is None or out.suffix != ".jsonl" or out.is_dir():
+        if options.ray:
+            raise AvpeaError("--ray writes all answers into one file; name it with --out FILE.jsonl.")
+        if out is not None and not options.format:
+            raise AvpeaError(
+                f"--out {out} is a folder for the files of --format, which is not given; for a file of all answers, "
+                "let its name end in .jsonl."
+            )
+        return False
+    if given:
+        raise AvpeaError(
+            f"--out {out} is one file of all answers, and {given[0]} is not written with it; leave it out."
+        )
+    return True
+
+
+def _answer_in_bulk(
+    options: argparse.Namespace, jobs: Sequence[Any], verb: str, asked: Sequence[Any], more: Mapping[str, Any]
+) -> None:
+    from avpea.bulk import Request, answer_all
+    from avpea.tables import show
+
+    loading = loading_of(options)
+    here = {**vars(options), "device": "cpu"} if options.ray else vars(options)  # then it only says what the model is
+    predictor = predictor_for(argparse.Namespace(**here), verb)
+    request = Request(str(options.run), verb, tuple(asked), reading_of(options), dict(more))
+    report = answer_all(
+        request,
+        jobs,
+        options.out,
+        predictor,
+        workers=options.ray,
+        loading=loading,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
+    )
+    print_json(report.to_dict()) if options.json else show(as_options(AvpeaError(line)) for line in report.lines())
+    if report.failed:
+        raise AvpeaError(f"{len(report.failed)} of {len(jobs)} videos failed; the same command tries them again.")
 
 
 def _outputs(options: argparse.Namespace, plot: Path | None, several: bool) -> Any:

@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from avpea.locks import try_lock
 
 __all__ = [
     "finite",
+    "json_line",
     "remove_leftovers",
     "replacing",
     "unwritable",
@@ -31,6 +33,8 @@ __all__ = [
     "write_whole",
     "writing",
 ]
+
+_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @contextmanager
@@ -176,6 +180,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
     """Write a JSON file that ends with a newline."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    """A value as JSON without line ends; numbers that JSON does not have (NaN, infinite) become null.
+
+    What would steer a terminal, such as characters that turn the direction of writing, and what the encoding lacks,
+    such as the bytes of a file name that is not UTF-8, are JSON's own escapes.
+    """
+    plain = finite(value)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    text = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(plain, allow_nan=False)
+    return text
 
 
 def finite(value: Any) -> Any:

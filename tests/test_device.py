@@ -11,10 +11,10 @@ import torch
 import avpea
 from avpea import predict
 from avpea.cli import main, make_parser
+from avpea.cluster import device_of_workers
 from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import AvpeaError, DeviceMemoryError, ExperimentError
 from avpea.search import Query, index
-from avpea.search._index import _device_of_workers
 from avpea.train import train
 from tests.faked import faked
 
@@ -260,7 +260,7 @@ def test_a_batch_of_nothing_is_refused(size: str, tiny_run: Path, capsys: Any) -
 )  # fmt: skip
 def test_workers_share_the_cards(wanted: str, workers: int, cards: int, expected: tuple[str, float]) -> None:
     """Ray puts as many workers on a card as their shares allow: all of them find a place."""
-    device, share = _device_of_workers(wanted, workers, float(cards))
+    device, share = device_of_workers(wanted, workers, float(cards))
     assert (device, share) == expected
     assert not share or int(1 / share) * cards >= workers
 
@@ -268,4 +268,4 @@ def test_workers_share_the_cards(wanted: str, workers: int, cards: int, expected
 @pytest.mark.parametrize("wanted", ["cuda:1", "cuda"])
 def test_workers_without_their_card_are_refused(wanted: str) -> None:
     with pytest.raises(ExperimentError, match=f"^device is '{wanted}', .*Ray"):
-        _device_of_workers(wanted, 2, 0.0)
+        device_of_workers(wanted, 2, 0.0)

@@ -144,6 +144,23 @@ def lines_of(name: str, world: World, fixture: Callable[[str], Any]) -> Iterator
         yield ["data", "verify", "manifest", *data, "--decode", "--json"]
         yield ["data", "verify", HOSTILE, "--data.root", HOSTILE]
         yield ["data", "verify", "music_avqa", "--data.root", str(world.folder)]
+    elif name == "data pack":
+        yield ["data", "pack", "manifest", out, *data, "--quiet"]
+        yield ["data", "pack", "manifest", f"{out} decoded", "--decoded", str(world.recipe), *data, "--json", "--quiet"]
+        yield [
+            "data",
+            "verify",
+            "shards",
+            "--data.root",
+            out,
+            "--data.segments",
+            "3",
+            "--data.workers",
+            "0",
+            "--decode",
+        ]
+        yield ["data", "pack", "music_avqa", out, "--data.root", str(world.folder)]
+        yield ["data", "pack", HOSTILE, out]
     elif name == "data stats":
         yield ["data", "stats", str(world.recipe)]
         yield ["data", "stats", str(world.recipe), "--data.root", HOSTILE]
@@ -175,6 +192,8 @@ def lines_of(name: str, world: World, fixture: Callable[[str], Any]) -> Iterator
         yield [name, run, video, *pictures, *files, "--threshold", "0", "--quiet"]
         yield [name, run, str(world.video.parent), video + "\x1b[31m", "--quiet"]
         yield [name, run, video, "--json", "--threshold", "0"]
+        yield [name, run, str(world.video.parent), video + "\x1b[31m", "--out", f"{out}.jsonl", "--quiet"]
+        yield [name, run, video, "--out", f"{out}.jsonl", "--threshold", "0"]
     elif name == "ask":
         yield [name, str(world.questions), video, f"Is {HOSTILE}?", "--plot", f"{out}.png", "--csv", f"{out}.csv"]
         yield [name, str(world.questions), video, f"Is {HOSTILE}?", "--json"]

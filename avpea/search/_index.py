@@ -1,17 +1,17 @@
 """Indexing a folder of videos: only new and changed files, so that it can be interrupted and resumed."""
 
-import logging
-import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avpea import cluster
 from avpea.checkpoint import fingerprint_of
 from avpea.device import choose_device
-from avpea.errors import AvpeaError, DeviceMemoryError, ExperimentError, MediaError
+from avpea.errors import AvpeaError, DeviceMemoryError, MediaError
 from avpea.escapes import for_terminal
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
@@ -127,39 +127,40 @@ def index(
     if workers < 0:
         raise AvpeaError(f"workers is {workers}; expected 0 (this process) or more.")
     loading: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
-    share = 0.0
-    if workers:
-        _start_ray()  # before LanceDB is imported, which does not support forks
-        device, share = _device_of_workers(device, workers, _cards())
-    # With workers, the model here only says what it is.
-    predictor = load(run, **loading, device="cpu" if workers else device)
-    require_searchable(predictor)
-    chosen = {"audio_track": audio_track, "video_track": video_track}
-    tracks = {name: number for name, number in chosen.items() if number is not None}
-    into = Library(library, about(predictor, run) | ({"tracks": tracks} if tracks else {}))
-    if into.about.get("tracks", {}) != tracks:
-        raise AvpeaError(
-            f"The library {library} holds {_named(into.about.get('tracks', {}))} of its files, but "
-            f"{_named(tracks)} is to be indexed; index into another library."
-        )
-    report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
-    known, here = into.files(), _states(found, report)
-    closed = tuple(_below(path) for path in found.closed)  # what was in these folders may still be there
-    gone = {source for source in known if source.startswith(_below(folder)) and not source.startswith(closed)}
-    gone -= {state.source for state in here}
-    into.remove(gone)
-    new = [state for state in here if known.get(state.source) != (state.size, state.modified)]
-    report.removed, report.unchanged = len(gone), len(here) - len(new)
-    # In random order, so that two processes that index the same folder rarely read the same file.
-    random.Random().shuffle(new)
-    if workers:
-        _with_ray(into, new, report, workers, tracks, share, run=str(run), device=device, **loading)
-    else:
-        with progress_bar("Indexing", len(new), shown=progress) as advance:
-            _here(into, new, report, predictor, tracks, advance)
-    into.tidy()
-    report.windows, report.seconds = len(into), time.monotonic() - started
-    return report
+    # Ray starts before LanceDB is imported, which does not support forks.
+    with cluster.joined("Indexing") if workers else nullcontext():
+        share = 0.0
+        if workers:
+            device, share = cluster.device_of_workers(device, workers, cluster.cards())
+        # With workers, the model here only says what it is.
+        predictor = load(run, **loading, device="cpu" if workers else device)
+        require_searchable(predictor)
+        chosen = {"audio_track": audio_track, "video_track": video_track}
+        tracks = {name: number for name, number in chosen.items() if number is not None}
+        into = Library(library, about(predictor, run) | ({"tracks": tracks} if tracks else {}))
+        if into.about.get("tracks", {}) != tracks:
+            raise AvpeaError(
+                f"The library {library} holds {_named(into.about.get('tracks', {}))} of its files, but "
+                f"{_named(tracks)} is to be indexed; index into another library."
+            )
+        report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
+        known, here = into.files(), _states(found, report)
+        closed = tuple(_below(path) for path in found.closed)  # what was in these folders may still be there
+        gone = {source for source in known if source.startswith(_below(folder)) and not source.startswith(closed)}
+        gone -= {state.source for state in here}
+        into.remove(gone)
+        new = [state for state in here if known.get(state.source) != (state.size, state.modified)]
+        report.removed, report.unchanged = len(gone), len(here) - len(new)
+        # In random order, so that two processes that index the same folder rarely read the same file.
+        random.Random().shuffle(new)
+        if workers:
+            _with_ray(into, new, report, workers, tracks, share, run=str(run), device=device, **loading)
+        else:
+            with progress_bar("Indexing", len(new), shown=progress) as advance:
+                _here(into, new, report, predictor, tracks, advance)
+        into.tidy()
+        report.windows, report.seconds = len(into), time.monotonic() - started
+        return report
 
 
 def _named(tracks: Mapping[str, int]) -> str:
@@ -252,8 +253,6 @@ def _with_ray(
         return
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
         _Worker,
@@ -265,47 +264,10 @@ def _with_ray(
             **loading,
         },
         batch_size=4,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=1,
-        num_gpus=share or None,
+        **cluster.workers_of(workers, share),
     )
     for row in done.iter_rows():
         report.count(row["source"], row["outcome"])
-
-
-def _start_ray() -> None:
-    """Connect to the cluster that `RAY_ADDRESS` names, or start one here, without log messages."""
-    try:
-        import ray
-    except ImportError:
-        raise AvpeaError("Indexing with several workers needs Ray: pip install 'avpea[scale]'") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-
-
-def _cards() -> float:
-    """Number of cards that Ray has, on all its machines."""
-    import ray
-
-    found: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return float(found.get("GPU", 0.0))
-
-
-def _device_of_workers(wanted: str, workers: int, cards: float) -> tuple[str, float]:
-    """The device of every Ray worker, and the share of a card that each reserves; Ray shows it that card only.
-
-    Raises:
-        ExperimentError: There are no cards, or a worker is to use one that Ray does not give it.
-    """
-    if ":" in wanted:
-        raise ExperimentError(f"device is '{wanted}', but Ray gives each worker its card; expected auto, cuda or cpu.")
-    if wanted == "cuda" and cards < 1:
-        raise ExperimentError("device is 'cuda', and Ray has no card for its workers; expected auto or cpu.")
-    if cards < 1 or wanted not in ("auto", "cuda"):
-        choose_device(wanted)
-        return wanted, 0.0
-    on_each = math.ceil(workers / int(cards))
-    return "cuda", math.floor(10_000 / on_each) / 10_000  # Ray counts in steps of 0.0001
 
 
 class _Worker:

@@ -1,0 +1,375 @@
+"""Answers about many videos in one file, by this process or by Ray workers, which goes on where it was.
+
+    results.jsonl        {"video": ..., "file": {"bytes": ..., "modified_ns": ...}, and the answer or "error": ...}
+    results.about.json   the model and the question that they are from
+
+A line is added when a video is done. At the end each video has one line, in the order of the videos' names, so that the
+file is the same however many workers there were, and however often they were interrupted.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from avpea import cluster
+from avpea.batch import Job
+from avpea.checkpoint import fingerprint_of
+from avpea.errors import AvpeaError
+from avpea.files import json_line, replacing, write_json, write_whole, writing
+from avpea.locks import locked
+from avpea.media import Limits, limits_here, open_for_good
+from avpea.parsing import parse_json, read_json
+from avpea.predict import Predictor, load
+from avpea.progress import progress_bar
+from avpea.sharing import resolve
+from avpea.stopping import Stopped
+
+__all__ = ["BulkReport", "Request", "answer_all"]
+
+_Answers = Generator[tuple[Job, dict[str, Any], int], None, None]  # job, plain values, number of tries
+_FORMAT = "avpea-results-1"
+_AT_ONCE = 5000  # videos that Ray is given at a time, each as a block of its own, so that a crash costs no other
+_ATTEMPTS = 2
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked about every video.
+
+    Attributes:
+        run: The run.
+        verb: What its predictor does, such as `ask`.
+        asked: Further input, such as a question.
+        reading: Options of `avpea.media.read`.
+        options: Options of the task.
+    """
+
+    run: str
+    verb: str
+    asked: tuple[Any, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def about(self) -> dict[str, Any]:
+        """Plain values by which results of another request are told."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return {"format": _FORMAT, "model": fingerprint_of(resolve(self.run)), **plain}
+
+
+@dataclass
+class BulkReport:
+    """The result of answering about many videos.
+
+    Attributes:
+        out: The file of results.
+        answered: Number of videos that were answered about now.
+        before: Number of videos that an earlier command had answered about.
+        failed: Reason by video, for those without an answer.
+        retried: Videos whose worker ended while it answered about them, and which another one took.
+        seconds: Time taken.
+    """
+
+    out: str
+    answered: int = 0
+    before: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    retried: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Sentences for the terminal: what failed, what was tried again, and the counts."""
+        lines = [f"Failed: {reason}" for reason in list(self.failed.values())[:_SHOWN]]
+        if len(self.failed) > _SHOWN:
+            lines.append(f"Failed: {len(self.failed) - _SHOWN} more; {self.out} says why.")
+        for video in self.retried[:_SHOWN]:
+            again = "and again on the second try" if video in self.failed else "and another one has answered"
+            lines.append(f"Tried again: {video}; the process that answered about it ended, {again}.")
+        counts = [f"{self.answered} answered", f"{self.before} before", f"{len(self.failed)} failed"]
+        return [*lines, f"{self.out}: {', '.join(counts)} ({self.seconds:.0f} s)."]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Where a video's line is in the file of results.
+
+    Attributes:
+        start: Its first byte.
+        stop: The byte after its end.
+        state: Size and time of change of the video that it is about.
+        failed: Whether it says why there is no answer.
+    """
+
+    start: int
+    stop: int
+    state: tuple[Any, Any]
+    failed: bool
+
+
+class _Results:
+    """The file of results: what is in it, and adding to it.
+
+    Args:
+        path: The file.
+        about: What they are from.
+
+    Raises:
+        AvpeaError: The file is something else, of another request, or damaged.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], overwrite: bool) -> None:
+        self.path, self.lines = path, dict[str, _Line]()
+        self.beside = path.with_name(f"{path.stem}.about.json")
+        if overwrite:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            self._require_same(about)
+            self._read()
+        write_json(self.beside, about)
+
+    def _require_same(self, about: Mapping[str, Any]) -> None:
+        anew = "choose another --out, or --overwrite to begin anew"
+        if not self.beside.is_file():
+            raise AvpeaError(f"{self.path} exists, but {self.beside.name}, which says what it is of, does not; {anew}.")
+        found = read_json(self.beside, AvpeaError, remedy=anew)
+        there = found if isinstance(found, dict) else {}
+        if differ := [name for name in about if name != "run" and there.get(name) != about[name]]:
+            what = "; ".join(f"{name}: {there.get(name)!r:.60} there, {about[name]!r:.60} now" for name in differ)
+            raise AvpeaError(f"{self.path} holds answers of another command ({what}); {anew}.")
+
+    def _read(self) -> None:
+        """Find the lines; a last one that is cut short, as by a kill, is removed."""
+        with writing(self.path), self.path.open("rb+") as file:
+            start = 0
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    file.truncate(start)
+                    break
+                self._found(line, number, start)
+                start += len(line)
+
+    def _found(self, line: bytes, number: int, start: int) -> None:
+        remedy = "remove that line, and the same command answers about its video again"
+        values = parse_json(line.decode("utf-8", "replace"), str(self.path), AvpeaError, line=number, remedy=remedy)
+        try:
+            video, state = values["video"], (values["file"]["bytes"], values["file"]["modified_ns"])
+            self.lines[video] = _Line(start, start + len(line), state, "error" in values)
+        except (TypeError, KeyError):
+            raise AvpeaError(f"{self.path}, line {number}: no video with its file; {remedy}.") from None
+
+    def add(self, file: IO[bytes], video: str, values: Mapping[str, Any]) -> None:
+        """Add the line of a video, at once."""
+        line = json_line(values).encode() + b"\n"
+        start = os.fstat(file.fileno()).st_size
+        with writing(self.path):
+            write_whole(file.fileno(), line)
+        state = values["file"]["bytes"], values["file"]["modified_ns"]
+        self.lines[video] = _Line(start, start + len(line), state, "error" in values)
+
+    def finish(self) -> None:
+        """Put the lines in order, and leave out those that others have replaced."""
+        ordered = [self.lines[video] for video in sorted(self.lines)]
+        starts = [line.start for line in ordered]
+        if starts == sorted(starts) and sum(one.stop - one.start for one in ordered) == self.path.stat().st_size:
+            return
+        with self.path.open("rb") as file, replacing(self.path) as aside, aside.open("wb") as out:
+            for line in ordered:
+                file.seek(line.start)
+                out.write(file.read(line.stop - line.start))
+
+
+def answer_all(
+    request: Request,
+    jobs: Sequence[Job],
+    out: Path,
+    predictor: Predictor,
+    *,
+    workers: int = 0,
+    loading: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> BulkReport:
+    """Answer about every video, and write a line for each; videos with an answer already are left out.
+
+    A video that has changed since it was answered about, or that failed, is done again. Lines of other videos stay.
+
+    Args:
+        request: What is asked.
+        jobs: The videos.
+        out: File of the results, with the ending `.jsonl`.
+        predictor: The run, loaded.
+        workers: Number of Ray workers, which must see the videos and the run; 0 answers in this process.
+        loading: How workers load the run: arguments of `avpea.load`.
+        overwrite: Whether to begin anew.
+        progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        AvpeaError: The file holds something else; Ray is not installed, or its workers cannot load the run.
+        WriteError: The file cannot be written; what was written is kept.
+        Stopped: Ctrl-C was pressed; what is done is kept.
+    """
+    began, report = time.monotonic(), BulkReport(str(out))
+    with locked(out.absolute().parent, f"has {out.name}, which is being written", f".{out.name}.lock"):
+        results = _Results(out, request.about(), overwrite)
+        states = {str(job.video): _state(job.video) for job in jobs}
+        todo = [job for job in jobs if not _is_done(results, str(job.video), states[str(job.video)])]
+        report.before = len(jobs) - len(todo)
+        answers = _by_ray(request, todo, workers, loading or {}) if workers else _here(request, todo, predictor)
+        try:
+            with (
+                closing(answers),
+                out.open("ab") as file,
+                progress_bar("Videos", len(jobs), shown=progress, done=report.before) as step,
+            ):
+                for job, values, tries in answers:
+                    video = str(job.video)
+                    size, modified = states[video]
+                    line = {"video": video, "file": {"bytes": size, "modified_ns": modified}, **values}
+                    results.add(file, video, line)
+                    _count(report, video, values, tries)
+                    step()
+        except KeyboardInterrupt as stopped:
+            number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
+            done = f"{report.before + report.answered} of {len(jobs)} videos are answered about in {out}"
+            raise Stopped(number, f"stopped: {done}; the same command goes on.") from None
+        results.finish()
+    report.retried.sort()
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _state(video: Path) -> tuple[int | None, int | None]:
+    try:
+        about = os.stat(video)
+    except (OSError, ValueError):
+        return None, None
+    return about.st_size, about.st_mtime_ns
+
+
+def _is_done(results: _Results, video: str, state: tuple[int | None, int | None]) -> bool:
+    line = results.lines.get(video)
+    return line is not None and not line.failed and line.state == state
+
+
+def _count(report: BulkReport, video: str, values: Mapping[str, Any], tries: int) -> None:
+    if "error" in values:
+        report.failed[video] = str(values["error"])
+    else:
+        report.answered += 1
+    if tries > 1:
+        report.retried.append(video)
+
+
+def _here(request: Request, jobs: Sequence[Job], predictor: Predictor) -> _Answers:
+    for job in jobs:
+        yield job, {"error": job.trouble} if job.trouble else _answered(request, predictor, job.video), 1
+
+
+def _answered(request: Request, predictor: Predictor, video: Path) -> dict[str, Any]:
+    """The answer about a video as plain values, or why there is none; any error is one of this video's."""
+    try:
+        answer = predictor.predict(video, *request.asked, **request.reading, **request.options)
+        return {name: value for name, value in answer.to_dict().items() if name != "video"}
+    except AvpeaError as error:
+        return {"error": str(error)}
+    except Exception as error:
+        text = " ".join(str(error).split())
+        return {
+            "error": f"{video}: {type(error).__name__}: {text} This is no fault of yours; run the command on this file "
+            "alone to see where it happens."
+        }
+
+
+def _by_ray(request: Request, jobs: Sequence[Job], workers: int, loading: Mapping[str, Any]) -> _Answers:
+    """The answers of Ray workers, in the order in which they come. Ray starts a worker that ended again."""
+    yield from ((job, {"error": job.trouble}, 1) for job in jobs if job.trouble)
+    jobs = [job for job in jobs if not job.trouble]
+    if not jobs:
+        return
+    with cluster.joined("Answering"):
+        from ray.exceptions import RayError
+
+        try:
+            yield from _from_workers(request, jobs, workers, loading)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1][:300]
+            raise AvpeaError(
+                f"Ray's workers failed ({reason}); what is answered is kept, and the same command goes on."
+            ) from None
+
+
+def _from_workers(request: Request, jobs: Sequence[Job], workers: int, loading: Mapping[str, Any]) -> _Answers:
+    import ray
+
+    device, share = cluster.device_of_workers(loading.get("device", "auto"), workers, cluster.cards())
+    attempts = ray.remote(num_cpus=0)(_Attempts).remote()
+    given = {"request": request, "loading": {**loading, "device": device}, "attempts": attempts}
+    given |= {"limits": limits_here(), "folder": os.getcwd()}
+    for first in range(0, len(jobs), _AT_ONCE):
+        some = jobs[first : first + _AT_ONCE]
+        items = [{"number": n, "video": os.fsencode(os.path.abspath(job.video))} for n, job in enumerate(some)]
+        done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Worker, fn_constructor_kwargs=given, batch_size=1, **cluster.workers_of(workers, share)
+        )
+        for row in done.iter_rows():
+            job, values = some[row["number"]], json.loads(row["values"])
+            if "error" in values:  # which names the file as the worker sees it
+                values["error"] = values["error"].replace(os.path.abspath(job.video), str(job.video))
+            yield job, values, row["tries"]
+
+
+class _Attempts:
+    """A Ray actor that counts how often each video was begun and not finished."""
+
+    def __init__(self) -> None:
+        self.open: dict[bytes, int] = {}
+
+    def begin(self, video: bytes) -> int:
+        """Count a beginning; returns how many there were."""
+        self.open[video] = self.open.get(video, 0) + 1
+        return self.open[video]
+
+    def end(self, video: bytes) -> None:
+        """A video is done, however often its answer is asked for again."""
+        self.open[video] = 0
+
+
+class _Worker:
+    """A Ray actor that answers about one video after another."""
+
+    def __init__(
+        self, request: Request, loading: Mapping[str, Any], attempts: Any, limits: Limits | None, folder: str
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        if os.path.isdir(folder):
+            os.chdir(folder)  # from which relative paths of the run count
+        open_for_good(limits)
+        self.request, self.attempts = request, attempts
+        self.predictor = load(request.run, **loading)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        import ray
+
+        video = bytes(batch["video"][0])
+        tries = ray.get(self.attempts.begin.remote(video))
+        if tries > _ATTEMPTS:
+            values = {
+                "error": f"{os.fsdecode(video)}: the process that answers about it ended {_ATTEMPTS} times, as when "
+                "memory runs out; run the command on this file alone to see why."
+            }
+        else:
+            values = _answered(self.request, self.predictor, Path(os.fsdecode(video)))
+        ray.get(self.attempts.end.remote(video))
+        return {"number": [int(batch["number"][0])], "values": [json.dumps(values)], "tries": [min(tries, _ATTEMPTS)]}

@@ -1,0 +1,253 @@
+"""All answers in one file: each video once, in order, going on after whatever stopped it, by one process or by Ray."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avpea import bulk
+from avpea.batch import find_jobs
+from avpea.bulk import BulkReport, Request, answer_all
+from avpea.cli import main
+from avpea.errors import AvpeaError, InUseError
+from avpea.predict import Predictor, load
+from tests.tiny import elsewhere
+
+Answer = Callable[..., BulkReport]
+PLAIN = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def videos(tiny_data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    (folder / "below").mkdir(parents=True)
+    for name, source in (("a", "g0"), ("b", "r0"), ("below/c", "g1"), ("d", "r1")):
+        shutil.copy(tiny_data / "AVE" / f"{source}.mp4", folder / f"{name}.mp4")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run: Path) -> Predictor:
+    return load(tiny_run)
+
+
+@pytest.fixture
+def answer(tiny_run: Path, predictor: Predictor, videos: Path, tmp_path: Path) -> Answer:
+    def answered(out: str = "results.jsonl", **more: Any) -> BulkReport:
+        options = more.pop("options", {})
+        request = Request(str(tiny_run), "predict", options=options)
+        return answer_all(request, find_jobs([videos]), tmp_path / out, predictor, progress=False, **more)
+
+    return answered
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_every_video_has_one_line_in_the_order_of_names(
+    answer: Answer, videos: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    report = answer()
+    assert (report.answered, report.before, list(report.failed)) == (4, 0, [str(videos / "broken.mp4")])
+    found = lines(tmp_path / "results.jsonl")
+    names = ["a.mp4", "b.mp4", "below/c.mp4", "broken.mp4", "d.mp4"]
+    assert [one["video"] for one in found] == [str(videos / name) for name in names]
+    for one in found:
+        about = Path(one["video"]).stat()
+        assert one.pop("file") == {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
+        if "broken" in one["video"]:
+            assert one.keys() == {"video", "error"}
+        else:
+            assert one == json.loads(json.dumps(predictor.predict(one["video"]).to_dict()))
+    assert json.loads((tmp_path / "results.about.json").read_text())["verb"] == "predict"
+
+
+def test_the_same_command_does_only_what_is_missing(
+    answer: Answer, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer()
+    whole, asked = (tmp_path / "results.jsonl").read_bytes(), []
+    predict = Predictor.predict
+
+    def counted(self: Predictor, video: Path, *given: Any, **options: Any) -> Any:
+        asked.append(video.name)
+        return predict(self, video, *given, **options)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    report = answer()
+    assert (report.answered, report.before, asked) == (0, 4, ["broken.mp4"])
+    assert (tmp_path / "results.jsonl").read_bytes() == whole
+    for size in (len(whole) - 1, len(whole) // 2, 10, 0):  # as a kill may leave the file
+        (tmp_path / "results.jsonl").write_bytes(whole[:size])
+        answer()
+        assert (tmp_path / "results.jsonl").read_bytes() == whole
+    asked.clear()
+    os.utime(videos / "b.mp4", ns=(1, 1))
+    shutil.copy(videos / "b.mp4", videos / "aa.mp4")
+    (videos / "d.mp4").unlink()
+    assert answer().before == 2
+    assert asked == ["aa.mp4", "b.mp4", "broken.mp4"]
+    names = ["a.mp4", "aa.mp4", "b.mp4", "below/c.mp4", "broken.mp4", "d.mp4"]
+    assert [one["video"] for one in lines(tmp_path / "results.jsonl")] == [str(videos / name) for name in names]
+
+
+def test_an_interruption_keeps_what_is_done(answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer("whole.jsonl")
+    predict, asked = Predictor.predict, []
+
+    def stopping(self: Predictor, video: Path, *given: Any, **options: Any) -> Any:
+        asked.append(video)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return predict(self, video, *given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "predict", stopping)
+        with pytest.raises(KeyboardInterrupt, match=r"2 of 5 videos are answered about in .*; the same"):
+            answer()
+    assert len(lines(tmp_path / "results.jsonl")) == 2
+    assert answer().before == 2
+    assert (tmp_path / "results.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_results_of_something_else_are_refused(answer: Answer, tmp_path: Path) -> None:
+    answer()
+    out = tmp_path / "results.jsonl"
+    with pytest.raises(AvpeaError, match=r"another command \(options: {} there, {'threshold': 0.9} now"):
+        answer(options={"threshold": 0.9})
+    assert answer(options={"threshold": 0.9}, overwrite=True).before == 0
+    whole = out.read_bytes()
+    out.write_bytes(b'{"video": 3}\n' + whole)
+    with pytest.raises(AvpeaError, match=r"results.jsonl, line 1: no video with its file; remove that line"):
+        answer(options={"threshold": 0.9})
+    out.write_bytes(b"half\n" + whole)
+    with pytest.raises(AvpeaError, match=r"line 1: not JSON .*; remove that line, and the same command"):
+        answer(options={"threshold": 0.9})
+    (tmp_path / "results.about.json").unlink()
+    with pytest.raises(AvpeaError, match=r"results.jsonl exists, but results.about.json"):
+        answer()
+
+
+def test_two_commands_do_not_write_one_file(answer: Answer, tmp_path: Path) -> None:
+    with elsewhere(tmp_path, "is busy", ".results.jsonl.lock"), pytest.raises(InUseError, match="is busy by process"):
+        answer()
+
+
+def test_the_command_line(tiny_run: Path, videos: Path, tmp_path: Path, capsys: Any) -> None:
+    out = str(tmp_path / "new" / "results.jsonl")
+    assert main(["predict", str(tiny_run), str(videos), "--out", out, "--json", "--quiet"]) == 1
+    found = capsys.readouterr()
+    assert json.loads(found.out)["answered"] == 4
+    assert "1 of 5 videos failed; the same command tries them again." in found.err
+    (videos / "broken.mp4").unlink()
+    assert main(["predict", str(tiny_run), str(videos), "--out", out, "--quiet"]) == 0
+    assert "0 answered, 4 before, 0 failed" in capsys.readouterr().out
+    for words, sentence in (
+        (["--ray", "2"], "--ray writes all answers into one file; name it with --out FILE.jsonl"),
+        (["--ray", "-1"], "--ray is -1; expected 0"),
+        (["--out", str(tmp_path / "x")], "is a folder for the files of --format, which is not given"),
+        (["--out", out, "--csv", "x.csv"], "is one file of all answers, and --csv is not written with it"),
+        (["--out", out, "--min-seconds", "2"], "holds answers of another command"),
+    ):
+        assert main(["predict", str(tiny_run), str(videos), "--quiet", *words]) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_questions_and_captions(
+    tiny_asked_run: Path, tiny_written_run: Path, videos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for run, words, key in (
+        (tiny_asked_run, ["ask", str(tiny_asked_run), str(videos / "a.mp4"), "Which colour sounds first?"], "answer"),
+        (tiny_written_run, ["caption", str(tiny_written_run), str(videos / "a.mp4")], "captions"),
+    ):
+        out = tmp_path / f"{run.name}.jsonl"
+        assert main([*words, "--out", str(out), "--quiet"]) == 0
+        assert key in lines(out)[0]
+    assert main(["ask", str(tiny_asked_run), str(videos / "a.mp4"), "Is the red heard?", "--out",
+                 str(tmp_path / f"{tiny_asked_run.name}.jsonl"), "--quiet"]) == 1  # fmt: skip
+    assert "holds answers of another command (asked: " in capsys.readouterr().err
+
+
+class Local:
+    """An actor of Ray in this process."""
+
+    def __init__(self, actor: bulk._Attempts) -> None:
+        self.begin, self.end = (type("Method", (), {"remote": staticmethod(one)}) for one in (actor.begin, actor.end))
+
+
+def test_a_video_that_ends_its_process_twice_is_not_tried_again(
+    tiny_run: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    attempts = bulk._Attempts()
+    worker = bulk._Worker(Request(str(tiny_run), "predict"), {}, Local(attempts), None, str(PLAIN))
+    video = os.fsencode(videos / "a.mp4")
+    batch = {"number": [3], "video": [video]}
+    for begun, tries in ((0, 1), (1, 2)):
+        attempts.open = {video: begun}
+        row = worker(batch)
+        assert (row["number"], row["tries"], "events" in json.loads(row["values"][0])) == ([3], [tries], True)
+    attempts.open = {video: 2}
+    row = worker(batch)
+    assert row["tries"] == [2]
+    assert "a.mp4: the process that answers about it ended 2 times" in json.loads(row["values"][0])["error"]
+
+
+def test_a_report_names_what_was_tried_again() -> None:
+    report = BulkReport("r.jsonl", answered=1, failed={"b": "b: the process ended"}, retried=["a", "b"])
+    first, second, third, last = report.lines()
+    assert first == "Failed: b: the process ended"
+    assert second == "Tried again: a; the process that answered about it ended, and another one has answered."
+    assert third == "Tried again: b; the process that answered about it ended, and again on the second try."
+    assert last.startswith("r.jsonl: 1 answered, 0 before, 1 failed")
+
+
+# Ends a process that opens the video `once`, the first time, and one that opens `always`, each time.
+CRASH = """
+import os, sys
+def hook(event, given):
+    if event == "open" and isinstance(given[0], (str, bytes)):
+        name = os.path.basename(os.fsdecode(given[0]))
+        if name == "always.mp4" or (name == "once.mp4" and not os.path.exists({mark!r})):
+            if name == "once.mp4":
+                os.close(os.open({mark!r}, os.O_CREAT))
+            os._exit(7)
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.slow
+def test_ray_answers_as_one_process_does_and_crashes_cost_a_retry(
+    tiny_run: Path, videos: Path, answer: Answer, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    for name in ("once", "always"):
+        shutil.copy(videos / "a.mp4", videos / f"{name}.mp4")
+    answer("here.jsonl")
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(CRASH.format(mark=str(tmp_path / "mark")))
+    command = [sys.executable, "-m", "avpea", "predict", str(tiny_run), str(videos), "--ray", "2", "--in-process"]
+    command += ["--out", str(tmp_path / "ray.jsonl"), "--json", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "hook"), str(PLAIN)])}
+    found = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    report = json.loads(found.stdout)
+    failed = [str(videos / f"{name}.mp4") for name in ("always", "broken")]
+    assert (report["answered"], sorted(report["failed"])) == (5, failed)
+    assert report["retried"] == [str(videos / f"{name}.mp4") for name in ("always", "once")]
+    here, there = (lines(tmp_path / f"{name}.jsonl") for name in ("here", "ray"))
+    assert [one["video"] for one in there] == [one["video"] for one in here]
+    assert [one for one in there if one["video"] != failed[0]] == [one for one in here if one["video"] != failed[0]]
+    command.remove("--in-process")  # in a box, the media worker has ended instead, which costs nothing
+    environment["PYTHONPATH"] = str(PLAIN)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    assert json.loads(found.stdout)["before"] == 5
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
