@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from avpea.errors import DeviceMemoryError, ExperimentError
 from avpea.sections import require_device_name
 
-__all__ = ["choose_device", "choose_precision", "enough_memory", "named", "placed"]
+__all__ = ["choose_device", "choose_precision", "enough_memory", "float32_products", "named", "placed"]
 
 # How torch, on each kind of device, says that memory is used up. Only CUDA has an error class of its own.
 _USED_UP = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
@@ -102,6 +102,26 @@ def _cpu_has_bf16() -> bool:
         return False
     words = set(flags.read_text(encoding="utf-8", errors="replace").split())
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@contextmanager
+def float32_products(device: torch.device, tf32: bool) -> Iterator[None]:
+    """In this block, compute float32 matrix products and convolutions in full, or with TF32's 10 bits of mantissa.
+
+    Only CUDA cards have TF32 (NVIDIA's since Ampere). By default torch uses it for convolutions, but not for products.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    flags: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
 
 
 @contextmanager

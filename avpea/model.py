@@ -10,11 +10,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
+from avpea.device import choose_precision, float32_products
 from avpea.encoders import Encoder, Streams, build_encoder
 from avpea.errors import TrainingError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
-from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions
+from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions, TrainOptions
 from avpea.tasks import Dims, Encoded, Task
 
 __all__ = ["AVModel", "build", "log_mel_image"]
@@ -31,13 +32,15 @@ class AVModel(nn.Module):
         encoder: Frozen networks with the adapters.
         task: Turns both token streams into an output; holds the trained head.
         audio: Options that say how a log-mel becomes an image.
+        tf32: Whether products in float32 are computed with TF32 on cards that have it.
     """
 
-    def __init__(self, encoder: Encoder, task: Task, audio: AudioOptions) -> None:
+    def __init__(self, encoder: Encoder, task: Task, audio: AudioOptions, tf32: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.task = task
         self.audio = audio
+        self.tf32 = tf32
 
     @property
     def device(self) -> torch.device:
@@ -62,11 +65,12 @@ class AVModel(nn.Module):
             positions: Index of each segment in its video; None if all segments are given.
         """
         others = None
-        if negatives is not None:
-            with torch.no_grad():
-                others = self.encoder.see(self.images(negatives))
-                others = others.to(torch.promote_types(others.dtype, torch.float32))
-        return self.task(self.encode(frames, log_mel, others, positions), targets)
+        with float32_products(self.device, self.tf32):
+            if negatives is not None:
+                with torch.no_grad():
+                    others = self.encoder.see(self.images(negatives))
+                    others = others.to(torch.promote_types(others.dtype, torch.float32))
+            return self.task(self.encode(frames, log_mel, others, positions), targets)
 
     def resume(self, entered: Streams, segments: int, image_size: int) -> Encoded:
         """Tokens of both streams for a task, from those of `encoder.enter`.
@@ -77,7 +81,8 @@ class AVModel(nn.Module):
             image_size: Side of the frames in pixels.
         """
         sizes = (image_size, image_size), log_mel_size(self.audio, image_size)
-        return self._encoded(self.encoder.resume(entered, sizes), segments)
+        with float32_products(self.device, self.tf32):
+            return self._encoded(self.encoder.resume(entered, sizes), segments)
 
     def encode(
         self,
@@ -89,7 +94,8 @@ class AVModel(nn.Module):
         """Tokens of both streams for a task, in float32 or wider; None for a head that reads no video."""
         tokens: Streams | None = None
         if self.task.head.reads_video:
-            tokens = self.encoder(*self.pixels(frames, log_mel))
+            with float32_products(self.device, self.tf32):
+                tokens = self.encoder(*self.pixels(frames, log_mel))
         return self._encoded(tokens, frames.shape[1], negatives, positions)
 
     def _encoded(
@@ -164,6 +170,22 @@ class AVModel(nn.Module):
                 found.setdefault(f"{place}.{name}", []).append(value)
         return found
 
+    def to_train(self, config: TrainOptions, device: torch.device) -> tuple["AVModel", str]:
+        """Move it to a device, in the precision and with the ways to compute that a recipe trains with.
+
+        Returns:
+            The model, and why its blocks are not compiled although they should be; empty if they are.
+
+        Raises:
+            ExperimentError: Its encoder has no blocks that could be computed again.
+        """
+        self.to(device)
+        if choose_precision(config.precision, device) == "bf16":
+            self.half_precision()
+        if config.checkpointing:
+            self.encoder.checkpoint_blocks()
+        return self, self.encoder.compile_blocks() if config.compile else ""
+
     def half_precision(self) -> "AVModel":
         """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' dtype."""
         self.encoder.half_precision()
@@ -230,7 +252,7 @@ def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVMod
     if made.head.frozen_negatives:
         encoder.require_see()
     made.register_forward_hook(_require_numbers)
-    return AVModel(encoder, made, experiment.audio)
+    return AVModel(encoder, made, experiment.audio, experiment.train.tf32)
 
 
 def _require_numbers(task: nn.Module, _: Any, output: Any) -> None:

@@ -359,6 +359,13 @@ class TrainOptions(Options):
         clip_norm: Maximum gradient norm of each parameter group; 0 means no clipping.
         precision: `bf16` keeps the frozen weights and their activations in bfloat16 and the trained weights in
             float32; `auto` means `bf16` where the processor supports it natively, else `fp32`.
+        tf32: Whether a CUDA card computes products of float32 with TF32, which is several times as fast and has as few
+            digits as half precision; off, they are computed in full, also those convolutions for which torch would use
+            TF32. Nothing changes elsewhere.
+        compile: Whether to compile the frozen blocks with torch.compile, which takes a minute first. Where that is
+            impossible, training goes on without, and says so. The result changes by rounding.
+        checkpointing: Whether to forget the activations within each block and to compute them again in the backward
+            pass, which takes less memory and more time. The result is the same.
         seed: Random seed of initialisation, order of the videos and dropout.
         select_on: Split whose metric selects the best epoch. Published AVE numbers select on `test`; results record
             which split was used.
@@ -380,7 +387,7 @@ class TrainOptions(Options):
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
-    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "device", "readers", "trackers")
+    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "checkpointing", "device", "readers", "trackers")
 
     epochs: int = 10
     keep: Literal["best", "last"] = "best"
@@ -397,6 +404,9 @@ class TrainOptions(Options):
     warmup_steps: int = 0
     clip_norm: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tf32: bool = False
+    compile: bool = False
+    checkpointing: bool = False
     seed: int = 0
     select_on: Literal["val", "test"] = "val"
     threads: int = 0

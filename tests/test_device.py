@@ -12,11 +12,14 @@ import avpea
 from avpea import predict
 from avpea.cli import main, make_parser
 from avpea.cluster import device_of_workers
-from avpea.device import choose_device, choose_precision, enough_memory
+from avpea.device import choose_device, choose_precision, enough_memory, float32_products
 from avpea.errors import AvpeaError, DeviceMemoryError, ExperimentError
+from avpea.model import build
 from avpea.search import Query, index
+from avpea.tasks import Encoded
 from avpea.train import train
 from tests.faked import faked
+from tests.tiny import event_labels
 
 NONSENSE = ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0:1", "mps:1", "cpu:0", "CUDA", "", " cpu", "cuda:٣", "cuda\n"]
 
@@ -73,6 +76,32 @@ def test_bfloat16_only_where_a_card_has_it(
     assert choose_precision("auto", torch.device("cuda")) == precision
     assert choose_precision("auto", torch.device("mps")) == "fp32"
     assert choose_precision("bf16", torch.device("mps")) == "bf16"
+
+
+def flags() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_only_where_it_is_wanted(tiny_experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch itself allows it for convolutions; what was set before is set again."""
+    before = flags()
+    for wanted in (True, False):
+        with float32_products(torch.device("cuda"), wanted):
+            assert flags() == (wanted, wanted)
+        with pytest.raises(ZeroDivisionError), float32_products(torch.device("cuda"), wanted):
+            _ = 1 / 0
+        assert flags() == before
+        with float32_products(torch.device("cpu"), wanted):
+            assert flags() == before
+        seen: list[tuple[bool, bool]] = []
+        model = build(tiny_experiment(**{"train.tf32": wanted}), event_labels())
+        monkeypatch.setattr(model.encoder, "forward", lambda *_, seen=seen: seen.append(flags()))
+        monkeypatch.setattr(model, "_encoded", lambda *_: Encoded(None, None, 1, 1, True))
+        monkeypatch.setattr(model, "pixels", lambda *_: ())
+        with faked() as device:
+            model.to(device).encode(torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, 1, 1, 1, device=device))
+        assert seen == [(wanted, wanted)]
+        assert flags() == before
 
 
 def commands_that_run_a_model() -> list[str]:
@@ -213,7 +242,8 @@ def test_each_command_says_what_helps(
         (["predict", str(tiny_run), video], "close other programs that use it, or cut the video into shorter ones"),
         (
             ["train", str(recipe), "--run", str(tmp_path / "run"), "--quiet"],
-            "try --train.batch_size 1 with --train.accumulate 2 in a new run, or close other programs that use it",
+            "try --train.batch_size 1 with --train.accumulate 2 in a new run, or --train.checkpointing true in this "
+            "one, or close other programs that use it",
         ),
     ):
         assert main(words) == 1

@@ -105,6 +105,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "accumulated": {"train.accumulate": 2, "train.epochs": 5},
     "head with means over some windows": {"head.name": "cmbs"},
     "mixed": {"train.augment.mixup": 0.4, "train.augment.flip": 0.5, "train.augment.time_masks": 1},
+    "computed again": {"train.checkpointing": True},
     "kept frozen layers": {"encoder.keep_frozen": True, "adapter.blocks": [1]},
 }
 

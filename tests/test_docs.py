@@ -134,7 +134,7 @@ def test_the_readme_fits_on_a_few_screens() -> None:
 
 def test_the_loop_is_shown_as_it_is() -> None:
     loop = text_of(ROOT / "avpea" / "encoders" / "dual_stream.py")
-    shown = re.search(r"```python\n(for see.*?)```", text_of(DOCS / "index.md"), re.DOTALL)
+    shown = re.search(r"```python\n(branch = x.each.*?)```", text_of(DOCS / "index.md"), re.DOTALL)
     assert shown
     assert all(line.strip() in loop for line in shown[1].splitlines())
 

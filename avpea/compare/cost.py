@@ -16,7 +16,7 @@ from avpea import measure, registry
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch
 from avpea.data.inputs import features
-from avpea.device import choose_device, choose_precision
+from avpea.device import choose_device, float32_products
 from avpea.experiment import Experiment
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
@@ -72,9 +72,7 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     device = choose_device(config.device)
     torch.manual_seed(0)
     kind: type[Task] = registry.load("task", experiment.task.name)
-    model = build(experiment, kind.needs.typical()).to(device)
-    if choose_precision(config.precision, device) == "bf16":
-        model.half_precision()
+    model, _ = build(experiment, kind.needs.typical()).to_train(config, device)
     model.train()
     optimizer = make_optimizer(model, config)
     task = model.task
@@ -83,9 +81,10 @@ def training_step(experiment: Experiment) -> Callable[[], None]:
     negatives = batch.frames.flip(0) if task.head.frozen_negatives else None
 
     def step() -> None:
-        for _ in range(config.accumulate):
-            loss, _terms = task.loss(model(batch.frames, batch.log_mel, targets, negatives), targets)
-            torch.autograd.backward(loss / config.accumulate)
+        with float32_products(device, config.tf32):
+            for _ in range(config.accumulate):
+                loss, _terms = task.loss(model(batch.frames, batch.log_mel, targets, negatives), targets)
+                torch.autograd.backward(loss / config.accumulate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

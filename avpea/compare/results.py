@@ -25,7 +25,7 @@ __all__ = ["described", "load", "mixed_data", "other_data", "read", "read_costs"
 
 _FORMAT = "avpea-result-1"
 # Options that change a result by rounding at most, so that results with other values may be used.
-_FREE = {"train.threads"}
+_FREE = {"train.threads", "train.compile"}
 
 # Metrics that a result stores under other keys.
 _ELSEWHERE = ("split", "metric", "epoch", "selected_on", "kept", "skipped", "data", "model")

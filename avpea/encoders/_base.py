@@ -1,8 +1,9 @@
 """The base class of encoders, which turn frames and log-mel images of the same seconds into tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from avpea import registry
 from avpea.adapters import Trained, Tuning
-from avpea.backbones import CNN, Features, Transformer
+from avpea.backbones import CNN, Features, FrozenBlock, Transformer
+from avpea.encoders._running import Compiled, lend_tuned, recomputed
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.options import require
@@ -58,15 +60,26 @@ class Streams(NamedTuple):
     visual: Float[Tensor, "images visual_tokens dim"]
     audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"]
 
-    def each(self, see: Callable[[Tensor], Tensor], hear: Callable[[Tensor], Tensor]) -> "Streams":
-        """Apply frozen layers to both streams, in one call if the layer is the same and that is faster."""
+    def each(
+        self,
+        see: Callable[[Tensor], Tensor],
+        hear: Callable[[Tensor], Tensor],
+        run: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] = lambda layer, tokens: layer(tokens),
+    ) -> "Streams":
+        """Apply frozen layers to both streams, in one call if the layer is the same and that is faster.
+
+        Args:
+            see: The layer for the frames.
+            hear: The layer for the sound.
+            run: Calls a layer.
+        """
         # On a CPU two calls cost the same and avoid the copies (docs/log.md), and a stream without adapters so far
         # then needs no backward pass.
         alike = self.visual.shape == self.audio.shape and self.visual.requires_grad == self.audio.requires_grad
         if see == hear and alike and self.visual.device.type != "cpu":
-            visual, audio = see(torch.cat(self)).chunk(2)
+            visual, audio = run(see, torch.cat(self)).chunk(2)
             return Streams(visual, audio)
-        return Streams(see(self.visual), hear(self.audio))
+        return Streams(run(see, self.visual), run(hear, self.audio))
 
     def plus(self, residuals: tuple[Tensor | None, Tensor | None]) -> "Streams":
         """Add a residual to each stream; None adds nothing."""
@@ -90,6 +103,8 @@ class Encoder(nn.Module, ABC):
         default_adapter: Name of the adapter that it gets if a recipe names none; empty means no adapter.
         sees_alone: Whether it has a frozen image network, with which `see` works.
         keeps_frozen: Whether `enter` and `resume` work, so that what the frozen layers make of a clip can be kept.
+        checkpointing: Whether blocks forget their activations and compute them again in the backward pass.
+        compiled: What runs the frozen blocks, if they are compiled.
         backbone: The image network; defines how pixels are normalised, and the type to compute in.
         visual_dim: Width of the visual tokens.
         audio_dim: Width of the audio tokens.
@@ -101,6 +116,8 @@ class Encoder(nn.Module, ABC):
     default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
     keeps_frozen: bool = False
+    checkpointing: bool = False
+    compiled: Compiled | None = None
     backbone: Transformer | CNN
     visual_dim: int
     audio_dim: int
@@ -157,11 +174,55 @@ class Encoder(nn.Module, ABC):
             tokens: Tensor = self.backbone(frames)
             return tokens
         x = self.backbone.embed(frames)
-        for block in self.backbone.blocks_for(*frames.shape[-2:]):
+        for index, block in enumerate(self.backbone.blocks_for(*frames.shape[-2:])):
             x = block.merge(x) if block.merge else x
-            x = x + block.attend(x)
-            x = x + block.feed(x)
+            x = self.in_block(index, partial(self._branches, block), x)
         return self.backbone.norm(x)
+
+    def _branches(self, block: FrozenBlock, x: Tensor) -> Tensor:
+        x = x + self.run(block.attend, x)
+        return x + self.run(block.feed, x)
+
+    def run(self, layer: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """Call a frozen layer, compiled if that is wanted."""
+        return layer(tokens) if self.compiled is None else self.compiled.run(layer, tokens)
+
+    def in_block(self, index: int, run: Callable[..., Any], *tokens: Tensor, trained: Iterable[nn.Module] = ()) -> Any:
+        """Call what belongs to a block: with `checkpointing`, its activations are computed again when needed.
+
+        Args:
+            index: Index of the block.
+            run: The function.
+            tokens: Its arguments.
+            trained: Trained modules that it calls.
+        """
+        if not self.checkpointing:
+            return run(*tokens)
+        tuning: Tuning | None = getattr(self, "tuning", None)
+        if tuning is None:
+            return recomputed(run, *tokens, trained=trained)
+        again = lambda *tokens: lend_tuned(tuning, self.backbone, run, *tokens, within=f"layers.{index}.")  # noqa: E731
+        return recomputed(again, *tokens, trained=trained)
+
+    def checkpoint_blocks(self) -> None:
+        """Let training compute the activations of each block again in the backward pass, instead of keeping them.
+
+        Raises:
+            ExperimentError: There are no blocks.
+        """
+        if not isinstance(self.backbone, Transformer):
+            raise ExperimentError(
+                "train.checkpointing is true, but this encoder has no transformer whose blocks could be computed "
+                "again; leave it out."
+            )
+        self.checkpointing = True
+
+    def compile_blocks(self) -> str:
+        """Compile the frozen blocks; why that is impossible here, or an empty string."""
+        if not isinstance(self.backbone, Transformer):
+            return "this encoder has no transformer"
+        self.compiled = Compiled(next(self.parameters()).device)
+        return self.compiled.obstacle
 
     def require_see(self) -> None:
         """Check, before any work, that `see` works.

@@ -1,11 +1,10 @@
-"""Adapters beside and inside frozen blocks, and trained copies used in place of frozen weights."""
+"""Adapters beside and inside frozen blocks, and trained copies of frozen weights."""
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from avpea import registry
@@ -15,7 +14,7 @@ from avpea.encoders._base import Streams, as_transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["BlockAdapters", "block_adapters", "lend", "lend_tuned", "own_tuning", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "own_tuning", "tuning"]
 
 Stream = Literal["visual", "audio"]
 
@@ -76,27 +75,6 @@ class BlockAdapters(nn.Module):
         self.attn = attn
         self.mlp = mlp
         self.inside = inside
-
-
-class _Lent(nn.Module):
-    def __init__(self, lent_to: nn.Module) -> None:
-        super().__init__()
-        self.lent_to = lent_to
-
-    def forward(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        return run(*arguments)
-
-
-def lend(weights: Mapping[str, Tensor], module: nn.Module, run: Callable[..., Any], *arguments: Any) -> Any:
-    """`run(*arguments)` with some weights of `module` replaced, cast to the type of the originals."""
-    own = dict(module.named_parameters())
-    lent = {f"lent_to.{name}": weight.to(own[name].dtype) for name, weight in weights.items()}
-    return torch.func.functional_call(_Lent(module), lent, (run, *arguments))
-
-
-def lend_tuned(tuned: Tuning | None, module: nn.Module, run: Callable[..., Any], *arguments: Any) -> Any:
-    """`run(*arguments)` with the trained copies of weights of `module`, if there are any."""
-    return run(*arguments) if tuned is None else lend(tuned.by_name(), module, run, *arguments)
 
 
 def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleList:

@@ -17,7 +17,8 @@ from torch import Tensor
 from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, named_file, read_table
 from avpea.encoders._base import AudioWeightsOptions, Encoder, Streams, as_transformer
-from avpea.encoders._parts import lend_tuned, own_tuning
+from avpea.encoders._parts import own_tuning
+from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError, WeightsError
 from avpea.experiment import Experiment
 from avpea.sections import RowsOptions
@@ -143,6 +144,11 @@ class AudioTowerEncoder(Encoder):
         if not next(backbone.parameters()).is_meta and (file := ast_file(options.audio_weights)):
             tower.take(read_table(file, "AST"), str(file))
         return cls(transformer, tower, own_tuning(transformer, experiment))
+
+    def checkpoint_blocks(self) -> None:
+        """The trained tower's blocks too."""
+        super().checkpoint_blocks()
+        self.tower.vit.set_grad_checkpointing(True)
 
     @classmethod
     def check(cls, experiment: Experiment) -> None:

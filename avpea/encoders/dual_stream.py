@@ -1,6 +1,7 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal, cast
 
@@ -11,7 +12,8 @@ from avpea import registry
 from avpea.adapters import AdapterOptions, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
 from avpea.encoders._base import Encoder, PositionOptions, Size, Streams, as_transformer
-from avpea.encoders._parts import BlockAdapters, block_adapters, lend_tuned, tuning
+from avpea.encoders._parts import BlockAdapters, block_adapters, tuning
+from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
@@ -124,14 +126,20 @@ class DualStreamEncoder(Encoder):
 
     def _through(self, x: Streams, sizes: tuple[Size, Size], start: int, stop: int) -> Streams:
         """The tokens after the blocks from `start` to before `stop`."""
-        blocks = zip(*self._blocks(*sizes), self.in_blocks(), strict=True)
-        for see, hear, beside in islice(blocks, start, stop):
-            x = x.each(see.merge, hear.merge) if see.merge and hear.merge else x  # where a stage of Swin's begins
-            branch = x.each(see.attend, hear.attend)
-            x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
-            branch = x.each(see.feed, hear.feed)
-            x = x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
+        blocks = enumerate(zip(*self._blocks(*sizes), self.in_blocks(), strict=True))
+        for index, (see, hear, beside) in islice(blocks, start, stop):
+            if see.merge and hear.merge:  # where a stage of Swin's begins
+                x = x.each(see.merge, hear.merge)
+            x = Streams(*self.in_block(index, partial(self._block, see, hear, beside), *x, trained=(beside,)))
         return x
+
+    def _block(self, see: FrozenBlock, hear: FrozenBlock, beside: BlockAdapters, *tokens: Tensor) -> Streams:
+        """The tokens after a block."""
+        x = Streams(*tokens)
+        branch = x.each(see.attend, hear.attend, self.run)
+        x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
+        branch = x.each(see.feed, hear.feed, self.run)
+        return x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
 
     def _blocks(self, frames: Size, sounds: Size) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The blocks for each stream: the same frozen weights, for its patch grid and with its inner adapters."""

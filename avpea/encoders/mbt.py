@@ -27,7 +27,7 @@ from avpea.adapters import Trained
 from avpea.adapters.full import Full
 from avpea.backbones import CNN, Backbone, Transformer
 from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
-from avpea.encoders._parts import lend
+from avpea.encoders._running import lend, recomputed
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.options import require
@@ -141,12 +141,12 @@ class MBT(Encoder):
     ) -> Streams:
         """Normalised frames and log-mel images to the tokens of each stream after its last norm."""
         see, hear = self._with(self.visual), self._with(self.audio)
-        x = Streams(see(self._alone, frames), hear(self._alone, sounds, self.positions))
+        x = Streams(see(self._alone, see, frames), hear(self._alone, hear, sounds, self.positions))
         if self.bottleneck is not None:
             shared = self.bottleneck(len(frames), x.visual.dtype)
             for index in range(self.fusion_from, self.backbone.depth):
-                seen = see(self._layer, index, torch.cat((x.visual, shared), dim=1))
-                heard = hear(self._layer, index, torch.cat((x.audio, shared), dim=1))
+                seen = self._layer_with(see, index, torch.cat((x.visual, shared), dim=1))
+                heard = self._layer_with(hear, index, torch.cat((x.audio, shared), dim=1))
                 own = Streams(seen[:, : x.visual.shape[1]], heard[:, : x.audio.shape[1]])
                 shared = (seen[:, x.visual.shape[1] :] + heard[:, x.audio.shape[1] :]) / 2
                 x = own
@@ -163,16 +163,24 @@ class MBT(Encoder):
 
         return run
 
-    def _alone(self, pixels: Tensor, positions: Literal["grid", "sequence"] = "grid") -> Tensor:
+    def _alone(self, own: Run, pixels: Tensor, positions: Literal["grid", "sequence"] = "grid") -> Tensor:
+        """The layers without bottleneck tokens, called while the stream's own weights are lent by `own`."""
         x = self.backbone.embed(pixels, positions)
         for index in range(self.fusion_from):
-            x = self._layer(index, x)
+            x = self._layer_with(own, index, x) if self.checkpointing else self._layer(index, x)
         return x
+
+    def _layer_with(self, own: Run, index: int, x: Tensor) -> Tensor:
+        """A layer with a stream's own weights."""
+        if not self.checkpointing:
+            return own(self._layer, index, x)
+        again: Tensor = recomputed(lambda x: own(self._layer, index, x), x)
+        return again
 
     def _layer(self, index: int, x: Tensor) -> Tensor:
         block = self.backbone.blocks[index]
-        x = x + block.attend(x)
-        return x + block.feed(x)
+        x = x + self.run(block.attend, x)
+        return x + self.run(block.feed, x)
 
 
 EXTENSION = MBT

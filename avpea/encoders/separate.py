@@ -13,7 +13,8 @@ from torch import Tensor
 from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, VGGish, build_vggish, vggish_file
 from avpea.encoders._base import AudioWeightsOptions, Encoder, Streams
-from avpea.encoders._parts import lend_tuned, own_tuning
+from avpea.encoders._parts import own_tuning
+from avpea.encoders._running import lend_tuned
 from avpea.experiment import Experiment
 
 __all__ = ["SeparateEncoders"]

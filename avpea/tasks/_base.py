@@ -130,13 +130,11 @@ class Head(nn.Module, ABC):
         Options: Options in a recipe, a subclass of `HeadOptions`.
         reads_video: Whether the head uses any tokens of the video.
         frozen_negatives: Whether training uses frames of other videos, encoded by the frozen backbone alone.
-        fused_optimizer: Whether to use a fused optimiser, which is faster with large word embeddings (docs/log.md).
     """
 
     Options: ClassVar[type[HeadOptions]] = HeadOptions
     reads_video: bool = True
     frozen_negatives: bool = False
-    fused_optimizer: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -62,7 +62,6 @@ class TextHead(Head):
 
     Options = TextHeadOptions
     writes: ClassVar[bool] = False
-    fused_optimizer = True
 
     @abstractmethod
     def __init__(self, visual_dim: int, audio_dim: int, text: TextModel, options: Any) -> None:
