@@ -117,6 +117,11 @@ def lines_of(name: str, world: World, fixture: Callable[[str], Any]) -> Iterator
     if name in ("recipes", "params"):
         yield [name, str(world.recipe)]
         yield [name, HOSTILE]
+    elif name == "plan":
+        yield [name, str(world.recipe), "--no-measure"]
+        yield [name, str(world.recipe), "--no-measure", "--json"]
+        yield [name, str(world.recipe), "--data.root", HOSTILE, "--samples", HOSTILE, "--figures", HOSTILE]
+        yield [name, str(world.recipe), "--data.root", HOSTILE]
     elif name == "train":
         yield [name, str(world.recipe), "--run", out, "--quiet"]
         yield [name, str(world.recipe), "--run", out, "--train.epochs", HOSTILE]

@@ -28,7 +28,7 @@ LAYERS = [
     ("calibrate", "feeding"),
     ("train", "launch"),
     ("compare", "search", "report"),
-    ("batch",),
+    ("batch", "plan"),
     ("bulk",),
     ("command",),
     ("quickstart", "commands"),

@@ -17,14 +17,16 @@ from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch
 from avpea.data.inputs import features
 from avpea.device import choose_device, float32_products
+from avpea.encoders import Streams
 from avpea.experiment import Experiment
+from avpea.labels import Labels
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
 from avpea.sections import ContinuousOptions
 from avpea.tasks import Task
 from avpea.train import make_optimizer
 
-__all__ = ["measure_costs", "training_step"]
+__all__ = ["TrainingStep", "entered", "measure_costs", "random_batch", "training_step"]
 
 MAP_LOCATIONS = 49  # of precomputed feature maps: 7 x 7, as VGG-19's
 
@@ -53,7 +55,7 @@ def measure_costs(
         experiment = row.experiment.override({**place, "data.root": "", "data.cache": ""})
         if experiment.train.threads:
             torch.set_num_threads(experiment.train.threads)
-        actions = {"reference": training_step(reference), "row": training_step(experiment)}
+        actions = {"reference": TrainingStep(reference), "row": TrainingStep(experiment)}
         times = measure.interleaved(actions, rounds)
         rows[row.label] = {
             "step_seconds": round(statistics.median(times["row"]), 4),
@@ -64,31 +66,61 @@ def measure_costs(
     return {"reference": sweep.reference, "rounds": rounds, "machine": measure.machine(), "rows": rows}
 
 
+class TrainingStep:
+    """A new model, which each call trains by one step on a batch of noise.
+
+    Args:
+        experiment: The experiment; weights are random.
+        labels: Labels that the head predicts; by default as many as the best-known data set of the task has.
+
+    Attributes:
+        model: The model.
+        optimizer: Its optimiser.
+        batch: The batch, on the model's device.
+        targets: Its targets.
+    """
+
+    def __init__(self, experiment: Experiment, labels: Labels | None = None) -> None:
+        files = {"backbone.weights", "encoder.audio_weights"} & experiment.locations()
+        experiment = experiment.override(dict.fromkeys(files, "random"))
+        self.config = config = experiment.train
+        device = choose_device(config.device)
+        torch.manual_seed(0)
+        kind: type[Task] = registry.load("task", experiment.task.name)
+        self.model, _ = build(experiment, labels or kind.needs.typical()).to_train(config, device)
+        self.model.train()
+        self.optimizer = make_optimizer(self.model, config)
+        self.batch = random_batch(experiment, self.model).to(device)
+        self.targets = self.model.task.targets(self.batch.samples).to(device)
+        self._negatives = self.batch.frames.flip(0) if self.model.task.head.frozen_negatives else None
+        # What the frozen layers make of the batch, if that is kept; else None.
+        self._entered = entered(self.model, self.batch) if self.model.encoder.keeps_frozen else None
+
+    def __call__(self) -> None:
+        """Take a step."""
+        with float32_products(self.model.device, self.config.tf32):
+            for _ in range(self.config.accumulate):
+                loss, _terms = self.model.task.loss(self._output(), self.targets)
+                torch.autograd.backward(loss / self.config.accumulate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _output(self) -> Any:
+        model, batch = self.model, self.batch
+        if self._entered is None:
+            return model(batch.frames, batch.log_mel, self.targets, self._negatives)
+        return model.task(model.resume(self._entered, batch.frames.shape[1], batch.frames.shape[2]), self.targets)
+
+
 def training_step(experiment: Experiment) -> Callable[[], None]:
     """A function that trains a new model by one step."""
-    files = {"backbone.weights", "encoder.audio_weights"} & experiment.locations()
-    experiment = experiment.override(dict.fromkeys(files, "random"))
-    config = experiment.train
-    device = choose_device(config.device)
-    torch.manual_seed(0)
-    kind: type[Task] = registry.load("task", experiment.task.name)
-    model, _ = build(experiment, kind.needs.typical()).to_train(config, device)
-    model.train()
-    optimizer = make_optimizer(model, config)
-    task = model.task
-    batch = random_batch(experiment, model).to(device)
-    targets = task.targets(batch.samples).to(device)
-    negatives = batch.frames.flip(0) if task.head.frozen_negatives else None
+    return TrainingStep(experiment)
 
-    def step() -> None:
-        with float32_products(device, config.tf32):
-            for _ in range(config.accumulate):
-                loss, _terms = task.loss(model(batch.frames, batch.log_mel, targets, negatives), targets)
-                torch.autograd.backward(loss / config.accumulate)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
-    return step
+@torch.no_grad()
+def entered(model: AVModel, batch: Batch) -> Streams:
+    """What the frozen layers make of a batch, for a model that keeps that."""
+    return model.encoder.enter(*model.pixels(batch.frames, batch.log_mel))
 
 
 def random_batch(experiment: Experiment, model: AVModel) -> Batch:
@@ -121,7 +153,7 @@ if __name__ == "__main__":
     described = Experiment.from_dict(json.loads(sys.argv[1]))
     if described.train.threads:
         torch.set_num_threads(described.train.threads)
-    once = training_step(described)
+    once = TrainingStep(described)
     on_card = choose_device(described.train.device).type == "cuda"
     measure.forget_peak(on_card)
     before = 0.0 if on_card else measure.resident_peak_mb(on_card)

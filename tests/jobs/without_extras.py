@@ -33,6 +33,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("avpea recipes", 0, "mini/avel"),
     ("avpea recipes mini/avel", 0, "task"),
     ("avpea params mini/avel", 0, "adapters"),
+    ("avpea plan mini/avel --samples 400,80,80 --no-measure", 0, "sample cache"),
     ("avpea params mini/avc", 1, "avpea[text]"),
     ("avpea data make av-digits digits", 1, "avpea[samples]"),
     ("avpea data verify manifest --data.root v.csv", 0, "opens"),
