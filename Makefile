@@ -23,7 +23,7 @@ coverage: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=
 	$(BIN)/python tests/jobs/uncovered.py
 
-# Faults made on purpose; the figures go to results/faults.json. `LONG=--long` takes hours.
+# Faults made on purpose; the figures go to results/faults.json. `LONG=--long` takes some two hours.
 test-faults: $(STAMP)
 	$(BIN)/python -m tests.faults $(LONG)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from tests.faults.commands import COMMANDS, Place, State, Work, new_place, start, undisturbed, wait
 
-SHORT = 24
+SHORT, LONG = 24, 360  # of some 2,500, which would take hours
 ERRORS = {"ENOSPC": errno.ENOSPC, "EDQUOT": errno.EDQUOT, "EROFS": errno.EROFS, "EIO": errno.EIO}
 PROMISED = ("tracebacks", "other_exit_codes", "stray_files", "other_results")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -67,13 +67,13 @@ class Refusing:
 
 
 def run(long: bool) -> dict[str, Any]:
-    """Figures of all faults, or of `SHORT` of them that are drawn at random."""
+    """Figures of `LONG` or `SHORT` faults, which are drawn at random."""
     with new_place() as place:
-        return trials(place, None if long else SHORT)
+        return trials(place, LONG if long else SHORT)
 
 
-def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMANDS)) -> dict[str, Any]:
-    """Figures of some faults of some commands, or of all if there is no count."""
+def trials(place: Place, count: int, names: tuple[str, ...] = tuple(COMMANDS)) -> dict[str, Any]:
+    """Figures of some faults of some commands."""
     calls: dict[str, int] = {}
     known: dict[str, State] = {}
     for name in names:
@@ -89,7 +89,7 @@ def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMA
         )
         for value in values
     ]
-    chosen = cases if count is None else _drawn(cases, count)
+    chosen = _drawn(cases, count)
     counts: Counter[str] = Counter(dict.fromkeys(PROMISED, 0))
     kinds: dict[str, Counter[str]] = {}
     faults = []
@@ -102,6 +102,7 @@ def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMA
         print(f"{number + 1}/{len(chosen)} {name}, {kind} {value}: {outcome} {wrong or ''}", file=sys.stderr)
     return {
         "calls": calls,
+        "possible": len(cases),
         "made": len(chosen),
         **{key: counts[key] for key in PROMISED},
         "kinds": {kind: dict(sorted(found.items())) for kind, found in sorted(kinds.items())},
@@ -110,14 +111,20 @@ def trials(place: Place, count: int | None, names: tuple[str, ...] = tuple(COMMA
 
 
 def _drawn(cases: list[tuple[str, str, int]], count: int) -> list[tuple[str, str, int]]:
-    """Some of the cases at random: as many of each kind, over all commands in turn."""
+    """Some of the cases at random, none twice: as many of each kind, over all commands in turn, while there are any."""
     chance, kinds = random.Random(0), list(dict.fromkeys(kind for _, kind, _ in cases))
     names = list(dict.fromkeys(name for name, _, _ in cases))
-    drawn = []
-    for number in range(count):
-        kind, name = kinds[number % len(kinds)], names[(number // len(kinds) + number) % len(names)]
-        drawn.append(chance.choice([case for case in cases if case[:2] == (name, kind)]))
-    return sorted(set(drawn))
+    left: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
+    for case in chance.sample(cases, len(cases)):
+        left.setdefault(case[:2], []).append(case)
+    # A diagonal walk: neighbours differ in kind and in command.
+    turns = [
+        (names[(shift + place) % len(names)], kind) for shift in range(len(names)) for place, kind in enumerate(kinds)
+    ]
+    drawn: list[tuple[str, str, int]] = []
+    while len(drawn) < min(count, len(cases)):
+        drawn += [left[turn].pop() for turn in turns if left.get(turn)][: count - len(drawn)]
+    return sorted(drawn)
 
 
 def trial(place: Place, work: Work, kind: str, value: int, wanted: State) -> tuple[int | None, dict[str, str]]:
