@@ -85,9 +85,6 @@ class RunFolder:
                 raise CheckpointError(
                     f"{path} is {what}, where a run has a file; move it away, or choose another --run."
                 )
-        events = self.path / "tensorboard"
-        if os.path.lexists(events) and not events.is_dir():
-            raise CheckpointError(f"{events} is no folder; a run has one there: move it away, or choose another --run.")
 
     @property
     def finished(self) -> bool:

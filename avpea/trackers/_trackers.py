@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from avpea.errors import AvpeaError
-from avpea.files import write_json
+from avpea.files import write_json, writing
 from avpea.parsing import read_json
 from avpea.progress import note
 from avpea.trackers._base import About, Outcome, Tracker, as_text
@@ -139,8 +139,11 @@ class Trackers:
             if not (state.tracker.remembers or state.failed):
                 del self._known[name]
         try:
-            if self._known != tracked(self._about.folder):
+            if self._known and self._known != tracked(self._about.folder):
                 write_json(self._path, self._known)
+            elif not self._known:  # all is told, as in a training without any trouble
+                with writing(self._path):
+                    self._path.unlink(missing_ok=True)
         except AvpeaError as reason:
             note(str(reason))
 
