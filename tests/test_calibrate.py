@@ -177,6 +177,20 @@ def test_other_data_is_refused(tiny_run: Path, tiny_data: Path, tmp_path: Path) 
         calibrate(shutil.copytree(tiny_run, tmp_path / "run"), root=str(other), progress=False)
 
 
+@pytest.mark.parametrize("part", [(slice(0, 1), slice(None)), (slice(None), slice(0, 1))], ids=["rows", "width"])
+def test_means_of_another_model_are_refused_and_made_anew(
+    part: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, video = shutil.copytree(tiny_run, tmp_path / "run"), tiny_data / "AVE" / "g4.mp4"
+    found = read_tensors(run / "model.safetensors")
+    means = found.tensors["calibration.means"][part].clone()
+    write_tensors(run / "model.safetensors", {**found.tensors, "calibration.means": means}, found.metadata, signed=True)
+    assert main(["predict", str(run), str(video)]) == 1
+    assert "make it anew with `avpea calibrate`" in capsys.readouterr().err
+    assert main(["calibrate", str(run), "--quiet"]) == 0
+    assert main(["predict", str(run), str(video)]) == 0
+
+
 def test_where_nothing_can_be_fitted() -> None:
     from avpea.tasks import Chances
 

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avpea.errors import CheckpointError
 from avpea.metrics.calibration import NO_ANSWER, Reliability, fit_temperature, reliability, temper
 from avpea.metrics.novelty import novelty
 
@@ -82,14 +83,28 @@ class Calibration:
         return {} if self.means is None else {"means": self.means}
 
     def novelty(
-        self, features: Float[Tensor, "rows width"], given: Int[Tensor, " rows"]
+        self, features: Float[Tensor, "rows width"], given: Int[Tensor, " rows"], categories: int
     ) -> Float[Tensor, " rows"] | None:
         """Distance of inputs from the training mean of the category that each was given, as a multiple of the limit.
 
         None if that was not fitted. Above 1, an input is unlike anything in the training set.
+
+        Args:
+            features: Features of each input.
+            given: Index of the category that each was given.
+            categories: Number of categories of the model.
+
+        Raises:
+            CheckpointError: The means are of other categories or features.
         """
         if self.means is None or "novelty_limit" not in self.chosen:
             return None
+        rows, width = self.means.shape
+        if (rows, width) != (categories, features.shape[1]):
+            raise CheckpointError(
+                f"The run's calibration knows {rows} categories by {width} numbers each, which are not those of its "
+                "model; make it anew with `avpea calibrate`, or copy the run anew."
+            )
         return novelty(features, given, self.means) / self.chosen["novelty_limit"]
 
     def brief(self) -> dict[str, Any]:

@@ -131,7 +131,9 @@ class Prediction(Answer):
     ) -> "Prediction":
         """Build the answer for a clip from the predictions for its seconds, and from their tokens."""
         decisions = rule.apply(decisions, probabilities)
-        novelty = None if calibration is None or tokens is None else calibration.novelty(tokens, decisions)
+        novelty = None
+        if calibration is not None and tokens is not None:
+            novelty = calibration.novelty(tokens, decisions, probabilities.shape[1])
         seconds = clip.duration_seconds
         events = tuple(timeline(probabilities, decisions, class_names, novelty, seconds))
         return cls(clip.path, seconds, class_names, events, decisions, probabilities, clip, rule, calibration, novelty)
