@@ -47,7 +47,7 @@ def seconds_of(predictor: Predictor, encoded: Any, rule: Rule, labels: Tensor | 
     fitted, output, (answer,) = task.calibration, task(encoded), task.respond(encoded)
     chances = answer.probabilities.double()
     decisions = rule.apply(answer.decisions, answer.probabilities)
-    distance = None if fitted is None else fitted.novelty(answer.tokens, decisions)
+    distance = None if fitted is None else fitted.novelty(answer.tokens, decisions, chances.shape[1])
     if distance is None:
         raise SystemExit("The run is not calibrated; `avpea calibrate RUN` does that.")
     scores = {
