@@ -200,19 +200,30 @@ def test_a_gpu_that_is_not_here_is_estimated(tiny_experiment: Make) -> None:
 def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"train.device": "cuda", "train.precision": "bf16"})
     work = counted(experiment, None, half=True).train_flops
-    other = tiny_experiment(**{"adapter.name": "lora", "train.batch_size": 4})
-    steps = [
-        {"experiment": other.to_dict(), "half": True, "step_seconds": 9.0, "device": "slow"},
-        {"experiment": experiment.to_dict(), "half": True, "step_seconds": 2 * work / 1e14, "device": "card"},
-        {"experiment": experiment.to_dict(), "half": False, "step_seconds": 7.0, "device": "slow"},
+    step = 2 * work / 1e14
+    rows = [
+        {"experiment": tiny_experiment(**changes).to_dict(), "step_seconds": seconds}
+        for changes, seconds in (
+            ({"adapter.name": "lora", "train.precision": "bf16", "train.batch_size": 4}, 9.0),
+            ({"train.precision": "bf16"}, step),
+            ({"train.precision": "bf16", "train.checkpointing": True}, 8.0),
+            ({"train.precision": "fp32"}, 7.0),
+        )
     ]
     path = tmp_path / "gpu.json"
-    path.write_text(json.dumps({"plan": steps}))
+    check = {"machine": {"card": "card"}, "parts": {"speed": {"rows": [*rows, {"what": "too big", "ok": False}]}}}
+    path.write_text(json.dumps(check))
     found = plan(experiment, samples=(400,), figures=path)
     assert found.source == "figures"
     assert any("card reached 100 TFLOP/s" in note for note in found.notes)
     assert found.rates.step_seconds == pytest.approx(2 * work / 1e14)
-    for content in ('{"plan": []}', "[]", '{"plan": [3]}', '{"plan": [{"experiment": {}, "half": true}]}', "{"):
+    for content in (
+        "[]",
+        "{",
+        '{"parts": {"speed": {"rows": []}}}',
+        '{"parts": {"speed": {"rows": [3]}}}',
+        '{"parts": 3}',
+    ):
         path.write_text(content)
         with pytest.raises(CheckpointError):
             plan(experiment, samples=(400,), figures=path)

@@ -72,6 +72,7 @@ class TrainingStep:
     Args:
         experiment: The experiment; weights are random.
         labels: Labels that the head predicts; by default as many as the best-known data set of the task has.
+        say: Called with the reason, if the frozen blocks should be compiled and cannot.
 
     Attributes:
         model: The model.
@@ -80,14 +81,18 @@ class TrainingStep:
         targets: Its targets.
     """
 
-    def __init__(self, experiment: Experiment, labels: Labels | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, labels: Labels | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         files = {"backbone.weights", "encoder.audio_weights"} & experiment.locations()
         experiment = experiment.override(dict.fromkeys(files, "random"))
         self.config = config = experiment.train
         device = choose_device(config.device)
         torch.manual_seed(0)
         kind: type[Task] = registry.load("task", experiment.task.name)
-        self.model, _ = build(experiment, labels or kind.needs.typical()).to_train(config, device)
+        self.model, obstacle = build(experiment, labels or kind.needs.typical()).to_train(config, device)
+        if obstacle:
+            say(obstacle)
         self.model.train()
         self.optimizer = make_optimizer(self.model, config)
         self.batch = random_batch(experiment, self.model).to(device)
@@ -112,9 +117,9 @@ class TrainingStep:
         return model.task(model.resume(self._entered, batch.frames.shape[1], batch.frames.shape[2]), self.targets)
 
 
-def training_step(experiment: Experiment) -> Callable[[], None]:
-    """A function that trains a new model by one step."""
-    return TrainingStep(experiment)
+def training_step(experiment: Experiment, say: Callable[[str], None] = lambda _: None) -> Callable[[], None]:
+    """A function that trains a new model by one step; `say` is that of `TrainingStep`."""
+    return TrainingStep(experiment, say=say)
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ def learned(
 ) -> tuple[Literal["figures", "counted"], Assumed, list[str]]:
     """Replace the assumed utilisation by what a check has reached with the recipe that is most like this one.
 
-    The file's key `plan` is a list of steps, each with `experiment` (plain values), `half` (whether it was in
-    bfloat16), `step_seconds` and `device` (name of the card).
+    These are the rows of the part `speed` (`parts.speed.rows`) that have an `experiment` (its plain values) and
+    `step_seconds`; `machine.card` is the name of the card.
 
     Args:
         path: The file; None for none.
@@ -38,19 +38,21 @@ def learned(
     if path is None or place.type == "cpu":
         return "counted", assumed, []
     found = read_json(path)
-    steps = found.get("plan") if isinstance(found, dict) else None
-    if not isinstance(steps, list) or not steps:
-        raise CheckpointError(f"{path} has no steps under 'plan', which `python -m bench gpu` writes; leave it out.")
     try:
+        steps = [one for one in found["parts"]["speed"]["rows"] if {"experiment", "step_seconds"} <= one.keys()]
         half = planned_half(experiment, place)
-        best = max(steps, key=lambda one: _likeness(one, experiment, half))
+        best = max(steps, key=lambda one: _likeness(one["experiment"], experiment, half))
         like = Experiment.from_dict(best["experiment"])
-        work = counted(like, None, bool(best["half"])).train_flops * like.train.batch_size * like.train.accumulate
+        own = planned_half(like, place)
+        work = counted(like, None, own).train_flops * like.train.batch_size * like.train.accumulate
         reached = work / float(best["step_seconds"]) / 1e12
-        share = reached / peak_tflops(place, bool(best["half"]), 0, assumed)
-        name = str(best["device"])
-    except (LookupError, TypeError, ValueError, ArithmeticError, AvpeaError) as error:
-        raise CheckpointError(f"{path} has a step that cannot be read ({error}); write it anew.") from None
+        share = reached / peak_tflops(place, own, 0, assumed)
+        name = str(found["machine"]["card"])
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AvpeaError) as error:
+        raise CheckpointError(
+            f"{path} has no step of a GPU that can be read ({type(error).__name__}: {error}); `python -m bench gpu` "
+            "writes it anew."
+        ) from None
     said = (
         f"From {path}: {name} reached {reached:.3g} TFLOP/s with {like.backbone.name} and "
         f"{like.adapter.name if like.adapter else 'no adapter'}."
@@ -58,11 +60,10 @@ def learned(
     return "figures", dataclasses.replace(assumed, utilisation=share), [said]
 
 
-def _likeness(step: Any, experiment: Experiment, half: bool) -> tuple[bool, bool, bool, float]:
-    """How much a step is like an experiment's: precision first, then backbone, then adapter; then the bigger batch."""
-    like = step["experiment"]
-    adapter = experiment.adapter.name if experiment.adapter else None
-    backbone = like.get("backbone", {}).get("name")
-    own = (like.get("adapter") or {}).get("name")
-    same = backbone == experiment.backbone.name
-    return bool(step["half"]) == half, same, own == adapter, float(like.get("train", {}).get("batch_size", 0))
+def _likeness(like: Any, experiment: Experiment, half: bool) -> tuple[bool | float, ...]:
+    """How much a recipe's plain values are like an experiment: precision first, then ways to compute, then the rest."""
+    own = experiment.to_dict()
+    bf16 = like["train"].get("precision") == "bf16"
+    ways = [like["train"].get(name) == own["train"][name] for name in ("checkpointing", "compile")]
+    names = [(like.get(part) or {}).get("name") == (own[part] or {}).get("name") for part in ("backbone", "adapter")]
+    return bf16 == half, *ways, *names, float(like["train"].get("batch_size", 0))
