@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -39,27 +41,33 @@ def measured(experiment: Experiment, place: torch.device, share: int, sizes: Siz
     if config.devices > 1 and place.type == "cpu":
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // config.devices)))
     command = [sys.executable, "-m", "avpea.plan.rehearse"]
-    processes = [
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for _ in range(together)
-    ]
-    try:
-        for process in processes:
+    with TemporaryDirectory(prefix="avpea-plan-") as folder, ExitStack() as ended:
+        processes = []
+        for number in range(together):
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            ended.callback(_end, process)
             assert process.stdin is not None
-            process.stdin.write(json.dumps({**job, "began": time.time()}))
+            process.stdin.write(json.dumps({**job, "folder": f"{folder}/{number}", "began": time.time()}))
             process.stdin.close()
             process.stdin = None
+            processes.append(process)
         each = [_rates(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
     found = {name: max(one[name] for one in each) for name in each[0]}
     if place.type == "cpu" and config.devices > cores:
         found["step_seconds"] *= config.devices / cores  # they take turns
     return found
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _rates(process: "subprocess.Popen[str]") -> dict[str, float]:

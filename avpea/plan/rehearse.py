@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 _LEAST_SECONDS, _LEAST, _MOST = 4.0, 3, 20  # a thing is repeated this long, and this often
@@ -22,7 +21,7 @@ def rehearse(job: dict[str, Any]) -> dict[str, float]:
 
     Args:
         job: `experiment` as plain values, `data` (whether its data set is there), `decode` (whether there are videos to
-            decode), and `began` (when this process was started).
+            decode), `folder` (to make, for what it writes) and `began` (when this process was started).
     """
     from avpea import data
     from avpea.device import choose_device, enough_memory
@@ -30,15 +29,16 @@ def rehearse(job: dict[str, Any]) -> dict[str, float]:
 
     ready = time.time() - job["began"]
     experiment = Experiment.from_dict(job["experiment"])
-    with TemporaryDirectory(prefix="avpea-plan-") as folder:
-        experiment = experiment.override({"data.cache": folder})
-        annotations = data.read(experiment.data) if job["data"] else None
-        found = _decoding(experiment, annotations) if job["decode"] else {}
-        building = time.time()
-        with enough_memory(choose_device(experiment.train.device), "lower --train.batch_size"):
-            found |= _training(experiment, annotations.labels if annotations else None, Path(folder))
-        found["start_seconds"] += ready - building
-        return {"workers_seconds": ready, **found}
+    folder = Path(job["folder"])
+    folder.mkdir()
+    experiment = experiment.override({"data.cache": str(folder)})
+    annotations = data.read(experiment.data) if job["data"] else None
+    found = _decoding(experiment, annotations) if job["decode"] else {}
+    building = time.time()
+    with enough_memory(choose_device(experiment.train.device), "lower --train.batch_size"):
+        found |= _training(experiment, annotations.labels if annotations else None, folder)
+    found["start_seconds"] += ready - building
+    return {"workers_seconds": ready, **found}
 
 
 def _decoding(experiment: Any, annotations: Any) -> dict[str, float]:
