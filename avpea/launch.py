@@ -55,8 +55,8 @@ def launch(words: Sequence[str], processes: int) -> int:
                 own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 command = [sys.executable, "-m", "avpea", *words]
                 started.append(subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL))
-            failed = _ended(started)
-        return _told([process.wait() for process in started], Path(errors)) if failed else 0
+            first = _ended(started)
+        return 0 if first is None else _told([process.wait() for process in started], first, Path(errors))
 
 
 def _processors() -> int:
@@ -76,19 +76,22 @@ def _passed_on(started: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
         yield
 
 
-def _ended(started: Sequence["subprocess.Popen[bytes]"]) -> bool:
-    """Wait for all, and end the others once one has failed; whether one has."""
-    since = None
-    while any(process.poll() is None for process in started):
-        now = time.monotonic()
-        if since is None:
-            since = now if any(process.returncode for process in started) else None
+def _ended(started: Sequence["subprocess.Popen[bytes]"]) -> int | None:
+    """Wait for all, and end the others once one has failed; the rank of the one that failed first, if any has."""
+    since, first = 0.0, None
+    while True:
+        running, now = [process.poll() is None for process in started], time.monotonic()
+        if first is None:
+            since, first = now, next((rank for rank, process in enumerate(started) if process.returncode), None)
+        if not any(running):
+            return first
+        if first is None:
+            pass
         elif now - since > 2 * _GRACE_SECONDS:
             _each(started, "kill")
         elif now - since > _GRACE_SECONDS:
             _each(started, "terminate")
         time.sleep(0.05)
-    return any(process.returncode for process in started)
 
 
 def _each(started: Sequence["subprocess.Popen[bytes]"], method: str) -> None:
@@ -97,21 +100,20 @@ def _each(started: Sequence["subprocess.Popen[bytes]"], method: str) -> None:
             getattr(process, method)()
 
 
-def _told(codes: Sequence[int], errors: Path) -> int:
-    """Say why the processes ended, unless the first one has said it; the exit code."""
+def _told(codes: Sequence[int], first: int, errors: Path) -> int:
+    """Say why the processes ended, unless process 0 has said it; the exit code. `first` failed before the others."""
     ended = {rank: code for rank, code in enumerate(codes) if code}
     said = {rank: (errors / str(rank)).read_text("utf-8") for rank in ended if (errors / str(rank)).is_file()}
-    killed = {rank: code for rank, code in ended.items() if code < 0 and not said}
-    for rank, code in list(killed.items())[:1]:
+    if codes[first] < 0 and not said:
         note(
-            f"process {rank} of {len(codes)} was ended by {signal.Signals(-code).name}, and the others were stopped; "
-            "the same command resumes from the last saved state."
+            f"process {first} of {len(codes)} was ended by {signal.Signals(-codes[first]).name}, and the others were "
+            "stopped; the same command resumes from the last saved state."
         )
-        return 128 - code
+        return 128 - codes[first]
     if said and 0 not in said:
         rank = min(said)
         note(f"process {rank} of {len(codes)}: {said[rank]}")
-    return ended[min(said or ended)]
+    return codes[min(said, default=first)]
 
 
 def reported(error: AvpeaError) -> bool:

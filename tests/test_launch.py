@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from avpea import launch
 from avpea.cli import main
 from avpea.experiment import Experiment
 from avpea.train import train
@@ -97,6 +98,19 @@ def test_one_process_alone_is_told_how_to_start(tiny_experiment: Make, tmp_path:
 
     with pytest.raises(ExperimentError, match=r"train.devices is 2, but this is a single process"):
         train(tiny_experiment(**{"train.devices": 2}), tmp_path / "run", progress=False)
+
+
+def test_the_process_that_died_is_named_and_not_the_one_that_was_ended_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("avpea.launch._GRACE_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    dies = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    both = [subprocess.Popen([sys.executable, "-c", code]) for code in (deaf, dies)]
+    first = launch._ended(both)
+    assert first == 1
+    assert launch._told([process.wait() for process in both], first, tmp_path) == 128 + signal.SIGKILL
+    assert "process 1 of 2 was ended by SIGKILL" in capsys.readouterr().err
 
 
 def children_of(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
