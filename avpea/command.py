@@ -321,16 +321,18 @@ def _into_one_file(options: argparse.Namespace, plot: Path | None) -> bool:
     Raises:
         AvpeaError: It is, and more is asked for; or it is not, and only such a file can be written.
     """
-    out: Path | None = getattr(options, "out", None)
-    others = {"--csv": options.csv, "--format": options.format, "--plot": plot}
-    others["--attention"] = getattr(options, "attention", None)
-    given = [name for name, value in others.items() if value]
-    if options.ray < 0:
-        raise AvpeaError(f"--ray is {options.ray}; expected 0 (this process) or more.")
-    if out is None or out.suffix != ".jsonl" or out.is_dir():
-        if options.ray:
+    # A command may lack any of these options.
+    out, workers = getattr(options, "out", None), getattr(options, "ray", 0)
+    written = {name: getattr(options, name, None) for name in ("csv", "format", "attention")} | {"plot": plot}
+    given = [f"--{name}" for name, value in written.items() if value]
+    if workers < 0:
+        raise AvpeaError(f"--ray is {workers}; expected 0 (this process) or more.")
+    if out is not None and out.suffix == ".jsonl" and out.is_dir():
+        raise AvpeaError(f"--out {out} is a folder; name a file for all answers, or a folder that does not end so.")
+    if out is None or out.suffix != ".jsonl":
+        if workers:
             raise AvpeaError("--ray writes all answers into one file; name it with --out FILE.jsonl.")
-        if out is not None and not options.format:
+        if out is not None and not written["format"]:
             raise AvpeaError(
                 f"--out {out} is a folder for the files of --format, which is not given; for a file of all answers, "
                 "let its name end in .jsonl."

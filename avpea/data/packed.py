@@ -129,7 +129,7 @@ def require_size(shard: Shard) -> None:
     except Unreachable as error:
         raise _gone(shard, error) from None
     if size != shard.size:
-        what = "is cut short" if size < shard.size else "is another one"
+        what = "is cut short or another one" if size < shard.size else "is another one"
         raise DataError(f"{shard.place} {what}: it has {size:,} bytes, and the index says {shard.size:,}; {_ANEW}.")
 
 
