@@ -161,6 +161,7 @@ def test_the_command_line(tiny_run: Path, videos: Path, tmp_path: Path, capsys: 
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_questions_and_captions(
     tiny_asked_run: Path, tiny_written_run: Path, videos: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -346,6 +346,7 @@ def test_on_the_command_line(
     assert "nothing was started" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_path: Path) -> None:
     recipe = tmp_path / "asking.yaml"
     recipe.write_text(tiny_asking(**{"train.epochs": 1}).to_yaml(), encoding="utf-8")

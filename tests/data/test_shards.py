@@ -333,7 +333,7 @@ def in_a_list(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None
 
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda root: (root / "train-000000.tar").unlink(), "train-000000.tar cannot be read .No such file"),
-    "cut": (cut, "train-000000.tar is cut short: it has"),
+    "cut": (cut, "train-000000.tar is cut short or another one: it has"),
     "doubled": (doubled, "test-000000.tar has a file 'val-.* where the index has 'test-"),
     "foreign": (lambda root: (root / "train-000009.tar").touch(), "holds train-000009.tar, which its index.json does"),
     "none of avpea's": (lambda root: (root / "index.json").unlink(), "has tar files but no index.json"),
