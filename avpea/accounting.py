@@ -25,7 +25,7 @@ from avpea.labels import Labels
 from avpea.sections import BackboneOptions
 from avpea.tasks import Dims, Task
 
-__all__ = ["PaperRow", "ParameterCount", "count", "paper_rows"]
+__all__ = ["PaperRow", "ParameterCount", "count", "on_meta", "paper_rows", "size_of"]
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,8 @@ def count(experiment: Experiment, labels: Labels | None = None) -> ParameterCoun
         ExperimentError: Options that do not fit each other.
     """
     backbone, classifier = _frozen(experiment.backbone)
-    task: type[Task] = registry.load("task", experiment.task.name)
-    labels = labels or task.needs.typical()
-    with torch.device("meta"):
-        encoder = build_encoder(backbone, experiment)
-        made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim), labels)
+    labels = labels or registry.load("task", experiment.task.name).needs.typical()
+    encoder, made = on_meta(backbone, experiment, labels)
     if made.head.frozen_negatives:
         encoder.require_see()
     frozen, trained = encoder.parameter_counts()
@@ -167,11 +164,29 @@ def count(experiment: Experiment, labels: Labels | None = None) -> ParameterCoun
         frozen=frozen,
         frozen_classifier=classifier if frozen else 0,
         adapters=trained,
-        head=_size(made.head),
-        head_registered=_size(made.head) + sum(made.head.registered_but_unused().values()),
+        head=size_of(made.head),
+        head_registered=size_of(made.head) + sum(made.head.registered_but_unused().values()),
         num_classes=len(labels.names),
         outputs=labels.outputs,
     )
+
+
+def on_meta(backbone: Any, experiment: Experiment, labels: Labels | None = None) -> tuple[Any, Task]:
+    """An experiment's encoder and task on the meta device, around a backbone that is there already.
+
+    Args:
+        backbone: The backbone, as `backbones.shape_only` makes it.
+        experiment: The experiment.
+        labels: As in `count`.
+
+    Raises:
+        ExperimentError: Options that do not fit each other.
+    """
+    task: type[Task] = registry.load("task", experiment.task.name)
+    with torch.device("meta"):
+        encoder = build_encoder(backbone, experiment)
+        dims = Dims(encoder.visual_dim, encoder.audio_dim)
+        return encoder, task.build(experiment, dims, labels or task.needs.typical())
 
 
 def paper_rows() -> list[PaperRow]:
@@ -190,5 +205,6 @@ def _frozen(options: BackboneOptions) -> tuple[Any, int]:
     return backbones.shape_only(options), backbones.classifier_parameters(options.name)
 
 
-def _size(module: nn.Module) -> int:
+def size_of(module: nn.Module) -> int:
+    """Number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -16,6 +16,7 @@ from avpea.distributed import OthersEnded, launched
 from avpea.errors import AvpeaError
 from avpea.progress import note
 from avpea.stopping import handled
+from avpea.threads import usable_cores
 
 __all__ = ["ends_with_parent", "launch", "reported"]
 
@@ -48,7 +49,7 @@ def launch(words: Sequence[str], processes: int) -> int:
             _PARENT: str(os.getpid()),
             _ERRORS: errors,
         }
-        shared.setdefault("OMP_NUM_THREADS", str(max(1, _processors() // processes)))
+        shared.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
         started: list[subprocess.Popen[bytes]] = []
         with _passed_on(started):
             for rank in range(processes):
@@ -57,10 +58,6 @@ def launch(words: Sequence[str], processes: int) -> int:
                 started.append(subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL))
             first = _ended(started)
         return 0 if first is None else _told([process.wait() for process in started], first, Path(errors))
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -85,11 +82,10 @@ def _ended(started: Sequence["subprocess.Popen[bytes]"]) -> int | None:
             since, first = now, next((rank for rank, process in enumerate(started) if process.returncode), None)
         if not any(running):
             return first
-        if first is None:
-            pass
-        elif now - since > 2 * _GRACE_SECONDS:
+        waited = 0.0 if first is None else now - since
+        if waited > 2 * _GRACE_SECONDS:
             _each(started, "kill")
-        elif now - since > _GRACE_SECONDS:
+        elif waited > _GRACE_SECONDS:
             _each(started, "terminate")
         time.sleep(0.05)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from avpea.data.identity import printable
 from avpea.errors import MediaError
-from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, Sample
+from avpea.labels import SPLITS, Annotations, Sample
 from avpea.media import require_file
 
-__all__ = ["Group", "Names", "divided", "groups_of", "suffix_of"]
+__all__ = ["Group", "Names", "divided", "groups_of"]
 
 _LONGEST = 60  # characters of a key; a tar header has room for 100 with number and ending
 
@@ -126,9 +126,3 @@ def divided(groups: Sequence[Group], shard_bytes: int) -> list[tuple[str, list[G
             shards[-1][1].append(group)
             filled += group.size if not group.reason else 0
     return shards
-
-
-def suffix_of(path: Path) -> str:
-    """The ending of a media file in a shard."""
-    suffix = path.suffix.lower()
-    return suffix if suffix in MEDIA_SUFFIXES else ".bin"

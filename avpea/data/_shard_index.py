@@ -33,6 +33,7 @@ __all__ = [
     "Entry",
     "Index",
     "Listed",
+    "list_of",
     "list_text",
     "listed_in",
     "plain_sample",
@@ -73,7 +74,7 @@ class Listed:
     @property
     def list_name(self) -> str:
         """File name of its list."""
-        return Path(self.name).with_suffix(".jsonl").name
+        return list_of(self.name)
 
     @property
     def split(self) -> str:
@@ -232,13 +233,18 @@ def read_list(root: str, shard: Listed) -> list[Entry]:
     return list(_entries(place, found, shard.bytes))
 
 
+def list_of(name: str) -> str:
+    """File name of the list of a shard."""
+    return str(Path(name).with_suffix(".jsonl"))
+
+
 def listed_in(folder: Path, name: str) -> tuple[Listed, list[Entry]] | None:
     """A shard that is completely written, and its list, which is written after it; None if it is not.
 
     Raises:
         DataError: The list is damaged.
     """
-    path = (folder / name).with_suffix(".jsonl")
+    path = folder / list_of(name)
     try:
         found, size = path.read_bytes(), (folder / name).stat().st_size
     except OSError:

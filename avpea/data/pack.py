@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from avpea.data._packing import Group, Names, divided, groups_of, suffix_of
+from avpea.data._packing import Group, Names, divided, groups_of
 from avpea.data._shard_index import (
     FORMAT,
     INDEX_FILE,
@@ -30,6 +30,7 @@ from avpea.data._shard_index import (
     Entry,
     Index,
     Listed,
+    list_of,
     list_text,
     listed_in,
     plain_sample,
@@ -38,7 +39,7 @@ from avpea.data._shard_index import (
 from avpea.data._work import run
 from avpea.data.cache import SampleCache
 from avpea.data.identity import files_of, identify
-from avpea.data.packed import BLOCK, DECODED, as_npy
+from avpea.data.packed import BLOCK, DECODED, as_npy, suffix_of
 from avpea.errors import DataError, MediaError
 from avpea.files import remove_leftovers, replacing, write_json, write_text
 from avpea.labels import SPLITS, Annotations, Member, Sample, Shard
@@ -267,7 +268,7 @@ class _Packing:
                 entries = [self._add(tar, group, one) for group, one in zip(groups, made, strict=True)]
             size = raw.tell()
         shard = Shard(name, size, out.digest.hexdigest())
-        write_text(self.folder / _list_of(name), list_text(shard, entries))
+        write_text(self.folder / list_of(name), list_text(shard, entries))
         self.written += 1
 
     def _add(self, tar: tarfile.TarFile, group: Group, made: _Made) -> Entry:
@@ -333,10 +334,6 @@ class _Packing:
                 else:
                     samples[shard.split] += len(entry.samples)
         return PackReport(str(self.folder), samples, left_out, len(self.shards), size, self.written, seconds)
-
-
-def _list_of(name: str) -> str:
-    return str(Path(name).with_suffix(".jsonl"))
 
 
 def _of_files(group: Group) -> _Made:

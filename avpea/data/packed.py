@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "require_shards",
     "require_size",
     "require_whole",
+    "suffix_of",
     "unpacked",
 ]
 
@@ -187,7 +188,7 @@ def unpacked(sample: Sample) -> Iterator[Sample]:
         names = [sample.video, *([sample.sound] if sample.sound is not None else [])]
         files = {}
         for number, (name, member) in enumerate(zip(names, sample.packed.members, strict=True)):
-            files[Path(folder, f"{number}{_suffix(member.name)}")] = name
+            files[Path(folder, f"{number}{suffix_of(PurePosixPath(member.name))}")] = name
             path = list(files)[number]
             path.write_bytes(packed_bytes(sample.packed.shard, member))
         video, *sound = files
@@ -199,8 +200,9 @@ def unpacked(sample: Sample) -> Iterator[Sample]:
             raise type(error)(files[error.path], error.reason) from None
 
 
-def _suffix(name: str) -> str:
-    suffix = PurePosixPath(name).suffix.lower()
+def suffix_of(path: PurePath) -> str:
+    """The ending of a media file in a shard."""
+    suffix = path.suffix.lower()
     return suffix if suffix in MEDIA_SUFFIXES else ".bin"
 
 

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from avpea import backbones, registry
+from avpea import backbones
+from avpea.accounting import on_meta, size_of
 from avpea.compare.cost import random_batch
 from avpea.device import choose_precision
-from avpea.encoders import build_encoder
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
 from avpea.model import AVModel
 from avpea.plan._assumed import Assumed
 from avpea.plan._rates import Rates
-from avpea.tasks import Dims, Task
 
 __all__ = ["Counts", "counted", "rates_of"]
 
@@ -80,7 +79,7 @@ def counted(experiment: Experiment, labels: Labels | None, half: bool) -> Counts
     except (NotImplementedError, RuntimeError, TypeError):  # what depends on values cannot be counted without any
         whole = False
         forward, every, kept = _without_head(step)
-        head = 2 * _WORD_PIECES * _size(model.task.head)
+        head = 2 * _WORD_PIECES * size_of(model.task.head)
         forward, every = forward + _FEW * head, every + 3 * _FEW * head
     if model.encoder.keeps_frozen:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -152,20 +151,13 @@ class _Step:
 
 
 def _on_meta(experiment: Experiment, labels: Labels | None, half: bool) -> AVModel:
-    task: type[Task] = registry.load("task", experiment.task.name)
-    with torch.device("meta"):
-        encoder = build_encoder(backbones.shape_only(experiment.backbone), experiment)
-        made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim), labels or task.needs.typical())
+    encoder, made = on_meta(backbones.shape_only(experiment.backbone), experiment, labels)
     model = AVModel(encoder, made, experiment.audio)
     if half:
         model.half_precision()
     if experiment.train.checkpointing:
         model.encoder.checkpoint_blocks()
     return model.train()
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share: int, assumed: Assumed) -> Rates:

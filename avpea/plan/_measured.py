@@ -14,6 +14,7 @@ import torch
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.plan._sizes import Sizes
+from avpea.threads import usable_cores
 
 __all__ = ["measured"]
 
@@ -33,7 +34,7 @@ def measured(experiment: Experiment, place: torch.device, share: int, sizes: Siz
     Raises:
         AvpeaError: A step cannot be taken; says why.
     """
-    config, cores = experiment.train, _cores()
+    config, cores = experiment.train, usable_cores()
     together = min(config.devices, cores) if place.type == "cpu" else 1
     alone = experiment.override({"train.batch_size": share, "train.devices": 1, "train.device": str(place)})
     job = {"experiment": alone.to_dict(), "data": sizes.labels is not None, "decode": sizes.to_read}
@@ -81,7 +82,3 @@ def _rates(process: "subprocess.Popen[str]") -> dict[str, float]:
     if "error" in found:
         raise AvpeaError(found["error"])
     return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

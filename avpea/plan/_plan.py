@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from avpea.plan.amounts import in_bytes, in_time
 from avpea.sections import require_device_name
 from avpea.tables import Table
 from avpea.tasks import Task
+from avpea.threads import usable_cores
 
 __all__ = ["Need", "Plan", "plan"]
 
@@ -178,7 +178,7 @@ def plan(
     else:
         notes += [_speed(experiment, place, assumed), _decoding(assumed)]
     # What is not here may have as many cores as are asked for.
-    cores = _cores() if here else config.devices * max(1, experiment.data.workers)
+    cores = usable_cores() if here else config.devices * max(1, experiment.data.workers)
     times = tuple(_times(experiment, sizes, rates, read, cores, _exchange(counts, config.devices, assumed)))
     memory = tuple(_memory(experiment, sizes, rates, place, counts.activation_bytes * share))
     disk = tuple(_disk(sizes, rates))
@@ -375,7 +375,3 @@ def _available() -> float:
     if not known.is_file():
         return 0.0
     return 1024 * float(known.read_text().partition("MemAvailable:")[2].split()[0])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
