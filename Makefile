@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SAMPLES := quickstart
 
 .PHONY: quickstart test test-all test-faults test-properties coverage test-wheel test-oldest test-newest dist sbom audit \
-	lint bench docs clean
+	lint bench gpu-check gpu-bundle docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)
@@ -62,6 +62,21 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
+
+# Whether a GPU computes what the CPU does, and how fast; under 6 minutes. It needs no network: on a machine with torch,
+# timm and transformers of its own, `make gpu-check GPU_PYTHON=python3` installs nothing. Elsewhere it makes .venv.
+GPU_PYTHON ?= $(BIN)/python
+gpu-check: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	$(GPU_PYTHON) -m bench gpu $(ARGS)
+
+# What such a machine may lack, in .gpu, for a Python and a platform: made where there is a network, and brought along.
+GPU_PYTHON_VERSION ?= 3.12
+GPU_PLATFORM ?= manylinux_2_17_x86_64
+gpu-bundle:
+	rm -rf .gpu
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu \
+		--only-binary=:all: --no-compile --no-warn-conflicts \
+		--python-version $(GPU_PYTHON_VERSION) --platform $(GPU_PLATFORM) pydantic platformdirs
 
 docs: $(STAMP)
 	$(BIN)/python docs/build.py

@@ -72,7 +72,7 @@ class SampleCache:
         self.frame_size = frame_size
         self.settings: dict[str, Any] = {
             "format": _FORMAT,
-            "decoder": "av " + importlib.metadata.version("av").partition(".")[0],
+            "decoder": _decoder(),
             "frame_size": frame_size,
             "mel_bins": audio.mel_bins,
             "frame_shift_ms": float(audio.frame_shift_ms),
@@ -377,6 +377,14 @@ def _tell(path: Path, error: Unreadable) -> None:
     """Say that an entry is damaged; nothing has to be said of one that does not exist yet."""
     if path.exists():
         note(f"the cache entry {path} {error}; it is made anew.")
+
+
+def _decoder() -> str:
+    """The library that decodes; without one, entries that are there already can be read."""
+    try:
+        return "av " + importlib.metadata.version("av").partition(".")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def _hashed(value: object) -> str:

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avpea.media.box import boxed, limits_here, open_for_good, warm_up
     from avpea.media.clip import Clip
-    from avpea.media.container import require_file
     from avpea.media.decode import probe, read, read_sound
     from avpea.media.fbank import log_mel
     from avpea.media.folder import MediaBelow, media_below
     from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo, segments_in
     from avpea.media.limits import Limits
+    from avpea.media.regular import require_file
     from avpea.media.spread import SpreadRule, chosen_seconds, moments, read_spread
     from avpea.media.vggish import vggish_log_mel
 
 _NAMES = {
     "box": ("boxed", "limits_here", "open_for_good", "warm_up"),
     "clip": ("Clip",),
-    "container": ("require_file",),
     "decode": ("probe", "read", "read_sound"),
     "fbank": ("log_mel",),
     "folder": ("MediaBelow", "media_below"),
     "info": ("SAMPLE_RATE_HZ", "MediaInfo", "segments_in"),
     "limits": ("Limits",),
+    "regular": ("require_file",),
     "spread": ("SpreadRule", "chosen_seconds", "moments", "read_spread"),
     "vggish": ("vggish_log_mel",),
 }

@@ -1,9 +1,6 @@
 """Opening media files, and finding their tracks and packets."""
 
 import contextlib
-import errno
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +16,9 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avpea.errors import MediaError, MissingFile, NoAudioTrack, NoVideoTrack
+from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
 from avpea.media.limits import decoding
+from avpea.media.regular import require_file
 
 __all__ = [
     "BLACK_REMEDY",
@@ -31,7 +29,6 @@ __all__ = [
     "opened",
     "packets",
     "pixel_aspect",
-    "require_file",
     "require_size",
     "seconds_of",
     "tracks_of",
@@ -49,43 +46,8 @@ MOST_CHANNELS = 64  # that FFmpeg can mix
 RATES_HZ = range(1000, 2_000_001)  # of sound; a damaged rate makes hours of a second, or gigabytes of a packet
 WIDEST_PIXEL = 16.0  # width / height; widescreen from DV has 1.46, anamorphic film 2
 STILLS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
-NOWHERE = {
-    errno.ENOENT: "there is no such file; check the path.",
-    errno.ENOTDIR: "there is no such file; check the path.",
-    errno.ENAMETOOLONG: "there is no such file, as the path is longer than the file system allows; check the path.",
-    errno.ELOOP: "there is no such file, as its link leads back to itself; mend or remove the link.",
-}
-
 Track = TypeVar("Track", VideoStream, AudioStream)
 Tracks = tuple[VideoStream | None, AudioStream | None]
-
-
-def require_file(path: Path) -> os.stat_result:
-    """Refuse what is no regular file, without opening it: opening a named pipe would wait forever.
-
-    Raises:
-        MissingFile: There is no such file.
-        MediaError: It is a folder, a pipe, a socket or a device, or may not be looked at.
-    """
-    try:
-        about = path.stat()
-    except OSError as error:
-        if error.errno in NOWHERE:
-            raise MissingFile(path, NOWHERE[error.errno]) from None
-        raise MediaError(path, f"cannot be opened: {error.strerror}.") from None
-    except ValueError:  # a zero byte in the name
-        raise MissingFile(path, NOWHERE[errno.ENOENT]) from None
-    if not stat.S_ISREG(about.st_mode):
-        kind = next((name for test, name in KINDS.items() if test(about.st_mode)), "no regular file")
-        raise MediaError(path, f"this is {kind}; expected a video file.")
-    return about
 
 
 @contextlib.contextmanager

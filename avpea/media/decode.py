@@ -17,10 +17,10 @@ from torch import Tensor
 from avpea.errors import MediaError
 from avpea.media import box
 from avpea.media.clip import Clip
-from avpea.media.container import require_file
+from avpea.media.found import Found, Heard
 from avpea.media.growing import Growing
 from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo
-from avpea.media.jobs import CLIP, PROBE, SOUND, Job, answered
+from avpea.media.regular import require_file
 from avpea.stopping import interruptible
 
 __all__ = ["probe", "read", "read_sound"]
@@ -42,7 +42,7 @@ def probe(path: str | Path, *, audio_track: int | None = None, video_track: int 
         MediaError: The file is missing, empty or not media, or has no such track.
     """
     options = {"audio_track": audio_track, "video_track": video_track}
-    return _done(PROBE, Path(path), Growing(np.uint8), Growing(np.float32), options)
+    return _done("probe", MediaInfo, Path(path), Growing(np.uint8), Growing(np.float32), options)
 
 
 def read(
@@ -96,7 +96,7 @@ def read(
         "audio_track": audio_track,
         "video_track": video_track,
     }
-    found = _done(CLIP, path, frames, samples, options)
+    found = _done("clip", Found, path, frames, samples, options)
     pictures = torch.from_numpy(frames.finish(1 if found.black else found.segments))
     sound = samples.finish(found.skip + found.segments * SAMPLE_RATE_HZ)
     return Clip(
@@ -143,20 +143,25 @@ def read_sound(
         "missing_audio": missing_audio,
         "audio_track": audio_track,
     }
-    heard = _done(SOUND, Path(path), Growing(np.uint8), samples, options)
+    heard = _done("sound", Heard, Path(path), Growing(np.uint8), samples, options)
     if not heard.seconds:
         return torch.zeros(0)
     whole = samples.finish(heard.skip + math.ceil(heard.seconds) * rate_hz)
     return torch.from_numpy(whole)[heard.skip :][: round(heard.seconds * rate_hz)]
 
 
-def _done(job: Job[Answer], path: Path, frames: Growing, samples: Growing, options: dict[str, Any]) -> Answer:
-    """Do a job here, or in the worker of the box that is open."""
+def _done(
+    job: str, kind: type[Answer], path: Path, frames: Growing, samples: Growing, options: dict[str, Any]
+) -> Answer:
+    """Do a job of `avpea.media.jobs` here, or in the worker of the box that is open."""
     require_file(path)
     if (worker := box.current()) is not None:
-        return worker.run(job.name, job.answer, path, frames, samples, options)
+        return worker.run(job, kind, path, frames, samples, options)
+    from avpea.media.jobs import JOBS, answered  # PyAV: only in a process that decodes
+
     with interruptible(), answered(path):
-        return job.run(path, frames, samples, **options)
+        found: Answer = JOBS[job].run(path, frames, samples, **options)
+    return found
 
 
 def _check_span(path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None) -> None:

@@ -27,7 +27,7 @@ from avpea.media.limits import decoding
 from avpea.media.picture import display_size
 from avpea.media.walk import Span, Walk, after_end
 
-__all__ = ["CLIP", "JOBS", "PROBE", "SOUND", "Job", "answered"]
+__all__ = ["JOBS", "Job", "answered"]
 
 SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
 
@@ -148,7 +148,5 @@ def _read_sound(
         return Heard(walk.timeline.skip, max(0.0, heard if seconds is None else min(heard, seconds)))
 
 
-PROBE = Job("probe", _probe, MediaInfo)
-CLIP = Job("clip", _read, Found)
-SOUND = Job("sound", _read_sound, Heard)
-JOBS: dict[str, Job[Any]] = {job.name: job for job in (PROBE, CLIP, SOUND)}
+_EVERY = Job("probe", _probe, MediaInfo), Job("clip", _read, Found), Job("sound", _read_sound, Heard)
+JOBS: dict[str, Job[Any]] = {job.name: job for job in _EVERY}

@@ -22,8 +22,9 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from avpea.media.container import opened, packets, require_file, seconds_of, zero_seconds
+from avpea.media.container import opened, packets, seconds_of, zero_seconds
 from avpea.media.info import CODEC_PADDING_SECONDS
+from avpea.media.regular import require_file
 
 __all__ = ["Layout", "Mender", "layout_of", "shown_seconds"]
 
