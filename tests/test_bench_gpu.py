@@ -147,6 +147,22 @@ def test_what_is_wrong_on_a_device_is_seen(tiny_experiment: Any, monkeypatch: py
     assert not compared(experiment, torch.device("cpu"))["ok"]
 
 
+def test_a_plan_is_made_from_its_figures(tiny_experiment: Any, tmp_path: Path) -> None:
+    from avpea.plan._assumed import ASSUMED
+    from avpea.plan._figures import learned
+    from bench.gpu.speed import row
+
+    found = row("tiny", tiny_experiment(), 1)
+    assert found["images_per_second"] == pytest.approx(2 * 2 * 3 / found["step_seconds"], rel=0.1)
+    path = tmp_path / "gpu.json"
+    whole = {"machine": {"card": "Made up"}, "parts": {"about": {"rows": []}, "speed-base": {"rows": [found]}}}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    source, _, said = learned(path, tiny_experiment(), torch.device("cuda"), ASSUMED)
+    assert source == "figures"
+    assert "Made up reached" in said[0]
+    assert "experiment" not in bench.gpu.table("speed-base", {"ok": True, "ended": "", "seconds": 1.0, "rows": [found]})
+
+
 def test_its_data_set_needs_no_decoder(tmp_path: Path) -> None:
     from avpea import data
     from avpea.evaluate import prepare

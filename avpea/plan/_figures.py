@@ -20,7 +20,7 @@ def learned(
 ) -> tuple[Literal["figures", "counted"], Assumed, list[str]]:
     """Replace the assumed utilisation by what a check has reached with the recipe that is most like this one.
 
-    These are the rows of the part `speed` (`parts.speed.rows`) that have an `experiment` (its plain values) and
+    These are the rows of the parts `speed-…` (`parts.speed-base.rows`) that have an `experiment` (its plain values) and
     `step_seconds`; `machine.card` is the name of the card.
 
     Args:
@@ -39,7 +39,8 @@ def learned(
         return "counted", assumed, []
     found = read_json(path)
     try:
-        steps = [one for one in found["parts"]["speed"]["rows"] if {"experiment", "step_seconds"} <= one.keys()]
+        rows = [one for name, part in found["parts"].items() if name.startswith("speed") for one in part["rows"]]
+        steps = [one for one in rows if {"experiment", "step_seconds"} <= one.keys()]
         half = planned_half(experiment, place)
         best = max(steps, key=lambda one: _likeness(one["experiment"], experiment, half))
         like = Experiment.from_dict(best["experiment"])

@@ -154,6 +154,6 @@ def table(name: str, found: dict[str, Any]) -> str:
     lines = [head]
     for row in found["rows"]:
         mark = {True: "ok    ", False: "WRONG ", None: ""}[row.get("ok")]
-        rest = ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("what", "ok"))
+        rest = ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("what", "ok", "experiment"))
         lines.append(f"   {mark}{row['what']}: {rest}")
     return "\n".join(lines)

@@ -62,7 +62,7 @@ def row(what: str, experiment: Experiment, steps: int) -> dict[str, Any]:
     if experiment.train.compile:
         found["compiled"] = not reasons
         found |= {"why_not": reasons[0]} if reasons else {}
-    return {"what": what, **found}
+    return {"what": what, **found, "experiment": experiment.to_dict()}  # by which `avpea plan` finds its like
 
 
 def measured(make: Callable[[], Callable[[], None]], device: str, steps: int) -> dict[str, Any]:
