@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from avpea import parsing
-from avpea.data.readers._text import read_text
 from avpea.errors import DataError
+from avpea.formats.text import read_text
 from avpea.labels import MEDIA_SUFFIXES
 
 __all__ = ["by_stem", "identity", "read_json", "require_stem", "safe", "source", "videos_by_stem"]

@@ -14,8 +14,9 @@ from pathlib import Path
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import by_hash
 from avpea.data.readers._files import identity, safe
-from avpea.data.readers._table import Columns, read_table, split_of, text_of
+from avpea.data.readers._table import read_table, split_of
 from avpea.errors import DataError
+from avpea.formats.rows import Columns, text_in
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample, shortened
 from avpea.sections import SpreadOptions
 
@@ -41,7 +42,7 @@ def read(options: SpreadOptions) -> Annotations:
     names: dict[object, str] = {}  # the first path to each file
     twice: list[str] = []
     for where, values in rows:
-        video, caption = (text_of(where, values, name) for name in ("video", "caption"))
+        video, caption = (text_in(where, values, name) for name in ("video", "caption"))
         if not video or not caption:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video

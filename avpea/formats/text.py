@@ -5,7 +5,7 @@ from pathlib import Path
 
 from avpea.errors import DataError
 
-__all__ = ["read_text"]
+__all__ = ["decoded", "read_text"]
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -26,18 +26,33 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None
+    return decoded(data, str(path))
+
+
+def decoded(data: bytes, source: str) -> str:
+    r"""The text in bytes, as `read_text` has it.
+
+    Args:
+        data: The content of a file.
+        source: Its name, with which an error begins.
+
+    Raises:
+        DataError: They have another encoding or hold a null character; names the remedy.
+    """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), _unmarked(data))
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8, which spreadsheets "
+            f"{source} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8, which spreadsheets "
             "call 'CSV UTF-8'."
         ) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:  # no file can have such a name, and no checkpoint keeps such a label
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{path}, line {line}: found a null character, which no text has; save the file anew as UTF-8.")
+        raise DataError(
+            f"{source}, line {line}: found a null character, which no text has; save the file anew as UTF-8."
+        )
     return text
 
 

@@ -1,8 +1,4 @@
-"""Stretches of a video in the formats of other programs: WebVTT, SubRip, Audacity labels, ELAN, and CSV.
-
-WebVTT is as in https://www.w3.org/TR/webvtt1/, ELAN as in https://www.mpi.nl/tools/elan/EAFv3.0.xsd, and Audacity's
-labels as in its manual. SubRip has no standard; it is written so that FFmpeg and players show the text as it is.
-"""
+"""Writing stretches in the formats of other programs."""
 
 import csv
 import io
@@ -13,31 +9,16 @@ import re
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORMATS", "SUFFIXES", "Stretch", "csv_line", "rendered"]
+from avpea.formats._stretch import Stretch
+from avpea.formats.rows import FORMULA
 
-# The ending of a file's name, by format.
-SUFFIXES = {"vtt": ".vtt", "srt": ".srt", "audacity": ".txt", "elan": ".eaf", "csv": ".csv"}
-FORMATS = tuple(SUFFIXES)
+__all__ = ["WORD_JOINER", "csv_line", "one_line", "rendered"]
 
-
-@dataclass(frozen=True)
-class Stretch:
-    """A stretch of a video and its text.
-
-    Attributes:
-        start_seconds: Start in the video.
-        end_seconds: End in the video, exclusive.
-        text: Text of any kind; formats escape it.
-    """
-
-    start_seconds: float
-    end_seconds: float
-    text: str
+WORD_JOINER = "\u2060"
 
 
 def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
@@ -98,7 +79,7 @@ def _vtt_text(text: str) -> str:
 
 def _srt_text(text: str) -> str:
     """SubRip has no escapes: an invisible word joiner keeps text from being read as a tag, an arrow or a line break."""
-    return re.sub(r"<(?=[/!A-Za-z])|\{(?=\\)|\\(?=[Nnh])|--(?=>)", "\\g<0>\u2060", one_line(text))
+    return re.sub(r"<(?=[/!A-Za-z])|\{(?=\\)|\\(?=[Nnh])|--(?=>)", rf"\g<0>{WORD_JOINER}", one_line(text))
 
 
 def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
@@ -180,4 +161,4 @@ def _cell(value: Any) -> Any:
         return value if math.isfinite(value) else ""
     text = re.sub(r"[\r\n]+", " ", str(value).replace("\x00", "")).encode("utf-8", "backslashreplace").decode("utf-8")
     # As OWASP advises: an apostrophe in front, which spreadsheets do not show.
-    return f"'{text}" if text[:1] in {*"=+-@\t", *"＝＋－＠"} else text
+    return f"'{text}" if FORMULA.match(text) else text
