@@ -72,10 +72,10 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def _serve() -> None:
-    from avpea.compare.cost import training_step
+    from avpea.compare.cost import TrainingStep
     from avpea.experiment import load_recipe
 
-    take = training_step(load_recipe("mini/avel").override({"train.device": "cpu", "train.threads": CORES}))
+    take = TrainingStep(load_recipe("mini/avel").override({"train.device": "cpu", "train.threads": CORES}))
     take()
     print("ready", flush=True)
     for _ in sys.stdin:

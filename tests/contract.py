@@ -36,7 +36,7 @@ def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) 
     from avpea.checkpoint import load_model, read_info
     from avpea.cli import main
     from avpea.compare.check import complaints
-    from avpea.compare.cost import training_step
+    from avpea.compare.cost import TrainingStep
     from avpea.compare.sweep import parse_sweep
     from avpea.experiment import Experiment
     from avpea.history import read_experiment
@@ -52,7 +52,7 @@ def assert_task(values: dict[str, Any], video: Path, folder: Path, capsys: Any) 
     sweep.write_text(f"rows: {{one: {recipe}}}\nseeds: [0]\n", encoding="utf-8")
     grid, wrong = parse_sweep(sweep)
     assert wrong == complaints(list(grid.cells()), folder / "none") == []
-    training_step(experiment)()
+    TrainingStep(experiment)()
     assert main(["params", str(recipe), "--json"]) == 0
     counted = json.loads(capsys.readouterr().out)
     assert counted["head"] > 0

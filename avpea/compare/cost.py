@@ -26,7 +26,7 @@ from avpea.sections import ContinuousOptions
 from avpea.tasks import Task
 from avpea.train import make_optimizer
 
-__all__ = ["TrainingStep", "entered", "measure_costs", "random_batch", "training_step"]
+__all__ = ["TrainingStep", "entered", "measure_costs", "random_batch"]
 
 MAP_LOCATIONS = 49  # of precomputed feature maps: 7 x 7, as VGG-19's
 
@@ -115,11 +115,6 @@ class TrainingStep:
         if self._entered is None:
             return model(batch.frames, batch.log_mel, self.targets, self._negatives)
         return model.task(model.resume(self._entered, batch.frames.shape[1], batch.frames.shape[2]), self.targets)
-
-
-def training_step(experiment: Experiment, say: Callable[[str], None] = lambda _: None) -> Callable[[], None]:
-    """A function that trains a new model by one step; `say` is that of `TrainingStep`."""
-    return TrainingStep(experiment, say=say)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from avpea.compare.cost import training_step
+from avpea.compare.cost import TrainingStep
 from avpea.experiment import Experiment
 from bench.gpu.speed import forget, measured, of
 
@@ -35,7 +35,7 @@ def peak_mb(experiment: Experiment, videos: int) -> float:
     """Peak memory of a step with a batch of so many videos."""
     forget()
     batch = experiment.override({"train.batch_size": videos})
-    found = measured(lambda: training_step(batch), experiment.train.device, 1)
+    found = measured(lambda: TrainingStep(batch), experiment.train.device, 1)
     return float(found["peak_mb"])
 
 

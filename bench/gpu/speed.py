@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from avpea import measure
-from avpea.compare.cost import training_step
+from avpea.compare.cost import TrainingStep
 from avpea.experiment import Experiment, load_recipe
 
 ADAPTERS = ("av_pea", "none", "full", "lavish", "lora")
@@ -52,7 +52,7 @@ def row(what: str, experiment: Experiment, steps: int) -> dict[str, Any]:
     reasons: list[str] = []
     forget()
     try:
-        found = measured(lambda: training_step(experiment, reasons.append), experiment.train.device, steps)
+        found = measured(lambda: TrainingStep(experiment, say=reasons.append), experiment.train.device, steps)
     except Exception as error:  # the others come next
         return {"what": what, "ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
     finally:
