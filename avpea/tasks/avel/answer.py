@@ -103,8 +103,9 @@ class Prediction(Answer):
         clip: Decoded frames and sound.
         rule: What counts as an event.
         calibration: What the probabilities were calibrated with; None for a model that was not.
-        novelty: How far each second is from the training seconds of its category, as a multiple of the limit: above 1,
-            it is unlike them. None if that is not known.
+        novelty: How far each second is from the training seconds of its decided category, as a multiple of the limit:
+            above 1, it is unlike them. None if that is not known.
+        decided: Category of each second before the rule; None if there was no rule to apply.
     """
 
     video: Path
@@ -117,6 +118,7 @@ class Prediction(Answer):
     rule: Rule = Rule()
     calibration: Calibration | None = None
     novelty: Float[Tensor, " seconds"] | None = None
+    decided: Int[Tensor, " seconds"] | None = None
 
     @classmethod
     def of(
@@ -130,13 +132,15 @@ class Prediction(Answer):
         tokens: Float[Tensor, "seconds width"] | None = None,
     ) -> "Prediction":
         """Build the answer for a clip from the predictions for its seconds, and from their tokens."""
-        decisions = rule.apply(decisions, probabilities)
+        decided, decisions = decisions, rule.apply(decisions, probabilities)
         novelty = None
         if calibration is not None and tokens is not None:
-            novelty = calibration.novelty(tokens, decisions, probabilities.shape[1])
+            novelty = calibration.novelty(tokens, decided, probabilities.shape[1])
         seconds = clip.duration_seconds
         events = tuple(timeline(probabilities, decisions, class_names, novelty, seconds))
-        return cls(clip.path, seconds, class_names, events, decisions, probabilities, clip, rule, calibration, novelty)
+        return cls(
+            clip.path, seconds, class_names, events, decisions, probabilities, clip, rule, calibration, novelty, decided
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
@@ -162,15 +166,20 @@ class Prediction(Answer):
     def _second(self, index: int) -> dict[str, Any]:
         names, row = [*self.class_names, "background"], self.probabilities[index].tolist()
         category = int(self.decisions[index])
-        values = {
+        decided = category if self.decided is None else int(self.decided[index])
+        return {
             "start_seconds": float(index),
             "label": names[category],
             "confidence": round(row[category], 4),
             "probabilities": {name: round(value, 4) for name, value in zip(names, row, strict=True)},
+            "novelty": self._novelty(index, category),
+            # With these anybody can apply another threshold or shortest event, as `Rule.apply` does.
+            "decided": {"label": names[decided], "novelty": self._novelty(index, decided)},
         }
+
+    def _novelty(self, index: int, category: int) -> float | None:
         known = self.novelty is not None and category < len(self.class_names)
-        values["novelty"] = round(float(self.novelty[index]), 4) if known and self.novelty is not None else None
-        return values
+        return round(float(self.novelty[index]), 4) if known and self.novelty is not None else None
 
     def report(self) -> Iterator[str | Table]:
         """The timeline: label, from, to, confidence; and what to make of it."""

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +94,40 @@ def test_no_event_ends_after_the_video(tmp_path: Path) -> None:
         assert "4.25" in text.replace(",", ".").replace("4250", "4.250"), name
         assert not re.search(r"\b0?5[.,]000|5000", text), name
     found.plot(tmp_path / "timeline.png")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.45, 0.6, 0.9])
+@pytest.mark.parametrize("min_seconds", [0.0, 2.0])
+def test_another_rule_can_be_applied_to_the_json(threshold: float, min_seconds: float) -> None:
+    """As the page does when its threshold is moved: from the answer at any rule to that at every other."""
+    clip = made(3.5).clip
+    chosen = {"threshold": 0.8, "min_seconds": 1.0, "novelty_limit": 3.5}
+    fitted = Calibration("val", 3, 9, 2.0, "", chosen, torch.zeros(3, 2))
+    tokens = torch.stack((torch.arange(6.0), torch.zeros(6)), dim=1)
+    strict = Prediction.of(clip, NAMES, DECISIONS, CHANCES, Rule.of(fitted, None, None), fitted, tokens).to_dict()
+    rule = Rule.of(fitted, threshold, min_seconds)
+    wanted = Prediction.of(clip, NAMES, DECISIONS, CHANCES, rule, fitted, tokens).to_dict()
+    runs: list[list[dict[str, Any]]] = []
+    for second in strict["seconds"]:
+        label = second["decided"]["label"]
+        label = label if second["probabilities"][label] >= threshold else "background"
+        second |= {"kept": label, "sure": second["probabilities"][label]}
+        if runs and runs[-1][-1]["kept"] == label:
+            runs[-1].append(second)
+        else:
+            runs.append([second])
+    found = [
+        {
+            "label": run[0]["kept"],
+            "start_seconds": run[0]["start_seconds"],
+            "end_seconds": run[-1]["start_seconds"] + 1,
+            "confidence": pytest.approx(sum(one["sure"] for one in run) / len(run), abs=1e-4),
+            "doubtful": sum(one["decided"]["novelty"] for one in run) / len(run) > 1,
+        }
+        for run in runs
+        if run[0]["kept"] != "background" and len(run) >= min_seconds
+    ]
+    assert wanted["events"] == found
 
 
 def test_doubtful_events_are_told(tmp_path: Path) -> None:
