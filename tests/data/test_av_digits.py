@@ -275,7 +275,7 @@ def test_other_options_in_the_same_folder_are_refused(tiny: Path) -> None:
 
 
 def test_a_damaged_marker_is_refused(tmp_path: Path) -> None:
-    (tmp_path / av_digits.MARKER).write_text("{")
+    (tmp_path / av_digits.KIND.marker).write_text("{")
     with pytest.raises(DataError, match="unreadable options"):
         samples.make("av-digits", tmp_path, **TINY)
 

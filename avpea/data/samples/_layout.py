@@ -1,7 +1,7 @@
 """The text files of av-digits: AVE's annotation files, a timeline for each clip, and a README."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ what is not known: who filled in two forms. Voices are variants of one synthesis
 """
 
 
-def write_layout(folder: Path, plans: list[ClipPlan]) -> None:
+def write_layout(folder: Path, plans: Sequence[ClipPlan]) -> None:
     """Write all text files; the last one, Annotations.txt, marks the data set as complete.
 
     Raises:

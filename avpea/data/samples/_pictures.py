@@ -1,20 +1,24 @@
-"""The frames of av-digits: a handwritten digit or a mark sways over a photograph or a texture."""
+"""The frames of clips with digits: handwritten digits or marks sway over a photograph or a texture."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from avpea.data.samples._plan import SECONDS, ClipPlan
+from avpea.data.samples._plan import SECONDS
 
-__all__ = ["FPS", "FRAME_SIZE", "MARKS", "Background", "choose_background", "frames"]
+__all__ = ["FPS", "FRAME_SIZE", "MARKS", "Background", "Glyph", "choose_background", "frames", "mark"]
+
+Glyph = Float32[np.ndarray, "8 8"]  # a digit or a mark, in 0..1
 
 FPS = 8
 FRAME_SIZE = 112
 _MARGIN = 16  # pixels by which a background is larger than the frame, so that it can pan
 _PIECE = FRAME_SIZE + _MARGIN
+_SIZES, _HALF_SIZES = (56, 88), (40, 54)  # pixels of a glyph alone in the frame, and of each of two
 
 # Columns of scikit-learn's two photographs (427 x 640 pixels) from which a split cuts its backgrounds.
 _PHOTO_COLUMNS = {"train": (0, 330), "val": (330, 480), "test": (480, 640)}
@@ -54,19 +58,21 @@ def choose_background(split: str, rng: np.random.Generator) -> Background:
 
 
 def frames(
-    plan: ClipPlan,
-    background: Background,
-    digits: Float32[np.ndarray, "images 8 8"],
-    rng: np.random.Generator,
+    shown: Sequence[Sequence[Glyph]], background: Background, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Draw the clip at `FPS`; `digits` are load_digits' images in 0..1."""
+    """Draw a clip at `FPS`.
+
+    Args:
+        shown: What is seen in each second: one glyph anywhere in the frame, or two side by side, or nothing.
+        background: The background.
+        rng: Random generator for places, sizes and colours.
+    """
     film = _panned(background.pixels, rng)
-    for second, (image, mark) in enumerate(zip(plan.images, plan.marks, strict=True)):
+    for second, glyphs in enumerate(shown):
         part = film[second * FPS : (second + 1) * FPS]
-        if image is not None:
-            _draw(part, digits[image], rng)
-        elif mark is not None:
-            _draw(part, _mark(list(MARKS)[mark]), rng)
+        places = np.split(part, len(glyphs), axis=2) if glyphs else []  # views
+        for place, glyph in zip(places, glyphs, strict=True):
+            _draw(place, glyph, rng, _SIZES if len(glyphs) == 1 else _HALF_SIZES)
     return film.round().astype(np.uint8)
 
 
@@ -78,14 +84,15 @@ def _panned(
 
 
 def _draw(
-    film: Float32[np.ndarray, "frames size size 3"],
-    glyph: Float32[np.ndarray, "8 8"],
+    film: Float32[np.ndarray, "frames height width 3"],
+    glyph: Glyph,
     rng: np.random.Generator,
+    sizes: tuple[int, int],
 ) -> None:
     """Blend a glyph into all frames of `film`, swaying around a random position."""
-    mask = _sprite(glyph, rng)
+    mask = _sprite(glyph, rng, sizes)
     height, width = mask.shape[:2]
-    room = np.array([FRAME_SIZE - height, FRAME_SIZE - width])
+    room = np.array([film.shape[1] - height, film.shape[2] - width])
     sway = np.minimum(room / 2, rng.uniform(2, 8, 2))
     centre = sway + rng.uniform(0, 1, 2) * (room - 2 * sway)
     angles = rng.uniform(0, 2 * np.pi, 2) + np.arange(len(film))[:, None] * rng.uniform(0.1, 0.4, 2)
@@ -96,8 +103,8 @@ def _draw(
         window += mask * (colour - window)
 
 
-def _sprite(glyph: Float32[np.ndarray, "8 8"], rng: np.random.Generator) -> Float32[np.ndarray, "height width 1"]:
-    size = int(rng.integers(56, 89))
+def _sprite(glyph: Glyph, rng: np.random.Generator, sizes: tuple[int, int]) -> Float32[np.ndarray, "height width 1"]:
+    size = int(rng.integers(sizes[0], sizes[1] + 1))
     small = Image.fromarray((glyph * 255).astype(np.uint8))
     # A border, so that rotation does not cut strokes at the edge of the 8 x 8 image.
     padded = Image.new("L", (10, 10))
@@ -116,7 +123,9 @@ def _colour(behind: float, rng: np.random.Generator) -> Float32[np.ndarray, "3"]
 
 
 @functools.cache
-def _mark(name: str) -> Float32[np.ndarray, "8 8"]:
+def mark(number: int) -> Glyph:
+    """A mark by its number in `MARKS`."""
+    name = list(MARKS)[number]
     y, x = (np.mgrid[:64, :64] + 0.5) / 8
     nearest = np.full((64, 64), np.inf)
     for x0, y0, x1, y1 in MARKS[name]:

@@ -8,7 +8,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["DIGIT_NAMES", "FORMS", "FORM_STARTS", "SECONDS", "VOICES", "ClipPlan", "Utterance", "clip_plans"]
+__all__ = [
+    "ACCENTS",
+    "DIGIT_NAMES",
+    "FORMS",
+    "FORM_STARTS",
+    "OTHER_WORDS",
+    "SECONDS",
+    "VOICES",
+    "ClipPlan",
+    "Utterance",
+    "clip_plans",
+]
 
 SECONDS = 10
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
