@@ -113,7 +113,7 @@ def _paper_report(rows: Any) -> Iterator[str | Table]:
 
 
 def _make_arguments(parser: Parser) -> None:
-    parser.add_argument("name", help="data set: av-digits, or avvp-digits with lanes of seen and heard")
+    parser.add_argument("name", help="data set: av-digits, avvp-digits (lanes of seen and heard) or avs-digits (masks)")
     parser.add_argument("folder", type=Path, help="folder to write it to")
     for split, count in (("train", 160), ("val", 40), ("test", 60)):
         about = f"number of clips in the split '{split}' (default: {count})"

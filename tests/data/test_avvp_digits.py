@@ -125,8 +125,8 @@ def test_splits_share_no_writer_and_no_voice(plans: list[LanePlan]) -> None:
 def test_two_glyphs_are_side_by_side() -> None:
     chance = np.random.default_rng(0)
     background = choose_background("train", chance)
-    plain = frames([[]] * 10, background, np.random.default_rng(1))
-    film = frames([[mark(0), mark(1)], [mark(0)], *[[]] * 8], background, np.random.default_rng(1))
+    plain, _ = frames([[]] * 10, background, np.random.default_rng(1))
+    film, _ = frames([[mark(0), mark(1)], [mark(0)], *[[]] * 8], background, np.random.default_rng(1))
     changed = (film != plain).any(axis=-1)
     half = FRAME_SIZE // 2
     assert changed[:FPS, :, :half].any(axis=(1, 2)).all()

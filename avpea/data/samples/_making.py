@@ -52,6 +52,7 @@ class Kind:
             load_digits, and the number of marks.
         shown: What a clip shows in each second, from its plan and the images of load_digits.
         write_layout: Writes all text files; the last one marks the data set as complete.
+        write_masks: Writes where the glyphs of a clip are, from the folder, its plan and what `frames` returns.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Kind:
     plans: Callable[[str, int, int, Sequence[int], int], Sequence[Any]]
     shown: Callable[[Any, Float32[np.ndarray, "images 8 8"]], Sequence[Sequence[Any]]]
     write_layout: Callable[[Path, Sequence[Any]], None]
+    write_masks: Callable[[Path, Any, Sequence[Sequence[Any]]], None] | None = None
 
     @property
     def marker(self) -> str:
@@ -189,19 +191,26 @@ def _make_clips(
     # guard their start, all for 15 seconds of work.
     with progress_bar(kind.name, len(plans), shown=progress, done=len(plans) - len(missing)) as advance:
         for plan in missing:
-            _make_clip(kind.file(folder, plan), plan, kind.shown(plan, digits), words[plan.video_id])
+            _make_clip(folder, kind, plan, kind.shown(plan, digits), words[plan.video_id])
             advance()
 
 
 def _make_clip(
-    path: Path, plan: Plan, shown: Sequence[Sequence[Any]], words: Sequence[Int16[np.ndarray, " _samples"] | None]
+    folder: Path,
+    kind: Kind,
+    plan: Plan,
+    shown: Sequence[Sequence[Any]],
+    words: Sequence[Int16[np.ndarray, " _samples"] | None],
 ) -> None:
+    """Write a clip, by which it counts as made, after its masks."""
     from avpea.data.samples._encode import write_clip
     from avpea.data.samples._pictures import FPS, choose_background, frames
     from avpea.data.samples._sound import SOUND_RATE_HZ, choose_noise, compose
 
     chance = plan.generator("picture")
-    film = frames(shown, choose_background(plan.split, chance), chance)
+    film, masks = frames(shown, choose_background(plan.split, chance), chance)
+    if kind.write_masks is not None:
+        kind.write_masks(folder, plan, masks)
     chance = plan.generator("sound")
     waveform = compose(words, choose_noise(chance), chance)
-    write_clip(path, film, FPS, waveform, SOUND_RATE_HZ)
+    write_clip(kind.file(folder, plan), film, FPS, waveform, SOUND_RATE_HZ)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from avpea.data.samples._plan import SECONDS
@@ -13,6 +13,7 @@ from avpea.data.samples._plan import SECONDS
 __all__ = ["FPS", "FRAME_SIZE", "MARKS", "Background", "Glyph", "choose_background", "frames", "mark"]
 
 Glyph = Float32[np.ndarray, "8 8"]  # a digit or a mark, in 0..1
+Mask = Bool[np.ndarray, "height width"]
 
 FPS = 8
 FRAME_SIZE = 112
@@ -59,21 +60,29 @@ def choose_background(split: str, rng: np.random.Generator) -> Background:
 
 def frames(
     shown: Sequence[Sequence[Glyph]], background: Background, rng: np.random.Generator
-) -> UInt8[np.ndarray, "frames height width 3"]:
+) -> tuple[UInt8[np.ndarray, "frames height width 3"], list[list[Mask]]]:
     """Draw a clip at `FPS`.
 
     Args:
         shown: What is seen in each second: one glyph anywhere in the frame, or two side by side, or nothing.
         background: The background.
         rng: Random generator for places, sizes and colours.
+
+    Returns:
+        The frames; and for each second the pixels of each of its glyphs in the frame at its middle, which are those
+        that it makes up more than half of.
     """
     film = _panned(background.pixels, rng)
+    masks: list[list[Mask]] = []
     for second, glyphs in enumerate(shown):
         part = film[second * FPS : (second + 1) * FPS]
+        covered = np.zeros((len(glyphs), FRAME_SIZE, FRAME_SIZE), bool)
         places = np.split(part, len(glyphs), axis=2) if glyphs else []  # views
-        for place, glyph in zip(places, glyphs, strict=True):
-            _draw(place, glyph, rng, _SIZES if len(glyphs) == 1 else _HALF_SIZES)
-    return film.round().astype(np.uint8)
+        for index, (place, glyph) in enumerate(zip(places, glyphs, strict=True)):
+            own = np.split(covered[index], len(glyphs), axis=1)[index]
+            own[:] = _draw(place, glyph, rng, _SIZES if len(glyphs) == 1 else _HALF_SIZES)[FPS // 2] > 0.5
+        masks.append(list(covered))
+    return film.round().astype(np.uint8), masks
 
 
 def _panned(
@@ -88,8 +97,8 @@ def _draw(
     glyph: Glyph,
     rng: np.random.Generator,
     sizes: tuple[int, int],
-) -> None:
-    """Blend a glyph into all frames of `film`, swaying around a random position."""
+) -> Float32[np.ndarray, "frames height width"]:
+    """Blend a glyph into all frames of `film`, swaying around a random position; its share of each pixel."""
     mask = _sprite(glyph, rng, sizes)
     height, width = mask.shape[:2]
     room = np.array([film.shape[1] - height, film.shape[2] - width])
@@ -98,9 +107,12 @@ def _draw(
     angles = rng.uniform(0, 2 * np.pi, 2) + np.arange(len(film))[:, None] * rng.uniform(0.1, 0.4, 2)
     positions = (centre + sway * np.sin(angles)).round().astype(int)
     colour = _colour(float(film.mean()), rng)
-    for frame, (y, x) in zip(film, positions, strict=True):
+    covered = np.zeros(film.shape[:3], np.float32)
+    for frame, share, (y, x) in zip(film, covered, positions, strict=True):
         window = frame[y : y + height, x : x + width]
         window += mask * (colour - window)
+        share[y : y + height, x : x + width] = mask[..., 0]
+    return covered
 
 
 def _sprite(glyph: Glyph, rng: np.random.Generator, sizes: tuple[int, int]) -> Float32[np.ndarray, "height width 1"]:

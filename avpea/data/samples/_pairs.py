@@ -1,0 +1,106 @@
+"""The plan of an avs-digits clip: two digits side by side, and which of them is spoken."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from avpea.data.samples._plan import ACCENTS, DIGIT_NAMES, FORM_STARTS, FORMS, SECONDS, VOICES, Utterance
+
+__all__ = ["PairPlan", "pair_plans"]
+
+_SILENT_SHARE = 0.25  # share of stretches in which nothing is spoken
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """The plan of a clip.
+
+    Attributes:
+        video_id: 11 characters of A-Z a-z 0-9 - _, like a YouTube id.
+        split: `train`, `val` or `test`.
+        digits: The digit on the left, and another one on the right.
+        spoken: Which of them is spoken in each second, 0 or 1; None if nothing is.
+        images: Index in load_digits of both, for each second.
+        words: The word spoken in each second, or None.
+        seed: Random seed for rendering the clip.
+    """
+
+    video_id: str
+    split: str
+    digits: tuple[int, int]
+    spoken: tuple[int | None, ...]
+    images: tuple[tuple[int, int], ...]
+    words: tuple[Utterance | None, ...]
+    seed: int
+
+    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
+        """A random generator for rendering one stream, in the same state at every call."""
+        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
+
+
+def pair_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int = 0) -> list[PairPlan]:
+    """Plan the clips of a split; clip i does not depend on `count`.
+
+    Args:
+        split: `train`, `val` or `test`.
+        count: Number of clips; each of the ten digits is in at least every tenth.
+        seed: Random seed of the data set.
+        targets: Label of every image of load_digits.
+        marks: Number of marks to choose from; there are none in these clips.
+    """
+    return [_pair_plan(split, index, seed, targets) for index in range(count)]
+
+
+def _pair_plan(split: str, index: int, seed: int, targets: Sequence[int]) -> PairPlan:
+    digest = hashlib.sha256(f"avs-digits/{seed}/{split}/{index}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    digit = index % len(DIGIT_NAMES)
+    other = int(rng.choice([one for one in range(len(DIGIT_NAMES)) if one != digit]))
+    digits = (digit, other) if rng.random() < 0.5 else (other, digit)
+    spoken = _spoken(rng)
+    form = int(rng.choice(FORMS[split]))
+    left, right = digits
+    # New images every second, whoever speaks, so that the picture does not reveal where that changes.
+    left_images, right_images = (_images(rng, form, one, targets) for one in (left, right))
+    return PairPlan(
+        video_id=base64.urlsafe_b64encode(digest).decode()[:11],
+        split=split,
+        digits=digits,
+        spoken=spoken,
+        images=tuple(zip(left_images, right_images, strict=True)),
+        words=_words(rng, split, digits, spoken),
+        seed=int.from_bytes(digest[8:16]),
+    )
+
+
+def _spoken(rng: np.random.Generator) -> tuple[int | None, ...]:
+    """Stretches of 1-3 s, in each of which the left digit, the right one or nothing is spoken."""
+    spoken: list[int | None] = []
+    while len(spoken) < SECONDS:
+        which = None if rng.random() < _SILENT_SHARE else int(rng.integers(2))
+        spoken += [which] * int(rng.integers(1, 4))
+    return tuple(spoken[:SECONDS])
+
+
+def _images(rng: np.random.Generator, form: int, digit: int, targets: Sequence[int]) -> list[int]:
+    """A random image of a digit on a form for each second."""
+    hand = [image for image in range(FORM_STARTS[form], FORM_STARTS[form + 1]) if targets[image] == digit]
+    return [int(rng.choice(hand)) for _ in range(SECONDS)]
+
+
+def _words(
+    rng: np.random.Generator, split: str, digits: tuple[int, int], spoken: Sequence[int | None]
+) -> tuple[Utterance | None, ...]:
+    """The digit that is spoken in each second, both in one voice."""
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}"
+    speaker = Utterance("", voice, int(rng.integers(165, 221)), int(rng.integers(30, 71)))
+    words: list[Utterance | None] = []
+    for which in spoken:
+        rate, pitch = speaker.rate + int(rng.integers(-10, 11)), speaker.pitch + int(rng.integers(-5, 6))
+        text = None if which is None else DIGIT_NAMES[digits[which]]
+        words.append(None if text is None else speaker._replace(text=text, rate=rate, pitch=pitch))
+    return tuple(words)

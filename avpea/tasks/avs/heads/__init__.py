@@ -1,0 +1,1 @@
+"""Heads for audio-visual segmentation."""
