@@ -28,7 +28,7 @@ LAYERS = [
     ("calibrate", "feeding"),
     ("train", "launch"),
     ("compare", "search", "report"),
-    ("batch", "plan"),
+    ("batch", "plan", "serve"),
     ("bulk",),
     ("command",),
     ("quickstart", "commands"),

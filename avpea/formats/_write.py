@@ -21,7 +21,7 @@ __all__ = ["WORD_JOINER", "csv_line", "one_line", "rendered"]
 WORD_JOINER = "\u2060"
 
 
-def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
+def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], file: Path | None) -> str:
     """Stretches in a format other than CSV.
 
     Args:
@@ -29,7 +29,8 @@ def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], fi
         video: The video, which an ELAN file names.
         what: What the stretches are, such as `events`: the name of ELAN's tier.
         stretches: Stretches in order of time.
-        file: Where the text will be written: ELAN also names the video relative to it.
+        file: Where the text will be written: ELAN also names the video relative to it. None if that is beside the
+            video, wherever a person puts both; ELAN then names the video in that way alone.
     """
     if name == "vtt":
         return "WEBVTT\n" + "".join(
@@ -82,7 +83,7 @@ def _srt_text(text: str) -> str:
     return re.sub(r"<(?=[/!A-Za-z])|\{(?=\\)|\\(?=[Nnh])|--(?=>)", rf"\g<0>{WORD_JOINER}", one_line(text))
 
 
-def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> str:
+def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path | None) -> str:
     """An EAF 3.0 document; stretches that overlap get tiers of their own, since those of one tier must not."""
     space = "http://www.w3.org/2001/XMLSchema-instance"
     ET.register_namespace("xsi", space)
@@ -91,11 +92,12 @@ def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path) -> s
         "AUTHOR": "avpea", "DATE": now, "FORMAT": "3.0", "VERSION": "3.0",
         f"{{{space}}}noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
     })  # fmt: skip
+    beside = f"./{urllib.parse.quote(os.fsencode(video.name))}"
     header = ET.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     ET.SubElement(header, "MEDIA_DESCRIPTOR", {
-        "MEDIA_URL": video.absolute().as_uri(),
+        "MEDIA_URL": beside if file is None else video.absolute().as_uri(),
         "MIME_TYPE": _media_type(video),
-        "RELATIVE_MEDIA_URL": _relative_url(video, file),
+        "RELATIVE_MEDIA_URL": beside if file is None else _relative_url(video, file),
     })  # fmt: skip
     order = ET.SubElement(root, "TIME_ORDER")
     number = 0

@@ -21,6 +21,7 @@ from avpea.labels._base import (
     shortened,
     weight_of,
 )
+from avpea.labels._names import look_alikes, refuse_reserved
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
 from avpea.labels.events import EventCounts, EventLabels, EventSample
 from avpea.labels.questions import Question, QuestionCounts, QuestionLabels, QuestionSample, QuestionVocabulary
@@ -49,7 +50,9 @@ __all__ = [
     "QuestionVocabulary",
     "Sample",
     "Shard",
+    "look_alikes",
     "read_plain",
+    "refuse_reserved",
     "shortened",
     "weight_of",
 ]

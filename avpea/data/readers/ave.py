@@ -18,10 +18,9 @@ from typing import Literal
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import by_stem, require_stem, safe
-from avpea.data.readers._names import look_alikes, refuse_reserved
 from avpea.errors import DataError
 from avpea.formats.text import read_text
-from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, shortened
+from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, look_alikes, refuse_reserved, shortened
 from avpea.sections import ReaderOptions
 
 __all__ = ["AVE_CLASSES", "EXTENSION", "AVEReader", "Row", "parse", "read"]

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import DividedOptions
-from avpea.data.readers._names import refuse_reserved
 from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divide
 from avpea.errors import DataError
-from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, shortened
+from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, refuse_reserved, shortened
 
 __all__ = ["BACKGROUND", "EXTENSION", "FolderReader", "read"]
 

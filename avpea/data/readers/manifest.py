@@ -20,10 +20,18 @@ from pathlib import Path
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import DividedOptions, by_class, by_hash, read_division, written
 from avpea.data.readers._files import identity, safe
-from avpea.data.readers._names import look_alikes, refuse_reserved
 from avpea.data.readers._table import Row, read_rows
 from avpea.errors import DataError, MediaError
-from avpea.labels import SPLITS, Annotations, Division, EventLabels, EventSample, shortened
+from avpea.labels import (
+    SPLITS,
+    Annotations,
+    Division,
+    EventLabels,
+    EventSample,
+    look_alikes,
+    refuse_reserved,
+    shortened,
+)
 
 __all__ = [
     "EXTENSION",

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._files import safe, source, videos_by_stem
-from avpea.data.readers._names import look_alikes
 from avpea.data.readers._options import AnnotatedOptions
 from avpea.data.readers._question_rows import Row, read_rows
 from avpea.errors import DataError
-from avpea.labels import SPLITS, Annotations, Question, QuestionLabels, QuestionSample, shortened
+from avpea.labels import SPLITS, Annotations, Question, QuestionLabels, QuestionSample, look_alikes, shortened
 from avpea.labels.questions import QuestionVocabulary, build_vocabulary
 
 __all__ = ["EXTENSION", "MusicAVQAOptions", "MusicAVQAReader", "read"]

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from avpea.errors import DataError
-from avpea.labels import shortened
+from avpea.labels._base import shortened
 
 __all__ = ["look_alikes", "refuse_reserved"]
 

@@ -1,0 +1,292 @@
+"""What people say happens in videos: every edit is stored at once, and none replaces another that it has not seen.
+
+A review belongs to a video's content, so it outlives renaming and uploading again. Each is a JSON file of its own,
+which is replaced whole and flushed to disk; its revision grows by one with each edit.
+"""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from avpea.errors import DataError, InUseError
+from avpea.files import unwritable, write_json, writing
+from avpea.formats import Stretch
+from avpea.labels import refuse_reserved
+from avpea.locks import locked
+from avpea.parsing import read_json
+
+__all__ = ["Review", "Reviews", "Stale", "checked", "fingerprint", "home", "unsureness"]
+
+_FORMAT = "avpea-review-1"
+_MOST_EVENTS, _MOST_LABEL = 10_000, 200
+_SAMPLED_BYTES = 1 << 20
+_PATIENCE_SECONDS = 10.0  # for another process that stores an edit of the same video
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a person says happens in a video.
+
+    Attributes:
+        name: The video's name, when the review was stored.
+        events: The events in order of time.
+        revision: Number of edits so far; 0 if nobody has said anything.
+        done: Whether the person says that this is all, and right.
+        changed: When it was stored, in UTC; empty if it never was.
+    """
+
+    name: str
+    events: tuple[Stretch, ...] = ()
+    revision: int = 0
+    done: bool = False
+    changed: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they are stored and as the API has them."""
+        events = [
+            {"start_seconds": one.start_seconds, "end_seconds": one.end_seconds, "label": one.text}
+            for one in self.events
+        ]
+        return {
+            "name": self.name, "events": events, "revision": self.revision, "done": self.done, "changed": self.changed,
+        }  # fmt: skip
+
+
+class Stale(DataError):
+    """An edit of an earlier revision than the one that is stored; `review` is that one."""
+
+    def __init__(self, review: Review, revision: int) -> None:
+        self.review = review
+        super().__init__(
+            f"{review.name} was changed in the meantime: it is at revision {review.revision}, and the edit is of "
+            f"{revision}; load it anew."
+        )
+
+
+class Reviews:
+    """The reviews in a folder.
+
+    Several processes may use the same folder at once.
+
+    Args:
+        folder: The folder; it is made with the first review.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._unsure: dict[str, dict[str, float]] = {}
+        self._keys: dict[str, tuple[tuple[int, int], str]] = {}
+
+    def key(self, video: Path) -> str:
+        """The `fingerprint` of a video, which is read again only if the file has changed.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        about = video.stat()
+        seen = about.st_size, about.st_mtime_ns
+        known = self._keys.get(str(video))
+        if known is None or known[0] != seen:
+            known = self._keys[str(video)] = seen, fingerprint(video)
+        return known[1]
+
+    def get(self, key: str, name: str) -> Review:
+        """The review of a video.
+
+        Args:
+            key: The video's `fingerprint`.
+            name: Its name, for a video without a review.
+
+        Raises:
+            DataError: The file of the review is damaged, which says so instead of losing it.
+        """
+        path = self._path(key)
+        if not path.is_file():
+            return Review(name)
+        remedy = "restore it from a copy, or remove it to begin anew"
+        return _from_stored(read_json(path, DataError, remedy=remedy), path.name)
+
+    def put(self, key: str, name: str, events: Sequence[Stretch], revision: int, done: bool = False) -> Review:
+        """Store an edit; when this returns, it is on disk.
+
+        An edit that is the same as the stored one, as after an answer that got lost, is that one.
+
+        Args:
+            key: The video's `fingerprint`.
+            name: Its name.
+            events: All events of the video, as `checked` returns them.
+            revision: The revision that was edited.
+            done: Whether this is all, and right.
+
+        Raises:
+            Stale: Somebody has edited another revision since.
+            DataError: The file of the review is damaged.
+            WriteError: It cannot be stored; the one before is kept.
+        """
+        with self._lock, self._alone(key):
+            before = self.get(key, name)
+            if before.revision == revision + 1 and (before.events, before.done) == (tuple(events), done):
+                return before
+            if before.revision != revision:
+                raise Stale(before, revision)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            new = Review(name, tuple(events), revision + 1, done, now)
+            write_json(self._path(key), {"format": _FORMAT} | new.to_dict())
+            _flush(self.folder)
+            return new
+
+    def note_unsure(self, key: str, run: str, unsure: float) -> None:
+        """Keep how unsure a run is about a video; what cannot be kept is only found out again.
+
+        Args:
+            key: The video's `fingerprint`.
+            run: The run, with what tells it from the same run after more training.
+            unsure: As `unsureness` returns it.
+        """
+        with self._lock:
+            known = self._known_unsure(key)
+            if known.get(run) != unsure:
+                known[run] = unsure
+                with suppress(OSError):
+                    write_json(self._path(key, ".unsure"), {"format": _FORMAT, "runs": dict(list(known.items())[-20:])})
+
+    def unsure(self, key: str, run: str) -> float | None:
+        """How unsure a run is about a video; None if it has not looked at it."""
+        with self._lock:
+            return self._known_unsure(key).get(run)
+
+    def _known_unsure(self, key: str) -> dict[str, float]:
+        if key not in self._unsure:
+            found: dict[str, float] = {}
+            with suppress(DataError, OSError, AttributeError, LookupError, TypeError):  # damaged: found out again
+                runs = read_json(self._path(key, ".unsure"), DataError)["runs"]
+                found = {run: value for run, value in runs.items() if isinstance(value, float)}
+            self._unsure[key] = found
+        return self._unsure[key]
+
+    def _path(self, key: str, ending: str = "") -> Path:
+        return self.folder / f"{key}{ending}.json"
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """No other process stores an edit of the video in the block."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                with locked(self.folder, "is being edited", f".{key}.lock"):
+                    yield
+                return
+            except InUseError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+
+def home(videos: Path | None) -> Path:
+    """Where reviews are kept: with the videos of a folder, so that a copy of it has them; else with the user."""
+    if videos is not None and not unwritable(videos / ".avpea-reviews"):
+        return videos / ".avpea-reviews"
+    return platformdirs.user_data_path("avpea") / "reviews"
+
+
+def checked(rows: Sequence[Stretch], duration_seconds: float, source: str) -> tuple[Stretch, ...]:
+    """Events that can be stored and trained on: in order, to the millisecond, and none after the end of the video.
+
+    Args:
+        rows: The events.
+        duration_seconds: Length of the video.
+        source: What they are of, with which an error begins.
+
+    Raises:
+        DataError: There are too many; or one has no length or no label, is `background`, or lies outside the video.
+    """
+    if len(rows) > _MOST_EVENTS:
+        raise DataError(f"{source}: {len(rows):,} events; expected at most {_MOST_EVENTS:,}.")
+    found, last = [], round(duration_seconds, 3)
+    for number, row in enumerate(rows, 1):
+        label, where = " ".join(row.text.split()), f"{source}, event {number}"
+        if not label or not label.isprintable() or len(label) > _MOST_LABEL:
+            raise DataError(
+                f"{where}: its label is {label[:40]!r}; expected 1 to {_MOST_LABEL} characters that can be printed."
+            )
+        refuse_reserved({label: where})
+        if not 0 <= row.start_seconds < row.end_seconds <= last + 1:  # a second, as programs differ in what the end is
+            raise DataError(
+                f"{where}: '{label}' is from {row.start_seconds:g} to {row.end_seconds:g} s; expected a start before "
+                f"the end, both within the {last:g} s of the video."
+            )
+        start, end = round(row.start_seconds, 3), min(round(row.end_seconds, 3), last)
+        if start >= end:
+            raise DataError(f"{where}: '{label}' begins at {start:g} s, where the video of {last:g} s is over.")
+        found.append(Stretch(start, end, label))
+    return tuple(sorted(dict.fromkeys(found), key=lambda one: (one.start_seconds, one.end_seconds, one.text)))
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a video's content from others: its size, and its first, middle and last mebibyte.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = path.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in dict.fromkeys([0, max(0, size // 2), max(0, size - _SAMPLED_BYTES)]):
+            file.seek(start)
+            found.update(file.read(_SAMPLED_BYTES))
+    return found.hexdigest()[:32]
+
+
+def unsureness(answer: Mapping[str, Any]) -> float | None:
+    """How unsure a model is about a video: 1 less the mean, over its seconds, of the largest probability.
+
+    Args:
+        answer: What `avpea predict --json` prints.
+
+    Returns:
+        From 0, sure of each second, to 1; None if the answer has no probabilities.
+    """
+    seconds = answer.get("seconds") or []
+    largest = [max(one["probabilities"].values()) for one in seconds if one.get("probabilities")]
+    return round(1 - sum(largest) / len(largest), 4) if largest else None
+
+
+def _from_stored(values: Any, name: str) -> Review:
+    """The review in a file.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        if values["format"] != _FORMAT:
+            raise DataError(f"{name}: its format is {str(values['format'])[:40]!r}; expected '{_FORMAT}'.")
+        rows = [(one["start_seconds"], one["end_seconds"], one["label"]) for one in values["events"]]
+        events = tuple(Stretch(float(start), float(end), str(label)) for start, end, label in rows)
+        revision, done, changed = int(values["revision"]), bool(values["done"]), str(values["changed"])
+        return Review(str(values["name"]), events, revision, done, changed)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name} is no review; restore it from a copy, or remove it to begin anew.") from None
+
+
+def _flush(folder: Path) -> None:
+    """Let a file's new name survive a power cut; systems without it keep names as they do."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
