@@ -24,6 +24,8 @@ __all__ = ["AttentionMaps", "attention_maps", "on_one_grid"]
 class AttentionMaps:
     """Where each stream attends in the other during one second: Θ of Eq. (7), (8), on the patch grids.
 
+    Where all tokens attend (`adapter.queries: all`), it is the mean over them.
+
     Attributes:
         second: Start of the second in the video.
         frame: RGB frame of that second, as the model takes it.
@@ -88,7 +90,7 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
 
     def keep(index: int, stream: str) -> Any:
         def hook(adapter: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
-            theta = adapter.attention_map(*inputs)[0, 0, encoder.backbone.num_prefix_tokens :]
+            theta = adapter.attention_map(*inputs)[0].mean(dim=0)[encoder.backbone.num_prefix_tokens :]
             maps[stream].append(theta.float().cpu().reshape(grids[stream][index]))
 
         return hook

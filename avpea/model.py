@@ -161,6 +161,11 @@ class AVModel(nn.Module):
             groups[part].extend(module.parameters())
         return groups
 
+    def exchange_gates(self) -> list[nn.Parameter]:
+        """The adapters' gates g of what they read from the other stream."""
+        found = [getattr(part, name) for _, part in self.encoder.trained_parts() for name in part.exchange_gates]
+        return [gate for gate in found if gate is not None]
+
     def gates(self) -> dict[str, list[float]]:
         """Values of the adapters' gates in each block, by branch, stream and name (`attn.audio.output_gate`)."""
         found: dict[str, list[float]] = {}

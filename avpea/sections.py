@@ -1,5 +1,6 @@
 """The sections of a recipe: options that all extensions of a kind share, and the sections `audio` and `train`."""
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
@@ -265,6 +266,15 @@ class AdapterOptions(Options):
     def __post_init__(self) -> None:
         require(all(b >= 0 for b in self.blocks), f"adapter.blocks is {list(self.blocks)}; indices start at 0.")
 
+    def in_blocks(self) -> dict[str, tuple[int, ...]]:
+        """Options that are indices of blocks, by name; the backbone must have these blocks."""
+        return {"blocks": self.blocks}
+
+    def arguments(self, block: int) -> dict[str, Any]:
+        """Keyword arguments for the constructor of an adapter in a block: the adapter's own options."""
+        common = {item.name for item in dataclasses.fields(AdapterOptions)}
+        return {n.name: getattr(self, n.name) for n in dataclasses.fields(self) if n.name not in common}
+
 
 @dataclass(frozen=True)
 class HeadOptions(Options):
@@ -351,6 +361,8 @@ class TrainOptions(Options):
         head_learning_rate: Learning rate of the head; 0 means `learning_rate`.
         backbone_learning_rate: Learning rate of trained copies of backbone weights; 0 means `learning_rate`
             (VALOR: 5e-7).
+        gate_learning_rate: Learning rate of the adapters' gates g of what they read from the other stream, which are
+            then a parameter group of their own; 0 means `learning_rate`, in the adapters' group.
         weight_decay: Weight decay of AdamW, applied to matrices but not to biases, norms and gates; 0 gives Adam.
         beta2: Decay rate of Adam's second moment.
         schedule: How the learning rate changes: `constant`, `cosine` or `linear` (both to 0 over all steps), or `step`
@@ -398,6 +410,7 @@ class TrainOptions(Options):
     learning_rate: float = 3e-4
     head_learning_rate: float = 0.0
     backbone_learning_rate: float = 0.0
+    gate_learning_rate: float = 0.0
     weight_decay: float = 0.0
     beta2: float = 0.999
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
@@ -422,7 +435,9 @@ class TrainOptions(Options):
     def __post_init__(self) -> None:
         self._require_from(1, "epochs", "batch_size", "accumulate", "devices")
         self._require_from(0, "patience", "segments", "head_learning_rate", "backbone_learning_rate", "weight_decay")
-        self._require_from(0, "warmup_steps", "clip_norm", "threads", "readers", "checkpoint_minutes")
+        self._require_from(
+            0, "gate_learning_rate", "warmup_steps", "clip_norm", "threads", "readers", "checkpoint_minutes"
+        )
         require(
             self.keep == "best" or not self.patience,
             f"train.patience is {self.patience}, but train.keep is 'last', so no epoch is better; set it to 0.",

@@ -533,10 +533,12 @@ class _Training:
 
     def _not_finite(self, what: str) -> str:
         rate, position = self.config.learning_rate, self.position
-        head = f" ({self.config.head_learning_rate:g} in the head)" if self.config.head_learning_rate else ""
+        own = {"head": self.config.head_learning_rate, "gates": self.config.gate_learning_rate}
+        parts = ", ".join(f"{its:g} in the {part}" for part, its in own.items() if its)
+        apart = f" ({parts})" if parts else ""
         return (
             f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, "
-            f"at learning rate {rate:g}{head}. {self.folder.path} keeps the last good state; try a lower "
+            f"at learning rate {rate:g}{apart}. {self.folder.path} keeps the last good state; try a lower "
             f"--train.learning_rate (for example {rate / 3:.0e}), --train.clip_norm 1 or --train.precision fp32 in a "
             f"new run."
         )
@@ -582,9 +584,15 @@ def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
         "adapters": rate,
         "backbone": config.backbone_learning_rate or rate,
         "head": config.head_learning_rate or rate,
+        "gates": config.gate_learning_rate,
     }
+    parts = model.trained_parameters()
+    if config.gate_learning_rate:
+        parts["gates"] = model.exchange_gates()
+        apart = set(map(id, parts["gates"]))
+        parts["adapters"] = [parameter for parameter in parts["adapters"] if id(parameter) not in apart]
     groups: list[dict[str, Any]] = []
-    for name, parameters in model.trained_parameters().items():
+    for name, parameters in parts.items():
         its = {"lr": rates[name], "base_lr": rates[name]}
         if config.weight_decay:
             matrices = [parameter for parameter in parameters if parameter.ndim > 1]

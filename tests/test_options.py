@@ -157,6 +157,18 @@ def test_an_adapter_goes_with_its_encoder_unless_it_is_asked_for() -> None:
         recipe.override({"encoder.name": "mbt", "adapter.name": "lora"})
     with pytest.raises(ExperimentError, match="no weights of the backbone are trained"):
         recipe.override({"train.backbone_learning_rate": 1e-6})
+    rate = {"train.gate_learning_rate": 0.01}
+    assert recipe.override(rate).train.gate_learning_rate == 0.01
+    for without in (
+        {"adapter.name": "lora"},
+        {"adapter.cross_modal": False},
+        {"adapter.streams": "none"},
+        {"encoder.name": "mbt"},
+    ):
+        with pytest.raises(ExperimentError, match=r"gate_learning_rate is 0\.01, but no adapter has a gate of what it"):
+            recipe.override({**rate, **without})
+    with pytest.raises(ExperimentError, match=r"train\.gate_learning_rate is -0\.01; expected 0 or more"):
+        recipe.override({"train.gate_learning_rate": -0.01})
     assert recipe.override({"adapter.name": "full", "train.backbone_learning_rate": 1e-6}).adapter is not None
 
 

@@ -172,6 +172,20 @@ def test_a_stream_without_adapters_has_no_map(tiny_experiment: Make, videos: dic
         assert (maps.image_listened is not None) is listened
 
 
+def test_maps_of_all_tokens_are_the_mean_over_them(tiny_experiment: Make, videos: dict[str, Path]) -> None:
+    every = with_streams(tiny_experiment, "both", **{"adapter.queries": "all"})
+    clip = every.read(videos["as trained"])
+    thetas: list[torch.Tensor] = []
+    for _, stream, adapter in every.model.encoder.beside_attention():
+        if stream == "audio":
+            adapter.register_forward_hook(lambda one, given, _: thetas.append(one.attention_map(*given)))
+    maps = every.attention(clip, 1)
+    assert maps.sound_looked is not None
+    assert [tuple(theta.shape) for theta in thetas] == [(1, 5, 5)] * 2
+    expected = torch.stack([theta[0, :, 1:].mean(dim=0).reshape(2, 2) for theta in thetas])
+    torch.testing.assert_close(maps.sound_looked, expected)
+
+
 def test_maps_say_which_blocks_they_are_of(tiny_experiment: Make, videos: dict[str, Path]) -> None:
     last = with_streams(tiny_experiment, "both", **{"adapter.blocks": (1,)})
     maps = last.attention(last.read(videos["as trained"]), 0)

@@ -449,6 +449,58 @@ def test_adapters_and_head_have_their_own_rates(tiny_experiment: Make, tmp_path:
     torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=1e-3, atol=0)
 
 
+GATES = {"train.learning_rate": 1e-3, "train.gate_learning_rate": 0.05}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_the_gates_have_a_group_and_a_rate_of_their_own(tiny_experiment: Make, decay: float) -> None:
+    """Without the option they are where they were, in the adapters' group and under its norm."""
+    for name, number in (("av_pea", 4), ("lavish", 8)):
+        experiment = tiny_experiment(**{"adapter.name": name, "train.weight_decay": decay, **GATES})
+        model = build(experiment, event_labels())
+        groups = make_optimizer(model, experiment.train).param_groups
+        gates = [p for path, p in model.named_parameters() if path.endswith("cross_gate")]
+        (own,) = (group for group in groups if group["lr"] == 0.05)
+        assert list(map(id, own["params"])) == list(map(id, gates))
+        assert (len(gates), own["base_lr"], own["weight_decay"]) == (number, 0.05, 0.0)
+        everything = [id(p) for group in groups for p in group["params"]]
+        assert len(set(everything)) == len(everything) == sum(p.requires_grad for p in model.parameters())
+        plain = experiment.override({"train.gate_learning_rate": 0})
+        sizes = [len(group["params"]) for group in make_optimizer(model, plain.train).param_groups]
+        assert sum(sizes) == len(everything)
+        assert len(sizes) == len(groups) - 1
+
+
+def test_the_gates_move_by_their_own_rate(tiny_experiment: Make, tmp_path: Path) -> None:
+    experiment = tiny_experiment(**{"train.epochs": 2, "train.batch_size": 5, **GATES})
+    train(experiment, tmp_path, progress=False)
+    gates = [value for key, value in tensors(tmp_path / "state.safetensors").items() if key.endswith("cross_gate")]
+    # Adam's second step, where the first had no gradient, as h was 0: m = 0.1 d / 0.19, v = 0.001 d^2 / 0.001999.
+    moved = 0.05 * (0.1 / 0.19) / math.sqrt(0.001 / 0.001999)
+    assert [abs(float(gate)) for gate in gates] == pytest.approx([moved] * 4, rel=1e-2)
+
+
+def test_a_run_with_a_rate_for_its_gates_goes_on_to_the_same_bits(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny_experiment(**OFTEN, **GATES, **{"train.clip_norm": 0.5, "adapter.cross_gate_init": 0.1})
+    whole = train(experiment, tmp_path / "whole", progress=False).run
+    calls, forward = iter(range(100)), AVModel.forward
+
+    def fails(self: AVModel, *inputs: Any) -> Any:
+        assert next(calls) < 7
+        return forward(self, *inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AVModel, "forward", fails)
+        with pytest.raises(AssertionError):
+            train(experiment, tmp_path / "run", progress=False)
+    with pytest.raises(CheckpointError, match=r"train\.gate_learning_rate is 0\.05, not 0\.1"):
+        train(experiment.override({"train.gate_learning_rate": 0.1}), tmp_path / "run", progress=False)
+    train(experiment, tmp_path / "run", progress=False)
+    assert_same_run(tmp_path / "run", whole)
+
+
 def test_rates_and_decay_by_part(tiny_captioned: Callable[..., Experiment]) -> None:
     changes = {"train.weight_decay": 0.01, "train.head_learning_rate": 1e-4, "train.beta2": 0.98}
     experiment = tiny_captioned("avr", **changes)

@@ -26,6 +26,8 @@ class Trained(nn.Module, ABC):
     # in float32. Otherwise it gets the tokens in the type of its weights, so that plain layers work. A subclass has to
     # say so again, since layers that it adds may not.
     follows_dtype: ClassVar[bool] = False
+    # Names of the parameters that scale what it reads from the other stream, for `train.gate_learning_rate`.
+    exchange_gates: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -44,7 +46,7 @@ class Trained(nn.Module, ABC):
         return tuple(_cast(one, given) for one in answer) if type(answer) is tuple else _cast(answer, given)
 
     def gates(self) -> dict[str, float]:
-        """Its scalar parameters, which multiply what the adapter adds; they start at zero."""
+        """Its scalar parameters, which multiply what the adapter adds or what it reads from the other stream."""
         return {name: float(p.detach()) for name, p in self.named_parameters() if p.dim() == 0}
 
 
@@ -56,7 +58,8 @@ class Adapter(Trained):
         reads: `input`: the tokens that enter the branch (parallel, as in AV-PEA and LAVISH); `output`: the output of
             the branch (sequential, as in Houlsby's adapter).
         cross_modal: Whether its residual depends on the other stream.
-        attends: Whether it has `attention_map(x, other)`, the attention of its CLS token over the other stream.
+        attends: Whether it has `attention_map(x, other)`, the attention of its CLS token (or of each of its tokens)
+            over the other stream.
     """
 
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn",)

@@ -1,8 +1,9 @@
 """The bottleneck that AV-PEA and LAVISH share: LayerNorm, down, BatchNorm, ReLU, up, BatchNorm, LayerNorm, gate."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +40,50 @@ class GatedOptions(BottleneckOptions):
 
     Attributes:
         cross_modal: Whether the adapter reads the other stream; without, it is a bottleneck on its own stream.
+        cross_gate_init: Where the gate g of what is read from the other stream starts (0 in both papers).
+        exchange_blocks: Indices of the transformer blocks whose adapters read the other stream; empty means all. In the
+            other blocks an adapter is a bottleneck on its own stream, without g.
     """
 
     cross_modal: bool = True
+    cross_gate_init: float = 0.0
+    exchange_blocks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_exchange("cross_gate_init", "exchange_blocks")
+        chosen, among = self.exchange_blocks, self.blocks
+        require(all(b >= 0 for b in chosen), f"adapter.exchange_blocks is {list(chosen)}; indices start at 0.")
+        without = [block for block in chosen if among and block not in among]
+        require(
+            not without,
+            f"adapter.exchange_blocks names {without}, but adapter.blocks gives adapters to {list(among)} only; "
+            "expected some of these.",
+        )
+
+    def require_exchange(self, *names: str) -> None:
+        """Refuse options of the exchange where there is none.
+
+        Raises:
+            ExperimentError: One is not at its default, and the adapter does not read the other stream.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            require(
+                self.cross_modal or field.name not in names or value == field.default,
+                f"adapter.{field.name} is {value}, but adapter.cross_modal is false, so nothing is read from the other "
+                "stream; leave either out.",
+            )
+
+    def in_blocks(self) -> dict[str, tuple[int, ...]]:
+        """See `AdapterOptions`."""
+        return {**super().in_blocks(), "exchange_blocks": self.exchange_blocks}
+
+    def arguments(self, block: int) -> dict[str, Any]:
+        """See `AdapterOptions`; `exchange_blocks` decides whether the adapter of this block is `cross_modal`."""
+        own = super().arguments(block)
+        chosen = own.pop("exchange_blocks")
+        return {**own, "cross_modal": self.cross_modal and (not chosen or block in chosen)}
 
 
 def narrow_width(dim: int, reduction: int) -> int:
@@ -61,8 +103,8 @@ def narrow_width(dim: int, reduction: int) -> int:
 class GatedBottleneck(Adapter):
     """The layers of the bottleneck and the two halves of their forward pass, `project` and `finish`.
 
-    The linear maps have no bias (the papers have 1x1 convolutions). The gates start at zero, so a new adapter changes
-    nothing.
+    The linear maps have no bias (the papers have 1x1 convolutions). The output gate starts at zero, so a new adapter
+    changes nothing.
 
     Args:
         dim: Width of the tokens, D.
@@ -70,13 +112,23 @@ class GatedBottleneck(Adapter):
         groups: Groups of both linear maps.
         cross_modal: Whether there is a gate g for what is read from the other stream.
         batch_norm: Whether BatchNorm follows each linear map.
+        cross_gate_init: Where g starts.
 
     Raises:
         ExperimentError: `reduction` does not divide D, or `groups` does not divide d.
     """
 
+    exchange_gates: ClassVar[tuple[str, ...]] = ("cross_gate",)
+
     def __init__(
-        self, dim: int, *, reduction: int, groups: int = 1, cross_modal: bool = True, batch_norm: bool = True
+        self,
+        dim: int,
+        *,
+        reduction: int,
+        groups: int = 1,
+        cross_modal: bool = True,
+        batch_norm: bool = True,
+        cross_gate_init: float = 0.0,
     ) -> None:
         super().__init__(dim)
         self.cross_modal = cross_modal
@@ -84,7 +136,7 @@ class GatedBottleneck(Adapter):
         if narrow % groups:
             raise ExperimentError(f"adapter.groups is {groups}, which does not divide the bottleneck's width {narrow}.")
         self.groups = groups
-        self.cross_gate = nn.Parameter(torch.zeros(())) if cross_modal else None  # g
+        self.cross_gate = nn.Parameter(torch.tensor(float(cross_gate_init))) if cross_modal else None  # g
         self.output_gate = nn.Parameter(torch.zeros(()))  # h
         self.norm_before = nn.LayerNorm(dim)
         self.down = nn.Linear(dim // groups, narrow, bias=False)

@@ -1,8 +1,10 @@
 """The AV-PEA adapter (AV-PEA paper, Section 3.3, Eq. 5-8 and Algorithm 1)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +19,20 @@ class AVPEAOptions(GatedOptions):
 
     Attributes:
         scaled_attention: Whether to divide the attention logits by sqrt(D); the paper does not.
+        normalised_attention: Whether queries and keys are normalised to mean 0 and variance 1, token by token, before
+            their product (LayerNorm without weights); the paper multiplies raw tokens. With `scaled_attention` too, the
+            logits are sqrt(D) times the cosine of both.
+        queries: Which tokens attend to the other stream: the CLS token (`cls`, as in the paper) or each token for
+            itself (`all`).
     """
 
     scaled_attention: bool = False
+    normalised_attention: bool = False
+    queries: Literal["cls", "all"] = "cls"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_exchange("normalised_attention", "queries")
 
 
 class AVPEA(GatedBottleneck):
@@ -37,11 +50,18 @@ class AVPEA(GatedBottleneck):
     Without a CLS token (SigLIP, Swin) the query is the mean of the tokens, and $g \, \Theta X'$ is added to every
     token.
 
+    Beyond the paper, with the same parameters: `scaled_attention` and `normalised_attention` change the logits to
+    $X_{cls} X'^T / \sqrt D$ and $\mathrm{LN}(X_{cls}) \, \mathrm{LN}(X')^T$, where LN has no weights, and with the
+    queries `all` each token attends for itself: $B = h \, f(X + g \, \mathrm{Softmax}(X X'^T) X')$.
+
     Args:
         dim: Width of the tokens, D.
         reduction: D / d.
         scaled_attention: Whether to divide the logits by sqrt(D); the paper does not.
+        normalised_attention: Whether queries and keys are normalised, token by token; in the paper they are not.
+        queries: Which tokens attend: the CLS token (`cls`, as in the paper) or `all`.
         cross_modal: Whether to attend to the other stream; without, $CA = X_{cls}$ and there is no g (an ablation).
+        cross_gate_init: Where g starts.
         has_cls: Whether token 0 is a CLS token.
 
     Raises:
@@ -57,23 +77,38 @@ class AVPEA(GatedBottleneck):
         *,
         reduction: int = 8,
         scaled_attention: bool = False,
+        normalised_attention: bool = False,
+        queries: Literal["cls", "all"] = "cls",
         cross_modal: bool = True,
+        cross_gate_init: float = 0.0,
         has_cls: bool = True,
     ) -> None:
-        super().__init__(dim, reduction=reduction, cross_modal=cross_modal)
+        super().__init__(dim, reduction=reduction, cross_modal=cross_modal, cross_gate_init=cross_gate_init)
         self.attends = cross_modal
         self.has_cls = has_cls
         self.scale = dim**-0.5 if scaled_attention else 1.0
+        self.normalised = normalised_attention
+        self.queries: Literal["cls", "all"] = queries
 
     def attention_map(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
-    ) -> Float[Tensor, "batch 1 other_tokens"]:
-        """Θ of Eq. (7), (8): the attention of this stream's CLS token over the other stream's tokens."""
+    ) -> Float[Tensor, "batch queries other_tokens"]:
+        """Θ of Eq. (7), (8): the attention of this stream's CLS token, the one query, over the other stream's tokens.
+
+        With the queries `all` there is a row for each token.
+        """
         # Unscaled logits reach hundreds, where bfloat16 steps by whole units, so float32 or wider.
         wide = torch.promote_types(x.dtype, torch.float32)
-        query = x[:, :1] if self.has_cls else x.mean(dim=1, keepdim=True)
-        logits = query.to(wide) @ other.to(wide).transpose(1, 2)
+        query, key = self._queries(x).to(wide), other.to(wide)
+        if self.normalised:
+            query, key = (F.layer_norm(tokens, tokens.shape[-1:]) for tokens in (query, key))
+        logits = query @ key.transpose(1, 2)
         return (logits * self.scale).softmax(dim=-1)
+
+    def _queries(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch queries dim"]:
+        if self.queries == "all":
+            return x
+        return x[:, :1] if self.has_cls else x.mean(dim=1, keepdim=True)
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
@@ -83,7 +118,7 @@ class AVPEA(GatedBottleneck):
             return self.finish(self.project(x))
         heard = self.attention_map(x, other).to(x.dtype) @ other  # Eq. (7), (8): Θ X'
         heard = self.cross_gate.to(x.dtype) * heard
-        if self.has_cls:
+        if self.has_cls and self.queries == "cls":
             # `project` treats tokens separately, so the CLS token can be replaced after it, in the bottleneck.
             z = torch.cat((self.project(x[:, :1] + heard), self.project(x)[:, 1:]), dim=1)
         else:

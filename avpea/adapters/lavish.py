@@ -61,6 +61,7 @@ class LAVISH(GatedBottleneck):
         batch_norm: Whether the bottleneck has BatchNorm.
         cross_modal: Whether to read the other stream; without, there are no latents and no g. LAVISH's own code then
             drops the ReLU too, this one keeps it.
+        cross_gate_init: Where g starts.
 
     Raises:
         ExperimentError: `reduction` or `groups` does not divide a width.
@@ -81,8 +82,16 @@ class LAVISH(GatedBottleneck):
         latent_gate: bool = False,
         batch_norm: bool = True,
         cross_modal: bool = True,
+        cross_gate_init: float = 0.0,
     ) -> None:
-        super().__init__(dim, reduction=reduction, groups=groups, cross_modal=cross_modal, batch_norm=batch_norm)
+        super().__init__(
+            dim,
+            reduction=reduction,
+            groups=groups,
+            cross_modal=cross_modal,
+            batch_norm=batch_norm,
+            cross_gate_init=cross_gate_init,
+        )
         made = torch.rand(latents, dim) if latent_init == "uniform" else torch.zeros(latents, dim)
         self.latents = nn.Parameter(made) if cross_modal else None
         self.latent_gate = nn.Parameter(torch.ones(())) if cross_modal and latent_gate else None

@@ -115,14 +115,14 @@ def _over_seeds(row: RowSummary, key: str, factor: float) -> tuple[Any, Any, Any
 
 
 def _gate_lines(row: RowSummary) -> Iterator[tuple[str, Any, Any]]:
-    """For each gate (`attn.audio.output_gate`), epochs from 0 and its mean magnitude over blocks and seeds."""
+    """For each gate (`attn.audio.output_gate`), epochs and its mean magnitude over blocks and seeds after each."""
     length = min(len(seed) for seed in row.epochs)
     seeds = [[epoch.get("gates") or {} for epoch in seed[:length]] for seed in row.epochs]
     seeds = [gates for gates in seeds if gates and gates[0]]
     for gate in seeds[0][0] if seeds else ():
         sizes = np.array([[np.abs(epoch[gate]).mean() for epoch in gates] for gates in seeds])
         epochs = [epoch["epoch"] for epoch in row.epochs[0][:length]]
-        yield gate, [0, *epochs], [0.0, *sizes.mean(axis=0)]
+        yield gate, epochs, sizes.mean(axis=0)
 
 
 def _gates(summary: Summary) -> Any:

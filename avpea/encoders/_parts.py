@@ -1,6 +1,5 @@
 """Adapters beside and inside frozen blocks, and trained copies of frozen weights."""
 
-import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -84,10 +83,12 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
         ExperimentError: No such adapter, an option that does not work with it, or a block index beyond the depth.
     """
     kind: type[Trained] = registry.load("adapter", config.name)
-    beyond = [index for index in config.blocks if index >= backbone.depth]
-    if beyond:
-        raise ExperimentError(f"adapter.blocks names {beyond}, but the backbone has blocks 0 to {backbone.depth - 1}.")
-    options = _own_options(kind, config, has_cls=backbone.has_cls)
+    for name, chosen in config.in_blocks().items():
+        if beyond := [index for index in chosen if index >= backbone.depth]:
+            last = backbone.depth - 1
+            raise ExperimentError(f"adapter.{name} names {beyond}, but the backbone has blocks 0 to {last}.")
+    asks = "has_cls" in inspect.signature(kind.__init__).parameters
+    given = {"has_cls": backbone.has_cls} if asks else {}
 
     def wanted(index: int, stream: Stream) -> bool:
         return (not config.blocks or index in config.blocks) and config.streams in ("both", stream)
@@ -96,7 +97,7 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
         def adapter(stream: Stream) -> Adapter | None:
             if not issubclass(kind, Adapter) or branch not in kind.beside or not wanted(index, stream):
                 return None
-            return kind(backbone.dims[index], **options)
+            return kind(backbone.dims[index], **config.arguments(index), **given)
 
         return Beside(adapter("visual"), adapter("audio"))
 
@@ -110,7 +111,8 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
                     f"adapter.name '{config.name}' works inside the attention's linear layers, and '{backbone.name}' "
                     "does not call them as layers; choose an adapter that stands beside, for example 'av_pea'."
                 )
-            return {n: kind(linears[n].in_features, linears[n].out_features, **options) for n in kind.inside}
+            own = config.arguments(index) | given
+            return {n: kind(linears[n].in_features, linears[n].out_features, **own) for n in kind.inside}
 
         return Inside(adapters("visual"), adapters("audio"))
 
@@ -145,11 +147,3 @@ def own_tuning(backbone: Transformer | CNN, experiment: Experiment) -> Tuning | 
     if experiment.adapter is None:
         return None
     return tuning(experiment.adapter, as_transformer(backbone, experiment))
-
-
-def _own_options(kind: type[Trained], config: AdapterOptions, *, has_cls: bool) -> dict[str, Any]:
-    """Keyword arguments of an adapter's constructor: its options, and `has_cls` if it takes that."""
-    common = {field.name for field in dataclasses.fields(AdapterOptions)}
-    own = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in common}
-    asks = "has_cls" in inspect.signature(kind.__init__).parameters
-    return own | ({"has_cls": has_cls} if asks else {})

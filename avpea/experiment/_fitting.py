@@ -70,6 +70,12 @@ def require_fitting(experiment: Any) -> None:
             f"train.backbone_learning_rate is {train.backbone_learning_rate}, but no weights of the backbone are "
             "trained; leave it at 0."
         )
+    exchanges = getattr(options, "cross_modal", True) and getattr(options, "streams", "none") != "none"
+    if train.gate_learning_rate and not (exchanges and getattr(adapter, "exchange_gates", ())):
+        raise ExperimentError(
+            f"train.gate_learning_rate is {train.gate_learning_rate}, but no adapter has a gate of what it reads from "
+            "the other stream; leave it at 0."
+        )
     layout = getattr(audio, "layout", "")
     if layout in ("slices", "continuous") and not task.whole_videos:
         raise ExperimentError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avpea.adapters.av_pea import AVPEA
+from avpea.adapters.lavish import LAVISH
 from avpea.errors import ExperimentError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -31,21 +32,32 @@ def layer_norm(row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     )
 
 
-def plain_adapter(adapter: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+def plain_heard(query: Tensor, others: Tensor, scaled: bool, normalised: bool) -> Tensor:
+    """What one token hears, Eq. (7): Θ X', in the paper's form unless it is said otherwise."""
+    one, zero, dim = torch.ones_like(query), torch.zeros_like(query), len(query)
+    asks = layer_norm(query, one, zero) if normalised else query
+    keys = [layer_norm(other, one, zero) if normalised else other for other in others]
+    logits: list[Any] = [sum(asks[i] * key[i] for i in range(dim)) for key in keys]
+    logits = [value / math.sqrt(dim) for value in logits] if scaled else logits
+    highest = max(float(value) for value in logits)
+    powers = [(value - highest).exp() for value in logits]
+    return torch.stack([power / sum(powers) * other for power, other in zip(powers, others, strict=True)]).sum(dim=0)
+
+
+def plain_adapter(
+    adapter: nn.Module, x: Tensor, other: Tensor, *, scaled: bool = False, normalised: bool = False, every: bool = False
+) -> Tensor:
     """Eq. (5)-(8) and Algorithm 1, token by token; `adapter` only lends its weights and its mode."""
     weights = dict(adapter.state_dict())
     g, h = weights["cross_gate"], weights["output_gate"]
     batch, tokens, dim = x.shape
     rows = []
     for b in range(batch):
-        logits: list[Any] = [
-            sum(x[b, 0, i] * other[b, j, i] for i in range(dim)) for j in range(other.shape[1])
-        ]  # Eq. (7)
-        highest = max(float(value) for value in logits)
-        powers = [(value - highest).exp() for value in logits]
-        theta = [power / sum(powers) for power in powers]
-        heard = sum(theta[j] * other[b, j] for j in range(other.shape[1]))
-        sequence = [x[b, 0] + g * heard] + [x[b, t] for t in range(1, tokens)]  # CA || X_p
+        hears = range(tokens) if every else [0]
+        sequence = [  # CA || X_p
+            x[b, t] + g * plain_heard(x[b, t], other[b], scaled, normalised) if t in hears else x[b, t]
+            for t in range(tokens)
+        ]
         for token in sequence:
             normed = layer_norm(token, weights["norm_before.weight"], weights["norm_before.bias"])
             rows.append(torch.stack([(line * normed).sum() for line in weights["down.weight"]]))
@@ -79,6 +91,62 @@ def test_equals_the_equations_written_out(streams: tuple[Tensor, Tensor], traini
     adapter = randomised(AVPEA(16).double()).train(training)
     expected = plain_adapter(adapter, *streams)
     assert (adapter(*streams) - expected).abs().max() < 1e-12
+
+
+FORMS = [
+    {"scaled": True},
+    {"normalised": True},
+    {"every": True},
+    {"scaled": True, "normalised": True},
+    {"scaled": True, "normalised": True, "every": True},
+]
+
+
+def in_form(reduction: int = 8, scaled: bool = False, normalised: bool = False, every: bool = False) -> AVPEA:
+    adapter = AVPEA(
+        16,
+        reduction=reduction,
+        scaled_attention=scaled,
+        normalised_attention=normalised,
+        queries="all" if every else "cls",
+    )
+    return randomised(adapter.double())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_of_the_exchange_equal_their_formulas(
+    streams: tuple[Tensor, Tensor], form: dict[str, bool]
+) -> None:
+    adapter = in_form(**form)
+    x, other = streams
+    assert (adapter(x, other) - plain_adapter(adapter, x, other, **form)).abs().max() < 1e-12
+    assert sum(p.numel() for p in adapter.parameters()) == sum(p.numel() for p in AVPEA(16).parameters())
+    assert (adapter(*streams) - randomised(AVPEA(16).double())(*streams)).abs().max() > 1e-3
+
+
+def test_the_papers_form_is_the_default_to_the_bit() -> None:
+    """As it was computed before there were other forms."""
+    torch.manual_seed(0)
+    adapter, x, other = randomised(AVPEA(64)), 5 * torch.randn(3, 9, 64), 5 * torch.randn(3, 7, 64)
+    assert adapter.cross_gate is not None
+    heard = adapter.cross_gate * ((x[:, :1] @ other.transpose(1, 2)).softmax(dim=-1) @ other)
+    rows = torch.cat((adapter.project(x[:, :1] + heard), adapter.project(x)[:, 1:]), dim=1)
+    again = randomised(AVPEA(64))
+    assert torch.equal(again(x, other), adapter.finish(rows))
+    assert {name: float(gate) for name, gate in AVPEA(64).gates().items()} == {"cross_gate": 0.0, "output_gate": 0.0}
+
+
+def test_gradients_of_another_form(streams: tuple[Tensor, Tensor]) -> None:
+    adapter = in_form(4, **FORMS[-1])
+    x, other = (s[:2, :3].clone().requires_grad_() for s in streams)
+    assert torch.autograd.gradcheck(lambda x, y, *_: adapter(x, y), (x, other, *adapter.parameters()))
+
+
+def test_g_starts_where_it_is_told_and_a_new_adapter_still_changes_nothing(streams: tuple[Tensor, Tensor]) -> None:
+    adapter = AVPEA(16, cross_gate_init=0.5).double()
+    assert adapter.gates() == {"cross_gate": 0.5, "output_gate": 0.0}
+    assert not adapter(*streams).any()
+    assert LAVISH(16, cross_gate_init=-2.0).gates() == {"cross_gate": -2.0, "output_gate": 0.0}
 
 
 def test_gradients_equal_those_of_finite_differences(streams: tuple[Tensor, Tensor]) -> None:
@@ -133,6 +201,8 @@ def test_without_cls_the_mean_asks_and_every_token_hears(streams: tuple[Tensor, 
     torch.testing.assert_close(theta, torch.softmax(x.mean(1, keepdim=True) @ other.transpose(1, 2), -1))
     moved = adapter(x, other.flip(-1)) - adapter(x, other)
     assert (moved.abs().amax(dim=-1) > 0).all()
+    each = AVPEA(16, has_cls=False, queries="all").double().attention_map(x, other)
+    torch.testing.assert_close(each, torch.softmax(x @ other.transpose(1, 2), -1))
 
 
 def test_reduction_must_divide_the_width() -> None:

@@ -10,6 +10,7 @@ import pytest
 from avpea.compare import compare, load_sweep, sweep_names
 from avpea.compare.check import complaints
 from avpea.errors import ExperimentError
+from avpea.run import differences
 
 ROWS = "rows: {a: mini/avel, b: {recipe: mini/avel, adapter: {name: lavish}}}\n"
 
@@ -43,6 +44,26 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
     expected = [f"row '{label}'" for label in vggish.get(name, [])]
     assert [reason.partition(":")[0] for reason in reasons if reason.startswith("row")] == expected
     assert all("data.root is empty" in reason for reason in reasons if not reason.startswith("row"))
+
+
+def test_the_probe_changes_one_thing_at_a_time() -> None:
+    sweep = load_sweep("probe/exchange")
+    values = {row.label: row.experiment.to_dict() for row in sweep.rows}
+    reached, left = [sweep.reference], [label for label in values if label != sweep.reference]
+    while left:
+        near = [one for one in left if any(changed(values[one], values[other]) == 1 for other in reached)]
+        assert near, left
+        reached, left = reached + near, [label for label in left if label not in near]
+
+
+def changed(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Number of options that differ; another adapter counts as one, whatever options it has."""
+    both = [dict(values) for values in (one, other)]
+    if both[0]["adapter"]["name"] != both[1]["adapter"]["name"]:
+        both = [
+            {**values, "adapter": values["adapter"]["name"] + str(values["adapter"]["cross_modal"])} for values in both
+        ]
+    return len(differences(both[0], both[1], ("title",)))
 
 
 def test_the_papers_tables_are_there_with_the_figures_it_prints() -> None:

@@ -138,9 +138,43 @@ def test_adapters_only_in_the_named_blocks() -> None:
         block_adapters(section("adapter", blocks=(1, 3), reduction=4), small_backbone())
 
 
+@pytest.mark.parametrize("name", ["av_pea", "lavish"])
+def test_only_the_named_blocks_exchange(name: str) -> None:
+    options = section("adapter", name, exchange_blocks=(1,), reduction=4)
+    beside = block_adapters(options, small_backbone())
+    each = [[m for m in block.modules() if isinstance(m, Adapter)] for block in beside]
+    assert [[adapter.cross_modal for adapter in some] for some in each] == [
+        [index == 1] * len(some) for index, some in enumerate(each)
+    ]
+    for index, some in enumerate(each):  # elsewhere it is the bottleneck on its own stream
+        alone = block_adapters(section("adapter", name, cross_modal=False, reduction=4), small_backbone())[index]
+        assert sum(p.numel() for m in some for p in m.parameters()) == sum(p.numel() for p in alone.parameters()) + (
+            sum(p.numel() for m in some for key, p in m.named_parameters() if key in ("cross_gate", "latents"))
+        )
+    with pytest.raises(ExperimentError, match=r"adapter.exchange_blocks names \[3\].*blocks 0 to 2"):
+        block_adapters(section("adapter", name, exchange_blocks=(1, 3), reduction=4), small_backbone())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"exchange_blocks": (-1,)}, r"exchange_blocks is \[-1\]; indices start at 0\.$"),
+        (
+            {"blocks": (0, 1), "exchange_blocks": (1, 2)},
+            r"exchange_blocks names \[2\], .*blocks gives .* \[0, 1\] only",
+        ),
+        (
+            {"cross_modal": False, "exchange_blocks": (1,)},
+            r"exchange_blocks is \(1,\), but adapter.cross_modal is false",
+        ),
+        ({"cross_modal": False, "cross_gate_init": 1.0}, r"cross_gate_init is 1.0, but adapter.cross_modal is false"),
+        ({"cross_modal": False, "queries": "all"}, r"queries is all, but adapter.cross_modal is false, so nothing is"),
+        (
+            {"cross_modal": False, "normalised_attention": True},
+            r"normalised_attention is True, but adapter.cross_modal",
+        ),
+        ({"queries": "patches"}, r"adapter.queries is 'patches'; expected one of 'cls' or 'all'"),
+        ({"cross_gate_init": float("nan")}, r"adapter.cross_gate_init is nan; expected a finite number"),
         (
             {"latents": 4},
             r"adapter.latents is an option of the adapter 'lavish', but adapter.name is 'av_pea'; leave it out\.$",

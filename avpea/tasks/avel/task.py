@@ -38,8 +38,8 @@ class Localization:
     Attributes:
         probabilities: Probability of each category in each segment; the last category is background.
         decisions: Index of the predicted category of each segment.
-        tokens: CLS tokens of both streams in each segment, each of length 1, side by side, by which what is unlike
-            training is known.
+        tokens: CLS tokens of the streams that the head reads in each segment, each of length 1, side by side, by which
+            what is unlike training is known.
     """
 
     probabilities: Float[Tensor, "segments categories"]
@@ -85,8 +85,9 @@ class AVEL(Task):
         return [Localization(*both) for both in zip(probabilities, decisions, strict=True)]
 
     def respond(self, encoded: Encoded, targets: Any = None, output: Any = None) -> list[Localization]:
-        """The answer for each window of the batch, with its CLS tokens."""
-        tokens = torch.cat([F.normalize(one, dim=-1) for one in (encoded.visual_cls, encoded.audio_cls)], dim=-1)
+        """The answer for each window of the batch, with the CLS tokens of the streams that the head reads."""
+        heard = (encoded.audio_cls,) if self.head.reads == "both" else ()
+        tokens = torch.cat([F.normalize(one, dim=-1) for one in (encoded.visual_cls, *heard)], dim=-1)
         return [
             dataclasses.replace(answer, tokens=own)
             for answer, own in zip(super().respond(encoded, targets, output), tokens.float().cpu(), strict=True)

@@ -1,7 +1,7 @@
 """Base of the heads for event localization, which classify each second from the tokens of both streams."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,11 +17,16 @@ class EventHead(Head):
 
     A segment is one second; category `num_classes` is background.
 
+    Attributes:
+        reads: The streams whose tokens it uses: `both`, or `visual` alone.
+
     Args:
         dim: Width of the visual tokens.
         num_classes: Number of event classes, without background.
         audio_dim: Width of the audio tokens; None means `dim`.
     """
+
+    reads: Literal["both", "visual"] = "both"
 
     @abstractmethod
     def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Base of the heads that can weigh each second by how rare its category is in training."""
+"""Base of the heads that can weigh each second by how rare its category is, and that can do without the sound."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,14 +15,17 @@ __all__ = ["WeightedHead", "WeightedOptions"]
 
 @dataclass(frozen=True)
 class WeightedOptions(HeadOptions):
-    """Options of heads that can weigh categories.
+    """Options of heads that can weigh categories, and that can read the visual stream alone.
 
     Attributes:
+        reads: The streams whose tokens the head reads. With `visual`, whatever it knows of the sound came through the
+            adapters' exchange, and it has no weights for the sound's tokens.
         class_weights: Weight of a second in the loss. `none`: all the same; `balanced`: inversely proportional to the
             number of training seconds of its category (background is one), so that rare classes count as much as
             frequent ones.
     """
 
+    reads: Literal["both", "visual"] = "both"
     class_weights: Literal["none", "balanced"] = "none"
 
 
@@ -34,14 +37,22 @@ class WeightedHead(EventHead):
         num_classes: Number of event classes, without background.
         audio_dim: Width of the audio tokens; None means `dim`.
         balanced: Whether seconds are weighted by the frequency of their category in training.
+        reads: The streams whose tokens it uses.
     """
 
     Options = WeightedOptions
     weights: Float[Tensor, " categories"]
 
-    def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None, balanced: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        audio_dim: int | None = None,
+        balanced: bool = False,
+        reads: Literal["both", "visual"] = "both",
+    ) -> None:
         super().__init__(dim, num_classes, audio_dim)
-        self.balanced = balanced
+        self.balanced, self.reads = balanced, reads
         # Only for the loss, so no part of a checkpoint.
         self.register_buffer("weights", torch.ones(num_classes + 1), persistent=False)
 

@@ -42,6 +42,7 @@ class PooledHead(WeightedHead):
 
     Each of the four vectors of a second has its own LayerNorm, and dropout follows. The mean of the patches is what the
     CLS token of a frozen network leaves out; with few clips it helps most in the audio stream (docs/own-videos.md).
+    If it reads the visual stream alone, there are two vectors and Linear(2 D -> hidden).
 
     Args:
         dim: Width D of the visual tokens.
@@ -56,8 +57,9 @@ class PooledHead(WeightedHead):
         self, dim: int, num_classes: int, audio_dim: int | None = None, options: PooledOptions | None = None
     ) -> None:
         self.options = options or PooledOptions()
-        super().__init__(dim, num_classes, audio_dim, self.options.class_weights == "balanced")
-        widths = [audio_dim or dim, audio_dim or dim, dim, dim]
+        super().__init__(dim, num_classes, audio_dim, self.options.class_weights == "balanced", self.options.reads)
+        heard = [audio_dim or dim] * 2 if self.reads == "both" else []
+        widths = [*heard, dim, dim]
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.dropout = nn.Dropout(self.options.dropout)
         self.hidden = nn.Linear(sum(widths), self.options.hidden)
@@ -83,7 +85,8 @@ class PooledHead(WeightedHead):
         audio_mean: Float[Tensor, "batch segments audio_dim"] | None = None,
     ) -> Float[Tensor, "batch segments categories"]:
         """Logits of each category, background last; without `audio_mean` the CLS token stands for it too."""
-        pooled = (audio_cls, audio_cls if audio_mean is None else audio_mean, visual_cls, visual.mean(dim=2))
+        heard = (audio_cls, audio_cls if audio_mean is None else audio_mean) if self.reads == "both" else ()
+        pooled = (*heard, visual_cls, visual.mean(dim=2))
         joined = torch.cat([norm(one) for norm, one in zip(self.norms, pooled, strict=True)], dim=-1)
         logits: Tensor = self.classes(self.hidden(self.dropout(joined)))
         return logits

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from avpea.labels import EventLabels
+from avpea.tasks import Dims
+from avpea.tasks.avel.heads._weighted import WeightedOptions
 from avpea.tasks.avel.heads.linear import LinearHead
 from tests.tasks.avel.heads.test_event_head_contract import CLASSES, DIM, labels_for, tokens
 
@@ -25,6 +28,18 @@ def test_is_one_affine_map_of_both_cls_tokens_sound_first() -> None:
             hidden = head.hidden.weight @ both + head.hidden.bias
             expected = head.classes.weight @ hidden + head.classes.bias
             assert (logits[b, t] - expected).abs().max() < 1e-12
+
+
+@torch.no_grad()
+def test_on_the_visual_stream_alone_it_is_the_whole_head_given_zeros_for_the_sound() -> None:
+    """As the probe had it that the recipe mini/exchange-probe stands for, without the weights that nothing moves."""
+    whole, alone = LinearHead(DIM, CLASSES, 10).double(), LinearHead(DIM, CLASSES, 10, reads="visual").double()
+    state = whole.state_dict()
+    alone.load_state_dict({**state, "hidden.weight": state["hidden.weight"][:, 10:]})
+    visual, visual_cls, audio_cls = tokens(dtype=torch.float64)
+    expected = whole(visual, visual_cls, torch.zeros(2, 5, 10, dtype=torch.float64))
+    torch.testing.assert_close(alone(visual, visual_cls, audio_cls[..., :10]), expected, rtol=0, atol=1e-12)
+    assert sum(p.numel() for p in LinearHead(768, 28, reads="visual").parameters()) == 801_821 - 512 * 768
 
 
 def test_loss_is_bceloss_of_the_softmax() -> None:
@@ -61,13 +76,8 @@ def test_decides_each_segment_by_itself() -> None:
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
-    from types import SimpleNamespace
-
-    from avpea.labels import EventLabels
-    from avpea.tasks import Dims
-
     names = EventLabels(tuple("abc"))
-    head = LinearHead.build(SimpleNamespace(class_weights="balanced"), Dims(DIM, DIM), names)
+    head = LinearHead.build(WeightedOptions(class_weights="balanced"), Dims(DIM, DIM), names)
     seconds = torch.tensor([10, 0, 40, 150])  # `b` has none
     head.prepare(seconds)
     # sklearn.utils.class_weight.compute_class_weight("balanced", ...): N / (classes * n)

@@ -36,6 +36,18 @@ def test_reads_cls_and_mean_of_the_patches_of_both_streams() -> None:
 
 
 @torch.no_grad()
+def test_on_the_visual_stream_alone_it_reads_two_vectors() -> None:
+    options, some = PooledOptions(reads="visual", hidden=8), encoded()
+    head = PooledHead.build(options, Dims(DIM, 10), EventLabels(tuple("abc"))).eval()
+    assert some.visual is not None
+    frame = some.visual[8]
+    normed = torch.cat([torch.nn.functional.layer_norm(x, (DIM,)) for x in (frame[0], frame[1:].mean(dim=0))])
+    expected = head.classes.weight @ (head.hidden.weight @ normed + head.hidden.bias) + head.classes.bias
+    torch.testing.assert_close(head.read(some)[1, 3], expected, rtol=1e-4, atol=1e-5)
+    assert sum(p.numel() for p in head.parameters()) == 4 * DIM + (2 * DIM * 8 + 8) + (8 * 4 + 4)
+
+
+@torch.no_grad()
 def test_a_stream_of_a_single_token_has_no_patches() -> None:
     assert bool(PooledHead(DIM, CLASSES).read(encoded(audio_tokens=1)).isfinite().all())
 
@@ -64,6 +76,17 @@ def test_dropout_is_that_of_the_recipe_and_only_in_training() -> None:
 def test_values_that_cannot_work_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ExperimentError, match=rf"head.{name} is {value}; expected"):
         section("head", "pooled", **{name: value})
+
+
+def test_only_heads_that_can_do_without_the_sound_read_the_visual_stream_alone() -> None:
+    assert section("head", "pooled", reads="visual").reads == "visual"
+    message = (
+        r"head.reads is an option of the head 'linear' and the head 'pooled', but head.name is 'cmbs'; leave it out"
+    )
+    with pytest.raises(ExperimentError, match=message):
+        section("head", "cmbs", reads="visual")
+    with pytest.raises(ExperimentError, match=r"head.reads is 'audio'; expected one of 'both' or 'visual'"):
+        section("head", "linear", reads="audio")
 
 
 def test_only_heads_that_can_weigh_categories_take_the_option() -> None:
