@@ -239,6 +239,10 @@ def _of_answers(work: Path) -> dict[str, Any]:
     return {path.name: path.read_text(encoding="utf-8") for path in sorted((work / "answers").rglob("*"))}
 
 
+def _of_packing(work: Path) -> dict[str, Any]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((work / "answers").iterdir())}
+
+
 def _copied(*names: str) -> Callable[[Place], None]:
     def copy(place: Place) -> None:
         for name in names:
@@ -292,6 +296,27 @@ COMMANDS: dict[str, Work] = {
             *("--out", str(place.work / "out"), "--no-cost", "--quiet"),
         ],
         _of_grid,
+    ),
+    "predict into one file": Work(
+        lambda place: [
+            *("predict", str(place.folder / "tiny-run"), str(place.folder / "data" / "AVE"), "--quiet"),
+            *("--out", str(place.work / "answers" / "all.jsonl")),
+        ],
+        _of_answers,
+    ),
+    "pack": Work(
+        lambda place: [
+            *("data", "pack", "ave", str(place.work / "answers"), "--data.root", str(place.folder / "data")),
+            "--quiet",
+        ],
+        _of_packing,
+    ),
+    "pack decoded": Work(
+        lambda place: [
+            *("data", "pack", "ave", str(place.work / "answers"), "--data.root", str(place.folder / "data")),
+            *("--decoded", str(place.folder / "tiny.yaml"), "--quiet"),
+        ],
+        _of_packing,
     ),
     "index": Work(
         lambda place: [

@@ -31,8 +31,8 @@ SIGNALS: dict[str, tuple[int, ...]] = {
     "Ctrl-C twice": (signal.SIGINT, signal.SIGINT),
 }
 PROMISED = ("other_results", "stray_files", "other_exit_codes", "tracebacks", "hung")
-# There are no such commands in this version.
-NOT_THERE = ("packing", "correcting labels")
+# There is no such command in this version.
+NOT_THERE = ("correcting labels",)
 
 
 def run(long: bool) -> dict[str, Any]:
