@@ -142,8 +142,14 @@ def add_tracks(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Add the options that bound what decoding a file may take."""
+def add_limits(parser: argparse.ArgumentParser, limits: Limits = DEFAULT, in_process: bool = True) -> None:
+    """Add the options that bound what decoding a file may take.
+
+    Args:
+        parser: The parser.
+        limits: Their defaults.
+        in_process: Whether one may decode without bounds.
+    """
     group = parser.add_argument_group("bounds on decoding a file, which is done in a process of its own")
     for name, unit, about in (
         ("memory_mb", "MB", "memory of that process"),
@@ -151,13 +157,14 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         ("megapixels", "N", "millions of pixels of a picture"),
         ("result_mb", "MB", "memory of the frames and sound of a file"),
     ):
-        option, most = f"--media-{name.replace('_', '-')}", getattr(DEFAULT, name)
+        option, most = f"--media-{name.replace('_', '-')}", getattr(limits, name)
         group.add_argument(option, type=int, default=most, metavar=unit, help=f"{about} (default: {most})")
-    group.add_argument(
-        "--in-process",
-        action="store_true",
-        help="decode in this process, without bounds; a damaged file can then end the command",
-    )
+    if in_process:
+        group.add_argument(
+            "--in-process",
+            action="store_true",
+            help="decode in this process, without bounds; a damaged file can then end the command",
+        )
 
 
 def limits_of(options: argparse.Namespace) -> Limits | None:
@@ -166,7 +173,7 @@ def limits_of(options: argparse.Namespace) -> Limits | None:
     Raises:
         AvpeaError: A bound is not positive.
     """
-    if options.in_process:
+    if getattr(options, "in_process", False):
         return None
     return Limits(**{name: getattr(options, f"media_{name}") for name in vars(DEFAULT)})
 

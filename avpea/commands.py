@@ -8,10 +8,12 @@ from typing import Any
 from avpea.command import (
     Command,
     add_device,
+    add_limits,
     add_run,
     add_tracks,
     add_weights,
     device_of,
+    limits_of,
     loading_of,
     print_json,
     reading_of,
@@ -549,6 +551,50 @@ def _search(options: Options) -> None:
         show([Table(["file", "time", "score", "thumbnail"], rows)])
 
 
+def _serve_arguments(parser: Parser) -> None:
+    from avpea.serve.settings import SERVED, Settings
+
+    default = Settings(())
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, checkpoint file or hub repository")
+    parser.add_argument("--library", metavar="LIB", help="library of indexed videos to search")
+    parser.add_argument("--folder", type=Path, metavar="VIDEOS", help="folder of videos to offer beside uploads")
+    parser.add_argument("--host", default=default.host, help=f"address to listen at (default: {default.host})")
+    parser.add_argument("--port", type=int, default=default.port, help=f"port, 0 for any (default: {default.port})")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with a token that requests must bring")
+    about = "name that requests may call the server by, beside those of this machine; can be repeated"
+    parser.add_argument("--allow-host", dest="allowed_hosts", action="append", default=[], metavar="NAME", help=about)
+    for name, unit, about in (
+        ("upload_mb", "MB", "size of an uploaded file"),
+        ("kept_mb", "MB", "size of all uploaded files"),
+        ("video_seconds", "S", "length of a video"),
+        ("workers", "N", "processes that decode"),
+        ("at_once", "N", "requests that are worked on together"),
+        ("waiting", "N", "requests that may wait; one more is answered with 503"),
+    ):
+        most = getattr(default, name)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=most, metavar=unit, help=f"{about} (default: {most})")
+    add_weights(parser)
+    add_limits(parser, SERVED, in_process=False)
+
+
+def _serve(options: Options) -> None:
+    from avpea.serve.settings import Settings, read_token, require_extra
+
+    require_extra()
+    names = ("library", "folder", "host", "port", "upload_mb", "kept_mb", "video_seconds", "workers", "at_once")
+    settings = Settings(
+        runs=tuple(options.runs),
+        token=read_token(options.token_file),
+        allowed_hosts=tuple(options.allowed_hosts),
+        limits=limits_of(options),
+        **{name: getattr(options, name) for name in (*names, "waiting")},
+    )
+    from avpea.serve.running import serve
+
+    serve(settings, loading_of(options))
+
+
 def _compare_arguments(parser: Parser) -> None:
     parser.add_argument("sweep", nargs="?", help="sweep name or YAML file; without it, list all sweeps")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
@@ -659,6 +705,10 @@ COMMANDS = [
         "search", "Search a library by a sentence or an example clip.",
         'avpea search LIBRARY "a dog barks while a train passes" --by sound',
         _search_arguments, _search, json=True,
+    ),
+    Command(
+        "serve", "Serve runs over HTTP: a page that shows and corrects what they find, and an API.",
+        "avpea serve runs/NAME --folder VIDEOS", _serve_arguments, _serve, media=False,
     ),
     Command(
         "compare", "Run or resume a grid of recipes and seeds, and report the results.",

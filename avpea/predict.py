@@ -21,7 +21,7 @@ from avpea.sections import ContinuousOptions
 from avpea.sharing import resolve
 from avpea.tasks import Answer, Encoded, Window
 
-__all__ = ["Answer", "Predictor", "load", "windows"]
+__all__ = ["Answer", "Predictor", "VideoView", "load", "windows"]
 
 MissingAudio = Literal["error", "silence"]
 MissingVideo = Literal["error", "black"]
@@ -165,9 +165,12 @@ class Predictor:
             "audio_track": audio_track,
             "video_track": video_track,
         }
-        view = VideoView(Path(video), self.model, self.info.experiment, reading)
         with self.enough_memory(video):
-            return self.model.task.predict(view, *asked, **options)
+            return self.model.task.predict(self.view(Path(video), reading), *asked, **options)
+
+    def encode(self, window: Window) -> Encoded:
+        """The tokens of a window; called in inference mode."""
+        return self.model.encode(window.frames, window.log_mel)
 
     def read(self, video: str | Path, **reading: Any) -> Clip:
         """Decode a video at the model's frame size: a frame and a second of sound for each second.
@@ -179,7 +182,11 @@ class Predictor:
         Raises:
             MediaError: As for `predict`.
         """
-        return VideoView(Path(video), self.model, self.info.experiment, reading).whole()
+        return self.view(Path(video), reading).whole()
+
+    def view(self, video: Path, reading: Mapping[str, Any]) -> VideoView:
+        """How the model looks at a video; `reading` is that of `VideoView`."""
+        return VideoView(video, self.model, self.info.experiment, reading)
 
     @torch.inference_mode()
     def attention(self, clip: Clip, second: int) -> AttentionMaps:

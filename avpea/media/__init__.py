@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avpea.media.box import boxed, limits_here, open_for_good, warm_up
+    from avpea.media.box import boxed, limits_here, open_for_good, warm_up, watched
     from avpea.media.clip import Clip
     from avpea.media.decode import probe, read, read_sound
     from avpea.media.fbank import log_mel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avpea.media.vggish import vggish_log_mel
 
 _NAMES = {
-    "box": ("boxed", "limits_here", "open_for_good", "warm_up"),
+    "box": ("boxed", "limits_here", "open_for_good", "warm_up", "watched"),
     "clip": ("Clip",),
     "decode": ("probe", "read", "read_sound"),
     "fbank": ("log_mel",),
@@ -54,6 +54,7 @@ __all__ = [
     "segments_in",
     "vggish_log_mel",
     "warm_up",
+    "watched",
 ]
 
 

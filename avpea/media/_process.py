@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Worker:
             pipesize=2**20, **apart,
         )  # fmt: skip
         self._say({"limits": asdict(limits), "threads": decoding.video_threads(), "parent": os.getpid()})
-        self._ready, self.overdue = False, False
+        self._ready, self.overdue, self.stopped = False, False, False
+        self._unwanted: Callable[[], bool] | None = None
         self._deadline = math.inf
         self._patience = limits.seconds * (PATIENCE if sys.platform != "win32" else 1)
         self._asked, self._over = threading.Event(), False
@@ -113,8 +115,13 @@ class Worker:
             if self._ready:
                 self._deadline = time.monotonic() + self._patience
 
+    def watch(self, unwanted: Callable[[], bool] | None) -> None:
+        """Ask now and then during the next job whether nobody waits for it any more; then the process is ended."""
+        self._unwanted = unwanted
+
     def rest(self) -> None:
         """The job is done; nothing is expected until the next."""
+        self._unwanted = None
         self._asked.clear()
         self._deadline = math.inf
 
@@ -122,8 +129,10 @@ class Worker:
         """End the process when nothing came for too long."""
         while not self._over:
             self._asked.wait()
-            if time.monotonic() > self._deadline:
-                self.overdue = True
+            unwanted = self._unwanted
+            self.stopped = unwanted is not None and unwanted()
+            self.overdue = time.monotonic() > self._deadline
+            if self.stopped or self.overdue:
                 self._process.kill()
                 return
             time.sleep(0.2)

@@ -10,19 +10,26 @@ stranger's data: it is JSON and raw rows, and bounded.
 
 import contextlib
 import os
+import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
 from avpea.errors import MediaError
 from avpea.media._process import Ended, Worker
+from avpea.media.info import SAMPLE_RATE_HZ
 from avpea.media.limits import DEFAULT, Limits
 
-__all__ = ["Box", "boxed", "current", "limits_here", "open_for_good", "warm_up"]
+__all__ = ["Box", "Pool", "boxed", "current", "limits_here", "open_for_good", "warm_up", "watched"]
 
 Answer = TypeVar("Answer")
+Watch = Callable[[float], bool]
+STOPPED = "reading it was stopped."
+WAIT_SECONDS = 0.2  # how often one that waits for a box is asked whether to go on
+_WATCH: ContextVar[Watch | None] = ContextVar("avpea_media_watch", default=None)
 
 
 class Box:
@@ -88,11 +95,12 @@ class Box:
             self.start()
             worker = self._worker
             assert worker is not None
+            worker.watch(_watching(frames, samples, options))
             try:
                 worker.ask(asked)
                 answer = received(worker, kind, self.limits, path, frames, samples)
             except Ended:
-                reason = _why(worker.code(), worker.overdue, self.limits)
+                reason = STOPPED if worker.stopped else _why(worker.code(), worker.overdue, self.limits)
                 self.close()
                 raise MediaError(path, reason) from None
             except Refused as error:
@@ -104,6 +112,75 @@ class Box:
                 raise
             worker.rest()
             return answer
+
+
+class Pool(Box):
+    """Several boxes, for several threads at once; each file is read in one that is free.
+
+    Args:
+        limits: What a file may take.
+        count: Number of boxes.
+    """
+
+    def __init__(self, limits: Limits, count: int) -> None:
+        super().__init__(limits)
+        self._boxes = [Box(limits) for _ in range(count)]
+        self._free: queue.LifoQueue[Box] = queue.LifoQueue()
+        for box in self._boxes:
+            self._free.put(box)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Numbers of the workers' processes, of those that there are."""
+        return [box.process_id for box in self._boxes if box.process_id is not None]
+
+    def start(self) -> None:
+        """Start all workers, without waiting for them."""
+        for box in self._boxes:
+            box.start()
+
+    def close(self, at_once: bool = True) -> None:
+        """End all workers."""
+        for box in self._boxes:
+            box.close(at_once)
+
+    def run(
+        self, job: str, kind: type[Answer], path: Path, frames: Any, samples: Any, options: dict[str, Any]
+    ) -> Answer:
+        """See `Box`."""
+        watch = _WATCH.get()
+        while True:
+            try:
+                box = self._free.get(timeout=WAIT_SECONDS)
+                break
+            except queue.Empty:
+                if watch is not None and watch(0.0):
+                    raise MediaError(path, STOPPED) from None
+        try:
+            return box.run(job, kind, path, frames, samples, options)
+        finally:
+            self._free.put(box)
+
+
+@contextlib.contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Watch what this thread reads in the block, where a worker decodes.
+
+    Args:
+        watch: Called now and then with the seconds that are decoded so far, in another thread; where it returns true,
+            reading ends with a `MediaError`.
+    """
+    before = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(before)
+
+
+def _watching(frames: Any, samples: Any, options: dict[str, Any]) -> Callable[[], bool] | None:
+    """What a worker's process is watched by, if its reading is watched."""
+    watch, rate = _WATCH.get(), options.get("rate_hz", SAMPLE_RATE_HZ)
+    return None if watch is None else lambda: watch(max(float(len(frames)), len(samples) / rate))
 
 
 def _absolute(path: Path) -> str:
@@ -149,15 +226,18 @@ def open_for_good(limits: Limits | None) -> None:
 
 
 @contextlib.contextmanager
-def boxed(limits: Limits | None = DEFAULT) -> Iterator[None]:
+def boxed(limits: Limits | None = DEFAULT, workers: int = 1) -> Iterator[None]:
     """Decode in a worker process in this block; with None, in this process.
 
     Args:
         limits: What a file may take.
+        workers: Number of processes; more than one are of use to several threads only.
     """
     global _open
     before = _open
     open_for_good(limits)
+    if limits is not None and workers > 1:
+        _open = Pool(limits, workers)
     opened = _open
     try:
         yield

@@ -57,6 +57,7 @@ class Query:
         audio_weights: VGGish's weights, if they have moved since training.
         device: Device to embed sentences and clips on; see `avpea.load`.
         trust: Whether to open the run that the library names, and what that names, although somebody else made them.
+        predictor: The model of `run`, to share instead of loading it.
 
     Raises:
         AvpeaError: There is no library, another model indexed it, the run cannot be loaded, or somebody else made the
@@ -67,6 +68,7 @@ class Query:
     def __init__(
         self, library: str, run: str | Path | None = None, *, weights: str | None = None,
         audio_weights: str | None = None, device: str = "auto", trust: bool = False,
+        predictor: Predictor | None = None,
     ) -> None:  # fmt: skip
         choose_device(device)  # before anything is opened
         self.library = Library(library)
@@ -78,7 +80,7 @@ class Query:
             )
         if run is None and not Path(source).exists() and Path(source).is_absolute():
             raise AvpeaError(f"The run {source} that made the library {library} is not there; say where with --run.")
-        self.predictor: Predictor = load(
+        self.predictor: Predictor = predictor or load(
             source, weights=weights, audio_weights=audio_weights, device=device, trust=trust
         )
         self.task = require_searchable(self.predictor)

@@ -111,7 +111,7 @@ def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[Embed
     for clip in _stretches(predictor, video, info, length, tracks):
         for window in windows(clip, experiment, predictor.model.device):
             with torch.inference_mode(), predictor.enough_memory(video):
-                both = task.embed_video(predictor.model.encode(window.frames, window.log_mel))
+                both = task.embed_video(predictor.encode(window))
                 seen, heard = (one.to("cpu") for one in both)
             start = clip.starts[window.start]
             end = min(start + window.stop - window.start, max(clip.duration_seconds, start))

@@ -1,0 +1,68 @@
+"""Running a server until it is told to end."""
+
+import copy
+import logging
+from typing import Any
+
+import uvicorn
+
+from avpea.media import boxed, warm_up
+from avpea.progress import say
+from avpea.serve.app import make_app
+from avpea.serve.server import Server
+from avpea.serve.settings import Settings
+from avpea.stopping import handled
+
+__all__ = ["serve"]
+
+GRACE_SECONDS = 10  # for answers that have begun
+IDLE_SECONDS = 15  # after which a connection without requests is closed
+MOST_CONNECTIONS = 512
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells the address as soon as it listens."""
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            say(f"Serving at http://{shown}:{port} until Ctrl-C; the API is at http://{shown}:{port}/docs")
+
+
+def serve(settings: Settings, loading: dict[str, Any]) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        settings: What is offered.
+        loading: How runs are loaded, for `avpea.serve.models.Models`.
+
+    Raises:
+        AvpeaError: A run or the library cannot be opened.
+        OSError: The port is in use.
+    """
+    logging.getLogger("avpea.serve").setLevel(logging.ERROR)
+    with boxed(settings.limits, settings.workers):
+        warm_up()
+        server = Server(settings, **loading)
+        config = uvicorn.Config(
+            make_app(server), settings.host, settings.port, log_config=_log_config(), access_log=False,
+            server_header=False, date_header=True, timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=IDLE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
+        )  # fmt: skip
+        running = _Uvicorn(config)
+        try:
+            # Uvicorn ends in order at a signal, and raises it again afterwards, which is of no use here.
+            with handled(lambda number, frame: setattr(running, "should_exit", True)):
+                running.run()
+        finally:
+            server.close()
+
+
+def _log_config() -> dict[str, Any]:
+    """Uvicorn's log, without what it says when all is well."""
+    found = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    for one in found["loggers"].values():
+        one["level"] = "WARNING"
+    return found
