@@ -15,7 +15,7 @@ from avpea.command import Command, add_limits, as_options, limits_of
 from avpea.errors import AvpeaError
 from avpea.escapes import for_terminal
 from avpea.progress import note
-from avpea.stopping import Stopped, stoppable
+from avpea.stopping import Stopped, interruptible, stoppable
 from avpea.threads import settle
 from avpea.version import __version__
 
@@ -71,7 +71,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             from avpea.experiment import parse_overrides
 
             options.overrides = parse_overrides(rest)
-        with _box(options):
+        with interruptible(), _box(options):
             code = options.run_command(options)
         sys.stdout.flush()  # so that what cannot be written is an error now
     except AvpeaError as error:

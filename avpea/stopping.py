@@ -85,8 +85,9 @@ def stoppable() -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """Let no KeyboardInterrupt be lost in the block.
 
-    PyAV's filters end their loops at any exception, and torch takes one for a wrong type. The caller would go on, with
-    a clip that lacks some sound, or a file that seems damaged: the interruption is raised again when the block ends.
+    PyAV's filters end their loops at any exception, torch takes one for a wrong type, and pydantic makes it an error of
+    its own. The caller would go on, with a clip that lacks some sound or a file that seems damaged, or end with a
+    traceback: the interruption is raised again when the block ends.
     """
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     raised: list[int] = []
@@ -102,6 +103,11 @@ def interruptible() -> Iterator[None]:
         # What ends the process without Python cannot be lost.
         with handled(handle, [number for number in SIGNALS if callable(before[number])]):
             yield
-    finally:
+    except KeyboardInterrupt:  # what it says about what is kept must not be lost either
+        raise
+    except BaseException:
         if raised:
             raise Stopped(raised[0]) from None
+        raise
+    if raised:
+        raise Stopped(raised[0])

@@ -196,6 +196,7 @@ class _Packing:
             DataError: It holds something else.
         """
         marker = self.folder / PACKING_FILE
+        remove_leftovers(self.folder, PACKING_FILE)  # of one that was killed before it had written anything else
         if (self.folder / INDEX_FILE).is_file():
             self._require_same(read_index(str(self.folder)).packing)
             return True

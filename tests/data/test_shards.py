@@ -209,6 +209,13 @@ def test_frames_of_others_are_those_of_the_folder(
     assert drawn[0].equal(drawn[1])
 
 
+def test_what_a_kill_before_the_first_shard_leaves_is_no_obstacle(tiny_experiment: Make, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / ".packing.json.0a1b2c3d.tmp").write_text("{")
+    packed(tiny_experiment(), tmp_path / "shards")
+    assert not list((tmp_path / "shards").glob("*.tmp"))
+
+
 @pytest.mark.parametrize("decoded", [False, True])
 def test_interrupted_packing_goes_on_and_ends_with_the_same_bytes(
     tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: bool

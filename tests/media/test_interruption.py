@@ -41,6 +41,16 @@ def test_one_that_became_another_exception_is_raised_instead() -> None:
         mistaken()
 
 
+def test_one_that_tells_what_is_kept_stays_as_it_is() -> None:
+    def told() -> None:
+        with interruptible():
+            swallow()
+            raise Stopped(signal.SIGTERM, "two are done")
+
+    with pytest.raises(Stopped, match="two are done"):
+        told()
+
+
 class Dying:
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGINT)
