@@ -4,7 +4,8 @@
     answered    of them, those that give frames and sound
     refused     those that give a reason instead; `reasons` counts the kinds of these
     foreign     exceptions that are no error of avpea
-    hangs       files that took more than 10 s of the worker's CPU time, or 40 s by the clock
+    hangs       files of which one reading took more than 10 s of the worker's CPU time, or 40 s by the clock; each is
+                read four times (`_read`)
     peak_mb     most memory of a worker; `over_1_gib` says whether it was more than 1 GiB
     deaths      mutants that ended their worker, by reason: crash, hang, memory, result. The harness, which stands for
                 a command, goes on; without a box these may end it
@@ -20,6 +21,8 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,7 @@ class _Tally:
     def __init__(self, keep: Path | None) -> None:
         self.keep = keep
         self.files = self.answered = self.refused = self.hangs = 0
-        self.sound, self.peak_mb, self.slowest = True, 0.0, 0.0
+        self.sound, self.peak_mb, self.slowest, self.slowest_cpu = True, 0.0, 0.0, 0.0
         self.foreign: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -96,6 +99,7 @@ class _Tally:
             "foreign": dict(self.foreign),
             "hangs": self.hangs,
             "slowest_seconds": round(self.slowest, 1),
+            "slowest_cpu_seconds": round(self.slowest_cpu, 1),
             "peak_mb": round(self.peak_mb),
             "over_1_gib": self.peak_mb > 1024,
             "deaths": dict(self.deaths),
@@ -105,9 +109,9 @@ class _Tally:
 
 
 def _try(path: Path, data: bytes, name: str, tally: _Tally) -> None:
-    reason, started, before = "", time.monotonic(), _worker_seconds()
+    reason, took = "", list[tuple[float, float]]()
     try:
-        _read(path)
+        _read(path, took)
         tally.answered += 1
     except MediaError as error:
         reason = error.reason
@@ -121,12 +125,12 @@ def _try(path: Path, data: bytes, name: str, tally: _Tally) -> None:
         tally.foreign[type(error).__name__] += 1
         tally.keep_file(name, data, reason)
     tally.files += 1
-    seconds = time.monotonic() - started
-    cpu, tally.peak_mb = _worker_seconds() - before, max(tally.peak_mb, _worker_peak_mb())
-    tally.slowest = max(tally.slowest, seconds)
+    tally.peak_mb = max(tally.peak_mb, _worker_peak_mb())
+    cpu, seconds = (max(each) for each in zip(*took, strict=True))
+    tally.slowest_cpu, tally.slowest = max(tally.slowest_cpu, cpu), max(tally.slowest, seconds)
     if cpu > 10 or seconds > 40:
         tally.hangs += 1
-        tally.keep_file(name, data, f"{seconds:.1f} s")
+        tally.keep_file(name, data, f"{cpu:.1f} s of CPU time, {seconds:.1f} s by the clock")
     if death := next((death for death, words in DEATHS.items() if words.search(reason)), ""):
         tally.deaths[death] += 1
         tally.keep_file(name, data, reason)
@@ -137,13 +141,32 @@ def _kind(reason: str) -> str:
     return re.sub(r"[-\d.,]+", "N", reason.split(";")[0])[:90]
 
 
-def _read(path: Path) -> tuple[Clip, Any]:
-    """What commands do with a file: measure, read it whole, its sound at another rate, and one picture as it is."""
-    info = probe(path)
-    clip = read(path, frame_size=(64, 64), missing_audio="silence", missing_video="black")
-    read(path, start_seconds=max(0.0, clip.duration_seconds / 2 - 0.5), segments=1, missing_audio="silence",
-         missing_video="black")  # fmt: skip
-    return clip, (info, read_sound(path, 22_050, missing_audio="silence"))
+def _read(path: Path, took: list[tuple[float, float]] | None = None) -> tuple[Clip, Any]:
+    """What commands do with a file: measure, read it whole, its sound at another rate, and one picture as it is.
+
+    Args:
+        path: The file.
+        took: Gets the CPU time of the worker and the time by the clock of each of these, in seconds.
+    """
+    with _timed(took):
+        info = probe(path)
+    with _timed(took):
+        clip = read(path, frame_size=(64, 64), missing_audio="silence", missing_video="black")
+    with _timed(took):
+        read(path, start_seconds=max(0.0, clip.duration_seconds / 2 - 0.5), segments=1, missing_audio="silence",
+             missing_video="black")  # fmt: skip
+    with _timed(took):
+        return clip, (info, read_sound(path, 22_050, missing_audio="silence"))
+
+
+@contextmanager
+def _timed(took: list[tuple[float, float]] | None) -> Iterator[None]:
+    cpu, clock = _worker_seconds(), time.monotonic()
+    try:
+        yield
+    finally:
+        if took is not None:
+            took.append((_worker_seconds() - cpu, time.monotonic() - clock))
 
 
 def _same(one: tuple[Clip, Any], other: tuple[Clip, Any]) -> bool:
