@@ -17,6 +17,7 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_captions,
     tiny_data,
     tiny_experiment,
+    tiny_lanes,
     tiny_matched_run,
     tiny_questions,
     tiny_run,

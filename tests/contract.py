@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-KINDS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k"}  # readers of the tiny data sets
+# Readers of the tiny data sets.
+KINDS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k", "lanes of events": "llp"}
 
 
 def values_for(task: str, head: str, tiny_values: dict[str, Any], roots: dict[str, Path]) -> dict[str, Any]:

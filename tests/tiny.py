@@ -334,6 +334,38 @@ def write_captions(root: Path, tiny_data: Path, rows: dict[str, list[str]] = ROW
     return root
 
 
+def write_lanes(root: Path, tiny_data: Path, rows: dict[str, list[str]] = ROWS, timed: bool = True) -> Path:
+    """The tiny videos in LLP's layout: each colour is seen and heard for the same seconds.
+
+    Args:
+        root: Folder to write to.
+        tiny_data: The data set of `write_tiny`.
+        rows: Its rows.
+        timed: Whether the seconds of training videos are labelled, too.
+    """
+    (root / "video").mkdir(parents=True)
+    (root / "categories.txt").write_text("green\nred\n", encoding="utf-8")
+    weak = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
+    dense = ["filename\tonset\toffset\tevent_labels"]
+    for split, lines in rows.items():
+        table = ["filename\tevent_labels"]
+        for colour, name, _, start, end in (line.split("&") for line in lines):
+            video = f"{name:_<11}"  # as long as a YouTube id
+            (root / "video" / f"{video}.mp4").symlink_to(tiny_data / "AVE" / f"{name}.mp4")
+            table.append(f"{video}_0_3\t{colour}")
+            dense += [f"{video}_0_3\t{start}\t{end}\t{colour}"] * (timed or split != "train")
+        (root / weak[split]).write_text("\n".join(table) + "\n", encoding="utf-8")
+    for stream in ("visual", "audio"):
+        (root / f"AVVP_eval_{stream}.csv").write_text("\n".join(dense) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_lanes(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny videos with lanes. Read only."""
+    return write_lanes(tmp_path_factory.mktemp("tiny_lanes") / "data", tiny_data)
+
+
 @pytest.fixture(scope="session")
 def tiny_captions(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A caption of each of the tiny videos."""

@@ -24,6 +24,7 @@ from avpea.labels._base import (
 from avpea.labels._names import look_alikes, refuse_reserved
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
 from avpea.labels.events import EventCounts, EventLabels, EventSample
+from avpea.labels.lanes import LaneCounts, LaneLabels, LaneSample
 from avpea.labels.questions import Question, QuestionCounts, QuestionLabels, QuestionSample, QuestionVocabulary
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
     "EventLabels",
     "EventSample",
     "Labels",
+    "LaneCounts",
+    "LaneLabels",
+    "LaneSample",
     "Member",
     "Packed",
     "Precomputed",

@@ -2,17 +2,16 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from avpea.labels._base import SPLITS, Counts, Labels, Sample, shortened
+from avpea.labels._base import Counts, Sample
+from avpea.labels._classes import ClassLabels
 
 __all__ = ["EventCounts", "EventLabels", "EventSample"]
 
 AVE_CLASSES = 28
-FEW_VIDEOS = 5  # of a class in training: with fewer, test accuracy is low in our measurements (docs/own-videos.md)
-SHOWN_CLASSES = 40
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,11 @@ class EventCounts(Counts):
 
 
 @dataclass(frozen=True)
-class EventLabels(Labels):
-    """Event classes, and one more category for background.
-
-    Attributes:
-        class_names: Names of the event classes in index order, without background.
-    """
+class EventLabels(ClassLabels):
+    """Event classes, and one more category for background, which has no name in `class_names`."""
 
     kind: ClassVar[str] = "events"
     samples: ClassVar[type[Sample]] = EventSample
-    outputs: ClassVar[str] = "classes"
-
-    class_names: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the event classes."""
-        return self.class_names
 
     @property
     def background(self) -> int:
@@ -112,16 +99,14 @@ class EventLabels(Labels):
             start = stop
         return ", ".join(runs)
 
-    def unknown(self, samples: Sequence[EventSample], trained: "EventLabels") -> tuple[str, ...]:
-        """Classes of the samples that are none of the trained ones."""
-        used = {label for sample in samples for label in sample.labels}
-        names = enumerate(self.class_names)
-        return tuple(name for label, name in names if label in used and name not in trained.class_names)
+    @staticmethod
+    def used(sample: EventSample) -> set[int]:
+        """Class indices of its seconds, and background."""
+        return set(sample.labels)
 
     def translated(self, samples: Sequence[EventSample], trained: "EventLabels") -> tuple[EventSample, ...]:
         """The samples with the indices that their classes have in training, whatever their order is here."""
-        places = {name: place for place, name in enumerate(trained.class_names)}
-        theirs = [places.get(name, -1) for name in self.class_names] + [trained.background]
+        theirs = [*self.places_in(trained), trained.background]
         return tuple(replace(sample, labels=tuple(theirs[label] for label in sample.labels)) for sample in samples)
 
     def fault(self, sample: EventSample) -> str:
@@ -149,28 +134,6 @@ class EventLabels(Labels):
             rows={name: rows[label] for label, name in enumerate(self.class_names)},
             event_seconds={name: seconds[label] for label, name in enumerate(self.class_names)},
         )
-
-    def overview(self, splits: Mapping[str, Sequence[EventSample]]) -> list[str]:
-        """Videos of each split and class, and the classes that have few."""
-        lines = super().overview(splits)
-        counts = {split: self._videos(samples) for split, samples in splits.items()}
-        each = [f"{name} {'/'.join(str(counts[s][i]) for s in SPLITS)}" for i, name in enumerate(self.class_names)]
-        lines.append(f"Videos of each class (train/val/test): {shortened(each, SHOWN_CLASSES)}.")
-        few = [n for i, n in enumerate(self.class_names) if counts["train"][i] < FEW_VIDEOS]
-        if few:
-            lines.append(
-                f"Few clips: fewer than {FEW_VIDEOS} training videos of {shortened(few, 10)}; expect mistakes about "
-                "them, and add more if you can."
-            )
-        for split in ("val", "test"):
-            without = [name for i, name in enumerate(self.class_names) if not counts[split][i]]
-            if without and splits[split]:
-                lines.append(f"No {split} video of {shortened(without, 10)}, so the {split} figure does not show them.")
-        return lines
-
-    def _videos(self, samples: Sequence[EventSample]) -> Counter[int]:
-        """Number of videos with each label."""
-        return Counter(label for _, label in {(s.video_id, label) for s in samples for label in s.labels})
 
     def end_seconds(self, sample: EventSample) -> float:
         """End of the last second with an event."""

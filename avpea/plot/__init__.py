@@ -11,7 +11,7 @@ from avpea.errors import AvpeaError
 from avpea.files import replacing
 from avpea.plot._event import EventLike
 
-__all__ = ["EventLike", "attention", "check", "grounding", "timeline"]
+__all__ = ["EventLike", "attention", "check", "grounding", "lanes", "timeline"]
 
 # Metadata without dates, so that equal inputs give equal files.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -28,6 +28,11 @@ def timeline(path: Path, **shown: Any) -> None:
         AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
     """
     _draw(path, "timeline", shown)
+
+
+def lanes(path: Path, **shown: Any) -> None:
+    """Draw a video along time with lanes of what is seen, heard and both: like `timeline`, with `lanes_figure`."""
+    _draw(path, "lanes", shown)
 
 
 def attention(path: Path, **shown: Any) -> None:

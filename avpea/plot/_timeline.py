@@ -85,26 +85,25 @@ def timeline_figure(
         unlike: Whether each second has an event, but is unlike the training set; such seconds are hatched.
     """
     segments, height, width = frames.shape[:3]
-    rows = _rows([*events, *(truth or ())])
-    span = Span(start_seconds, start_seconds + segments, _left_margin(rows))
-    thumbnails, thumbnail_height = _thumbnails(segments, frame_aspect or width / height, span.inches)
+    rows = rows_of([*events, *(truth or ())])
+    span = Span(start_seconds, start_seconds + segments, left_margin(rows))
+    count, thumbnail_height = thumbnails(segments, frame_aspect or width / height, span.inches)
     heights = {
         "frames": thumbnail_height,
         "sound": SOUND_HEIGHT,
-        "events": ROW_HEIGHT * max(1, len(rows)) + 0.08,
+        "events": rows_height(rows),
         "confidence": CONFIDENCE_HEIGHT,
     }
-    figure = style.new_figure(WIDTH, TOP + sum(heights.values()) + 3 * GAP + 0.12 + BOTTOM, title)
-    panels = _panels(figure, heights, span)
-    _draw_frames(panels["frames"], frames, thumbnails, span, thumbnail_height, frame_aspect or width / height)
-    _draw_sound(panels["sound"], waveform.detach().float().cpu(), span)
-    _draw_events(panels["events"], rows, events, truth, span)
+    figure, panels = new_panels(heights, span, title)
+    draw_frames(panels["frames"], frames, count, span, thumbnail_height, frame_aspect or width / height)
+    draw_sound(panels["sound"], waveform.detach().float().cpu(), span)
+    draw_events(panels["events"], rows, events, truth, span)
     handles = _draw_confidence(panels["confidence"], rows, probabilities.detach().float().cpu(), class_names, span)
-    _draw_limits(panels["confidence"], threshold, unlike, handles, span)
+    draw_limits(panels["confidence"], threshold, unlike, handles, span)
     return figure
 
 
-def _rows(events: Sequence[EventLike]) -> list[Row]:
+def rows_of(events: Sequence[EventLike]) -> list[Row]:
     """A row for each label in order of appearance; if there are too many, the shortest in total share one."""
     seconds: dict[str, float] = {}
     for event in sorted(events, key=lambda e: e.start_seconds):
@@ -126,13 +125,25 @@ def _rows(events: Sequence[EventLike]) -> list[Row]:
     return rows
 
 
-def _left_margin(rows: Sequence[Row]) -> float:
+def rows_height(rows: Sequence[Row]) -> float:
+    """Height of a panel of events, in inches."""
+    return ROW_HEIGHT * max(1, len(rows)) + 0.08
+
+
+def new_panels(heights: dict[str, float], span: Span, title: str) -> tuple[Figure, dict[str, Axes]]:
+    """A new figure with its panels by name, from top to bottom, of the given heights in inches."""
+    room = sum(heights.values()) + (len(heights) - 1) * GAP
+    figure = style.new_figure(WIDTH, TOP + room + 0.12 + BOTTOM, title)
+    return figure, _panels(figure, heights, span)
+
+
+def left_margin(rows: Sequence[Row]) -> float:
     """Room for the widest label beside its swatch, in inches."""
     lines = [line for row in rows for line in row.name.split("\n")]
     return max(0.9, max(map(style.label_width, lines), default=0.0) + 0.62)
 
 
-def _thumbnails(segments: int, aspect: float, inches: float) -> tuple[int, float]:
+def thumbnails(segments: int, aspect: float, inches: float) -> tuple[int, float]:
     """How many frames fit side by side, and their height in inches."""
     narrowest = THUMBNAIL_WIDTH * min(1.0, max(aspect, 0.6))
     count = max(1, min(segments, int(inches / narrowest)))
@@ -141,7 +152,7 @@ def _thumbnails(segments: int, aspect: float, inches: float) -> tuple[int, float
 
 def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, Axes]:
     """Axes from top to bottom that share the time axis; only the lowest shows its labels."""
-    total = figure.get_figheight()
+    total, last = figure.get_figheight(), list(heights)[-1]
     panels: dict[str, Axes] = {}
     top = total - TOP - 0.12
     step = next(
@@ -151,10 +162,10 @@ def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, 
         box = (span.left / WIDTH, (top - height) / total, span.inches / WIDTH, height / total)
         axes = figure.add_axes(box, label=name, sharex=panels.get("frames"))
         style.quiet(axes)
-        axes.tick_params(labelbottom=name == "confidence", bottom=name != "frames")
+        axes.tick_params(labelbottom=name == last, bottom=name != "frames")
         panels[name] = axes
         top -= height + GAP
-    lowest = panels["confidence"]
+    lowest = panels[last]
     lowest.set_xlim(span.start, span.stop)
     lowest.xaxis.set_major_locator(MultipleLocator(step))
     minutes = span.stop > 60
@@ -165,7 +176,8 @@ def _panels(figure: Figure, heights: dict[str, float], span: Span) -> dict[str, 
     return panels
 
 
-def _heading(axes: Axes, text: str) -> None:
+def heading(axes: Axes, text: str) -> None:
+    """Write the heading of a panel."""
     style.write(axes, 0, style.above(axes, 0.07), text, size=style.HEADING_SIZE, colour=style.SOFT)
 
 
@@ -180,9 +192,10 @@ def _key(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
         text.set_parse_math(False)
 
 
-def _draw_frames(
+def draw_frames(
     axes: Axes, frames: UInt8[Tensor, "segments height width 3"], count: int, span: Span, height: float, aspect: float
 ) -> None:
+    """Draw `count` of the frames side by side."""
     style.frame(axes)
     axes.set(ylim=(0, 1), yticks=[])
     slot = (span.stop - span.start) / count
@@ -192,10 +205,10 @@ def _draw_frames(
         left, right = span.start + middle - half, span.start + middle + half
         axes.imshow(image, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
     share = "one a second" if count == len(frames) else f"{count} of {len(frames)} seconds"
-    _heading(axes, f"Frames ({share})" if len(frames) > 1 else "Frame")
+    heading(axes, f"Frames ({share})" if len(frames) > 1 else "Frame")
 
 
-def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"], span: Span) -> None:
+def draw_sound(axes: Axes, waveform: Float[Tensor, " samples"], span: Span) -> None:
     """The log-mel of the whole sound, averaged to `SHOWN_COLUMNS` columns if it has more."""
     shift_ms = 10.0 if span.stop - span.start > 5 else 2.5
     shift = int(SAMPLE_RATE_HZ * shift_ms / 1000)
@@ -215,12 +228,18 @@ def _draw_sound(axes: Axes, waveform: Float[Tensor, " samples"], span: Span) -> 
     )  # fmt: skip
     axes.set_ylim(0, MEL_BINS)
     style.mark_hertz(axes, MEL_BINS)
-    _heading(axes, "Sound (log-mel)")
+    heading(axes, "Sound (log-mel)")
 
 
-def _draw_events(
-    axes: Axes, rows: Sequence[Row], events: Sequence[EventLike], truth: Sequence[EventLike] | None, span: Span
+def draw_events(
+    axes: Axes,
+    rows: Sequence[Row],
+    events: Sequence[EventLike],
+    truth: Sequence[EventLike] | None,
+    span: Span,
+    title: str = "Events",
 ) -> None:
+    """Draw a bar for each event, in the row of its label, and an outline for each annotated one."""
     count = max(1, len(rows))
     axes.set(ylim=(count - 0.5 + 0.04, -0.54), yticks=[])
     axes.set_axisbelow(True)
@@ -250,7 +269,7 @@ def _draw_events(
         _name(axes, row, 1 - (i + 0.54) / (count + 0.08), span)
     if not rows:
         style.write(axes, 0.5, 0.5, "no event found", colour=style.SOFT, ha="center", va="center")
-    _heading(axes, "Events" if events else "Events (none found)")
+    heading(axes, title if events else f"{title} (none found)")
     handles: list[Line2D | Patch] = []
     if truth is not None:
         handles.append(Patch(facecolor=style.SOFT, label="found, with mean confidence"))
@@ -306,11 +325,11 @@ def _draw_confidence(
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
     axes.grid(axis="x", color=style.GRID, linewidth=0.8)
-    _heading(axes, "Confidence in each second")
+    heading(axes, "Confidence in each second")
     return handles
 
 
-def _draw_limits(
+def draw_limits(
     axes: Axes, threshold: float, unlike: Bool[Tensor, " segments"] | None, handles: list[Line2D | Patch], span: Span
 ) -> None:
     """The threshold, seconds that are unlike training, and the legend of the panel."""

@@ -19,8 +19,10 @@ PAIRS = [(task, head) for task in TASKS for head in HEADS if issubclass(HEADS[he
 
 
 @pytest.fixture(scope="module")
-def roots(tiny_data: Path, tiny_questions: Path, tiny_captions: Path) -> dict[str, Path]:
-    return {"events": tiny_data, "questions": tiny_questions, "captions": tiny_captions}
+def roots(tiny_data: Path, tiny_questions: Path, tiny_captions: Path, tiny_lanes: Path) -> dict[str, Path]:
+    return {
+        "events": tiny_data, "questions": tiny_questions, "captions": tiny_captions, "lanes of events": tiny_lanes,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("task", "head"), PAIRS)

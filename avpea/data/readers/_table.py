@@ -27,6 +27,7 @@ class Row:
         end_seconds: End of the event.
         label: Class of the event.
         split: Split of the video; empty if the manifest has no such column.
+        lane: Whether the event is `seen`, `heard` or `both`; empty if the manifest has no such column.
     """
 
     where: str
@@ -35,16 +36,19 @@ class Row:
     end_seconds: float
     label: str
     split: str
+    lane: str = ""
 
 
 # `avpea predict --csv` writes these too, so that its table, corrected, is a manifest.
 _OF_PREDICTIONS = ("confidence", "doubtful", "error")
 # In JSON the keys of an event may be left out if there is none.
 _EVENTS = Columns(_COLUMNS, _REQUIRED, ("video",), _OF_PREDICTIONS)
+_LANES = Columns((*_COLUMNS, "lane"), _REQUIRED, ("video",), _OF_PREDICTIONS)
+LANES = ("seen", "heard", "both")
 
 
-def read_rows(path: Path) -> tuple[list[Row], bool]:
-    """Read and check all rows of a manifest of events.
+def read_rows(path: Path, lanes: bool = False) -> tuple[list[Row], bool]:
+    """Read and check all rows of a manifest of events, which with `lanes` may have a column `lane`.
 
     Returns:
         The rows, and whether the manifest has a column `split`.
@@ -52,7 +56,7 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
     Raises:
         DataError: The file is missing, empty, or neither CSV nor JSON Lines, or a row is malformed.
     """
-    found = read_table(path, _EVENTS)
+    found = read_table(path, _LANES if lanes else _EVENTS)
     has_split = "split" in found[0][1]
     return [_row(where, values, has_split) for where, values in found], has_split
 
@@ -83,7 +87,14 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
         raise DataError(f"{where}: {video} could not be read when this table was written; mend it, or remove the row.")
     split = split_of(where, values, has_split)
     start, end = span_in(where, values, label) or (0.0, 0.0)
-    return Row(where, video, start, end, label, split)
+    return Row(where, video, start, end, label, split, _lane_in(where, values, label))
+
+
+def _lane_in(where: str, values: Mapping[str, object], label: str) -> str:
+    lane = text_in(where, values, "lane")
+    if "lane" in values and bool(label) != (lane in LANES):
+        raise DataError(f"{where}: found the lane '{lane}'; expected seen, heard or both, and none without an event.")
+    return lane
 
 
 def split_of(where: str, values: Mapping[str, object], has_split: bool) -> str:

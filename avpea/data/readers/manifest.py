@@ -40,19 +40,26 @@ __all__ = [
     "ManifestReader",
     "annotations",
     "divide",
+    "measure",
     "read",
+    "repeated_seconds",
     "second_labels",
+    "videos_in",
     "window_starts",
 ]
 
 
 @dataclass(frozen=True)
 class Event:
-    """A label over [start_seconds, end_seconds) of a file; an infinite end is that of the file."""
+    """A label over [start_seconds, end_seconds) of a file; an infinite end is that of the file.
+
+    In a table with lanes the event is `seen`, `heard` or `both`; elsewhere the lane is empty.
+    """
 
     label: str
     start_seconds: float
     end_seconds: float
+    lane: str = ""
 
 
 @dataclass
@@ -87,16 +94,27 @@ def read(options: DividedOptions) -> Annotations:
         DataError: The file is missing, or a row is malformed; names the line, what was found and what was expected.
     """
     path = Path(options.root)
-    rows, has_split = read_rows(path)
+    videos, notes, division = videos_in(path, options)
+    return annotations(path.stem, path.parent, videos, options, notes, division)
+
+
+def videos_in(
+    path: Path, options: DividedOptions, lanes: bool = False
+) -> tuple[list[AnnotatedVideo], list[str], Division | None]:
+    """The videos of a manifest with their events and splits, notes on its rows, and how the videos were divided.
+
+    Raises:
+        DataError: From `read`.
+    """
+    rows, has_split = read_rows(path, lanes)
     refuse_reserved({row.label: row.where for row in reversed(rows) if row.label})
     videos, repeats = _videos(path, rows)
     if not any(video.events for video in videos):
         raise DataError(f"{path} has no row with a label; expected at least one event.")
     if has_split:
-        return annotations(path.stem, path.parent, videos, options, repeats)
+        return videos, repeats, None
     how, division = divide(videos, options, path.with_name(f"{path.stem}-splits.json"))
-    notes = [f"No column 'split': {how}", *repeats]
-    return annotations(path.stem, path.parent, videos, options, notes, division)
+    return videos, [f"No column 'split': {how}", *repeats], division
 
 
 def divide(videos: Sequence[AnnotatedVideo], options: DividedOptions, kept: Path) -> tuple[str, Division | None]:
@@ -131,7 +149,7 @@ def annotations(
 ) -> Annotations:
     """Cut videos with at least one event into windows; only the headers of the videos are read."""
     class_names = tuple(sorted({event.label for video in videos for event in video.events}))
-    notes = [*notes, *look_alikes(class_names), *_measure(videos)]
+    notes = [*notes, *look_alikes(class_names), *measure(videos)]
     samples: dict[str, list[EventSample]] = {split: [] for split in SPLITS}
     contested: list[str] = []
     lost: list[str] = []
@@ -197,7 +215,7 @@ def _videos(manifest: Path, rows: list[Row]) -> tuple[list[AnnotatedVideo], list
                 f"{row.where}: '{row.video}' is in {row.split}, but an earlier row has it in {video.split}"
                 f"{'' if video.name == name else f' as {video.name!r}'}; expected all rows of a video in one split."
             )
-        event = Event(row.label, row.start_seconds, row.end_seconds)
+        event = Event(row.label, row.start_seconds, row.end_seconds, row.lane)
         if (video.name, event) in seen:
             twice.append(row.where)
         elif row.label:
@@ -209,7 +227,7 @@ def _videos(manifest: Path, rows: list[Row]) -> tuple[list[AnnotatedVideo], list
     return list(videos.values()), notes
 
 
-def _measure(videos: Sequence[AnnotatedVideo]) -> list[str]:
+def measure(videos: Sequence[AnnotatedVideo]) -> list[str]:
     """Read the durations of the videos; returns notes on events beyond the end. `verify` reports broken videos."""
     from avpea.media import probe  # torch: only when a manifest is read
 
@@ -282,17 +300,22 @@ def _windows(
     ]
 
 
-def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: list[str]) -> list[str]:
+def repeated_seconds(videos: Sequence[AnnotatedVideo], segments: int) -> list[str]:
+    """A note on the videos whose last window has seconds of the one before."""
     from avpea.media import segments_in
 
     lengths = {video.name: segments_in(video.duration_seconds) for video in videos}
     shared = [name for name, seconds in lengths.items() if seconds > segments and seconds % segments]
-    notes = []
-    if shared:
-        notes.append(
-            f"{len(shared)} videos are no multiple of {segments} s; their last window repeats "
-            f"seconds of the one before: {shortened(shared)}."
-        )
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} videos are no multiple of {segments} s; their last window repeats "
+        f"seconds of the one before: {shortened(shared)}."
+    ]
+
+
+def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: list[str]) -> list[str]:
+    notes = repeated_seconds(videos, segments)
     if contested:
         rule = "the longer cover won, of equal ones the earlier row"
         notes.append(f"{len(contested)} seconds have two labels; {rule}: {shortened(contested)}.")

@@ -1,4 +1,4 @@
-"""`avpea predict`."""
+"""`avpea predict`, which all tasks share whose answers are events."""
 
 import argparse
 from pathlib import Path
@@ -22,18 +22,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--second", type=int, metavar="S", help="second for --attention (default: that of the surest event)"
     )
-    chosen = "(default: the one chosen on the selection split after training)"
+    chosen = "(default: the one chosen on the selection split after training; of lanes"
     parser.add_argument(
-        "--threshold", type=float, metavar="T", help=f"confidence from which on a second is an event, 0 to 1 {chosen}"
+        "--threshold",
+        type=float,
+        metavar="T",
+        help=f"confidence from which on a second is an event, 0 to 1 {chosen} 0.5)",
     )
-    parser.add_argument("--min-seconds", type=float, metavar="S", help=f"shortest event {chosen}")
+    parser.add_argument("--min-seconds", type=float, metavar="S", help=f"shortest event {chosen} 1)")
     add_missing(parser)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from avpea.tasks.avel.answer import Rule
+    from avpea.tasks._rule import EventRule
 
-    Rule.of(None, options.threshold, options.min_seconds)  # refused once, before any video is read
+    EventRule.of(None, options.threshold, options.min_seconds)  # refused once, before any video is read
     if options.attention:
         from avpea import plot
 
