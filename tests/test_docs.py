@@ -139,6 +139,14 @@ def test_the_loop_is_shown_as_it_is() -> None:
     assert all(line.strip() in loop for line in shown[1].splitlines())
 
 
+def test_the_field_names_what_avpea_has() -> None:
+    from avpea import registry
+
+    named = re.findall(r"`(adapter|head)\.name: (\w+)`", text_of(DOCS / "field.md"))
+    assert len(named) >= 5
+    assert all(name in registry.names(kind) for kind, name in named)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_figures_are_those_of_the_committed_reports(page: str) -> None:
     reports = " ".join(text_of(path) for path in sorted((ROOT / "results" / "mini").glob("*/report.md")))
