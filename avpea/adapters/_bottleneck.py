@@ -69,10 +69,11 @@ class GatedOptions(BottleneckOptions):
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            shown = list(value) if isinstance(value, tuple) else value
             require(
                 self.cross_modal or field.name not in names or value == field.default,
-                f"adapter.{field.name} is {value}, but adapter.cross_modal is false, so nothing is read from the other "
-                "stream; leave either out.",
+                f"adapter.{field.name} is {shown!r}, but adapter.cross_modal is false, so nothing is read from the "
+                "other stream; leave either out.",
             )
 
     def in_blocks(self) -> dict[str, tuple[int, ...]]:

@@ -165,10 +165,13 @@ def test_only_the_named_blocks_exchange(name: str) -> None:
         ),
         (
             {"cross_modal": False, "exchange_blocks": (1,)},
-            r"exchange_blocks is \(1,\), but adapter.cross_modal is false",
+            r"exchange_blocks is \[1\], but adapter.cross_modal is false",
         ),
         ({"cross_modal": False, "cross_gate_init": 1.0}, r"cross_gate_init is 1.0, but adapter.cross_modal is false"),
-        ({"cross_modal": False, "queries": "all"}, r"queries is all, but adapter.cross_modal is false, so nothing is"),
+        (
+            {"cross_modal": False, "queries": "all"},
+            r"queries is 'all', but adapter.cross_modal is false, so nothing is",
+        ),
         (
             {"cross_modal": False, "normalised_attention": True},
             r"normalised_attention is True, but adapter.cross_modal",

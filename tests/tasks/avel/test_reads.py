@@ -1,5 +1,6 @@
 """A head on the visual stream alone: what it knows of the sound came through the adapters' exchange, or not at all."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import torch
 
 from avpea.accounting import count
 from avpea.adapters import Adapter
+from avpea.data import read
+from avpea.evaluate import prepare
 from avpea.model import AVModel, build
 from avpea.predict import load
 from avpea.train import train
+from bench.heard import heard, others, sight_alone
 from tests.media_factory import make_video
 from tests.tiny import event_labels
 
@@ -69,6 +73,42 @@ def test_it_is_counted_and_what_is_unlike_training_is_known_by_the_picture(
     clips = [make_video(tmp_path / f"{hz}.mp4", seconds=3, size=(48, 48), sound=tone(hz)) for hz in (300, 2000)]
     one, other = (predictor.predict(clip).to_dict() for clip in clips)
     assert {**one, "video": ""} == {**other, "video": ""}
+
+
+def test_what_answers_owe_to_the_sound_is_measured_with_the_sound_of_another_clip(
+    tiny_experiment: Make, tmp_path: Path
+) -> None:
+    """A head that hears nothing answers alike; one that sees nothing is right as often as the other clip's sound is."""
+    blind = {"head.reads": "visual", "adapter.cross_modal": False, "train.epochs": 1}
+    measured = heard(load(train(tiny_experiment(**blind), tmp_path / "blind", progress=False).run))
+    assert "sight_alone" not in measured
+    colours = [["green"] * 3, ["background", "red", "red"], ["red", "black", "red"]]
+    clips = [
+        {"video_id": name, "visual_per_second": row} for name, row in zip(("g4", "r4", "r5"), colours, strict=True)
+    ]
+    (tmp_path / "timelines.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    samples: Any = read(tiny_experiment().data).splits["test"]  # ggg, .r. and r..
+    assert sight_alone(tmp_path, samples, event_labels().names) == round((3 + 2 + 2) / 9, 4)
+    assert measured["changed"] == 0
+    assert measured["own_sound_accuracy"] == measured["other_sound_accuracy"]
+    run = train(tiny_experiment(**{"train.epochs": 1}), tmp_path / "both", progress=False).run
+    predictor = load(run)
+    weight: torch.Tensor = predictor.model.task.head.hidden.weight
+    with torch.no_grad():
+        weight[:, weight.shape[1] // 2 :] = 0  # nothing of the picture is left
+    samples = read(predictor.info.experiment.data).splits["test"]
+    assert [one.labels for one in others(samples)] != [one.labels for one in samples]
+    measured = heard(predictor)
+    assert measured["seconds"] == 9
+    with torch.no_grad():
+        cache, _, _ = prepare(predictor.info.experiment, read(predictor.info.experiment.data), ["test"])
+        swapped = cache.batch(others(samples))
+        frames = cache.batch(samples).frames
+        answers = predictor.model.task.answers(predictor.model(frames, swapped.log_mel), None)
+    right = sum(
+        int(d) == l for a, s in zip(answers, samples, strict=True) for d, l in zip(a.decisions, s.labels, strict=True)
+    )
+    assert measured["other_sound_accuracy"] == pytest.approx(right / 9, abs=1e-4)
 
 
 def tone(hertz: float) -> Any:
