@@ -185,7 +185,7 @@ def on_meta(backbone: Any, experiment: Experiment, labels: Labels | None = None)
     task: type[Task] = registry.load("task", experiment.task.name)
     with torch.device("meta"):
         encoder = build_encoder(backbone, experiment)
-        dims = Dims(encoder.visual_dim, encoder.audio_dim)
+        dims = Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims)
         return encoder, task.build(experiment, dims, labels or task.needs.typical())
 
 

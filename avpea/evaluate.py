@@ -175,11 +175,12 @@ def _answers(
     """The answers of a batch and, if asked for, its loss times the number of its answers."""
     task = model.task
     device = model.device
-    targets = task.targets(some).to(device)
     if frozen is None:
         batch = cache.batch(some).to(device)
+        targets = task.targets(batch.samples).to(device)
         encoded = model.encode(batch.frames, batch.log_mel)
     else:
+        targets = task.targets(cache.loaded(some)).to(device)
         encoded = frozen.encoded(some)
     output = task(encoded, targets)
     added = _loss(task, output, targets) * weight_of(some) if loss else 0.0

@@ -148,7 +148,7 @@ class Feed:
         assert self.frozen is not None
         own = distributed.own_share(place.samples)
         entered = self.frozen.entered(own)
-        targets = self.task.targets(own)
+        targets = self.task.targets(self.cache.loaded(own))
         return Inputs(place, targets, None, entered, own[0].segments, None, None, 1.0, weight_of(own))
 
     def _read(self, place: Place) -> Inputs:

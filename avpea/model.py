@@ -1,7 +1,7 @@
 """The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -93,10 +93,16 @@ class AVModel(nn.Module):
     ) -> Encoded:
         """Tokens of both streams for a task, in float32 or wider; None for a head that reads no video."""
         tokens: Streams | None = None
+        stages: tuple[Tensor, ...] = ()
         if self.task.head.reads_video:
             with float32_products(self.device, self.tf32):
-                tokens = self.encoder(*self.pixels(frames, log_mel))
-        return self._encoded(tokens, frames.shape[1], negatives, positions)
+                images = self.pixels(frames, log_mel)
+                if self.task.head.reads_stages:
+                    tokens, stages = self.encoder.with_stages(*images)
+                else:
+                    tokens = self.encoder(*images)
+        found = self._encoded(tokens, frames.shape[1], negatives, positions)
+        return replace(found, stages=tuple(map(_wide, stages))) if stages else found
 
     def _encoded(
         self,
@@ -107,8 +113,7 @@ class AVModel(nn.Module):
     ) -> Encoded:
         visual = audio = None
         if tokens is not None:
-            wide = torch.promote_types(tokens.visual.dtype, torch.float32)
-            visual, audio = tokens.visual.to(wide), tokens.audio.to(wide)
+            visual, audio = _wide(tokens.visual), _wide(tokens.audio)
         prefix, has_cls = self.encoder.backbone.num_prefix_tokens, self.encoder.backbone.has_cls
         heard = None if isinstance(self.audio, ContinuousOptions) else positions  # whole sounds are not drawn
         return Encoded(visual, audio, segments, prefix, has_cls, negatives, positions, heard)
@@ -238,6 +243,11 @@ def slices(
     return F.pad(rows, (0, 0, 0, missing)).reshape(len(rows), -1, options.rows, rows.shape[2])
 
 
+def _wide(tokens: Tensor) -> Tensor:
+    """In float32 or wider."""
+    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+
+
 def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVModel:
     """Build the model of an experiment; adapters and head are initialised from torch's global random state.
 
@@ -253,7 +263,7 @@ def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVMod
     task: type[Task] = registry.load("task", experiment.task.name)
     frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
     encoder = build_encoder(frozen, experiment)
-    made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim), labels)
+    made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims), labels)
     if made.head.frozen_negatives:
         encoder.require_see()
     made.register_forward_hook(_require_numbers)

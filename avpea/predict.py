@@ -107,7 +107,7 @@ class VideoView:
 
     def _options(self) -> dict[str, Any]:
         side = self.model.encoder.backbone.image_size
-        moment = 0.0 if _as_lavish(self.experiment) else 0.5
+        moment = 0.0 if _as_lavish(self.experiment) else self.experiment.data.frame_at_seconds
         return {"frame_size": (side, side), "frame_at_seconds": moment, **self.reading}
 
 

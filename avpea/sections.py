@@ -52,6 +52,7 @@ class ReaderOptions(Options):
         workers: Number of processes that decode videos to fill the cache; 0 decodes in the main process.
     """
 
+    frame_at_seconds: ClassVar[float] = 0.5  # which frame of a second it is
     locations: ClassVar[tuple[str, ...]] = ("root", "cache")
     harmless: ClassVar[tuple[str, ...]] = ("workers",)
 

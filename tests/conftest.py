@@ -18,6 +18,7 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_data,
     tiny_experiment,
     tiny_lanes,
+    tiny_masks,
     tiny_matched_run,
     tiny_questions,
     tiny_run,

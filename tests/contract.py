@@ -9,7 +9,7 @@ import pytest
 import torch
 
 # Readers of the tiny data sets.
-KINDS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k", "lanes of events": "llp"}
+KINDS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k", "lanes of events": "llp", "masks": "masks"}
 
 
 def values_for(task: str, head: str, tiny_values: dict[str, Any], roots: dict[str, Path]) -> dict[str, Any]:
@@ -25,7 +25,14 @@ def values_for(task: str, head: str, tiny_values: dict[str, Any], roots: dict[st
         options["text"] = {"name": "tiny", "length": 24}
     if "longest" in fields:
         options |= {"longest": 4, "beams": 1}
+    if "stages" in fields:
+        options |= {"width": 8, "stages": [4, 4, 6, 8]}
     data = {**tiny_values["data"], "name": KINDS[kind], "root": str(roots[kind])}
+    if kind == "masks":
+        data |= {"mask_size": 24}
+    if registry.load("head", head).reads_stages:
+        swin = {"name": "swinv2_tiny_window8_256.ms_in1k", "depth": 0}
+        tiny_values = {**tiny_values, "backbone": {**tiny_values["backbone"], **swin}}
     train = {**tiny_values["train"], "epochs": 1}
     return {**tiny_values, "task": task, "data": data, "head": options, "train": train}
 

@@ -426,3 +426,30 @@ def section(kind: str, name: str = "", **options: Any) -> Any:
     from avpea.experiment import parse_section
 
     return parse_section(kind, **({"name": name} if name else {}), **options)
+
+
+def write_masks(root: Path, tiny_data: Path) -> Path:
+    """A table of masks of the tiny videos: while a colour is shown, the left half of the frame sounds."""
+    from PIL import Image
+
+    (root / "masks").mkdir(parents=True)
+    half = np.zeros((48, 48), bool)
+    half[:, :24] = True
+    Image.fromarray(half).save(root / "masks" / "half.png")
+    Image.fromarray(~half).save(root / "masks" / "other.png")
+    lines = ["video,second,mask,other,split"]
+    for split, rows in ROWS.items():
+        for row in rows:
+            _, name, _, start, end = row.split("&")
+            video = tiny_data / "AVE" / f"{name}.mp4"
+            for second in range(3):
+                mask = "masks/half.png" if int(start) <= second < int(end) else ""
+                lines.append(f"{video},{second},{mask},masks/other.png,{split}")
+    (root / "masks.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_masks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of masks of the tiny videos."""
+    return write_masks(tmp_path_factory.mktemp("tiny_masks") / "data", tiny_data)

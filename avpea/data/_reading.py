@@ -1,9 +1,12 @@
 """Reading a sample's frames and sound from its files, in one way for training, evaluation and `avpea data verify`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from avpea.labels import Sample
 from avpea.media import Clip, moments, read, read_spread
@@ -30,11 +33,24 @@ def read_sample(sample: Sample, config: ReaderOptions, frame_size: tuple[int, in
     Raises:
         MediaError: A file is missing or broken, or has no such track.
     """
+    if pictures := sample.picture_files():
+        return _with_pictures(sample, pictures, config, frame_size)
     clip = _read(sample, sample.video, config, frame_size)
     if sample.sound is None:
         return clip
     sound = _read(sample, sample.sound, config, frame_size)
     return replace(clip, waveform=sound.waveform, repairs=(*clip.repairs, *sound.remarks()))
+
+
+def _with_pictures(
+    sample: Sample, pictures: Sequence[Path], config: ReaderOptions, frame_size: tuple[int, int]
+) -> Clip:
+    """The sound of a sample with its pictures as frames; black ones where it has fewer than seconds."""
+    clip = _read(sample, sample.video, replace(config, missing_video="black"), frame_size)
+    shown = [read(path, frame_size=frame_size, missing_audio="silence") for path in pictures[: sample.segments]]
+    frames = torch.zeros(sample.segments, *frame_size, 3, dtype=torch.uint8)
+    frames[: len(shown)] = torch.cat([one.frames[:1] for one in shown])
+    return replace(clip, frames=frames, frame_aspect=shown[0].frame_aspect)
 
 
 def _read(sample: Sample, path: Path, config: ReaderOptions, frame_size: tuple[int, int]) -> Clip:
@@ -45,6 +61,7 @@ def _read(sample: Sample, path: Path, config: ReaderOptions, frame_size: tuple[i
         **tracks(config),
     }
     if sample.seconds == "consecutive":
+        options["frame_at_seconds"] = config.frame_at_seconds
         return read(path, start_seconds=sample.start_seconds, segments=sample.segments, **options)
     if sample.seconds == "lavish":
         return moments(read(path, frame_at_seconds=0.0, **options), sample.segments, sample.sound_seconds)

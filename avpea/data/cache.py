@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avpea.data._batch import Batch, collate
+from avpea.data._masks import read_masks
 from avpea.data._others import of_others
 from avpea.data._reading import read_sample, tracks
 from avpea.data._report import FillReport, padding, strict_error
@@ -35,7 +36,7 @@ from avpea.data.inputs import sample_from_clip
 from avpea.data.packed import packed_frame, packed_tensors, require_settings, require_shards, unpacked
 from avpea.errors import DataError, MediaError, WriteError
 from avpea.files import remove_leftovers, replacing, unwritable
-from avpea.labels import Packed, Sample
+from avpea.labels import MaskSample, Packed, Sample
 from avpea.media import require_file
 from avpea.progress import note
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
@@ -107,6 +108,11 @@ class SampleCache:
             window.append(sample.sound_seconds)
         if sample.sound is not None:
             window.append([str(sample.sound.resolve()), require_file(sample.sound).st_mtime_ns])
+        if beside := (*sample.picture_files(), *sample.annotation_files()):
+            files = [(path, require_file(path)) for path in beside]
+            window.append([[str(path.resolve()), about.st_size, about.st_mtime_ns] for path, about in files])
+        if isinstance(sample, MaskSample):
+            window.append([sample.side, sample.colours, sample.labelled])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 
@@ -208,9 +214,15 @@ class SampleCache:
         return tensors
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Read the samples and stack them."""
+        """Read the samples and stack them; they are in the batch with what the cache holds of their labels."""
         whole = isinstance(self.audio, ContinuousOptions)
-        return collate(samples, [self.read(sample) for sample in samples], whole_sound=whole)
+        entries = [self.read(sample) for sample in samples]
+        loaded = [sample.loaded(entry) for sample, entry in zip(samples, entries, strict=True)]
+        return collate(loaded, entries, whole_sound=whole)
+
+    def loaded(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples with what the cache holds of their labels."""
+        return [sample.loaded(self.read(sample)) if isinstance(sample, MaskSample) else sample for sample in samples]
 
     def frames_of_others(
         self, samples: Sequence[Sample], pool: Sequence[Sample]
@@ -292,6 +304,7 @@ class SampleCache:
         frames, mel = shapes.get("frames", empty), shapes.get("log_mel", empty)
         return (
             frames == Shape("U8", (sample.segments, side, side, 3))
+            and shapes.get("masks") == _masks_of(sample)
             and mel.kind == "F32"
             and mel.sizes[::2] == (sounds, self.audio.mel_bins)
         )
@@ -342,10 +355,13 @@ class SampleCache:
         with unpacked(sample) as here:
             clip = read_sample(here, self.config, (self.frame_size, self.frame_size))
             frames, mel = sample_from_clip(clip, self.audio, here.sound)
+            masks, remarks = read_masks(here) if isinstance(here, MaskSample) else (None, ())
         if not mel.isfinite().all():
             raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
-        about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(clip.remarks())}
-        return {"frames": frames.contiguous(), "log_mel": mel.float().contiguous()}, about
+        remarks = (*clip.remarks(), *remarks)
+        about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(remarks)}
+        own = {} if masks is None else {"masks": masks}
+        return {"frames": frames.contiguous(), "log_mel": mel.float().contiguous(), **own}, about
 
     def _make(self, path: Path, sample: Sample) -> tuple[dict[str, Tensor], _Made]:
         tensors, about = self.decode(sample)
@@ -371,6 +387,10 @@ class SampleCache:
             f"The sample cache at {self.folder} cannot be written ({reason}); make room there, or choose another "
             "folder with --data.cache."
         )
+
+
+def _masks_of(sample: Sample) -> Shape | None:
+    return Shape("U8", (sample.segments, sample.side, sample.side)) if isinstance(sample, MaskSample) else None
 
 
 def _tell(path: Path, error: Unreadable) -> None:

@@ -91,6 +91,10 @@ class FeatureStore:
         """Read the samples and stack them."""
         return collate(samples, [self.read(sample) for sample in samples])
 
+    def loaded(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples as they are: none that has features has labels in pictures."""
+        return list(samples)
+
     def frames_of_others(
         self, samples: Sequence[Sample], pool: Sequence[Sample]
     ) -> Float[Tensor, "batch segments patches dim"]:

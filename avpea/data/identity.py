@@ -252,7 +252,7 @@ def files_of(sample: Sample, known: dict[Path, str]) -> str:
     if sample.packed is not None:
         return sample.packed.file
     found = []
-    for path in (sample.video, sample.sound):
+    for path in (sample.video, sample.sound, *sample.picture_files()):
         if path is not None:
             if path not in known:
                 known[path] = _file(path)

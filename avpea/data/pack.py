@@ -141,6 +141,10 @@ def _require_packable(annotations: Annotations) -> None:
     for sample in annotations.samples:
         if sample.features is not None:
             raise DataError(f"{annotations.name} holds features instead of videos, which are not packed into shards.")
+        if sample.annotation_files() or sample.picture_files():
+            raise DataError(
+                f"{annotations.name} has masks in files of their own, which are not packed into shards yet."
+            )
         if sample.packed is not None:
             raise DataError(f"{annotations.root} holds shards already; pack the data set that they were made of.")
         if type(sample) is not kind.samples:

@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avpea.data._masks import mask_fault
 from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
 from avpea.data.features import FeatureStore
 from avpea.data.packed import require_whole, unpacked
 from avpea.errors import DataError, MediaError, MissingFile
-from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, Sample, Shard, shortened
+from avpea.labels import SPLITS, VIDEO_SUFFIXES, Annotations, Counts, MaskSample, Sample, Shard, shortened
 from avpea.media import MediaInfo, probe, require_file, segments_in
 from avpea.media import read as read_media
 from avpea.sections import ReaderOptions
@@ -170,6 +171,7 @@ def verify(
         for file in (sample.video, sample.sound):
             if file is not None:
                 by_video.setdefault(file, []).append(sample)
+    pictures = _Pictures.of(annotations, workers, progress)
     missing = [video for video in by_video if _is_missing(video)]
     examine = functools.partial(_examine, decode=decode, config=config)
     results = run(
@@ -187,9 +189,11 @@ def verify(
     too_short, padded = _lengths(annotations, opened, by_video)
     extra, unreadable = _extra(by_video)
     labels, splits = annotations.labels, annotations.splits
+    usable = {sample.key for sample in annotations.samples if sample.video in opened} - pictures.unusable
     counts = {
-        split: labels.count(splits[split], sum(sample.video in opened for sample in splits[split])) for split in SPLITS
+        split: labels.count(splits[split], sum(sample.key in usable for sample in splits[split])) for split in SPLITS
     }
+    seen = {sample.video for sample in annotations.samples if not sample.picture_files()}
     return VerifyReport(
         name=annotations.name,
         root=str(annotations.root),
@@ -197,11 +201,11 @@ def verify(
         classes=len(labels.names),
         outputs=labels.outputs,
         videos=len(by_video),
-        missing=tuple(map(str, missing)),
-        broken={str(video): one.reason for video, one in infos.items() if one.reason},
+        missing=(*map(str, missing), *pictures.missing),
+        broken={str(video): one.reason for video, one in infos.items() if one.reason} | pictures.broken,
         no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio),
-        no_video=tuple(str(video) for video, info in opened.items() if not info.has_video),
-        repaired={str(video): " ".join(one.remarks) for video, one in infos.items() if one.remarks},
+        no_video=tuple(str(video) for video, info in opened.items() if not info.has_video and video in seen),
+        repaired={str(video): " ".join(one.remarks) for video, one in infos.items() if one.remarks} | pictures.repaired,
         too_short=too_short,
         padded=padded,
         repeated=annotations.repeated_ids(),
@@ -332,6 +336,51 @@ class _Examined:
     remarks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """What was found in pictures that belong to samples: their frames, and their masks.
+
+    Attributes:
+        missing: Files that do not exist.
+        broken: Reason by sample key.
+        repaired: Remarks by sample key.
+        unusable: Keys of samples that cannot be used.
+    """
+
+    missing: tuple[str, ...] = ()
+    broken: dict[str, str] = field(default_factory=dict)
+    repaired: dict[str, str] = field(default_factory=dict)
+    unusable: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, annotations: Annotations, workers: int, progress: bool) -> "_Pictures":
+        """Look at all of them."""
+        files = {s.key: (*s.picture_files(), *s.annotation_files()) for s in annotations.samples}
+        lacking = {key: [str(path) for path in some if _is_missing(path)] for key, some in files.items()}
+        lacking = {key: paths for key, paths in lacking.items() if paths}
+        jobs = [s for s in annotations.samples if files[s.key] and s.key not in lacking and not _is_missing(s.video)]
+        crashed = "the decoder crashed on one of its pictures"
+        found = run(
+            _examine_pictures, jobs, workers=workers, crashed=lambda job: _Examined(f"{job.key}: {crashed}"),
+            title="Reading masks", progress=progress, few=_FEW_PROBES,
+        )  # fmt: skip
+        looked = {sample.key: examined for sample, examined in found}
+        broken = {s.key: looked[s.key].reason for s in jobs if looked[s.key].reason}
+        repaired = {s.key: " ".join(looked[s.key].remarks) for s in jobs if looked[s.key].remarks}
+        missing = tuple(dict.fromkeys(path for paths in lacking.values() for path in paths))
+        return cls(missing, broken, repaired, frozenset({*lacking, *broken}))
+
+
+def _examine_pictures(sample: Sample) -> _Examined:
+    try:
+        for path in sample.picture_files():
+            probe(path)
+    except MediaError as error:
+        return _Examined(str(error))
+    reason, remarks = mask_fault(sample) if isinstance(sample, MaskSample) else ("", ())
+    return _Examined(reason, remarks=remarks)
+
+
 def _allowed(config: ReaderOptions) -> tuple[str, ...]:
     values = {"audio": config.missing_audio, "video": config.missing_video}
     return tuple(kind for kind, value in values.items() if value != "error")
@@ -369,11 +418,9 @@ def _decoded(video: Path, samples: Sequence[Sample], info: MediaInfo, config: Re
         return _Examined(
             f"{video}: decodes only to {clip.duration_seconds:.1f} of {clip.declared_seconds:.1f} s", info, clip.repairs
         )
-    readable = (info.has_audio or config.missing_audio == "silence") and (
-        info.has_video or config.missing_video == "black"
-    )
+    heard, seen = info.has_audio or config.missing_audio == "silence", info.has_video or config.missing_video == "black"
     for sample in samples:
-        if readable and sample.video == video:
+        if heard and (seen or sample.picture_files()) and sample.video == video:
             read_sample(sample, config, _TINY)
     return _Examined("", info, clip.repairs)
 

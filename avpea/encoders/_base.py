@@ -153,6 +153,17 @@ class Encoder(nn.Module, ABC):
             WeightsError: One does not.
         """
 
+    @property
+    def stage_dims(self) -> tuple[int, ...]:
+        """Width of the visual tokens at the end of each stage of a Swin; empty where `with_stages` does not work."""
+        return ()
+
+    def with_stages(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> tuple[Streams, tuple[Float[Tensor, "images _tokens _dim"], ...]]:
+        """What `forward` gives, and the visual tokens at the end of each stage, the last ones after the last norm."""
+        raise NotImplementedError
+
     def enter(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:

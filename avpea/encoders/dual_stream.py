@@ -90,6 +90,10 @@ class DualStreamEncoder(Encoder):
             raise ExperimentError(
                 f"{kept} adapter.name '{adapter.name}' trains weights of all of them; leave either out."
             )
+        if registry.load("head", experiment.head.name).reads_stages:
+            raise ExperimentError(
+                f"{kept} head.name '{experiment.head.name}' reads the tokens of each stage; leave it out."
+            )
         if getattr(experiment.head, "negatives", "batch") == "frozen":
             raise ExperimentError(f"{kept} head.negatives is 'frozen', which needs frames; set it to batch.")
 
@@ -100,9 +104,23 @@ class DualStreamEncoder(Encoder):
         tokens: Streams = lend_tuned(self.tuning, self.backbone, self._run, frames, sounds)
         return tokens
 
-    def _run(self, frames: Tensor, sounds: Tensor) -> Streams:
+    def _run(self, frames: Tensor, sounds: Tensor, stages: list[Tensor] | None = None) -> Streams:
         sizes = _size(frames), _size(sounds)
-        return self._finish(self.embed(frames, sounds), sizes, start=0)
+        return self._finish(self.embed(frames, sounds), sizes, start=0, stages=stages)
+
+    @property
+    def stage_dims(self) -> tuple[int, ...]:
+        """See `Encoder`: of a Swin, whose tokens get wider from stage to stage."""
+        dims = tuple(dict.fromkeys(self.backbone.dims))
+        return dims if len(dims) > 1 else ()
+
+    def with_stages(
+        self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
+    ) -> tuple[Streams, tuple[Float[Tensor, "images _tokens _dim"], ...]]:
+        """See `Encoder`."""
+        stages: list[Tensor] = []
+        tokens: Streams = lend_tuned(self.tuning, self.backbone, self._run, frames, sounds, stages)
+        return tokens, (*stages, tokens.visual)
 
     @property
     def first_trained(self) -> int:
@@ -121,14 +139,19 @@ class DualStreamEncoder(Encoder):
         """See `Encoder`."""
         return self._finish(entered, sizes, self.first_trained)
 
-    def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int) -> Streams:
-        return self._through(x, sizes, start, self.backbone.depth).each(self.backbone.norm, self.backbone.norm)
+    def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int, stages: list[Tensor] | None = None) -> Streams:
+        norm = self.backbone.norm
+        return self._through(x, sizes, start, self.backbone.depth, stages).each(norm, norm)
 
-    def _through(self, x: Streams, sizes: tuple[Size, Size], start: int, stop: int) -> Streams:
-        """The tokens after the blocks from `start` to before `stop`."""
+    def _through(
+        self, x: Streams, sizes: tuple[Size, Size], start: int, stop: int, stages: list[Tensor] | None = None
+    ) -> Streams:
+        """The tokens after the blocks from `start` to before `stop`; adds the visual ones that end a stage."""
         blocks = enumerate(zip(*self._blocks(*sizes), self.in_blocks(), strict=True))
         for index, (see, hear, beside) in islice(blocks, start, stop):
             if see.merge and hear.merge:  # where a stage of Swin's begins
+                if stages is not None:
+                    stages.append(x.visual)
                 x = x.each(see.merge, hear.merge)
             x = Streams(*self.in_block(index, partial(self._block, see, hear, beside), *x, trained=(beside,)))
         return x

@@ -25,10 +25,14 @@ from avpea.labels._names import look_alikes, refuse_reserved
 from avpea.labels.captions import CaptionCounts, CaptionLabels, CaptionSample
 from avpea.labels.events import EventCounts, EventLabels, EventSample
 from avpea.labels.lanes import LaneCounts, LaneLabels, LaneSample
+from avpea.labels.masks import AVSS_CLASSES, SILENT, SOUNDING, MaskCounts, MaskLabels, MaskSample
 from avpea.labels.questions import Question, QuestionCounts, QuestionLabels, QuestionSample, QuestionVocabulary
 
 __all__ = [
+    "AVSS_CLASSES",
     "MEDIA_SUFFIXES",
+    "SILENT",
+    "SOUNDING",
     "SPLITS",
     "VIDEO_SUFFIXES",
     "Annotations",
@@ -44,6 +48,9 @@ __all__ = [
     "LaneCounts",
     "LaneLabels",
     "LaneSample",
+    "MaskCounts",
+    "MaskLabels",
+    "MaskSample",
     "Member",
     "Packed",
     "Precomputed",

@@ -163,6 +163,18 @@ class Sample:
         """Number of answers that the sample needs, all of equal weight in the loss."""
         return 1
 
+    def picture_files(self) -> tuple[Path, ...]:
+        """Files of its frames, one per segment, where they are no part of the video; else none."""
+        return ()
+
+    def annotation_files(self) -> tuple[Path, ...]:
+        """Files that its labels are in, where these are pictures; else none."""
+        return ()
+
+    def loaded(self, tensors: Mapping[str, Any]) -> "Sample":
+        """The sample with what the cache holds of its labels; by default itself."""
+        return self
+
 
 def weight_of(samples: Iterable[Sample]) -> int:
     """Number of answers that samples need together."""

@@ -11,7 +11,7 @@ from avpea.errors import AvpeaError
 from avpea.files import replacing
 from avpea.plot._event import EventLike
 
-__all__ = ["EventLike", "attention", "check", "grounding", "lanes", "timeline"]
+__all__ = ["EventLike", "attention", "check", "check_film", "film", "grounding", "lanes", "overlay", "timeline"]
 
 # Metadata without dates, so that equal inputs give equal files.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -43,6 +43,44 @@ def attention(path: Path, **shown: Any) -> None:
 def grounding(path: Path, **shown: Any) -> None:
     """Draw the answer to a question and the attention behind it: like `timeline`, with `grounding_figure`."""
     _draw(path, "grounding", shown)
+
+
+def overlay(path: Path, **shown: Any) -> None:
+    """Draw the frame of each second with its mask: like `timeline`, with `overlay_figure`."""
+    _draw(path, "overlay", shown)
+
+
+def film(path: Path, **shown: Any) -> None:
+    """Write a film of masks over frames, with the sound.
+
+    Args:
+        path: The film to write: .mp4.
+        shown: The arguments of `write_film` (`avpea/plot/_overlay.py`).
+
+    Raises:
+        AvpeaError: matplotlib is not installed, the format is unknown, or the file cannot be written.
+    """
+    check_film(path)
+    from avpea.plot._overlay import write_film
+
+    try:
+        write_film(path, **shown)
+    except OSError as error:
+        raise AvpeaError(
+            f"The film {path} cannot be written ({error.strerror or error}); give a path in a folder that exists and "
+            "that you may write to."
+        ) from error
+
+
+def check_film(path: Path) -> None:
+    """Refuse a film that could not be written, before any work is done for it.
+
+    Raises:
+        AvpeaError: matplotlib is not installed, the format is unknown, or the folder does not exist.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise AvpeaError(f"The film {path} ends in {path.suffix!r}; expected .mp4: name it {path.stem}.mp4.")
+    check(path.with_suffix(".png"))
 
 
 def _draw(path: Path, what: str, shown: dict[str, Any]) -> None:

@@ -47,10 +47,12 @@ class Dims:
     Attributes:
         visual: Width of the visual tokens.
         audio: Width of the audio tokens.
+        stages: Width of the visual tokens at the end of each stage of a Swin; empty for another network.
     """
 
     visual: int
     audio: int
+    stages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Encoded:
         negatives: Tokens of frames of other videos, if the head's training uses them.
         positions: Index of each segment in its video; None if all segments are given.
         sound_positions: The same of the log-mel images; None if they are all there, as slices of the whole sound are.
+        stages: Visual tokens at the end of each stage of a Swin, if the head reads them.
     """
 
     visual: Float[Tensor, "images visual_tokens dim"] | None
@@ -79,6 +82,7 @@ class Encoded:
     negatives: Float[Tensor, "images visual_tokens dim"] | None = None
     positions: Int[Tensor, "videos segments"] | None = None
     sound_positions: Int[Tensor, "videos segments"] | None = None
+    stages: tuple[Float[Tensor, "images _tokens _dim"], ...] = ()
 
     @property
     def frames(self) -> Float[Tensor, "videos segments visual_tokens dim"]:
@@ -130,10 +134,12 @@ class Head(nn.Module, ABC):
         Options: Options in a recipe, a subclass of `HeadOptions`.
         reads_video: Whether the head uses any tokens of the video.
         frozen_negatives: Whether training uses frames of other videos, encoded by the frozen backbone alone.
+        reads_stages: Whether the head uses the visual tokens at the end of each stage of a Swin.
     """
 
     Options: ClassVar[type[HeadOptions]] = HeadOptions
     reads_video: bool = True
+    reads_stages: bool = False
     frozen_negatives: bool = False
 
     @classmethod

@@ -1,1 +1,1 @@
-"""Audio-visual segmentation."""
+"""Audio-visual segmentation (AVS): which pixels belong to what sounds, second by second."""

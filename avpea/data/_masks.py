@@ -1,0 +1,116 @@
+"""Masks in pictures: read exactly, compared with their frames, and resized by their nearest pixels.
+
+The public code reads masks in a way that depends on how they are stored: with PIL's mode `P` white in RGB becomes 0.88,
+and a palette of 0 and 1 becomes 0.004. Here a pixel sounds if it is not black, whatever the file's colours are; where
+colours tell classes, they are those of Pascal VOC's palette, and others are refused.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from avpea.data.colours import colour_of
+from avpea.errors import MediaError
+from avpea.labels import AVSS_CLASSES, SILENT, MaskSample, shortened
+from avpea.media import probe, read
+
+__all__ = ["mask_fault", "read_masks"]
+
+_PLAIN = {0, 0xFFFFFF}  # black and white
+
+
+def read_masks(sample: MaskSample) -> tuple[UInt8[Tensor, "segments side side"], tuple[str, ...]]:
+    """The masks of a sample: the class of each pixel, plus `SILENT` where something is seen that does not sound.
+
+    Returns:
+        The masks, zero where there is no annotation; and remarks about their colours.
+
+    Raises:
+        MediaError: A mask cannot be read, has another size than its frame, or colours that tell nothing.
+    """
+    found = torch.zeros(sample.segments, sample.side, sample.side, dtype=torch.uint8)
+    remarks: list[str] = []
+    sizes: dict[Path, tuple[int, int]] = {}  # of frames as they are displayed
+    for second in range(sample.segments):
+        for silent, files in ((False, sample.masks), (True, sample.others)):
+            path = files[second] if files else None
+            if path and sample.masks[second] is not None:
+                frame = sample.picture_files()[second] if sample.pictures else sample.video
+                if frame not in sizes:
+                    info = probe(frame)
+                    sizes[frame] = info.height, info.width
+                classes, remark = _read(Path(path), sizes[frame], sample.colours)
+                small = _resized(classes, sample.side)
+                found[second] += SILENT * (small > 0).to(torch.uint8) if silent else small
+                remarks += [remark] if remark else []
+    return found, tuple(dict.fromkeys(remarks))
+
+
+def mask_fault(sample: MaskSample) -> tuple[str, tuple[str, ...]]:
+    """Why the masks of a sample cannot be used, empty if they can; and remarks about their colours."""
+    try:
+        return "", read_masks(sample)[1]
+    except MediaError as error:
+        return str(error), ()
+
+
+def _read(path: Path, size: tuple[int, int], colours: bool) -> tuple[UInt8[Tensor, "height width"], str]:
+    picture = read(path, missing_audio="silence").frames[0]
+    if picture.shape[:2] != size:
+        raise MediaError(
+            path,
+            f"is a mask of {picture.shape[1]} x {picture.shape[0]} pixels, but its frame has {size[1]} x {size[0]}; "
+            "make it of the frame as it is.",
+        )
+    codes = (picture.int() * torch.tensor([1 << 16, 1 << 8, 1])).sum(dim=-1)
+    return (_classes(path, codes), "") if colours else _sounding(path, codes)
+
+
+def _sounding(path: Path, codes: Int[Tensor, "height width"]) -> tuple[UInt8[Tensor, "height width"], str]:
+    """1 where a pixel is not black."""
+    used = set(np.unique(codes.numpy()).tolist())
+    if 0 not in used and len(used) > 1:
+        raise MediaError(
+            path,
+            f"is a mask with the colours {_named(used)}, of which none is black; make what does not sound black, and "
+            "what sounds white.",
+        )
+    shown = f"{path}: a mask with the colours {_named(used)}; whatever is not black sounds."
+    return (codes > 0).to(torch.uint8), "" if used <= _PLAIN else shown
+
+
+def _classes(path: Path, codes: Int[Tensor, "height width"]) -> UInt8[Tensor, "height width"]:
+    """The class of each pixel by its colour."""
+    known = _palette()
+    strange = set(np.unique(codes.numpy()).tolist()) - known.keys()
+    if strange:
+        raise MediaError(
+            path,
+            f"is a mask with the colour {_named(strange)}, which stands for no class; expected those of Pascal VOC's "
+            f"palette from 0 to {len(AVSS_CLASSES)}, such as {_named({colour_of(1)})} for class 1.",
+        )
+    classes = torch.zeros_like(codes, dtype=torch.uint8)
+    for code in np.unique(codes.numpy()).tolist():
+        classes[codes == code] = known[code]
+    return classes
+
+
+@cache
+def _palette() -> dict[int, int]:
+    return {colour_of(number): number for number in range(len(AVSS_CLASSES) + 1)}
+
+
+def _named(codes: set[int]) -> str:
+    return shortened([f"({code >> 16}, {code >> 8 & 255}, {code & 255})" for code in sorted(codes)], 3)
+
+
+def _resized(classes: UInt8[Tensor, "height width"], side: int) -> UInt8[Tensor, "side side"]:
+    """The nearest pixels, by their centres."""
+    rows, columns = (
+        ((torch.arange(side) + 0.5) * length / side).long().clamp(max=length - 1) for length in classes.shape
+    )
+    return classes[rows][:, columns]

@@ -1,0 +1,152 @@
+"""Your own videos with masks: a table in CSV or JSON Lines with one second per row.
+
+    video,second,mask,split
+    park/dog.mp4,0,masks/dog_0.png,train
+    park/dog.mp4,1,,train
+
+Paths are relative to the table; `second` counts from 0. A mask is a picture of the frame at the middle of its second,
+in the size of the frame: what sounds is white (or any colour), and the rest is black. A row without a mask says that
+nothing sounds; a second without a row is not annotated. The optional column `other` names a mask of what is seen and
+does not sound, by which the metric `right_object` tells whether the right one of several objects was found. Each video
+is cut into windows of `segments` seconds. Without the column `split` a hash of each path sends 80 % of the videos to
+train, 10 % to val and 10 % to test. A folder with `masks.csv` in it can be given instead of that file.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avpea.data.readers._base import Reader
+from avpea.data.readers._divide import by_hash
+from avpea.data.readers._files import identity, safe
+from avpea.data.readers._table import read_table, split_of
+from avpea.data.readers.manifest import window_starts
+from avpea.errors import DataError, MediaError
+from avpea.formats.rows import Columns, text_in
+from avpea.labels import SPLITS, Annotations, MaskLabels, MaskSample
+from avpea.options import require
+from avpea.sections import ReaderOptions
+
+__all__ = ["EXTENSION", "MaskReader", "MaskTableOptions", "read"]
+
+_KNOWN = ("video", "second", "mask", "other", "split")
+_COLUMNS = Columns(_KNOWN, ("video", "second", "mask"), ("video", "second"))
+
+
+@dataclass(frozen=True)
+class MaskTableOptions(ReaderOptions):
+    """Options of a table of masks.
+
+    Attributes:
+        mask_size: Height and width to which masks are resized, in pixels; the model answers in this size.
+    """
+
+    mask_size: int = 224
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(8 <= self.mask_size <= 1024, f"data.mask_size is {self.mask_size}; expected 8 to 1024 pixels.")
+
+
+@dataclass
+class _Video:
+    """A video of the table: its name there, its split, and the mask and the other mask of each annotated second."""
+
+    name: str
+    path: Path
+    split: str
+    seconds: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def read(options: MaskTableOptions) -> Annotations:
+    """Read a table of masks; of the videos only the headers are read.
+
+    Args:
+        options: `root` is the file, or a folder with `masks.csv`; `segments` is the length of a window.
+
+    Raises:
+        DataError: The file is missing, or a row is malformed; names the line, what was found and what was expected.
+    """
+    path = Path(options.root)
+    path = path / "masks.csv" if path.is_dir() else path
+    rows = read_table(path, _COLUMNS)
+    has_split = "split" in rows[0][1]
+    videos = _videos(path, rows, has_split)
+    samples: dict[str, list[MaskSample]] = {split: [] for split in SPLITS}
+    for number, video in enumerate(videos):
+        samples[video.split] += _windows(video, number, options)
+    notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
+    splits = {split: tuple(samples[split]) for split in SPLITS}
+    return Annotations(path.stem, path.parent, MaskLabels(side=options.mask_size), splits, tuple(notes))
+
+
+def _videos(table: Path, rows: Sequence[tuple[str, Mapping[str, object]]], has_split: bool) -> list[_Video]:
+    found: dict[object, _Video] = {}
+    for where, values in rows:
+        name, mask, other = (text_in(where, values, column) for column in ("video", "mask", "other"))
+        if not name:
+            raise DataError(f"{where}: the video is empty; expected a path relative to the table.")
+        name = os.path.normpath(name)  # ./a.mp4 and a.mp4 are one video
+        split = split_of(where, values, has_split) or by_hash(name)
+        video = found.setdefault(identity(table.parent / name), _Video(name, table.parent / name, split))
+        if video.split != split:
+            raise DataError(f"{where}: '{name}' is in {split}, but an earlier row has it in {video.split}.")
+        second = _second(where, values)
+        if second in video.seconds:
+            raise DataError(
+                f"{where}: second {second} of '{name}' has a mask in an earlier row; expected one a second."
+            )
+        video.seconds[second] = tuple(str(table.parent / one) if one else "" for one in (mask, other))  # type: ignore[assignment]
+    return list(found.values())
+
+
+def _second(where: str, values: Mapping[str, object]) -> int:
+    text = str(values.get("second", "")).strip()
+    if isinstance(values.get("second"), bool) or not re.fullmatch(r"[0-9]{1,6}", text):
+        raise DataError(f"{where}: found second = {text!r}; expected a whole number from 0, such as 3.")
+    return int(text)
+
+
+def _windows(video: _Video, number: int, options: MaskTableOptions) -> Iterator[MaskSample]:
+    """The windows with an annotated second; one that two windows have is annotated in the first."""
+    covered, has_others = 0, any(other for _, other in video.seconds.values())
+    for start in window_starts(_length(video), options.segments):
+        seconds = range(start, start + options.segments)
+        own = [video.seconds.get(second) if second >= covered else None for second in seconds]
+        covered = seconds.stop
+        if any(one is not None for one in own):
+            yield MaskSample(
+                key=f"{video.split}-{number:04d}-{safe(Path(video.name).stem)}-{start:05d}",
+                video_id=video.name,
+                video=video.path,
+                start_seconds=float(start),
+                segments=options.segments,
+                split=video.split,
+                masks=tuple(None if one is None else one[0] for one in own),
+                others=tuple(None if one is None else one[1] for one in own) if has_others else (),
+                side=options.mask_size,
+            )
+
+
+def _length(video: _Video) -> int:
+    """Seconds of a video, at least those that are annotated: `verify` reports that it is broken, or too short."""
+    from avpea.media import probe, segments_in  # torch: only when a table is read
+
+    annotated = max(video.seconds) + 1
+    try:
+        return max(annotated, segments_in(probe(video.path).duration_seconds))
+    except MediaError:
+        return annotated
+
+
+class MaskReader(Reader):
+    """A table of your own masks."""
+
+    labels = MaskLabels
+    Options = MaskTableOptions
+    read = staticmethod(read)
+
+
+EXTENSION = MaskReader

@@ -1,0 +1,128 @@
+"""`avpea segment`."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from avpea.command import Command, about_videos, add_missing, add_run, add_videos, names_several
+from avpea.errors import AvpeaError
+from avpea.progress import say
+
+__all__ = ["COMMANDS"]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_videos(parser)
+    # Not `out`, which other commands have for files of other kinds.
+    about = "folder for a mask of each second, VIDEO_SECOND.png, in the size of the video"
+    parser.add_argument("--out", dest="masks", type=Path, metavar="DIR", help=about)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table of all objects, failures included")
+    about = "draw each second with its mask (.png, .pdf, .svg); a folder for several videos"
+    parser.add_argument("--plot", type=Path, metavar="PNG", help=about)
+    about = "write a film of each second's frame with its mask, and the sound, of one video"
+    parser.add_argument("--film", type=Path, metavar="MP4", help=about)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add_missing(parser)
+
+
+def _segment(options: argparse.Namespace) -> None:
+    from avpea import plot
+
+    if options.plot and options.plot.suffix.lower() == ".mp4":
+        raise AvpeaError(f"--plot {options.plot} draws a picture; for a film of the masks, use --film {options.plot}.")
+    if options.plot and not names_several(options.video):
+        plot.check(options.plot)
+    if options.film:
+        plot.check_film(options.film)
+        if names_several(options.video):
+            raise AvpeaError("--film writes one video; give a single video, or leave --film out.")
+        if options.film.exists() and not options.overwrite:
+            raise AvpeaError(f"{options.film} exists; --overwrite replaces it.")
+    _require_free(options)
+    for _, video, answer in about_videos(options, "segment", plot=options.plot):
+        if options.masks:
+            _write_masks(options, video, answer)
+        if options.film:
+            clip = answer.clip
+            plot.film(
+                options.film, frames=clip.frames, masks=answer.masks, frame_aspect=clip.frame_aspect,
+                waveform=clip.waveform,
+            )  # fmt: skip
+            say(f"Film: {options.film}")
+
+
+def _require_free(options: argparse.Namespace) -> None:
+    """Refuse masks that would replace files, and names that several videos share, before any work."""
+    from avpea.batch import find_jobs
+
+    if not options.masks:
+        return
+    stems = [job.video.stem for job in find_jobs(options.video)]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise AvpeaError(
+            f"Several videos are called {twice[0]}, and so would be their masks; give them in two commands."
+        )
+    there = sorted(path for stem in stems for path in options.masks.glob(f"{_escaped(stem)}_[0-9]*.png"))
+    if there and not options.overwrite:
+        raise AvpeaError(f"{there[0]} exists; --overwrite replaces masks, and --out DIR names another folder.")
+
+
+def _escaped(stem: str) -> str:
+    import glob
+
+    return glob.escape(stem)
+
+
+def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
+    """The masks of a video, each in its size."""
+    from avpea.command import reading_of
+    from avpea.media import probe
+
+    reading = reading_of(options)
+    info = probe(video, audio_track=reading["audio_track"], video_track=reading["video_track"])
+    height, width = (info.height, info.width) if info.has_video else answer.masks.shape[1:]
+    try:
+        options.masks.mkdir(parents=True, exist_ok=True)
+        for second, picture in enumerate(_pictures(answer, (height, width))):
+            picture.save(options.masks / f"{video.stem}_{second}.png")
+    except OSError as error:
+        raise AvpeaError(
+            f"The masks cannot be written to {options.masks} ({error.strerror or error}); choose another --out."
+        ) from None
+    say(f"Masks: {options.masks}/{video.stem}_0.png to {video.stem}_{len(answer.masks) - 1}.png")
+
+
+def _pictures(answer: Any, size: tuple[int, int]) -> Iterator[Any]:
+    """Black and white without classes, else in the classes' numbers with Pascal VOC's palette."""
+    import torch.nn.functional as F
+    from PIL import Image
+
+    from avpea.data.colours import colour_of
+
+    palette = [channel for number in range(256) for channel in colour_of(number).to_bytes(3, "big")]
+    for second, mask in enumerate(answer.masks):
+        if len(answer.class_names) == 1:
+            chances = answer.chances[second][None, None].float()
+            large = F.interpolate(chances, size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+            yield Image.fromarray(large.numpy())
+        else:
+            large = F.interpolate(mask[None, None].float(), size, mode="nearest-exact")[0, 0]
+            picture = Image.fromarray(large.byte().numpy(), mode="P")
+            picture.putpalette(palette)
+            yield picture
+
+
+COMMANDS = [
+    Command(
+        "segment",
+        "Mask what sounds in videos, second by second.",
+        "avpea segment runs/NAME video.mp4 --out masks --plot overlay.png --film overlay.mp4",
+        _arguments,
+        _segment,
+        json=True,
+        quiet=True,
+    )
+]

@@ -1,0 +1,318 @@
+"""Masks: tables of one's own and AVSBench as published, exact pixels, and every fault told."""
+
+import json
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from avpea import data
+from avpea.data._masks import read_masks
+from avpea.data.cache import SampleCache
+from avpea.data.colours import colour_of
+from avpea.data.identity import changes, identify
+from avpea.data.pack import pack
+from avpea.data.verify import verify
+from avpea.errors import DataError, MediaError
+from avpea.labels import AVSS_CLASSES, SILENT, MaskLabels, MaskSample
+from tests.media_factory import make_video
+from tests.tiny import section
+
+SIDE = 8
+
+
+def picture(path: Path, pixels: Any, mode: str = "", palette: list[int] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.fromarray(np.asarray(pixels))
+    if palette is not None:
+        made = made.convert("L")
+        made = Image.frombytes("P", made.size, made.tobytes())
+        made.putpalette(palette + [0] * (768 - len(palette)))
+    (made.convert(mode) if mode else made).save(path)
+    return path
+
+
+def upper(size: int = SIDE, value: int = 255) -> np.ndarray:
+    pixels = np.zeros((size, size), np.uint8)
+    pixels[: size // 2] = value
+    return pixels
+
+
+def sample(tmp_path: Path, mask: Path, **options: Any) -> MaskSample:
+    frame = picture(tmp_path / "frame.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    return MaskSample(
+        "a", "a", tmp_path / "a.wav", 0.0, 1, "train", masks=(str(mask),), pictures=(str(frame),), side=SIDE, **options
+    )
+
+
+WAYS: dict[str, Callable[[Path], Path]] = {
+    "bits": lambda path: picture(path, upper() > 0),
+    "grey": lambda path: picture(path, upper()),
+    "grey of 1": lambda path: picture(path, upper(value=1)),
+    "white in RGB": lambda path: picture(path, upper(), "RGB"),
+    "RGBA": lambda path: picture(path, upper(), "RGBA"),
+    "a palette of 0 and 1": lambda path: picture(path, upper(value=1), palette=[0, 0, 0, 1, 1, 1]),
+    "red of a palette": lambda path: picture(path, upper(value=1), palette=[0, 0, 0, 128, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_is_not_black_sounds_however_it_is_stored(way: str, tmp_path: Path) -> None:
+    found, remarks = read_masks(sample(tmp_path, WAYS[way](tmp_path / "mask.png")))
+    assert torch.equal(found[0], torch.from_numpy(upper(value=1)))
+    plain = way in ("bits", "grey", "white in RGB", "RGBA")
+    assert bool(remarks) != plain
+    assert plain or "whatever is not black sounds" in remarks[0]
+
+
+def test_masks_are_resized_by_their_nearest_pixels(tmp_path: Path) -> None:
+    frame = picture(tmp_path / "large.png", np.zeros((32, 64, 3), np.uint8))
+    pixels = np.zeros((32, 64), np.uint8)
+    pixels[3, 5] = pixels[2, 4] = 255  # the centres of two of 8 x 8 fields are at rows 2, 6, ... and columns 4, 12, ...
+    mask = picture(tmp_path / "mask.png", pixels)
+    one = MaskSample("a", "a", tmp_path / "a.wav", 0.0, 1, "train", masks=(str(mask),), pictures=(str(frame),), side=8)
+    assert read_masks(one)[0][0].nonzero().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: picture(path, upper(6)), "is a mask of 6 x 6 pixels, but its frame has 8 x 8"),
+        (lambda path: picture(path, 255 - upper(), palette=[9, 9, 9] + [0] * 756 + [5] * 9), "of which none is black"),
+        (lambda path: path.write_bytes(b"no picture"), "mask.png"),
+    ],
+)
+def test_masks_that_tell_nothing_are_refused(make: Any, said: str, tmp_path: Path) -> None:
+    make(tmp_path / "mask.png")
+    with pytest.raises(MediaError, match=said):
+        read_masks(sample(tmp_path, tmp_path / "mask.png"))
+
+
+def test_colours_of_classes_are_vocs_and_others_are_refused(tmp_path: Path) -> None:
+    known = {1: (128, 0, 0), 2: (0, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0), 70: (32, 128, 128)}
+    assert {number: tuple(colour_of(number).to_bytes(3, "big")) for number in known} == known
+    assert len(AVSS_CLASSES) == 70
+    assert (AVSS_CLASSES[0], AVSS_CLASSES[-1]) == ("accordion", "woman")
+    assert list(AVSS_CLASSES) == sorted(AVSS_CLASSES)
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[0], pixels[1] = known[1], known[70]
+    found, _ = read_masks(sample(tmp_path, picture(tmp_path / "mask.png", pixels), colours=True))
+    assert found[0, :3, 0].tolist() == [1, 70, 0]
+    pixels[2] = (1, 2, 3)
+    with pytest.raises(MediaError, match=r"with the colour \(1, 2, 3\), which stands for no class"):
+        read_masks(sample(tmp_path, picture(tmp_path / "mask.png", pixels), colours=True))
+
+
+# --- a table of one's own
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    make_video(tmp_path / "long.mp4", seconds=5, fps=5, size=(16, 16), audio_hz=16_000)
+    picture(tmp_path / "up.png", upper(16))
+    picture(tmp_path / "down.png", 255 - upper(16))
+    return tmp_path
+
+
+def read(path: Path, segments: int = 3, **options: Any) -> Any:
+    return data.read(section("data", "masks", root=str(path), segments=segments, mask_size=SIDE, **options))
+
+
+def table(folder: Path, rows: str, header: str = "video,second,mask,split") -> Path:
+    path = folder / "masks.csv"
+    path.write_text(f"{header}\n{rows}\n", encoding="utf-8")
+    return path
+
+
+def test_windows_hold_each_annotated_second_once(own: Path) -> None:
+    rows = "".join(f"long.mp4,{second},{'up.png' if second % 2 else ''},train\n" for second in (0, 2, 3, 4))
+    found = read(table(own, rows))
+    first, second = found.splits["train"]
+    assert first.masks == ("", None, "")
+    assert (second.start_seconds, second.masks) == (2.0, (None, str(own / "up.png"), ""))
+    assert found.labels == MaskLabels(side=SIDE)
+    assert found.labels.count(found.splits["train"], 2).line() == (
+        "2 samples (2 that open), 4 annotated seconds, in 3 of which nothing sounds."
+    )
+    assert read(own) == found  # the folder stands for its table
+    lines = [
+        {"video": "long.mp4", "second": s, "mask": "up.png" if s % 2 else None, "split": "train"} for s in (0, 2, 3, 4)
+    ]
+    (own / "same.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read(own / "same.jsonl").splits == found.splits
+
+
+def test_what_is_silent_is_kept_beside_what_sounds(own: Path) -> None:
+    found = read(
+        table(own, "long.mp4,0,up.png,down.png,test\nlong.mp4,1,,down.png,test", "video,second,mask,other,split")
+    )
+    masks, _ = read_masks(found.splits["test"][0])
+    assert masks[0, 0].unique().tolist() == [1]
+    assert masks[0, -1].unique().tolist() == [SILENT]
+    assert masks[1, 0].unique().tolist() == [0]
+    assert not masks[2].any()
+
+
+def test_the_cache_holds_masks_and_changed_ones_are_other_data(own: Path) -> None:
+    path = table(own, "long.mp4,0,up.png,train\nlong.mp4,1,,val\n".replace(",1,,val", ",1,,train"))
+    options = section("data", "masks", root=str(path), segments=3, mask_size=SIDE, cache=str(own / "cache"), workers=0)
+    found = data.read(options)
+    cache = SampleCache(options, section("audio"), 16)
+    assert not cache.fill(found.samples, progress=False).broken
+    batch = cache.batch(found.splits["train"])
+    (loaded,) = batch.samples
+    assert isinstance(loaded, MaskSample)
+    assert torch.equal(loaded.pixels[0], torch.from_numpy(upper(value=1)))
+    assert loaded == found.splits["train"][0]
+    before = identify(options, found)
+    picture(own / "up.png", 255 - upper(16))
+    after = data.read(options)
+    assert "with other labels" in changes(before, identify(options, after))[0]
+    (again,) = cache.batch(after.splits["train"]).samples
+    assert isinstance(again, MaskSample)
+    assert torch.equal(again.pixels[0], 1 - loaded.pixels[0])
+    with pytest.raises(DataError, match="masks in files of their own, which are not packed"):
+        pack(found, options, own / "shards")
+
+
+def test_faults_of_masks_are_told_by_verify_and_left_out_of_training(own: Path) -> None:
+    picture(own / "small.png", upper(8))
+    picture(own / "red.png", upper(16, 1), palette=[0, 0, 0, 200, 0, 0])
+    for name in ("a", "b", "c"):
+        make_video(own / f"{name}.mp4", seconds=3, fps=5, size=(16, 16), audio_hz=16_000)
+    path = table(own, "a.mp4,0,small.png,train\nb.mp4,0,gone.png,train\nc.mp4,0,red.png,train\nlong.mp4,9,up.png,val")
+    found = read(path, cache=str(own / "cache"), workers=0)
+    report = verify(found, workers=0, progress=False)
+    assert not report.ok
+    assert report.missing == (str(own / "gone.png"),)
+    assert "is a mask of 8 x 8 pixels, but its frame has 16 x 16" in next(iter(report.broken.values()))
+    assert "colours (0, 0, 0), (200, 0, 0); whatever is not black sounds" in next(iter(report.repaired.values()))
+    assert "annotated to 10 s" in next(iter(report.too_short.values()))
+    assert report.splits["train"].available == 1
+    options = section("data", "masks", root=str(path), segments=3, mask_size=SIDE, cache=str(own / "cache"), workers=0)
+    filled = SampleCache(options, section("audio"), 16).fill(found.splits["train"], progress=False)
+    assert len(filled.broken) == 2
+    assert len(filled.repaired) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("long.mp4,x,up.png,train", "found second = 'x'; expected a whole number from 0"),
+        ("long.mp4,-1,up.png,train", "found second = '-1'"),
+        ("long.mp4,1.5,up.png,train", "found second = '1.5'"),
+        (",1,up.png,train", "the video is empty"),
+        ("long.mp4,0,down.png,train", "second 0 of 'long.mp4' has a mask in an earlier row"),
+        ("./long.mp4,1,up.png,val", "is in val, but an earlier row has it in train"),
+        ("long.mp4,1,up.png,dev", "found the split 'dev'"),
+    ],
+)
+def test_malformed_rows_name_file_and_line(row: str, said: str, own: Path) -> None:
+    path = table(own, f"long.mp4,0,up.png,train\n{row}")
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert f"{path}, line 3: " in str(error.value)
+    assert said in str(error.value)
+
+
+# --- AVSBench
+
+
+def write_wav(path: Path, seconds: int) -> None:
+    path.parent.mkdir(parents=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((np.sin(np.arange(seconds * 16_000) / 9) * 9000).astype("<i2").tobytes())
+
+
+def write_avsbench(root: Path) -> Path:
+    """A video or two of each part, as published."""
+    frame, mask = np.zeros((SIDE, SIDE, 3), np.uint8), upper()
+    single, multi, semantic = root / "Single-source", root / "Multi-sources", root / "avs_released"
+    for folder in (single, multi, semantic):
+        folder.mkdir(parents=True)
+    (single / "s4_meta_data.csv").write_text(
+        "name,start,category,split\nabcdefghijk_1,0,dog_barking,train\nshort,3,cat_meowing,test\n"
+    )
+    for name, category, split, masks in (
+        ("abcdefghijk_1", "dog_barking", "train", 1),
+        ("short", "cat_meowing", "test", 5),
+    ):
+        write_wav(single / "s4_data" / "audio_wav" / split / category / f"{name}.wav", seconds=5)
+        for k in range(1, 6):
+            picture(single / "s4_data" / "visual_frames" / split / category / name / f"{name}_{k}.png", frame + k)
+            if k <= masks:
+                picture(single / "s4_data" / "gt_masks" / split / category / name / f"{name}_{k}.png", mask, "1")
+    (multi / "ms3_meta_data.csv").write_text("video_id,split\nABCDEFGHIJK,val\n")
+    write_wav(multi / "ms3_data" / "audio_wav" / "val" / "ABCDEFGHIJK.wav", seconds=5)
+    for k in range(1, 6):
+        picture(multi / "ms3_data" / "visual_frames" / "ABCDEFGHIJK" / f"ABCDEFGHIJK.mp4_{k}.png", frame + k)
+        picture(multi / "ms3_data" / "gt_masks" / "val" / "ABCDEFGHIJK" / f"ABCDEFGHIJK_{k}.png", mask)
+    (semantic / "metadata.csv").write_text("uid,label,split,extra\nvideo-00001,v1s,train,x\nvideo-00002,v2,test,x\n")
+    for name, label, frames, masks in (("video-00001", "v1s", 5, 1), ("video-00002", "v2", 10, 10)):
+        write_wav(semantic / label / name / "audio.wav", seconds=frames)
+        for k in range(frames):
+            picture(semantic / label / name / "frames" / f"{k}.jpg", frame + 9 * k)
+            if k < masks:
+                coloured = np.where(mask[..., None] > 0, np.array((128, 0, 0), np.uint8), frame)
+                picture(semantic / label / name / "labels_rgb" / f"{k}.png", coloured)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "segments", "known", "counts"),
+    [
+        ("avs_s4", 5, {"train": [1], "test": [5]}, (2, 6)),
+        ("avs_ms3", 5, {"val": [5]}, (1, 5)),
+        ("avss", 10, {"train": [1], "test": [10]}, (2, 11)),
+    ],
+)
+def test_avsbench_as_published(name: str, segments: int, known: Any, counts: Any, tmp_path: Path) -> None:
+    root = write_avsbench(tmp_path / "avsbench")
+    options = section("data", name, root=str(root), mask_size=SIDE, cache=str(tmp_path / "cache"), workers=0)
+    found: Any = data.read(options)
+    assert options.segments == segments
+    assert {split: [s.weight for s in some] for split, some in found.splits.items() if some} == known
+    report = verify(found, decode=True, workers=0, progress=False)
+    assert report.ok, report.lines()
+    assert sum(len(some) for some in found.splits.values()) == counts[0]
+    cache = SampleCache(options, section("audio"), 16)
+    filled = cache.fill(found.samples, progress=False)
+    assert not filled.broken
+    for sample in found.samples:
+        loaded: Any = cache.batch([sample]).samples[0]
+        tensors = cache.read(sample)
+        assert tensors["frames"].shape == (segments, 16, 16, 3)
+        assert int(loaded.pixels.sum()) == sample.weight * SIDE * SIDE // 2
+        shown = tensors["frames"].float().mean(dim=(1, 2, 3))
+        assert (shown[: len(sample.pictures)].diff() > 0).all()
+        assert not shown[len(sample.pictures) :].any()
+
+
+def test_faults_of_avsbench_are_told(tmp_path: Path) -> None:
+    root = write_avsbench(tmp_path / "avsbench")
+    wav = root / "Single-source" / "s4_data" / "audio_wav" / "train" / "dog_barking" / "abcdefghijk_1.wav"
+    wav.unlink()
+    found = data.read(section("data", "avs_s4", root=str(root / "Single-source"), mask_size=SIDE))
+    assert any("1 ids have fewer than the 11 characters" in note and "short" in note for note in found.notes)
+    report = verify(found, workers=0, progress=False)
+    assert not report.ok
+    assert report.missing == (str(wav),)
+    with pytest.raises(DataError, match=r"has no ms3_meta_data\.csv, nor has"):
+        data.read(section("data", "avs_ms3", root=str(root / "Single-source")))
+    with pytest.raises(DataError, match=r"data.segments is 6, but a video has 5 seconds"):
+        data.read(section("data", "avs_s4", root=str(root), segments=6))
+    table = root / "Multi-sources" / "ms3_meta_data.csv"
+    for row, said in (
+        ("../x,val", "expected a file name"),
+        ("x", "found 1 fields"),
+        ("x,dev", "found the split 'dev'"),
+    ):
+        table.write_text(f"video_id,split\n{row}\n")
+        with pytest.raises(DataError, match=rf"line 2: {said}|line 2: found the video_id .*{said}"):
+            data.read(section("data", "avs_ms3", root=str(root)))

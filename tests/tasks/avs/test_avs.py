@@ -1,0 +1,200 @@
+"""Segmentation from a table of masks to masks of a video: learned, measured, selected on val, written, refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import avpea
+from avpea.cli import main
+from avpea.data.samples import names
+from avpea.errors import ExperimentError
+from avpea.experiment import Experiment, load_recipe
+from avpea.labels import AVSS_CLASSES, SILENT, MaskLabels, MaskSample
+from avpea.tasks import Encoded
+from avpea.tasks.avs.heads import MaskOutput
+from avpea.tasks.avs.heads.mask_readout import MaskReadout
+from avpea.tasks.avs.task import AVS, AVSOptions, MaskTargets
+from avpea.train import train
+
+SIDE = 8
+
+
+@pytest.fixture(scope="module")
+def values(tiny_values: dict[str, Any], tiny_masks: Path) -> dict[str, Any]:
+    data = {**tiny_values["data"], "name": "masks", "root": str(tiny_masks), "mask_size": 24}
+    return {**tiny_values, "task": "avs", "data": data, "head": {"name": "mask_readout"}}
+
+
+@pytest.fixture(scope="module")
+def run(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    experiment = Experiment.from_dict(values).override({"train.epochs": 8, "train.learning_rate": 1e-2})
+    return train(experiment, tmp_path_factory.mktemp("runs") / "masks", progress=False).run
+
+
+def task(channels: int = 1, **options: Any) -> AVS:
+    labels = MaskLabels(side=SIDE) if channels == 1 else MaskLabels(AVSS_CLASSES, SIDE, 4)
+    return AVS(MaskReadout(4, labels.channels, SIDE, 1), labels, AVSOptions(**options))
+
+
+def sample(masks: tuple[str | None, ...], pixels: torch.Tensor, category: str = "") -> MaskSample:
+    return MaskSample(
+        "a", "a", Path("a.mp4"), 0.0, len(masks), "val", masks=masks, side=SIDE, pixels=pixels, category=category
+    )
+
+
+def halves(*values: tuple[int, int]) -> torch.Tensor:
+    """Masks with one value above and another below."""
+    pixels = torch.zeros(len(values), SIDE, SIDE, dtype=torch.uint8)
+    for one, (above, below) in zip(pixels, values, strict=True):
+        one[: SIDE // 2], one[SIDE // 2 :] = above, below
+    return pixels
+
+
+def test_a_run_learns_masks_and_selects_on_val(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    reached = [line["val/miou"] for line in lines]
+    assert max(reached) > reached[0] + 0.1
+    assert avpea.load(run).info.results["selected_on"] == "val"
+    assert avpea.load(run).info.results["miou"] == max(reached)
+
+
+def test_figures_of_a_split_by_hand() -> None:
+    samples = [
+        sample(("x", "", None), halves((1, SILENT), (0, SILENT), (0, 0)), "dog"),
+        sample(("x",) * 3, halves(*[(1, 0)] * 3), "cat"),
+    ]
+    logits = torch.full((6, 1, SIDE, SIDE), -9.0)
+    logits[0, 0, : SIDE // 2] = 9.0  # right
+    logits[3, 0] = 9.0  # everything
+    one = task(test_batch=1)
+    targets = one.targets(samples)
+    assert targets.labelled.tolist() == [True, True, False, True, True, True]
+    answers = one.answers(MaskOutput(logits), targets)
+    found = one.evaluate(samples, answers)
+    assert found["miou"] == pytest.approx((1 + 0.5 / 3) / 2)
+    assert found["miou_of_all_seconds"] == pytest.approx((1 + 1 + 0.5) / 5)
+    assert found["miou_with_object"] == pytest.approx(1.5 / 4)
+    assert found["miou_by"] == pytest.approx({"cat": 0.5 / 3, "dog": 1.0})
+    assert found["right_object"] == 1.0  # of the only second with both
+    assert found["constant"] == {"nothing anywhere": 0.2, "everything everywhere": 0.4}
+    assert (found["annotated_seconds"], found["seconds_without_object"]) == (5, 1)
+    assert [one.score(*pair) for pair in zip(samples, answers, strict=True)] == pytest.approx([2.0, 0.5])
+    assert [one.weight(sample) for sample in samples] == [2, 3]
+    rows = [one.row(*pair) for pair in zip(samples, answers, strict=True)]
+    assert rows[0]["seconds"] == [0, 1]
+    mistake = one.mistakes(rows, 1)[0]
+    assert (mistake.expected, mistake.answered) == ("50.0 %", "0.0 % of the frame, IoU 0.00")
+    assert task(test_batch=2).evaluate(samples, answers)["f_score"] != found["f_score"]
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "right"), [(9.0, -9.0, 1.0), (-9.0, 9.0, 0.0), (9.0, 9.0, 0.5), (-9.0, -9.0, 0.5)]
+)
+def test_the_right_object_is_the_one_of_which_more_is_masked(above: float, below: float, right: float) -> None:
+    logits = torch.full((1, 1, SIDE, SIDE), below)
+    logits[:, :, : SIDE // 2] = above
+    one = task()
+    some = [sample(("x",), halves((1, SILENT)))]
+    answers = one.answers(MaskOutput(logits), one.targets(some))
+    assert one.evaluate(some, answers)["right_object"] == right
+
+
+def test_semantic_figures_have_both_conventions() -> None:
+    one = task(71)
+    some = [sample(("x", "x"), halves((1, 0), (2, 0)))]
+    logits = torch.zeros(2, 71, SIDE, SIDE)
+    logits[:, 0] = 9.0
+    logits[0, 1, : SIDE // 2] = 19.0
+    answers = one.answers(MaskOutput(logits), one.targets(some))
+    found = one.evaluate(some, answers)
+    padded = (1 + 0.5 + 1 + 1) / 4  # two frames, padded to four
+    assert found["miou"] == pytest.approx((padded + 1) / 71)
+    assert found["miou_without_last"] == pytest.approx((padded + 1) / 70)
+    assert found["miou_without_background"] == pytest.approx(1 / 70)
+    assert found["miou_by"]["accordion"] == 1.0
+    assert one.score(some[0], answers[0]) == pytest.approx(1.0 + 0.25)
+    loss, _ = one.loss(MaskOutput(logits), one.targets(some))
+    assert loss > 0
+
+
+def test_the_matching_term_is_weighed_and_refused_without_maps(values: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    one, plain = task(matching=0.5), task()
+    output = MaskOutput(torch.randn(3, 1, SIDE, SIDE), (torch.randn(3, 4, 2, 2),), (torch.randn(3, 4),))
+    targets: MaskTargets = one.targets([sample(("x",) * 3, halves(*[(1, 0)] * 3))])
+    terms = one.loss(output, targets)[1]
+    assert terms.keys() == {"cross_entropy", "matching"}
+    assert one.loss(output, targets)[0] == pytest.approx(float(sum(terms.values())))
+    assert plain.loss(output, targets)[1].keys() == {"cross_entropy"}
+    assert task(matching=0.5, matching_form="cosine").loss(output, targets)[1]["matching"] != terms["matching"]
+    with pytest.raises(ExperimentError, match="head 'mask_readout' has no maps in which picture and sound have met"):
+        Experiment.from_dict({**values, "task": {"name": "avs", "matching": 0.5}})
+
+
+def test_without_an_exchange_the_readout_does_not_know_the_sound(values: dict[str, Any]) -> None:
+    from avpea.model import build
+
+    model = build(Experiment.from_dict(values).override({"adapter.streams": "none"}), MaskLabels(side=24)).eval()
+    frames = torch.randint(0, 255, (1, 3, 32, 32, 3), dtype=torch.uint8)
+    one, other = (model(frames, torch.randn(1, 3, 100, 32)).logits for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_masks_overlay_and_film_of_a_video(run: Path, tiny_data: Path, tmp_path: Path, capsys: Any) -> None:
+    video = tiny_data / "AVE" / "g4.mp4"  # green from 0 to 3 s
+    places = {name: tmp_path / name for name in ("masks", "overlay.png", "overlay.mp4", "table.csv")}
+    command = ["segment", str(run), str(video), "--out", str(places["masks"]), "--plot", str(places["overlay.png"])]
+    command += ["--film", str(places["overlay.mp4"]), "--csv", str(places["table.csv"])]
+    assert main(command) == 0
+    assert "something sounds in" in capsys.readouterr().out
+    written = sorted(path.name for path in places["masks"].iterdir())
+    assert written == ["g4_0.png", "g4_1.png", "g4_2.png"]
+    answer = avpea.load(run).segment(video)
+    for second in range(3):
+        with Image.open(places["masks"] / f"g4_{second}.png") as picture:
+            mask = np.asarray(picture.convert("L")) > 0
+        assert mask.shape == (48, 48)
+        assert mask.mean() == pytest.approx(float((answer.masks[second] > 0).float().mean()), abs=0.08)
+    assert places["overlay.png"].stat().st_size > 1000
+    with av.open(str(places["overlay.mp4"])) as film:
+        assert [stream.type for stream in film.streams] == ["video", "audio"]
+        assert film.duration == pytest.approx(3e6, abs=2e5)
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert frames[0].shape[:2] == (360, 360)
+    rows = places["table.csv"].read_text().splitlines()
+    assert rows[0] == "video,start_seconds,end_seconds,label,share,left,top,right,bottom,confidence,error"
+    assert main(command) == 1
+    assert "exists; --overwrite replaces" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    for wrong, said in (
+        (["--plot", str(tmp_path / "a.mp4")], "for a film of the masks, use --film"),
+        (["--film", str(tmp_path / "a.avi")], "expected .mp4: name it a.mp4"),
+    ):
+        assert main(["segment", str(run), str(video), *wrong]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_boxes_are_shares_of_the_frame(run: Path, tiny_data: Path) -> None:
+    from dataclasses import replace
+
+    answer = avpea.load(run).segment(tiny_data / "AVE" / "g4.mp4")
+    masks = torch.zeros(3, 10, 20, dtype=torch.uint8)[..., :10].contiguous()
+    masks[1, 2:4, 5:9] = 1
+    found = replace(answer, masks=masks, chances=torch.full((3, 10, 10), 0.75).half()).to_dict()["seconds"]
+    assert [len(second["objects"]) for second in found] == [0, 1, 0]
+    assert found[1]["objects"] == [
+        {"label": "sounding", "share": 0.08, "box": [0.5, 0.2, 0.9, 0.4], "confidence": 0.75}
+    ]
+
+
+def test_recipes_of_digits_fit_and_their_data_can_be_made() -> None:
+    assert "avs-digits" in names()
+    for name in ("avs-digits", "avs-digits-none", "avs-digits-tpavi"):
+        assert load_recipe(f"mini/{name}").task.name == "avs"
+    assert Encoded.__dataclass_fields__["stages"].default == ()
