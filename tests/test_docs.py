@@ -186,16 +186,17 @@ def blocks(page: str, kind: str) -> list[str]:
 
 
 def test_tables_of_ones_own_are_read_as_they_are_shown(tmp_path: Path) -> None:
-    from avpea.data.readers import _question_rows, captions, lanes, manifest
+    from avpea.data.readers import _question_rows, captions, lanes, manifest, masks
     from avpea.experiment import parse_section
 
     shown = [*blocks("own-videos.md", "csv"), *blocks("data.md", "csv")]
     shown += re.findall(r"((?:^    [\w.]+(?:,[\w.]*)+\n)+)", text_of(DOCS / "data.md"), re.MULTILINE)
-    assert len(shown) == 5
+    assert len(shown) == 6
     for number, block in enumerate(shown):
         lines = "\n".join(line.strip() for line in block.splitlines())
         (file := tmp_path / f"{number}.csv").write_text(lines, encoding="utf-8")
-        reader = captions if "caption" in lines else lanes if "lane" in lines else manifest
+        kinds = {"caption": captions, "lane": lanes, "mask": masks}
+        reader = next((one for word, one in kinds.items() if word in lines), manifest)
         found = reader.read(parse_section("data", name=reader.__name__.rpartition(".")[2], root=str(file)))
         assert {sample.video_id for sample in found.samples} == {
             row["video"] for row in csv.DictReader(io.StringIO(lines))

@@ -184,9 +184,11 @@ def test_an_experiment_does_not_change() -> None:
 
 
 def test_what_a_recipe_must_say() -> None:
-    with pytest.raises(ExperimentError, match=r"task\.name is missing; expected one of avc, avel, avqa"):
+    with pytest.raises(ExperimentError, match=r"task\.name is missing; expected one of avc, avel, avqa.*avs"):
         Experiment.from_dict({"data": {"name": "ave"}})
-    with pytest.raises(ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, captions"):
+    with pytest.raises(
+        ExperimentError, match=r"data\.name is missing; expected one of ave, ave_features, avs_ms3.*captions"
+    ):
         Experiment.from_dict({"task": "avel"})
     assert Experiment.from_dict({**LEAST, "task": {"name": "avel"}}) == Experiment.from_dict(LEAST)
 

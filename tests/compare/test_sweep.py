@@ -34,6 +34,8 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
         "table3-avqa": "music_avqa",
         "table3-avr": "valor32k",
         "table3-avc": "valor32k",
+        "avs-s4": "avs_s4",
+        "avs-ms3": "avs_ms3",
     }.get(name.partition("/")[2], "ave")
     assert reasons[-1] == f"data.root is empty; say where the data set '{reader}' is with --data.root FOLDER."
     vggish = {

@@ -32,7 +32,7 @@ def object_summary(samples: Sequence[MaskSample], answers: Sequence[Any], batch:
     every = Overlap.joined(videos)
     ious, sounding = frame_iou(every), every.object > 0
     right = torch.cat([answer.right for answer in answers])
-    judged = right[~right.isnan()]
+    judged = right[right >= 0]
     batches = f"AVSBench's code, in batches of {batch}"
     found: dict[str, Any] = {
         "miou": batched_j(videos, batch),

@@ -1,6 +1,7 @@
 """`avpea segment`."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,15 +66,11 @@ def _require_free(options: argparse.Namespace) -> None:
         raise AvpeaError(
             f"Several videos are called {twice[0]}, and so would be their masks; give them in two commands."
         )
-    there = sorted(path for stem in stems for path in options.masks.glob(f"{_escaped(stem)}_[0-9]*.png"))
+    mine = [re.compile(rf"{re.escape(stem)}_[0-9]+\.png") for stem in stems]
+    inside = sorted(options.masks.iterdir()) if options.masks.is_dir() else []
+    there = [path for path in inside if any(one.fullmatch(path.name) for one in mine)]
     if there and not options.overwrite:
         raise AvpeaError(f"{there[0]} exists; --overwrite replaces masks, and --out DIR names another folder.")
-
-
-def _escaped(stem: str) -> str:
-    import glob
-
-    return glob.escape(stem)
 
 
 def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:

@@ -73,7 +73,7 @@ class Segmented:
     Attributes:
         overlap: In pixels of what sounds.
         classes: In pixels of each class; None without classes.
-        right: For each second whether the mask has a greater share of what sounds than of what is seen and silent; NaN
+        right: For each second whether the mask has a greater share of what sounds than of what is seen and silent; -1
             where one of them is not there.
     """
 
@@ -257,10 +257,10 @@ def _right(
     sounding: Bool[Tensor, "frames side side"],
     silent: Bool[Tensor, "frames side side"],
 ) -> Float[Tensor, " frames"]:
-    """1 where the mask covers a greater share of what sounds than of what is silent, 0.5 if alike; NaN without both."""
+    """1 where the mask covers a greater share of what sounds than of what is silent, 0.5 if alike; -1 without both."""
     shares = [(masks & one).flatten(1).sum(dim=1) / one.flatten(1).sum(dim=1) for one in (sounding, silent)]
     more = shares[0] - shares[1]
-    return torch.where(more.isnan(), torch.nan, (more.sign() + 1) / 2)
+    return torch.where(more.isnan(), -1.0, (more.sign() + 1) / 2)
 
 
 EXTENSION = AVS
