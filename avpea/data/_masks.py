@@ -5,6 +5,7 @@ and a palette of 0 and 1 becomes 0.004. Here a pixel sounds if it is not black, 
 colours tell classes, they are those of Pascal VOC's palette, and others are refused.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from avpea.errors import MediaError
 from avpea.labels import AVSS_CLASSES, SILENT, MaskSample, shortened
 from avpea.media import probe, read
 
-__all__ = ["mask_fault", "read_masks"]
+__all__ = ["mask_faults", "read_masks"]
 
 _PLAIN = {0, 0xFFFFFF}  # black and white
 
@@ -34,28 +35,44 @@ def read_masks(sample: MaskSample) -> tuple[UInt8[Tensor, "segments side side"],
     """
     found = torch.zeros(sample.segments, sample.side, sample.side, dtype=torch.uint8)
     remarks: list[str] = []
-    sizes: dict[Path, tuple[int, int]] = {}  # of frames as they are displayed
+    size_of = _Sizes()
+    for second, silent, path, frame in _files(sample):
+        classes, remark = _read(path, size_of[frame], sample.colours)
+        small = _resized(classes, sample.side)
+        found[second] += SILENT * (small > 0).to(torch.uint8) if silent else small
+        remarks += [remark] if remark else []
+    return found, tuple(dict.fromkeys(remarks))
+
+
+def mask_faults(sample: MaskSample) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Why masks of a sample cannot be used, by file; and remarks about the colours of the others."""
+    faults, remarks, size_of = dict[str, str](), dict[str, None](), _Sizes()
+    for _, _, path, frame in _files(sample):
+        try:
+            remark = _read(path, size_of[frame], sample.colours)[1]
+        except MediaError as error:
+            faults[str(path)] = str(error)
+        else:
+            remarks |= {remark: None} if remark else {}
+    return faults, tuple(remarks)
+
+
+def _files(sample: MaskSample) -> Iterator[tuple[int, bool, Path, Path]]:
+    """Masks of annotated seconds: the second, whether it is of what is silent, the file, and what it is a mask of."""
     for second in range(sample.segments):
         for silent, files in ((False, sample.masks), (True, sample.others)):
             path = files[second] if files else None
             if path and sample.masks[second] is not None:
-                frame = sample.picture_files()[second] if sample.pictures else sample.video
-                if frame not in sizes:
-                    info = probe(frame)
-                    sizes[frame] = info.height, info.width
-                classes, remark = _read(Path(path), sizes[frame], sample.colours)
-                small = _resized(classes, sample.side)
-                found[second] += SILENT * (small > 0).to(torch.uint8) if silent else small
-                remarks += [remark] if remark else []
-    return found, tuple(dict.fromkeys(remarks))
+                yield second, silent, Path(path), sample.picture_files()[second] if sample.pictures else sample.video
 
 
-def mask_fault(sample: MaskSample) -> tuple[str, tuple[str, ...]]:
-    """Why the masks of a sample cannot be used, empty if they can; and remarks about their colours."""
-    try:
-        return "", read_masks(sample)[1]
-    except MediaError as error:
-        return str(error), ()
+class _Sizes(dict[Path, tuple[int, int]]):
+    """Height and width of frames as they are displayed, each looked at once: a video has many masks."""
+
+    def __missing__(self, frame: Path) -> tuple[int, int]:
+        info = probe(frame)
+        self[frame] = info.height, info.width
+        return self[frame]
 
 
 def _read(path: Path, size: tuple[int, int], colours: bool) -> tuple[UInt8[Tensor, "height width"], str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avpea.data._masks import mask_fault
+from avpea.data._masks import mask_faults
 from avpea.data._reading import as_options, read_sample, tracks
 from avpea.data._work import run
 from avpea.data.features import FeatureStore
@@ -342,7 +342,7 @@ class _Pictures:
 
     Attributes:
         missing: Files that do not exist.
-        broken: Reason by sample key.
+        broken: Reason by file.
         repaired: Remarks by sample key.
         unusable: Keys of samples that cannot be used.
     """
@@ -361,24 +361,27 @@ class _Pictures:
         jobs = [s for s in annotations.samples if files[s.key] and s.key not in lacking and not _is_missing(s.video)]
         crashed = "the decoder crashed on one of its pictures"
         found = run(
-            _examine_pictures, jobs, workers=workers, crashed=lambda job: _Examined(f"{job.key}: {crashed}"),
+            _examine_pictures, jobs, workers=workers, crashed=lambda job: ({job.key: f"{job.key}: {crashed}"}, ()),
             title="Reading masks", progress=progress, few=_FEW_PROBES,
         )  # fmt: skip
         looked = {sample.key: examined for sample, examined in found}
-        broken = {s.key: looked[s.key].reason for s in jobs if looked[s.key].reason}
-        repaired = {s.key: " ".join(looked[s.key].remarks) for s in jobs if looked[s.key].remarks}
+        broken = {file: reason for s in jobs for file, reason in looked[s.key][0].items()}
+        repaired = {s.key: " ".join(looked[s.key][1]) for s in jobs if looked[s.key][1]}
         missing = tuple(dict.fromkeys(path for paths in lacking.values() for path in paths))
-        return cls(missing, broken, repaired, frozenset({*lacking, *broken}))
+        return cls(missing, broken, repaired, frozenset({*lacking, *(s.key for s in jobs if looked[s.key][0])}))
 
 
-def _examine_pictures(sample: Sample) -> _Examined:
-    try:
-        for path in sample.picture_files():
+def _examine_pictures(sample: Sample) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Faults of a sample's pictures and masks, by file, and remarks."""
+    faults = {}
+    for path in sample.picture_files():
+        try:
             probe(path)
-    except MediaError as error:
-        return _Examined(str(error))
-    reason, remarks = mask_fault(sample) if isinstance(sample, MaskSample) else ("", ())
-    return _Examined(reason, remarks=remarks)
+        except MediaError as error:
+            faults[str(path)] = str(error)
+    if faults or not isinstance(sample, MaskSample):
+        return faults, ()
+    return mask_faults(sample)
 
 
 def _allowed(config: ReaderOptions) -> tuple[str, ...]:

@@ -296,6 +296,9 @@ def test_avsbench_as_published(name: str, segments: int, known: Any, counts: Any
 
 def test_faults_of_avsbench_are_told(tmp_path: Path) -> None:
     root = write_avsbench(tmp_path / "avsbench")
+    masks = root / "Single-source" / "s4_data" / "gt_masks" / "test" / "cat_meowing" / "short"
+    picture(masks / "short_1.png", upper(6))
+    (masks / "short_3.png").write_bytes(b"no picture")
     wav = root / "Single-source" / "s4_data" / "audio_wav" / "train" / "dog_barking" / "abcdefghijk_1.wav"
     wav.unlink()
     found = data.read(section("data", "avs_s4", root=str(root / "Single-source"), mask_size=SIDE))
@@ -303,6 +306,7 @@ def test_faults_of_avsbench_are_told(tmp_path: Path) -> None:
     report = verify(found, workers=0, progress=False)
     assert not report.ok
     assert report.missing == (str(wav),)
+    assert list(report.broken) == [str(masks / "short_1.png"), str(masks / "short_3.png")]
     with pytest.raises(DataError, match=r"has no ms3_meta_data\.csv, nor has"):
         data.read(section("data", "avs_ms3", root=str(root / "Single-source")))
     with pytest.raises(DataError, match=r"data.segments is 6, but a video has 5 seconds"):
