@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from avpea.serve import problems, routes
+from avpea.serve import problems, review_api, routes
 from avpea.serve.guard import Guard, policy
 from avpea.serve.monitor import Timed
 from avpea.serve.problems import Problem, answer_to
@@ -43,6 +43,7 @@ def make_app(server: Server) -> FastAPI:
     app.state.server = server
     problems.add_handlers(app)
     app.include_router(routes.router)
+    app.include_router(review_api.ROUTES, responses=routes.ERRORS)
     app.include_router(routes.task_router(server.kinds))
     _add_health(app, server)
     _add_pages(app)

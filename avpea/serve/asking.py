@@ -15,6 +15,7 @@ from avpea.parsing import parse_json
 from avpea.serve.models import Run
 from avpea.serve.problems import Problem, explained, problem_of
 from avpea.serve.receiving import body_of, receive
+from avpea.serve.review import unsureness
 from avpea.serve.server import Server
 from avpea.serve.videos import Video, shown_name
 from avpea.serve.work import Cancelled, Piece
@@ -159,8 +160,10 @@ def about(server: Server, run: Run, asked: AskAbout, video: Video, piece: Piece)
         with piece.decoding(0):
             looked = server.videos.looked_at(video)
         words, options = asked.arguments()
-        answer = server.predictor(run, piece, looked).predict(looked.path, *words, **options)
-        return json_line({**answer.to_dict(), "video": video.name}).encode()
+        answer = server.predictor(run, piece, looked).predict(looked.path, *words, **options).to_dict()
+        if video.id and (unsure := unsureness(answer)) is not None:
+            server.reviews.note_unsure(server.reviews.key(video.path), run.key, unsure)
+        return json_line({**answer, "video": video.name}).encode()
     except AvpeaError as error:
         raise problem_of(error, str(video.path), video.name) from error
 

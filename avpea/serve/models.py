@@ -41,6 +41,11 @@ class Run:
     seconds: float
 
     @property
+    def key(self) -> str:
+        """What tells it from other runs, and from itself before more training."""
+        return f"{self.name}:{self.changed}"
+
+    @property
     def can(self) -> list[str]:
         """What it can do."""
         task = self.predictor.model.task

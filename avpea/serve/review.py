@@ -28,7 +28,7 @@ __all__ = ["Review", "Reviews", "Stale", "checked", "fingerprint", "home", "unsu
 
 _FORMAT = "avpea-review-1"
 _MOST_EVENTS, _MOST_LABEL = 10_000, 200
-_SAMPLED_BYTES = 1 << 20
+_WHOLE_BYTES, _PART_BYTES, _PARTS = 1 << 20, 1 << 14, 16  # so that a folder of a thousand videos is listed soon
 _PATIENCE_SECONDS = 10.0  # for another process that stores an edit of the same video
 
 
@@ -235,7 +235,7 @@ def checked(rows: Sequence[Stretch], duration_seconds: float, source: str) -> tu
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a video's content from others: its size, and its first, middle and last mebibyte.
+    """What tells a video's content from others: its size and all of it, or of a large file sixteen parts.
 
     Raises:
         OSError: The file cannot be read.
@@ -243,9 +243,12 @@ def fingerprint(path: Path) -> str:
     size = path.stat().st_size
     found = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        for start in dict.fromkeys([0, max(0, size // 2), max(0, size - _SAMPLED_BYTES)]):
-            file.seek(start)
-            found.update(file.read(_SAMPLED_BYTES))
+        if size <= _WHOLE_BYTES:
+            found.update(file.read(_WHOLE_BYTES))
+        else:
+            for part in range(_PARTS):
+                file.seek((size - _PART_BYTES) * part // (_PARTS - 1))
+                found.update(file.read(_PART_BYTES))
     return found.hexdigest()[:32]
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from avpea.errors import AvpeaError
-from avpea.serve import searching, views
+from avpea.serve import review_api, searching, views
 from avpea.serve.asking import (
     BODIES,
     MOST_JSON_BYTES,
@@ -30,10 +30,10 @@ from avpea.serve.work import Piece
 
 __all__ = ["router", "task_router"]
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}, "description": "A problem (RFC 9457)."}
 }
-router = APIRouter(prefix="/v1", responses=_ERRORS)
+router = APIRouter(prefix="/v1", responses=ERRORS)
 Second = Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -48,6 +48,9 @@ class VideoBody(BaseModel):
     has_video: bool | None
     has_audio: bool | None
     media_type: str
+    revision: int = Field(description="Edits of its review; 0 if nobody has said what happens in it.")
+    done: bool = Field(description="Whether somebody says that its review is all, and right.")
+    unsure: float | None = Field(description="How unsure the run `run` is about it, from 0 to 1; null if not known.")
 
 
 class RunBody(BaseModel):
@@ -122,8 +125,8 @@ def body_schema(*kinds: type[BaseModel], form: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def described(server: Server, video: Video) -> dict[str, Any]:
-    """A video as the API has it."""
+def described(server: Server, video: Video, run: str | None = None) -> dict[str, Any]:
+    """A video as the API has it, with how unsure a run is about it."""
     info = server.videos.known_info(video)
     return {
         "video": video.id,
@@ -134,6 +137,7 @@ def described(server: Server, video: Video) -> dict[str, Any]:
         "has_video": None if info is None else info.has_video,
         "has_audio": None if info is None else info.has_audio,
         "media_type": video.media_type,
+        **review_api.summary(server, video, run),
     }
 
 
@@ -199,10 +203,10 @@ def _added(server: Server, name: str, target: Any, piece: Piece) -> Video:
 
 
 @router.get("/videos", tags=["videos"], response_model=list[VideoBody])
-def list_videos(request: Request) -> Any:
+def list_videos(request: Request, run: Annotated[str | None, Query(max_length=200)] = None) -> Any:
     """The uploads, the newest first, and the videos of the server's folder."""
     server = server_of(request)
-    return [described(server, video) for video in server.videos]
+    return [described(server, video, run) for video in server.videos]
 
 
 @router.get("/videos/{video}", tags=["videos"], response_model=VideoBody)
@@ -336,7 +340,7 @@ def state_of(piece: Piece) -> Any:
 
 def task_router(kinds: list[str]) -> APIRouter:
     """An endpoint for each kind of question that some run answers."""
-    made = APIRouter(prefix="/v1", responses=_ERRORS, tags=["answers"])
+    made = APIRouter(prefix="/v1", responses=ERRORS, tags=["answers"])
 
     def endpoint(kind: str) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:

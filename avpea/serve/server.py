@@ -11,6 +11,7 @@ from avpea.serve.engine import Engine, ServedPredictor
 from avpea.serve.guard import Sessions
 from avpea.serve.models import Models, Run, require_useful
 from avpea.serve.monitor import Monitor
+from avpea.serve.review import Reviews, home
 from avpea.serve.scratch import Scratch
 from avpea.serve.settings import Settings
 from avpea.serve.videos import Video, Videos
@@ -38,6 +39,7 @@ class Server:
         work: What does pieces of work.
         videos: The videos.
         sessions: Browsers that have shown the token.
+        reviews: What people say happens in the videos.
         query: The library; None without one.
 
     Raises:
@@ -57,6 +59,7 @@ class Server:
         self.monitor.watch(self.work)
         self.scratch = Scratch()
         self.videos = Videos(settings, self.scratch)
+        self.reviews = Reviews(home(settings.folder))
         self.ready = True
 
     def close(self) -> None:

@@ -1,0 +1,222 @@
+"""Reviews over HTTP: read and stored, exported and imported, and which video is best looked at next."""
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from avpea.formats import Stretch, read
+from avpea.serve.asking import server_of
+from avpea.serve.exports import Reviewed, exported, save_manifest
+from avpea.serve.problems import Problem
+from avpea.serve.receiving import body_of
+from avpea.serve.review import Review, Stale, checked
+from avpea.serve.server import Server
+from avpea.serve.videos import Video
+
+__all__ = ["ROUTES", "reviewed", "summary"]
+
+MOST_IMPORT_BYTES = 16 << 20
+ROUTES = APIRouter(prefix="/v1", tags=["review"])
+
+
+class Event(BaseModel):
+    """Something that happens in a video."""
+
+    model_config = ConfigDict(extra="forbid")
+    start_seconds: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    end_seconds: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    label: str = Field(min_length=1, max_length=200)
+
+
+class Edit(BaseModel):
+    """All events of a video after an edit."""
+
+    model_config = ConfigDict(extra="forbid")
+    events: list[Event] = Field(max_length=10_000)
+    revision: int = Field(ge=0, lt=2**53, description="The revision that was edited; 0 if there was none.")
+    done: bool = Field(default=False, description="Whether this is all that happens, and right.")
+
+
+class ReviewBody(BaseModel):
+    """What a person says happens in a video."""
+
+    video: str = Field(description="Id of the video.")
+    name: str
+    events: list[Event]
+    revision: int = Field(description="Number of edits so far; 0 if nobody has said anything.")
+    done: bool
+    changed: str = Field(description="When it was stored, in UTC; empty if it never was.")
+    remarks: list[str] = Field(default=[], description="What an import has changed, in sentences.")
+
+
+class NextBody(BaseModel):
+    """The video that is best looked at next."""
+
+    video: str | None = Field(description="Its id; null if all are done.")
+    unsure: float | None = Field(description="How unsure the run is about it, from 0 to 1; null if it has not looked.")
+    left: int = Field(description="Videos that are not done.")
+    ranked: int = Field(description="Of these, those that the run has looked at.")
+
+
+class Saved(BaseModel):
+    """The manifest that was written into the folder of videos."""
+
+    file: str = Field(description="Its name in that folder.")
+    videos: int
+    events: int
+
+
+@ROUTES.get("/videos/{video}/review")
+def get_review(request: Request, video: str) -> ReviewBody:
+    """What a person says happens in a video."""
+    found = server_of(request).videos.get(video)
+    return _body(found, server_of(request).reviews.get(_key(server_of(request), found), found.name))
+
+
+@ROUTES.put("/videos/{video}/review")
+def put_review(request: Request, video: str, edit: Edit) -> ReviewBody:
+    """Store an edit; it is on disk when this answers. 409 if it is of an earlier revision than the stored one."""
+    found = server_of(request).videos.get(video)
+    events = [Stretch(one.start_seconds, one.end_seconds, one.label) for one in edit.events]
+    return _stored(server_of(request), found, events, edit.revision, edit.done, [])
+
+
+@ROUTES.post("/videos/{video}/review/import")
+async def import_review(
+    request: Request,
+    video: str,
+    format: Annotated[Literal["audacity", "srt", "vtt", "elan", "csv", "json"], Query()],  # noqa: A002
+    revision: Annotated[int, Query(ge=0, lt=2**53)],
+) -> ReviewBody:
+    """Replace the events of a video by those of a file, which is the body."""
+    server = server_of(request)
+    content = await body_of(request, MOST_IMPORT_BYTES)
+
+    def stored() -> ReviewBody:
+        found = server.videos.get(video)
+        events, remarks = _certain(read(format, content, "The file"))
+        return _stored(server, found, events, revision, False, remarks)
+
+    return await run_in_threadpool(stored)
+
+
+@ROUTES.get("/review/export", response_class=Response)
+def export_reviews(
+    request: Request,
+    format: Annotated[Literal["audacity", "srt", "vtt", "elan", "csv", "json", "manifest"], Query()],  # noqa: A002
+    video: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """The events of a video, or of all that have any review, as a file; the manifest is of those that are done."""
+    server = server_of(request)
+    if video is not None:
+        found = server.videos.get(video)
+        review = server.reviews.get(_key(server_of(request), found), found.name)
+        some = [(found, review)] if review.revision else []
+    else:
+        some = list(reviewed(server))
+    if format == "manifest":
+        some = [(one, review) for one, review in some if review.done]
+    if not some:
+        what = "is done" if format == "manifest" else "has been reviewed"
+        raise Problem(404, f"No video {what} yet; correct one in the page, and store it.", "no-review")
+    file = exported(format, [Reviewed(_path(server, one), review.events) for one, review in some], video is not None)
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", file.name)
+    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='', errors='replace')}"
+    return Response(file.content, media_type=file.media_type, headers={"Content-Disposition": named})
+
+
+@ROUTES.post("/review/save")
+def save_reviews(request: Request) -> Saved:
+    """Write the manifest of the videos that are done into their folder, for `avpea train own --data.root FILE`."""
+    server = server_of(request)
+    if server.settings.folder is None:
+        raise Problem(
+            409, "The server has no folder of videos; start it with --folder, or export the manifest.", "no-folder"
+        )
+    some = [(video, review) for video, review in reviewed(server) if review.done and not video.uploaded]
+    if not some:
+        raise Problem(409, "No video of the folder is done yet; correct one, and say that it is done.", "no-review")
+    path = save_manifest(server.settings.folder, [Reviewed(_path(server, one), review.events) for one, review in some])
+    return Saved(file=path.name, videos=len(some), events=sum(len(review.events) for _, review in some))
+
+
+@ROUTES.get("/review/next")
+def next_review(
+    request: Request,
+    run: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(max_length=200, description="A video that is not meant.")] = None,
+) -> NextBody:
+    """The video about which a run is most unsure, of those that are not done; one it has not looked at comes last."""
+    server = server_of(request)
+    key = server.models.get(run, "localize").key
+    left = [video for video in server.videos if not server.reviews.get(_key(server, video), video.name).done]
+    unsure = {video.id: server.reviews.unsure(_key(server, video), key) for video in left}
+    order = sorted(left, key=lambda video: -1.0 if unsure[video.id] is None else -2.0 - (unsure[video.id] or 0.0))
+    chosen = next((video for video in order if video.id != after), None)
+    return NextBody(
+        video=chosen.id if chosen else None,
+        unsure=unsure[chosen.id] if chosen else None,
+        left=len(left),
+        ranked=sum(value is not None for value in unsure.values()),
+    )
+
+
+def reviewed(server: Server) -> Any:
+    """The videos with a stored review, and those."""
+    for video in server.videos:
+        review = server.reviews.get(_key(server, video), video.name)
+        if review.revision:
+            yield video, review
+
+
+def summary(server: Server, video: Video, run: str | None) -> dict[str, Any]:
+    """What a list of videos says of a review, and of how unsure a run is."""
+    key = server.reviews.key(video.path)
+    review = server.reviews.get(key, video.name)
+    return {
+        "revision": review.revision,
+        "done": review.done,
+        "unsure": None if run is None else server.reviews.unsure(key, server.models.get(run).key),
+    }
+
+
+def _stored(
+    server: Server, video: Video, events: list[Stretch], revision: int, done: bool, remarks: list[str]
+) -> ReviewBody:
+    info = server.videos.looked_at(video).info
+    assert info is not None
+    try:
+        kept = checked(events, info.duration_seconds, video.name)
+        return _body(video, server.reviews.put(_key(server, video), video.name, kept, revision, done), remarks)
+    except Stale as stale:
+        raise Problem(409, str(stale), "stale") from None
+
+
+def _body(video: Video, review: Review, remarks: list[str] | None = None) -> ReviewBody:
+    return ReviewBody(**{**review.to_dict(), "video": video.id, "name": video.name, "remarks": remarks or []})
+
+
+def _certain(events: list[Stretch]) -> tuple[list[Stretch], list[str]]:
+    """Events without the question mark that avpea puts after a doubtful label, and what was done."""
+    kept = [Stretch(one.start_seconds, one.end_seconds, one.text.removesuffix(" ?") or one.text) for one in events]
+    number = sum(one != other for one, other in zip(kept, events, strict=True))
+    many = "labels end" if number != 1 else "label ends"
+    return kept, [f"{number} {many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)
+
+
+def _path(server: Server, video: Video) -> str:
+    """A video's path in the folder, or its name if it was uploaded."""
+    folder = server.settings.folder
+    return video.name if video.uploaded or folder is None else video.path.relative_to(folder).as_posix()
+
+
+def _key(server: Server, video: Video) -> str:
+    try:
+        return server.reviews.key(video.path)
+    except OSError as error:
+        raise Problem(404, f"{video.name} cannot be read any more ({error.strerror}); list the videos anew.") from None

@@ -1,0 +1,160 @@
+// The events of one video while a person corrects them: undo, and every edit stored at once.
+
+import { Problem, getJson, request, sendJson } from "/static/api.js";
+import { remember, remembered } from "/static/ui.js";
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const plain = ({ start_seconds, end_seconds, label }) => ({ start_seconds, end_seconds, label });
+const RETRY_MILLISECONDS = 3000;
+
+export class Review {
+  /** `changed` is called after every change, `told` with how storing goes. */
+  constructor(video, changed, told) {
+    this.video = video;
+    this.path = `/v1/videos/${encodeURIComponent(video)}/review`;
+    this.changed = changed;
+    this.told = told;
+    this.events = [];
+    this.done = false;
+    this.revision = 0;
+    this.mine = false; // whether a person has edited, so that the model's events no longer replace these
+    this.past = [];
+    this.future = [];
+    this.waiting = null;
+    this.sending = null;
+    this.closed = false;
+  }
+
+  async load() {
+    this.take(await getJson(this.path));
+    const kept = this.unsaved();
+    if (kept && kept.revision === this.revision && !same(kept.events, this.events)) {
+      this.edit(kept.events, kept.done); // from before a crash, when the server did not answer
+    }
+  }
+
+  take(stored) {
+    this.events = stored.events.map(plain);
+    this.done = stored.done;
+    this.revision = stored.revision;
+    this.mine = stored.revision > 0;
+    this.changed();
+  }
+
+  /** The model's events, as long as nobody has edited. */
+  suggest(events) {
+    if (this.mine) return;
+    this.events = events.map(plain);
+    this.changed();
+  }
+
+  edit(events, done = false) {
+    this.past.push({ events: this.events, done: this.done, mine: this.mine });
+    this.future = [];
+    this.put(events, done);
+  }
+
+  undo() {
+    this.step(this.past, this.future);
+  }
+
+  redo() {
+    this.step(this.future, this.past);
+  }
+
+  step(from, to) {
+    const state = from.pop();
+    if (!state) return;
+    to.push({ events: this.events, done: this.done, mine: this.mine });
+    this.put(state.events, state.done);
+  }
+
+  put(events, done) {
+    const ordered = [...events].sort((a, b) => a.start_seconds - b.start_seconds || a.end_seconds - b.end_seconds);
+    this.events = ordered.map(plain);
+    this.done = done;
+    this.mine = true;
+    this.waiting = { events: this.events, done };
+    this.keep();
+    this.changed();
+    this.send();
+  }
+
+  get stored() {
+    return !this.waiting && !this.sending;
+  }
+
+  async send() {
+    if (this.sending || !this.waiting || this.closed) return;
+    this.sending = this.waiting;
+    this.waiting = null;
+    this.told("saving");
+    try {
+      const stored = await sendJson("PUT", this.path, { ...this.sending, revision: this.revision });
+      this.revision = stored.revision;
+      this.sending = null;
+      if (this.waiting) this.keep();
+      else {
+        remember(this.key, null);
+        this.told("saved");
+      }
+    } catch (error) {
+      await this.failed(error);
+    }
+    this.send();
+  }
+
+  async failed(error) {
+    const lost = this.sending;
+    this.sending = null;
+    if (error instanceof Problem && error.status === 409) {
+      this.waiting = null;
+      remember(this.key, null);
+      const stored = await getJson(this.path);
+      this.past.push({ events: lost.events, done: lost.done, mine: true });
+      this.take(stored);
+      this.told("conflict", "Somebody else has changed this video; theirs is shown. Undo brings your events back.");
+    } else if (error instanceof Problem && error.status && error.status < 500) {
+      remember(this.key, null);
+      this.told("failed", error.message);
+    } else {
+      this.waiting = this.waiting ?? lost;
+      this.told("failed", `${error.message} It is tried again.`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
+    }
+  }
+
+  get key() {
+    return `avpea:unsaved:${this.video}`;
+  }
+
+  keep() {
+    remember(this.key, JSON.stringify({ revision: this.revision, events: this.events, done: this.done }));
+  }
+
+  unsaved() {
+    try {
+      return JSON.parse(remembered(this.key));
+    } catch {
+      return null;
+    }
+  }
+
+  /** Replace the events by those of a file. */
+  async import(file, format) {
+    const before = { events: this.events, done: this.done, mine: this.mine };
+    const query = new URLSearchParams({ format, revision: this.revision });
+    const headers = { "Content-Type": "application/octet-stream" };
+    const answer = await request(`${this.path}/import?${query}`, { method: "POST", headers, body: file });
+    const stored = await answer.json();
+    this.past.push(before);
+    this.future = [];
+    this.take(stored);
+    this.told("saved");
+    return stored.remarks;
+  }
+
+  close() {
+    this.closed = this.stored;
+  }
+}

@@ -1,0 +1,155 @@
+"""Reviews over HTTP: what the page stores, exports, imports and opens next."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
+from fastapi.testclient import TestClient
+
+from avpea.formats import Stretch, read
+from tests.tiny import coloured_video
+
+BARK = {"start_seconds": 0.5, "end_seconds": 2.0, "label": "bark"}
+MEOW = {"start_seconds": 2.0, "end_seconds": 2.75, "label": "meow"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "videos"
+    (made / "sub").mkdir(parents=True)
+    coloured_video(made / "green.mp4", "green", 0, 2)
+    coloured_video(made / "sub" / "red é.mp4", "red", 1, 3)
+    return made
+
+
+@pytest.fixture
+def client(folder: Path, tiny_run: Path) -> Iterator[TestClient]:
+    from avpea.media import boxed
+    from avpea.serve.app import make_app
+    from avpea.serve.server import Server
+    from avpea.serve.settings import SERVED, Settings
+
+    settings = Settings(runs=(str(tiny_run),), folder=folder)
+    with boxed(SERVED, 1), TestClient(make_app(Server(settings, device="cpu")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def ids(client: TestClient) -> dict[str, str]:
+    return {one["name"]: one["video"] for one in client.get("/v1/videos").json()}
+
+
+def put(client: TestClient, video: str, events: list[Any], revision: int, done: bool = False) -> Any:
+    body = {"events": events, "revision": revision, "done": done}
+    return client.put(f"/v1/videos/{video}/review", json=body)
+
+
+def test_an_edit_is_stored_and_a_stale_one_refused(client: TestClient, folder: Path) -> None:
+    video = ids(client)["green.mp4"]
+    assert client.get(f"/v1/videos/{video}/review").json()["revision"] == 0
+    answer = put(client, video, [MEOW, BARK], 0)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["events"], answer.json()["revision"]) == ([BARK, MEOW], 1)
+    assert client.get(f"/v1/videos/{video}/review").json() == answer.json()
+    stale = put(client, video, [MEOW], 0)
+    assert (stale.status_code, stale.json()["type"]) == (409, "urn:avpea:stale")
+    assert "is at revision 1, and the edit is of 0" in stale.json()["detail"]
+    # The review is of the content: renaming keeps it, and another copy that is uploaded has it too.
+    (folder / "green.mp4").rename(folder / "renamed.mp4")
+    with (folder / "renamed.mp4").open("rb") as file:
+        again = client.post("/v1/videos", files={"file": ("copy.mp4", file)}).json()
+    assert again["revision"] == 1
+    assert client.get(f"/v1/videos/{again['video']}/review").json()["events"] == [BARK, MEOW]
+
+
+@pytest.mark.parametrize(
+    ("events", "sentence"),
+    [
+        ([{**BARK, "label": "background"}], "is reserved"),
+        ([{**BARK, "end_seconds": 9.0}], "both within the 3 s of the video"),
+        ([{**BARK, "end_seconds": 0.25}], "expected a start before the end"),
+        ([{**BARK, "label": ""}], "label: string should have at least 1 character"),
+        ([{**BARK, "start_seconds": -1}], "greater than or equal to 0"),
+        ([{**BARK, "more": 1}], "extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_stored_is_a_problem(client: TestClient, events: list[Any], sentence: str) -> None:
+    answer = put(client, ids(client)["green.mp4"], events, 0)
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", ["audacity", "srt", "vtt", "elan", "csv", "json"])
+def test_export_and_import_are_inverse(client: TestClient, name: str) -> None:
+    video = ids(client)["sub/red é.mp4"]
+    assert client.get(f"/v1/review/export?format={name}&video={video}").status_code == 404
+    put(client, video, [BARK, MEOW], 0)
+    file = client.get(f"/v1/review/export?format={name}&video={video}")
+    assert file.headers["content-disposition"].startswith('attachment; filename="red _.')
+    assert file.headers["content-disposition"].split("''")[1].startswith("red%20%C3%A9.")
+    assert read(name, file.content, "")[0] == Stretch(0.5, 2.0, "bark")
+    put(client, video, [], 1)
+    path = f"/v1/videos/{video}/review/import?format={name}"
+    assert client.post(f"{path}&revision=1", content=file.content).status_code == 409
+    answer = client.post(f"{path}&revision=2", content=file.content)
+    assert (answer.json()["events"], answer.json()["revision"]) == ([BARK, MEOW], 3)
+
+
+def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
+    video = ids(client)["green.mp4"]
+    path = f"/v1/videos/{video}/review/import?revision=0&format="
+    bomb = b'<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>'
+    for name, content, sentence in [
+        ("elan", bomb, "document type"),
+        ("srt", b"nothing", "expected a cue"),
+        ("audacity", b"0\t9\tdog\n", "within the 3 s"),
+    ]:
+        answer = client.post(path + name, content=content)
+        assert (answer.status_code, sentence in answer.json()["detail"]) == (422, True), answer.text
+    answer = client.post(f"{path}audacity", content=b"0\t1\tdog ?\n").json()
+    assert answer["events"][0]["label"] == "dog"
+    assert answer["remarks"] == ["1 label ends in ' ?', as avpea marks doubtful events; it was taken off."]
+
+
+def test_what_is_done_is_the_manifest(client: TestClient, folder: Path) -> None:
+    from avpea.data.readers._divide import DividedOptions
+    from avpea.data.readers.manifest import read as read_manifest
+
+    videos = ids(client)
+    assert client.post("/v1/review/save").status_code == 409
+    put(client, videos["green.mp4"], [BARK], 0)
+    assert client.post("/v1/review/save").status_code == 409  # begun, but not done
+    put(client, videos["green.mp4"], [BARK], 1, done=True)
+    put(client, videos["sub/red é.mp4"], [], 0, done=True)
+    shutil.copy(folder / "green.mp4", folder.parent / "other.mp4")
+    assert client.post("/v1/review/save").json() == {"file": "avpea-reviewed.csv", "videos": 2, "events": 1}
+    found = read_manifest(DividedOptions(name="manifest", root=str(folder / "avpea-reviewed.csv"), segments=3))
+    assert sorted(one.video_id for some in found.splits.values() for one in some) == ["green.mp4", "sub/red é.mp4"]
+    assert found.labels.names == ("bark",)
+    assert client.get("/v1/review/export?format=manifest").content == (folder / "avpea-reviewed.csv").read_bytes()
+
+
+def test_the_most_doubtful_video_is_next(client: TestClient, folder: Path) -> None:
+    videos = ids(client)
+    unknown = client.get("/v1/review/next?run=tiny").json()
+    assert (unknown["video"] in videos.values(), unknown["left"], unknown["ranked"]) == (True, 2, 0)
+    doubt = {}
+    for name, video in videos.items():
+        answer = client.post("/v1/localize", json={"video": video}).json()
+        largest = [max(second["probabilities"].values()) for second in answer["seconds"]]
+        doubt[name] = 1 - sum(largest) / len(largest)
+    listed = {one["name"]: one["unsure"] for one in client.get("/v1/videos?run=tiny").json()}
+    assert listed == {name: pytest.approx(value, abs=1e-3) for name, value in doubt.items()}
+    first, second = sorted(videos, key=lambda name: -doubt[name])
+    found = client.get("/v1/review/next?run=tiny").json()
+    assert (found["video"], found["ranked"]) == (videos[first], 2)
+    assert client.get(f"/v1/review/next?run=tiny&after={videos[first]}").json()["video"] == videos[second]
+    put(client, videos[first], [], 0, done=True)
+    assert client.get("/v1/review/next").json()["video"] == videos[second]
+    put(client, videos[second], [], 0, done=True)
+    assert client.get("/v1/review/next").json() == {"video": None, "unsure": None, "left": 0, "ranked": 0}
