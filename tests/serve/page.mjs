@@ -1,0 +1,223 @@
+// What a person does on the page, in a real browser: node page.mjs ADDRESS VIDEO CHROMIUM MODULES
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const [address, video, executablePath, modules] = process.argv.slice(2);
+const { chromium } = createRequire(path.join(modules, "x.js"))("playwright-core");
+const axe = readFileSync(path.join(modules, "axe-core", "axe.min.js"), "utf8");
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+page.setDefaultTimeout(60_000);
+const hosts = new Set();
+const problems = [];
+const asked = [];
+page.on("request", (request) => {
+  const url = new URL(request.url());
+  if (!["data:", "blob:"].includes(url.protocol)) hosts.add(url.host);
+  asked.push(`${request.method()} ${url.pathname}`);
+});
+page.on("pageerror", (error) => problems.push(error.message));
+page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+
+async function step(name, act) {
+  try {
+    await act();
+    console.log(`ok ${name}`);
+  } catch (error) {
+    console.log(`not ok ${name}: ${error.stack}`);
+    console.log(`problems: ${problems.join(" | ")}`);
+    await browser.close();
+    process.exit(1);
+  }
+}
+
+const events = () => page.locator("#events .event");
+const stored = async () => {
+  await page.waitForFunction(() => document.getElementById("saved").textContent === "Stored");
+  const id = decodeURIComponent(new URL(page.url()).hash.slice(1));
+  return page.evaluate((one) => fetch(`/v1/videos/${one}/review`).then((answer) => answer.json()), id);
+};
+const accessible = async (theme) => {
+  await page.selectOption("#theme", theme);
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
+  assert.deepEqual(serious.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).slice(0, 3).join(", ")}`), []);
+};
+
+await step("upload", async () => {
+  await page.goto(address);
+  await page.waitForSelector("#videos button");
+  await page.setInputFiles("#file", video);
+  await page.waitForSelector("#rule:not([hidden])");
+  assert.equal(await page.textContent("#name"), path.basename(video));
+  await page.waitForFunction(() => document.getElementById("video").readyState >= 1);
+});
+
+await step("threshold without a request", async () => {
+  const slide = (value) => page.locator("#threshold").fill(String(value));
+  await slide(0);
+  const before = asked.length;
+  assert.ok((await events().count()) > 0);
+  await slide(1);
+  await page.waitForFunction(() => document.querySelectorAll("#events .event").length === 0);
+  await slide(0);
+  await page.waitForFunction(() => document.querySelectorAll("#events .event").length > 0);
+  assert.deepEqual(asked.slice(before), []);
+});
+
+await step("the rule is the server's", async () => {
+  const wrong = await page.evaluate(async () => {
+    const { eventsAt } = await import("/static/rule.js");
+    const id = decodeURIComponent(location.hash.slice(1));
+    const ask = async (more) => {
+      const headers = { "Content-Type": "application/json" };
+      const body = JSON.stringify({ run: document.getElementById("run").value, video: id, ...more });
+      return (await fetch("/v1/localize", { method: "POST", headers, body })).json();
+    };
+    const first = await ask({});
+    const found = [];
+    for (const threshold of [0.01, 0.3, 0.5, 0.75, 0.95]) {
+      for (const shortest of [0, 2]) {
+        const theirs = (await ask({ threshold, min_seconds: shortest })).events;
+        const ours = eventsAt(first, threshold, shortest);
+        const plain = (some) => JSON.stringify(some.map((e) => [e.label, e.start_seconds, e.end_seconds, e.doubtful]));
+        if (plain(ours) !== plain(theirs)) found.push([threshold, shortest, plain(ours), plain(theirs)]);
+      }
+    }
+    return found;
+  });
+  assert.deepEqual(wrong, []);
+});
+
+await step("click an event", async () => {
+  await page.locator("#timeline").locator('[part^="region "]').first().click();
+  const start = await events().first().locator('[data-part="start_seconds"]').inputValue();
+  await page.waitForFunction((second) => Math.abs(document.getElementById("video").currentTime - second) < 0.1, Number(start));
+  await page.waitForSelector(".event.selected");
+});
+
+await step("hover shows confidence", async () => {
+  await page.locator("#timeline").locator('[part^="region "]').first().hover();
+  await page.waitForFunction(() => document.getElementById("tip").textContent.includes("confidence"));
+  await page.mouse.move(5, 5);
+});
+
+await step("relabel, with markup that stays text", async () => {
+  const label = events().first().locator('[data-part="label"]');
+  await label.fill('<img src=x onerror="alert(1)">');
+  await label.press("Enter");
+  const review = await stored();
+  assert.equal(review.events[0].label, '<img src=x onerror="alert(1)">');
+  assert.equal(await page.evaluate(() => document.querySelectorAll('img[src="x"]').length), 0);
+});
+
+await step("drag, add, delete, undo", async () => {
+  const before = (await stored()).events;
+  const box = await page.locator("#timeline").locator('[part^="region "]').first().boundingBox();
+  const whole = await page.locator("#timeline").boundingBox();
+  const dragged = (fromX, toX) => page.mouse.move(fromX, box.y + 50)
+    .then(() => page.mouse.down())
+    .then(() => page.mouse.move((fromX + toX) / 2, box.y + 52, { steps: 4 }))
+    .then(() => page.mouse.move(toX, box.y + 52, { steps: 4 }))
+    .then(() => page.mouse.up());
+  await page.locator("#label").fill("new one");
+  const right = whole.x + whole.width - 6;
+  await dragged(box.x + box.width - 2, box.x + box.width - 2 - Math.min(60, box.width / 3)); // the event's end, earlier
+  await page.waitForTimeout(200);
+  const shorter = (await stored()).events;
+  assert.ok(shorter[0].end_seconds < before[0].end_seconds, JSON.stringify([before, shorter]));
+  const free = box.x > whole.x + 90 ? [whole.x + 10, box.x - 12] : [box.x + box.width + 4, right];
+  await dragged(...free);
+  await page.waitForTimeout(200);
+  assert.equal((await stored()).events.length, before.length + 1);
+  await page.click("h1");
+  await page.keyboard.press("Delete");
+  await page.waitForTimeout(200);
+  assert.equal((await stored()).events.length, before.length);
+  await page.keyboard.press("Control+z");
+  await page.waitForTimeout(200);
+  assert.equal((await stored()).events.length, before.length + 1);
+  await page.keyboard.press("Home");
+  await page.evaluate(() => (document.getElementById("video").currentTime = 0.5));
+  await page.waitForTimeout(300);
+  await page.keyboard.press("a");
+  await page.waitForTimeout(200);
+  const added = (await stored()).events;
+  assert.ok(added.some((one) => Math.abs(one.start_seconds - 0.5) < 0.15), JSON.stringify(added));
+});
+
+await step("nothing is lost on reload", async () => {
+  const before = await stored();
+  await page.reload();
+  await page.waitForSelector("#rule:not([hidden])");
+  const labels = await page.locator('#events [data-part="label"]').evaluateAll((some) => some.map((one) => one.value));
+  assert.deepEqual(labels, before.events.map((one) => one.label));
+});
+
+await step("done, and export", async () => {
+  await page.click("#done");
+  assert.equal((await stored()).done, true);
+  await page.click("#export-open");
+  await page.selectOption("#export-format", "audacity");
+  const [file] = await Promise.all([page.waitForEvent("download"), page.click("#export-go")]);
+  const text = readFileSync(await file.path(), "utf8");
+  assert.equal(text.trim().split("\n").length, (await stored()).events.length);
+  await page.click("#import-open");
+  await page.setInputFiles("#import-file", { name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("0.25\t1.5\timported\n") });
+  await page.click("#import-go");
+  await page.waitForFunction(() => document.querySelector('#events [data-part="label"]')?.value === "imported");
+});
+
+await step("attention", async () => {
+  await page.click("#attention");
+  await page.waitForSelector("#overlay:not([hidden])");
+  await page.click("#attention");
+});
+
+await step("ask", async () => {
+  await page.fill("#question", "Which colour sounds first?");
+  await page.press("#question", "Enter");
+  assert.ok(["green", "red", "yes", "no"].includes(await page.textContent("#answer .best")));
+});
+
+await step("search plays from the right second", async () => {
+  if (await page.locator("#search-card").isHidden()) return;
+  await page.fill("#sentence", "a green light");
+  await page.press("#sentence", "Enter");
+  await page.locator("#results button:not([disabled])").first().click();
+  await page.waitForFunction(() => document.getElementById("video").currentTime >= 0 && !document.getElementById("video").paused);
+});
+
+await step("cancel", async () => {
+  const running = { job: "x", kind: "localize", state: "running", progress: { stage: "window", done: 1, of: 9 }, result: null, problem: null };
+  await page.route("**/v1/jobs/*", (route) => (route.request().method() === "GET" ? route.fulfill({ json: running }) : route.continue()));
+  await page.locator("#videos button").last().click();
+  await page.waitForFunction(() => document.getElementById("task-text").textContent.includes("window 2 of 9"));
+  const before = asked.length;
+  await page.click("#task-cancel");
+  await page.waitForSelector("#task", { state: "hidden" });
+  assert.ok(asked.slice(before).some((one) => one.startsWith("DELETE /v1/jobs/")));
+  await page.unroute("**/v1/jobs/*");
+  await page.click("#next");
+  await page.waitForSelector("#rule:not([hidden])");
+});
+
+await step("no other host, and no error", async () => {
+  assert.deepEqual([...hosts], [new URL(address).host]);
+  assert.deepEqual(problems, []);
+});
+
+// Last, as axe itself tries inline styles, which the policy blocks.
+await step("accessible in both themes, and on a phone", async () => {
+  await accessible("light");
+  await accessible("dark");
+  await page.setViewportSize({ width: 390, height: 800 });
+  await page.waitForTimeout(300);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "scrolls sideways");
+  await accessible("dark");
+});
+
+await browser.close();

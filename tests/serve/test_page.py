@@ -1,0 +1,33 @@
+"""The page in a real browser: upload, look, correct, ask, search, cancel, reload; accessible, and on its own host."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.serve.browser import find_browser, served
+from tests.tiny import coloured_video
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+BROWSER = find_browser()
+
+
+@pytest.mark.skipif(isinstance(BROWSER, str), reason=str(BROWSER))
+def test_a_person_uses_the_page(
+    tmp_path: Path, tiny_run: Path, tiny_asked_run: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avpea.search import index
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, colour in enumerate(("green", "red")):
+        coloured_video(videos / f"{colour}.mp4", colour, number, 3)
+    coloured_video(tmp_path / "mine.mp4", "green", 1, 2, seconds=3.4)
+    index(tiny_matched_run, videos, str(tmp_path / "library"), device="cpu", progress=False)
+    runs = [str(run) for run in (tiny_run, tiny_asked_run, tiny_matched_run)]
+    more = ["--library", str(tmp_path / "library"), "--folder", str(videos), "--device", "cpu"]
+    with served(tmp_path, *runs, *more) as address:
+        assert not isinstance(BROWSER, str)
+        done = BROWSER.run(Path(__file__).with_name("page.mjs"), address, str(tmp_path / "mine.mp4"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") >= 15
