@@ -1,12 +1,13 @@
 """What of a model's answers counts as an event: how sure a second must be, and how long an event."""
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from avpea.errors import AvpeaError
 from avpea.tasks._calibration import Calibration
 
-__all__ = ["EventRule"]
+__all__ = ["EventRule", "plain_events"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,20 @@ class EventRule:
             values.append(float(chosen if given is None else given))
             sources.append("given" if given is not None else calibration.split if calibration and known else "default")
         return cls(values[0], values[1], (sources[0], sources[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as answers in JSON have them."""
+        return {
+            "threshold": self.threshold,
+            "threshold_from": self.sources[0],
+            "min_seconds": self.min_seconds,
+            "min_seconds_from": self.sources[1],
+        }
+
+
+def plain_events(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """Events as plain values, to the millisecond; a task's event is a dataclass with an end and a confidence."""
+    return [
+        asdict(event) | {"end_seconds": round(event.end_seconds, 3), "confidence": round(event.confidence, 4)}
+        for event in events
+    ]

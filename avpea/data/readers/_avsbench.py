@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from avpea.data.readers._files import require_stem, safe
+from avpea.data.readers._masks import MaskOptions
 from avpea.errors import DataError
 from avpea.formats.text import read_text
 from avpea.labels import SPLITS, Annotations, MaskLabels, MaskSample, shortened
-from avpea.options import require
-from avpea.sections import ReaderOptions
 
 __all__ = ["AVSBenchOptions", "annotations", "find", "require_segments", "rows_of", "sample"]
 
@@ -20,21 +19,15 @@ _ID_LENGTH = 11  # characters of a video's id at YouTube, with which the names b
 
 
 @dataclass(frozen=True)
-class AVSBenchOptions(ReaderOptions):
+class AVSBenchOptions(MaskOptions):
     """Options of AVSBench. Its k-th picture is the last sixteenth of second k.
 
     Attributes:
         segments: Number of one-second segments in a sample.
-        mask_size: Height and width to which masks are resized, in pixels; the model answers in this size.
     """
 
     frame_at_seconds: ClassVar[float] = 15 / 16
     segments: int = 5
-    mask_size: int = 224
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(8 <= self.mask_size <= 1024, f"data.mask_size is {self.mask_size}; expected 8 to 1024 pixels.")
 
 
 def find(root: Path, name: str, folder: str) -> Path:

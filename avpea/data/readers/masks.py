@@ -21,33 +21,17 @@ from pathlib import Path
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import by_hash
 from avpea.data.readers._files import identity, safe
+from avpea.data.readers._masks import MaskOptions
 from avpea.data.readers._table import read_table, split_of
 from avpea.data.readers.manifest import window_starts
 from avpea.errors import DataError, MediaError
 from avpea.formats.rows import Columns, text_in
 from avpea.labels import SPLITS, Annotations, MaskLabels, MaskSample
-from avpea.options import require
-from avpea.sections import ReaderOptions
 
-__all__ = ["EXTENSION", "MaskReader", "MaskTableOptions", "read"]
+__all__ = ["EXTENSION", "MaskReader", "read"]
 
 _KNOWN = ("video", "second", "mask", "other", "split")
 _COLUMNS = Columns(_KNOWN, ("video", "second", "mask"), ("video", "second"))
-
-
-@dataclass(frozen=True)
-class MaskTableOptions(ReaderOptions):
-    """Options of a table of masks.
-
-    Attributes:
-        mask_size: Height and width to which masks are resized, in pixels; the model answers in this size.
-    """
-
-    mask_size: int = 224
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(8 <= self.mask_size <= 1024, f"data.mask_size is {self.mask_size}; expected 8 to 1024 pixels.")
 
 
 @dataclass
@@ -60,7 +44,7 @@ class _Video:
     seconds: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def read(options: MaskTableOptions) -> Annotations:
+def read(options: MaskOptions) -> Annotations:
     """Read a table of masks; of the videos only the headers are read.
 
     Args:
@@ -98,8 +82,12 @@ def _videos(table: Path, rows: Sequence[tuple[str, Mapping[str, object]]], has_s
             raise DataError(
                 f"{where}: second {second} of '{name}' has a mask in an earlier row; expected one a second."
             )
-        video.seconds[second] = tuple(str(table.parent / one) if one else "" for one in (mask, other))  # type: ignore[assignment]
+        video.seconds[second] = _place(table, mask), _place(table, other)
     return list(found.values())
+
+
+def _place(table: Path, name: str) -> str:
+    return str(table.parent / name) if name else ""
 
 
 def _second(where: str, values: Mapping[str, object]) -> int:
@@ -109,7 +97,7 @@ def _second(where: str, values: Mapping[str, object]) -> int:
     return int(text)
 
 
-def _windows(video: _Video, number: int, options: MaskTableOptions) -> Iterator[MaskSample]:
+def _windows(video: _Video, number: int, options: MaskOptions) -> Iterator[MaskSample]:
     """The windows with an annotated second; one that two windows have is annotated in the first."""
     covered, has_others = 0, any(other for _, other in video.seconds.values())
     for start in window_starts(_length(video), options.segments):
@@ -145,7 +133,7 @@ class MaskReader(Reader):
     """A table of your own masks."""
 
     labels = MaskLabels
-    Options = MaskTableOptions
+    Options = MaskOptions
     read = staticmethod(read)
 
 

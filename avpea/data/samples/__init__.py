@@ -22,15 +22,17 @@ def make(name: str, folder: str | Path, **options: Any) -> Any:
     Args:
         name: One of `names()`.
         folder: A new or empty folder, or that of an interrupted call with the same options.
-        **options: Options of the data set, for example `train`, `val`, `test`, `seed`, `progress`.
+        **options: Number of clips in `train`, `val` and `test`; `seed` and `progress`.
 
     Returns:
-        The `Summary` of the data set's module.
+        The `Summary` of what was made.
 
     Raises:
         DataError: There is no data set of that name, or it cannot be made.
     """
     if name not in names():
         raise DataError(f"No sample data set is called '{name}'.{did_you_mean(name, names())}")
+    from avpea.data.samples import _making  # numpy: only when one is made
+
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    return module.make(Path(folder), **options)
+    return _making.make(module.KIND, Path(folder), **options)

@@ -1,10 +1,7 @@
 """The plan of an avvp-digits clip: which digits are seen and which are spoken in each second, independently."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -16,7 +13,9 @@ from avpea.data.samples._plan import (
     OTHER_WORDS,
     SECONDS,
     VOICES,
+    Planned,
     Utterance,
+    drawn,
 )
 
 __all__ = ["LanePlan", "lane_plans"]
@@ -27,32 +26,22 @@ _MOST_SEEN = 2  # digits in a frame at once
 
 
 @dataclass(frozen=True)
-class LanePlan:
+class LanePlan(Planned):
     """The plan of a clip.
 
     Attributes:
-        video_id: 11 characters of A-Z a-z 0-9 - _, like a YouTube id.
-        split: `train`, `val` or `test`.
         seen: Digits in the picture in each second, at most two.
         heard: Digit spoken in each second, or None.
         images: Index in load_digits of each digit in each second.
         marks: Number of the mark (a drawing that is no digit) in each second, or None.
         words: Word spoken in each second: the digit heard, another word, or None.
-        seed: Random seed for rendering the clip.
     """
 
-    video_id: str
-    split: str
     seen: tuple[tuple[int, ...], ...]
     heard: tuple[int | None, ...]
     images: tuple[tuple[int, ...], ...]
     marks: tuple[int | None, ...]
     words: tuple[Utterance | None, ...]
-    seed: int
-
-    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
-        """A random generator for rendering one stream, in the same state at every call."""
-        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
 
 
 def lane_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int) -> list[LanePlan]:
@@ -69,18 +58,15 @@ def lane_plans(split: str, count: int, seed: int, targets: Sequence[int], marks:
 
 
 def _plan(split: str, index: int, seed: int, targets: Sequence[int], marks: int) -> LanePlan:
-    digest = hashlib.sha256(f"avvp-digits/{seed}/{split}/{index}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    known, rng = drawn("avvp-digits", seed, split, index)
     seen, heard = _lanes(rng, index % len(DIGIT_NAMES))
     return LanePlan(
-        video_id=base64.urlsafe_b64encode(digest).decode()[:11],
-        split=split,
+        **known,
         seen=tuple(map(tuple, seen)),
         heard=tuple(heard),
         images=_images(rng, split, seen, targets),
         marks=tuple(int(rng.integers(marks)) if not digits and rng.random() < 0.5 else None for digits in seen),
         words=_words(rng, split, heard),
-        seed=int.from_bytes(digest[8:16]),
     )
 
 

@@ -89,20 +89,24 @@ class Summary:
         return f"{self.folder}: {splits} clips; {self.made} made, {self.kept} kept, {self.seconds:.0f} s"
 
 
-def make(kind: Kind, folder: Path, counts: Mapping[str, int], seed: int, progress: bool) -> Summary:
+def make(
+    kind: Kind, folder: Path, *, train: int = 160, val: int = 40, test: int = 60, seed: int = 0, progress: bool = True
+) -> Summary:
     """Make a data set in `folder`; after an interruption, the same call resumes.
 
     Args:
         kind: What to make.
         folder: A new or empty folder, or that of an earlier call with the same options.
-        counts: Number of clips of each split.
+        train: Number of training clips.
+        val: Number of validation clips.
+        test: Number of test clips.
         seed: Random seed; with the same versions of the libraries, the same seed gives the same clips.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
         DataError: A package is missing, `folder` holds something else or cannot be written, or a count is below 1.
     """
-    began = time.monotonic()
+    began, counts = time.monotonic(), {"train": train, "val": val, "test": test}
     for split, count in counts.items():
         if count < 1:
             raise DataError(f"{split} is {count}; expected 1 clip or more in every split.")
@@ -115,7 +119,7 @@ def make(kind: Kind, folder: Path, counts: Mapping[str, int], seed: int, progres
         if missing:
             _make_clips(folder, kind, plans, missing, datasets, progress)
         kind.write_layout(folder, plans)
-    return Summary(folder, dict(counts), len(missing), len(plans) - len(missing), time.monotonic() - began)
+    return Summary(folder, counts, len(missing), len(plans) - len(missing), time.monotonic() - began)
 
 
 def _require(module: str, package: str, kind: Kind) -> Any:

@@ -1,14 +1,21 @@
 """The plan of an avs-digits clip: two digits side by side, and which of them is spoken."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from avpea.data.samples._plan import ACCENTS, DIGIT_NAMES, FORM_STARTS, FORMS, SECONDS, VOICES, Utterance
+from avpea.data.samples._plan import (
+    ACCENTS,
+    DIGIT_NAMES,
+    FORM_STARTS,
+    FORMS,
+    SECONDS,
+    VOICES,
+    Planned,
+    Utterance,
+    drawn,
+)
 
 __all__ = ["PairPlan", "pair_plans"]
 
@@ -16,30 +23,20 @@ _SILENT_SHARE = 0.25  # share of stretches in which nothing is spoken
 
 
 @dataclass(frozen=True)
-class PairPlan:
+class PairPlan(Planned):
     """The plan of a clip.
 
     Attributes:
-        video_id: 11 characters of A-Z a-z 0-9 - _, like a YouTube id.
-        split: `train`, `val` or `test`.
         digits: The digit on the left, and another one on the right.
         spoken: Which of them is spoken in each second, 0 or 1; None if nothing is.
         images: Index in load_digits of both, for each second.
         words: The word spoken in each second, or None.
-        seed: Random seed for rendering the clip.
     """
 
-    video_id: str
-    split: str
     digits: tuple[int, int]
     spoken: tuple[int | None, ...]
     images: tuple[tuple[int, int], ...]
     words: tuple[Utterance | None, ...]
-    seed: int
-
-    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
-        """A random generator for rendering one stream, in the same state at every call."""
-        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
 
 
 def pair_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int = 0) -> list[PairPlan]:
@@ -56,8 +53,7 @@ def pair_plans(split: str, count: int, seed: int, targets: Sequence[int], marks:
 
 
 def _pair_plan(split: str, index: int, seed: int, targets: Sequence[int]) -> PairPlan:
-    digest = hashlib.sha256(f"avs-digits/{seed}/{split}/{index}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    known, rng = drawn("avs-digits", seed, split, index)
     digit = index % len(DIGIT_NAMES)
     other = int(rng.choice([one for one in range(len(DIGIT_NAMES)) if one != digit]))
     digits = (digit, other) if rng.random() < 0.5 else (other, digit)
@@ -67,13 +63,11 @@ def _pair_plan(split: str, index: int, seed: int, targets: Sequence[int]) -> Pai
     # New images every second, whoever speaks, so that the picture does not reveal where that changes.
     left_images, right_images = (_images(rng, form, one, targets) for one in (left, right))
     return PairPlan(
-        video_id=base64.urlsafe_b64encode(digest).decode()[:11],
-        split=split,
+        **known,
         digits=digits,
         spoken=spoken,
         images=tuple(zip(left_images, right_images, strict=True)),
         words=_words(rng, split, digits, spoken),
-        seed=int.from_bytes(digest[8:16]),
     )
 
 

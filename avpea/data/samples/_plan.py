@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -85,12 +85,43 @@ class Utterance(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClipPlan:
-    """The plan of a clip; second s belongs to the event if `start <= s < end`.
+class Planned:
+    """What the plans of all kinds of clips have.
 
     Attributes:
         video_id: 11 characters of A-Z a-z 0-9 - _, like a YouTube id.
         split: `train`, `val` or `test`.
+        seed: Random seed for rendering the clip.
+    """
+
+    video_id: str
+    split: str
+    seed: int
+
+    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
+        """A random generator for rendering one stream, in the same state at every call."""
+        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
+
+
+def drawn(kind: str, seed: int, split: str, index: int) -> tuple[dict[str, Any], np.random.Generator]:
+    """The fields of `Planned` of a clip, and the generator of the rest of its plan; they depend on nothing else.
+
+    Args:
+        kind: Name of the data set.
+        seed: Its random seed.
+        split: `train`, `val` or `test`.
+        index: Number of the clip in the split.
+    """
+    digest = hashlib.sha256(f"{kind}/{seed}/{split}/{index}".encode()).digest()
+    video_id, own = base64.urlsafe_b64encode(digest).decode()[:11], int.from_bytes(digest[8:16])
+    return {"video_id": video_id, "split": split, "seed": own}, np.random.default_rng(int.from_bytes(digest[:8]))
+
+
+@dataclass(frozen=True)
+class ClipPlan(Planned):
+    """The plan of a clip; second s belongs to the event if `start <= s < end`.
+
+    Attributes:
         digit: The class.
         start: First second of the event.
         end: One past its last second.
@@ -99,11 +130,8 @@ class ClipPlan:
         images: Index in load_digits for each second, or None.
         marks: Number of the mark (a drawing that is no digit) in each second, or None.
         words: Word spoken in each second: the digit heard, another word, or None.
-        seed: Random seed for rendering the clip.
     """
 
-    video_id: str
-    split: str
     digit: int
     start: int
     end: int
@@ -112,11 +140,6 @@ class ClipPlan:
     images: tuple[int | None, ...]
     marks: tuple[int | None, ...]
     words: tuple[Utterance | None, ...]
-    seed: int
-
-    def generator(self, stream: Literal["picture", "sound"]) -> np.random.Generator:
-        """A random generator for rendering one stream, in the same state at every call."""
-        return np.random.default_rng([self.seed, ("picture", "sound").index(stream)])
 
 
 def clip_plans(split: str, count: int, seed: int, targets: Sequence[int], marks: int) -> list[ClipPlan]:
@@ -133,8 +156,7 @@ def clip_plans(split: str, count: int, seed: int, targets: Sequence[int], marks:
 
 
 def _clip_plan(split: str, index: int, seed: int, targets: Sequence[int], marks: int) -> ClipPlan:
-    digest = hashlib.sha256(f"av-digits/{seed}/{split}/{index}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    known, rng = drawn("av-digits", seed, split, index)
     digit = index % len(DIGIT_NAMES)
     start, end = _event(rng)
     seen: list[int | None] = [None] * SECONDS
@@ -143,8 +165,7 @@ def _clip_plan(split: str, index: int, seed: int, targets: Sequence[int], marks:
     seen[start:end] = heard[start:end] = [digit] * (end - start)
     _fill_background(rng, digit, range(end, SECONDS), seen, heard)
     return ClipPlan(
-        video_id=base64.urlsafe_b64encode(digest).decode()[:11],
-        split=split,
+        **known,
         digit=digit,
         start=start,
         end=end,
@@ -153,7 +174,6 @@ def _clip_plan(split: str, index: int, seed: int, targets: Sequence[int], marks:
         images=_images(rng, split, seen, targets),
         marks=_marks(rng, seen, marks),
         words=_words(rng, split, digit, heard),
-        seed=int.from_bytes(digest[8:16]),
     )
 
 

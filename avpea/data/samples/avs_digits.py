@@ -16,13 +16,12 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from avpea.data.samples import _making
-from avpea.data.samples._making import Kind, Summary
+from avpea.data.samples._making import Kind
 from avpea.data.samples._pairs import PairPlan, pair_plans
 from avpea.data.samples._plan import DIGIT_NAMES
 from avpea.files import write_text
 
-__all__ = ["KIND", "make"]
+__all__ = ["KIND"]
 
 _README = """\
 # avs-digits
@@ -35,25 +34,6 @@ of the second, in its size, white on black. timelines.jsonl says which digit is 
 No image of a digit, no voice and no piece of a photograph is in two splits; README.md of av-digits has the details,
 the origins and the licences, which are the same: `avpea data make av-digits FOLDER`.
 """
-
-
-def make(
-    folder: Path, *, train: int = 160, val: int = 40, test: int = 60, seed: int = 0, progress: bool = True
-) -> Summary:
-    """Make the data set in `folder`; after an interruption, the same call resumes.
-
-    Args:
-        folder: A new or empty folder, or that of an earlier call with the same options.
-        train: Number of training clips.
-        val: Number of validation clips.
-        test: Number of test clips.
-        seed: Random seed; with the same versions of the libraries, the same seed gives the same clips.
-        progress: Whether to show a progress bar on stderr.
-
-    Raises:
-        DataError: A package is missing, `folder` holds something else or cannot be written, or a count is below 1.
-    """
-    return _making.make(KIND, Path(folder), {"train": train, "val": val, "test": test}, seed, progress)
 
 
 def _shown(plan: PairPlan, digits: Float32[np.ndarray, "images 8 8"]) -> list[list[Float32[np.ndarray, "8 8"]]]:

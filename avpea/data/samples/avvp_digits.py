@@ -5,36 +5,14 @@ seen at once, side by side. So there are three lanes, seen, heard and both, with
 those of av-digits, with `pip install "avpea[samples]"`; nothing is downloaded.
 """
 
-from pathlib import Path
-
 import numpy as np
 from jaxtyping import Float32
 
-from avpea.data.samples import _making
 from avpea.data.samples._lanes_layout import write_layout
 from avpea.data.samples._lanes_plan import LanePlan, lane_plans
-from avpea.data.samples._making import Kind, Summary
+from avpea.data.samples._making import Kind
 
-__all__ = ["KIND", "make"]
-
-
-def make(
-    folder: Path, *, train: int = 160, val: int = 40, test: int = 60, seed: int = 0, progress: bool = True
-) -> Summary:
-    """Make the data set in `folder`; after an interruption, the same call resumes.
-
-    Args:
-        folder: A new or empty folder, or that of an earlier call with the same options.
-        train: Number of training clips.
-        val: Number of validation clips.
-        test: Number of test clips.
-        seed: Random seed; with the same versions of the libraries, the same seed gives the same clips.
-        progress: Whether to show a progress bar on stderr.
-
-    Raises:
-        DataError: A package is missing, `folder` holds something else or cannot be written, or a count is below 1.
-    """
-    return _making.make(KIND, Path(folder), {"train": train, "val": val, "test": test}, seed, progress)
+__all__ = ["KIND"]
 
 
 def _shown(plan: LanePlan, digits: Float32[np.ndarray, "images 8 8"]) -> list[list[Float32[np.ndarray, "8 8"]]]:

@@ -1,6 +1,5 @@
 """Events found in a video, how sure they are, and which of them are doubtful."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from avpea.metrics.accuracy import stretches
 from avpea.tables import Table, clock
 from avpea.tasks import Answer, Calibration, Stretch
-from avpea.tasks._rule import EventRule
+from avpea.tasks._rule import EventRule, plain_events
 
 __all__ = ["Event", "Prediction", "Rule", "timeline"]
 
@@ -115,22 +114,14 @@ class Prediction(Answer):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
-        events = [
-            dataclasses.asdict(event)
-            | {"end_seconds": round(event.end_seconds, 3), "confidence": round(event.confidence, 4)}
-            for event in self.events
-        ]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
             "remarks": self.clip.remarks(),
-            "events": events,
+            "events": plain_events(self.events),
             "seconds": [self._second(index) for index in range(len(self.decisions))],
-            "threshold": self.rule.threshold,
-            "threshold_from": self.rule.sources[0],
-            "min_seconds": self.rule.min_seconds,
-            "min_seconds_from": self.rule.sources[1],
+            **self.rule.to_dict(),
             "calibration": self.calibration and self.calibration.brief(),
         }
 

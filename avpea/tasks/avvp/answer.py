@@ -1,6 +1,5 @@
 """Events found in a video, in three lanes: what is seen, what is heard, and what is both."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from torch import Tensor
 from avpea.metrics.video_parsing import runs
 from avpea.tables import Table, clock
 from avpea.tasks import Answer, Stretch
-from avpea.tasks._rule import EventRule
+from avpea.tasks._rule import EventRule, plain_events
 
-__all__ = ["LANES", "THRESHOLD", "Event", "LaneRule", "Prediction"]
+__all__ = ["LANES", "THRESHOLD", "Event", "LaneRule", "Prediction", "sure"]
 
 LANES = ("seen", "heard", "both")
 THRESHOLD = 0.5  # as published
@@ -41,6 +40,17 @@ class Event:
     confidence: float
 
 
+def sure(
+    seen: Float[Tensor, "seconds classes"],
+    heard: Float[Tensor, "seconds classes"],
+    video: Float[Tensor, "#seconds classes"],
+    threshold: float,
+) -> tuple[Bool[Tensor, "seconds classes"], Bool[Tensor, "seconds classes"]]:
+    """The published rule: what is seen and what is heard in each second, of the classes that occur in its window."""
+    there = video >= threshold
+    return (seen >= threshold) & there, (heard >= threshold) & there
+
+
 @dataclass(frozen=True)
 class LaneRule(EventRule):
     """What counts as an event in a lane."""
@@ -54,8 +64,7 @@ class LaneRule(EventRule):
         video: Float[Tensor, "seconds classes"],
     ) -> dict[str, Bool[Tensor, "seconds classes"]]:
         """What counts in each lane: sure enough in the second and in its window, for long enough."""
-        there = video >= self.threshold
-        found = {"seen": (seen >= self.threshold) & there, "heard": (heard >= self.threshold) & there}
+        found = dict(zip(("seen", "heard"), sure(seen, heard, video, self.threshold), strict=True))
         found["both"] = found["seen"] & found["heard"]
         for mask in found.values():
             for column in range(mask.shape[1]):
@@ -128,22 +137,14 @@ class Prediction(Answer):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
-        events = [
-            dataclasses.asdict(event)
-            | {"end_seconds": round(event.end_seconds, 3), "confidence": round(event.confidence, 4)}
-            for event in self.events
-        ]
         return {
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
             "remarks": self.clip.remarks(),
-            "events": events,
+            "events": plain_events(self.events),
             "seconds": [self._second(index) for index in range(len(self.seen))],
-            "threshold": self.rule.threshold,
-            "threshold_from": self.rule.sources[0],
-            "min_seconds": self.rule.min_seconds,
-            "min_seconds_from": self.rule.sources[1],
+            **self.rule.to_dict(),
         }
 
     def _second(self, index: int) -> dict[str, Any]:

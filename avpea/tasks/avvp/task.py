@@ -21,7 +21,7 @@ from avpea.labels import Labels, LaneLabels, LaneSample
 from avpea.metrics.video_parsing import FIGURES, LEVELS, Masks, parsing_figures, parsing_scores, segment_counts
 from avpea.tables import Table
 from avpea.tasks import Dims, Encoded, Figure, Mistake, Task, TaskOptions, Viewing
-from avpea.tasks.avvp.answer import THRESHOLD, LaneRule, Prediction
+from avpea.tasks.avvp.answer import THRESHOLD, LaneRule, Prediction, sure
 from avpea.tasks.avvp.heads import LaneTargets, Parsed, ParsingHead
 
 __all__ = ["AVVP", "EXTENSION", "AVVPOptions", "Parsing"]
@@ -57,8 +57,7 @@ class Parsing:
 
     def masks(self, threshold: float = THRESHOLD) -> tuple[Bool[Tensor, "segments classes"], ...]:
         """The published rule: what is seen and what is heard, of the classes that occur in the window."""
-        there = self.video >= threshold
-        return (self.seen >= threshold) & there, (self.heard >= threshold) & there
+        return sure(self.seen, self.heard, self.video[None], threshold)
 
 
 class AVVP(Task):
