@@ -29,6 +29,7 @@ LINES = [
 
 def test_every_reader_has_properties() -> None:
     covered = {"ave", "music_avqa", "valor32k", "folders", "own", "manifest", "captions", "shards"}
+    covered |= {"llp", "lanes", "masks", "avs_s4", "avs_ms3", "avss"}  # test_lane_and_mask_properties.py
     assert {name for name in registry.names("reader") if not name.endswith("_features")} == covered
 
 

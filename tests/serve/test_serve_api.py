@@ -1,6 +1,7 @@
 """The API of `avpea serve`: what it answers is what the command line prints."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ def made_client(settings: Any, **loading: Any) -> TestClient:
 
 
 @pytest.fixture(scope="module")
-def client(tiny_run: Path, tiny_asked_run: Path, tiny_data: Path) -> Iterator[TestClient]:
+def client(
+    tiny_run: Path, tiny_asked_run: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
     from avpea.media import boxed
     from avpea.serve.settings import SERVED, Settings
 
-    settings = Settings(runs=(str(tiny_run), str(tiny_asked_run)), folder=tiny_data / "AVE")
+    # A copy, as reviews are kept in a folder beside the videos, which others list.
+    videos = shutil.copytree(tiny_data / "AVE", tmp_path_factory.mktemp("served") / "AVE")
+    settings = Settings(runs=(str(tiny_run), str(tiny_asked_run)), folder=videos)
     with boxed(SERVED, 2), made_client(settings) as client:
         yield client
 
