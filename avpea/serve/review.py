@@ -259,10 +259,10 @@ def unsureness(answer: Mapping[str, Any]) -> float | None:
         answer: What `avpea predict --json` prints.
 
     Returns:
-        From 0, sure of each second, to 1; None if the answer has no probabilities.
+        From 0, sure of each second, to 1; None if its seconds have no probabilities of one class or another.
     """
-    seconds = answer.get("seconds") or []
-    largest = [max(one["probabilities"].values()) for one in seconds if one.get("probabilities")]
+    rows = [list(one.get("probabilities", {}).values()) for one in answer.get("seconds") or []]
+    largest = [max(row) for row in rows if row and all(isinstance(chance, float) for chance in row)]
     return round(1 - sum(largest) / len(largest), 4) if largest else None
 
 

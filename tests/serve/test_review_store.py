@@ -188,6 +188,8 @@ def test_reviews_lie_with_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_how_unsure_a_run_is_is_kept(tmp_path: Path) -> None:
     seconds = [{"probabilities": {"a": 0.9, "background": 0.1}}, {"probabilities": {"a": 0.4, "background": 0.6}}]
     assert unsureness({"seconds": seconds}) == pytest.approx(1 - (0.9 + 0.6) / 2)
+    lanes = [{"probabilities": {"seen": {"a": 0.5}, "heard": {"a": 0.5}}}]
+    assert unsureness({"seconds": lanes}) is None  # of several things at once
     assert unsureness({"events": []}) is unsureness({"seconds": [{"label": "a"}]}) is None
     reviews = Reviews(tmp_path)
     assert reviews.unsure(KEY, "run") is None
