@@ -108,9 +108,8 @@ class TokenBody(BaseModel):
     token: str = Field(max_length=1000)
 
 
-def body_schema(*kinds: type[BaseModel], form: bool = True) -> dict[str, Any]:
+def body_schema(kind: type[BaseModel], form: bool = True) -> dict[str, Any]:
     """The description of a body that is read by hand: JSON, or a form with the file."""
-    (kind,) = kinds
     schema = kind.model_json_schema()
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if form:
