@@ -21,6 +21,7 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_masks,
     tiny_matched_run,
     tiny_questions,
+    tiny_roots,
     tiny_run,
     tiny_values,
     tiny_written_run,

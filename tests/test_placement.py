@@ -56,16 +56,6 @@ HEARD = [
 
 
 @pytest.fixture(scope="module")
-def roots(
-    tiny_data: Path, tiny_questions: Path, tiny_captions: Path, tiny_lanes: Path, tiny_masks: Path
-) -> dict[str, Path]:
-    return {
-        "events": tiny_data, "questions": tiny_questions, "captions": tiny_captions, "lanes of events": tiny_lanes,
-        "masks": tiny_masks,
-    }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
 def video(tiny_data: Path) -> Path:
     return min((tiny_data / "AVE").iterdir())
 
@@ -196,17 +186,17 @@ def assert_placed(experiment: Experiment, video: Path | None = None, kind: str =
     ],
 )
 def test_every_task_and_head(
-    task: str, head: str, tiny_values: dict[str, Any], roots: dict[str, Path], video: Path
+    task: str, head: str, tiny_values: dict[str, Any], tiny_roots: dict[str, Path], video: Path
 ) -> None:
-    assert_placed(Experiment.from_dict(values_for(task, head, tiny_values, roots)), video)
+    assert_placed(Experiment.from_dict(values_for(task, head, tiny_values, tiny_roots)), video)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "head"), [(task, head) for task, head in PAIRS if knows_negatives(head)])
 def test_every_head_with_frozen_negatives(
-    task: str, head: str, tiny_values: dict[str, Any], roots: dict[str, Path]
+    task: str, head: str, tiny_values: dict[str, Any], tiny_roots: dict[str, Path]
 ) -> None:
-    values = values_for(task, head, tiny_values, roots)
+    values = values_for(task, head, tiny_values, tiny_roots)
     assert_placed(Experiment.from_dict({**values, "head": {**values["head"], "negatives": "frozen"}}))
 
 
@@ -217,7 +207,7 @@ def test_every_adapter(name: str, tiny_experiment: Any, video: Path) -> None:
 
 @pytest.mark.parametrize(("name", "sound"), HEARD)
 def test_every_encoder_with_every_sound(
-    name: str, sound: str, tiny_values: dict[str, Any], roots: dict[str, Path]
+    name: str, sound: str, tiny_values: dict[str, Any], tiny_roots: dict[str, Path]
 ) -> None:
     known = option_names(class_of("encoder", {"name": name}))
     options = {"encoder.name": name} | {f"encoder.{key}": value for key, value in SMALL.items() if key in known}
@@ -225,7 +215,7 @@ def test_every_encoder_with_every_sound(
         experiment = load_recipe("paper/avel-cmbs-features").override({**options, "train.batch_size": 2})
     else:
         pair = ("avr", "matcher") if sound in ("slices", "continuous") else ("avel", "linear")  # of the whole sound
-        plain = Experiment.from_dict(values_for(*pair, tiny_values, roots))
+        plain = Experiment.from_dict(values_for(*pair, tiny_values, tiny_roots))
         try:
             experiment = plain.override({**options, **SOUNDS[sound]})
         except ExperimentError as refused:

@@ -453,3 +453,14 @@ def write_masks(root: Path, tiny_data: Path) -> Path:
 def tiny_masks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of masks of the tiny videos."""
     return write_masks(tmp_path_factory.mktemp("tiny_masks") / "data", tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_roots(
+    tiny_data: Path, tiny_questions: Path, tiny_captions: Path, tiny_lanes: Path, tiny_masks: Path
+) -> dict[str, Path]:
+    """A tiny data set of each kind of labels."""
+    return {
+        "events": tiny_data, "questions": tiny_questions, "captions": tiny_captions, "lanes of events": tiny_lanes,
+        "masks": tiny_masks,
+    }  # fmt: skip

@@ -24,29 +24,19 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def roots(
-    tiny_data: Path, tiny_questions: Path, tiny_captions: Path, tiny_lanes: Path, tiny_masks: Path
-) -> dict[str, Path]:
-    return {
-        "events": tiny_data, "questions": tiny_questions, "captions": tiny_captions, "lanes of events": tiny_lanes,
-        "masks": tiny_masks,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(("task", "head"), PAIRS)
 def test_from_recipe_to_answer(
     task: str,
     head: str,
     tiny_values: dict[str, Any],
-    roots: dict[str, Path],
+    tiny_roots: dict[str, Path],
     tiny_data: Path,
     tmp_path: Path,
     capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)  # which takes half a minute
-    values = values_for(task, head, tiny_values, roots)
+    values = values_for(task, head, tiny_values, tiny_roots)
     assert_task(values, min((tiny_data / "AVE").iterdir()), tmp_path, capsys)
     assert_refuses_other_data(values)
 
