@@ -51,6 +51,9 @@ def served(folder: Path, *words: str) -> Iterator[str]:
     with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder) as process:
         try:
             yield _address(process, folder / "serve.log")
+        except BaseException:
+            print((folder / "serve.log").read_text()[-4000:], file=sys.stderr)
+            raise
         finally:
             process.terminate()
             process.wait(60)

@@ -2,13 +2,23 @@
 
 import { $, clock, el, percent } from "/static/ui.js";
 
-/** Show events; `tell` has select, change, relabel and remove, each with the event's number. */
+/** Show events; `tell` has select, relabel, retime and remove, each with the event's number. */
 export function listEvents(events, selected, colour, sure, tell) {
   const list = $("events");
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.part : null;
   list.replaceChildren(...events.map((event, number) => row(event, number, number === selected, colour, sure, tell)));
   $("no-events").hidden = events.length > 0;
   if (focused) (list.children[Math.max(0, selected)]?.querySelector(`[data-part="${focused}"]`) ?? list).focus?.();
+}
+
+/** Let another event be the chosen one. */
+export function choose(selected) {
+  [...$("events").children].forEach((item, number) => {
+    item.classList.toggle("selected", number === selected);
+    if (number === selected) item.setAttribute("aria-current", "true");
+    else item.removeAttribute("aria-current");
+  });
+  $("events").children[selected]?.scrollIntoView({ block: "nearest" });
 }
 
 function row(event, number, chosen, colour, sure, tell) {

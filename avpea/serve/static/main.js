@@ -1,7 +1,7 @@
 // The page: opens videos, shows what a run finds in them, and keeps what a person corrects.
 
 import { Cancelled, getJson, request, runJob, sendJson, upload, whenTokenIsAsked } from "/static/api.js";
-import { listEvents } from "/static/events.js";
+import { choose, listEvents } from "/static/events.js";
 import { Review } from "/static/review.js";
 import { eventsAt, sureness, topClasses } from "/static/rule.js";
 import { Stage } from "/static/stage.js";
@@ -45,8 +45,8 @@ async function start() {
   $("run-pick").hidden = finders.length < 2;
   chooseRun();
   tasks.offer(state.runs);
-  $("rank").hidden = $("next").hidden = !finders.length;
   await videos.load();
+  $("rank").hidden = $("next").hidden = !finders.length;
   const wanted = decodeURIComponent(location.hash.slice(1));
   $("save-manifest").hidden = !videos.all.some((one) => !one.uploaded);
   if (wanted && videos.get(wanted)) await open(wanted);
@@ -208,14 +208,16 @@ function atThreshold() {
 
 const sure = (event) => sureness(state.answer, event);
 
-function refresh() {
+/** Show everything anew; the list of events stays when only another one is chosen, as somebody may be typing in it. */
+function refresh(list = true) {
   const { review, answer, colour } = state;
   if (!review) return;
   const model = found();
   const doubtful = (event) => model.some((one) => one.doubtful && one.label === event.label && one.start_seconds === event.start_seconds);
   const events = review.events.map((event) => ({ ...event, doubtful: doubtful(event), shown: doubtful(event) ? `${event.label} ?` : event.label }));
   if (state.selected >= events.length) state.selected = -1;
-  listEvents(events, state.selected, colour, sure, { select, change: changeTimes, relabel, retime, remove });
+  if (list) listEvents(events, state.selected, colour, sure, { select, relabel, retime, remove });
+  else choose(state.selected);
   timeline.show({ events, selected: state.selected, colour, editable: true });
   const classes = answer ? topClasses(answer, TOP) : [];
   $("rule").hidden = !answer;
@@ -272,7 +274,7 @@ function select(number, seek = false, play = false) {
   state.selected = number;
   const event = state.review.events[number];
   if (event) $("label").value = event.label;
-  refresh();
+  refresh(false);
 }
 
 /** Store events after an edit, and keep the changed one chosen. */
@@ -296,8 +298,8 @@ function changeTimes(number, start, end) {
 }
 
 function retime(number, name, text) {
-  const event = { ...state.review.events[number], [name]: Number(text) };
-  if (!Number.isFinite(event[name]) || event.start_seconds < 0 || event.start_seconds >= event.end_seconds || event.end_seconds > seconds()) {
+  const event = { ...state.review.events[number], [name]: Math.min(Number(text), seconds()) };
+  if (text === "" || !(event.start_seconds >= 0 && event.start_seconds < event.end_seconds)) {
     say(`An event starts before it ends, both within the ${clock(seconds())} of the video.`, true);
     refresh();
     return;
@@ -453,6 +455,7 @@ function onKey(event) {
   }
   if (control || typing(event.target)) return;
   if (event.key === "?") return openHelp();
+  if (event.key.toLowerCase() === "n" && state.run) return next();
   if (!state.review) return;
   const range = event.target.matches?.("input[type=range]");
   const button = event.target.matches?.("button, a, summary");
@@ -471,7 +474,6 @@ function onKey(event) {
     j: () => step(1),
     k: () => step(-1),
     d: toggleDone,
-    n: () => state.run && next(),
     "+": () => zoomBy(10),
     "-": () => zoomBy(-10),
   };

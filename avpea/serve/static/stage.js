@@ -50,7 +50,7 @@ export class Stage {
   shape(width, height) {
     if (!width || !height) return;
     $("stage").style.aspectRatio = `${width} / ${height}`;
-    $("stage").style.maxWidth = `calc(52vh * ${width / height})`;
+    $("stage").style.maxWidth = `calc(var(--stage) * ${width / height})`;
   }
 
   unplayable() {
@@ -144,17 +144,18 @@ function drawMap(canvas, map, over) {
   const columns = map[0].length;
   canvas.width = columns;
   canvas.height = rows;
-  const most = Math.max(...map.flat()) || 1;
+  const least = Math.min(...map.flat());
+  const range = Math.max(...map.flat()) - least || 1;
   const pen = canvas.getContext("2d");
   const pixels = pen.createImageData(columns, rows);
   map.flat().forEach((value, index) => {
-    const share = value / most;
+    const share = (value - least) / range;
     const place = Math.min(share * (HEAT.length - 1), HEAT.length - 1.001);
     const lower = Math.floor(place);
     for (let part = 0; part < 3; part += 1) {
       pixels.data[4 * index + part] = HEAT[lower][part] + (place - lower) * (HEAT[lower + 1][part] - HEAT[lower][part]);
     }
-    pixels.data[4 * index + 3] = over ? 40 + 175 * share : 255;
+    pixels.data[4 * index + 3] = over ? 190 * share : 255;
   });
   pen.putImageData(pixels, 0, 0);
 }

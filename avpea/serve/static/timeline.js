@@ -103,7 +103,7 @@ export class Timeline {
     shown.events.forEach((event, number) => {
       const region = this.regions.addRegion({
         start: event.start_seconds, end: event.end_seconds, drag: shown.editable, resize: shown.editable,
-        color: shown.colour(event.label, number === shown.selected ? 0.5 : 0.27), content: event.shown ?? event.label,
+        color: shown.colour(event.label, number === shown.selected ? 0.36 : 0.24), content: event.shown ?? event.label,
         minLength: NEW_SECONDS,
       });
       region.number = number;

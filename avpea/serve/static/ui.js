@@ -34,7 +34,7 @@ export function colours(classes) {
   return (label, alpha = 1) => {
     if (label === "background") return `hsl(225 8% 55% / ${alpha})`;
     const place = places.get(label) ?? [...label].reduce((sum, one) => (31 * sum + one.codePointAt(0)) % 997, 7);
-    return `hsl(${(200 + place * 137.508) % 360} 72% 52% / ${alpha})`;
+    return `hsl(${(200 + place * 137.508) % 360} 70% ${[50, 64, 42][place % 3]}% / ${alpha})`;
   };
 }
 
