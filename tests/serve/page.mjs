@@ -205,6 +205,36 @@ await step("cancel", async () => {
   await page.waitForSelector("#rule:not([hidden])");
 });
 
+await step("what other tasks find has its view", async () => {
+  await page.route("**/v1/runs", async (route) => {
+    const runs = await (await route.fetch()).json();
+    const made = (can) => ({ ...runs[0], run: can, task: can, can: [can] });
+    await route.fulfill({ json: [...runs, made("parse"), made("segment")] });
+  });
+  const object = { label: "<b>dog</b>", share: 0.25, box: [0.25, 0.25, 0.75, 0.75], confidence: 0.9 };
+  const results = {
+    parse: { events: [{ label: "dog", lane: "heard", start_seconds: 1, end_seconds: 2, confidence: 0.8 }] },
+    segment: { seconds: [{ start_seconds: 0, objects: [object] }, { start_seconds: 1, objects: [] }] },
+  };
+  for (const card of ["parse", "segment"]) assert.ok(await page.locator(`#${card}-card`).isHidden());
+  await page.reload();
+  await page.waitForSelector("#rule:not([hidden])");
+  await page.waitForSelector("#task", { state: "hidden" });
+  for (const [kind, result] of Object.entries(results)) {
+    await page.route("**/v1/jobs", (route) => route.fulfill({ status: 202, json: { job: kind } }));
+    await page.route("**/v1/jobs/*", (route) => route.fulfill({ json: { job: kind, kind, state: "done", progress: null, result } }));
+    await page.click(`#${kind}`);
+    await page.waitForSelector(`#${kind}-card li button`);
+    await page.unroute("**/v1/jobs");
+    await page.unroute("**/v1/jobs/*");
+  }
+  assert.equal(await page.textContent("#lanes h4"), "Heard");
+  assert.equal(await page.textContent("#segments li span:last-child"), "<b>dog</b> on 25 % of the picture");
+  await page.evaluate(() => (document.getElementById("video").currentTime = 0.4));
+  await page.waitForSelector("#overlay:not([hidden])");
+  await page.unroute("**/v1/runs");
+});
+
 await step("no other host, and no error", async () => {
   assert.deepEqual([...hosts], [new URL(address).host]);
   assert.deepEqual(problems, []);

@@ -31,7 +31,7 @@ const timeline = new Timeline($("timeline"), $("video"), {
   name: (number) => rename(number),
   hover: (at) => showTip(at),
 });
-const tasks = new Tasks({ work, current: () => state.video, play: (id, second) => playAt(id, second) });
+const tasks = new Tasks({ work, current: () => state.video, play: (id, second) => playAt(id, second), mark: (some, colour) => stage.mark(some, colour) });
 
 // --- Starting -------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ export class Stage {
     this.about = about;
     this.playable = true;
     this.time = 0;
+    this.marks = null;
     this.run = run;
     $("still").hidden = true;
     $("stage-note").hidden = about.has_video !== false;
@@ -97,7 +98,32 @@ export class Stage {
     this.time = time;
     $("clock").textContent = `${clock(time)} / ${clock(this.about?.seconds ?? 0)}`;
     if (this.attending) this.look();
+    else this.outline();
     this.moved(time);
+  }
+
+  /** Outline objects of each second, `[{ objects: [{ label, box }] }]`, with boxes as shares of the frame; null for none. */
+  mark(seconds, colour) {
+    this.marks = seconds && { seconds, colour };
+    if (!this.attending) this.outline();
+  }
+
+  outline() {
+    const canvas = $("overlay");
+    const found = this.marks?.seconds[Math.floor(this.time)]?.objects ?? [];
+    canvas.hidden = !found.length;
+    if (!found.length) return;
+    canvas.width = $("stage").clientWidth;
+    canvas.height = $("stage").clientHeight;
+    const pen = canvas.getContext("2d");
+    pen.lineWidth = 3;
+    pen.font = "600 14px system-ui, sans-serif";
+    for (const { label, box } of found) {
+      const [left, top, right, bottom] = box.map((edge, index) => edge * (index % 2 ? canvas.height : canvas.width));
+      pen.strokeStyle = pen.fillStyle = this.marks.colour(label);
+      pen.strokeRect(left, top, right - left, bottom - top);
+      pen.fillText(label, left + 5, Math.max(14, top - 5));
+    }
   }
 
   attend(on) {
@@ -106,6 +132,7 @@ export class Stage {
     $("overlay").hidden = $("listened-box").hidden = true;
     this.looked = null;
     if (on) this.look();
+    else this.outline();
   }
 
   /** Fetch and draw the attention of the second that is shown, one request at a time. */

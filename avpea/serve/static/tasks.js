@@ -1,23 +1,29 @@
-// Questions, captions and the search: one card each, shown where a run of the server can do it.
+// Questions, captions, lanes, masks and the search: one card each, shown where a run of the server can do it.
 
 import { Cancelled, sendJson } from "/static/api.js";
-import { $, clock, el, fill, percent, say } from "/static/ui.js";
+import { $, clock, colours, el, fill, percent, say } from "/static/ui.js";
+
+const OF_A_VIDEO = ["ask", "caption", "parse", "segment"];
+const LANES = { seen: "Seen", heard: "Heard", both: "Seen and heard at once" };
 
 const able = (runs, can) => runs.filter((run) => run.can.includes(can));
 
-/** `work(title, body)` runs a job with progress; `current()` is the video; `play(id, second)` plays one. */
+/** `work(title, body)` runs a job with progress; `current()` is the video; `play(id, second)` plays one;
+ * `mark(seconds, colour)` outlines objects on the picture. */
 export class Tasks {
-  constructor({ work, current, play }) {
-    Object.assign(this, { work, current, play });
+  constructor({ work, current, play, mark }) {
+    Object.assign(this, { work, current, play, mark });
     $("ask-form").addEventListener("submit", (event) => this.ask(event));
     $("caption").addEventListener("click", () => this.caption());
+    $("parse").addEventListener("click", () => this.parse());
+    $("segment").addEventListener("click", () => this.segment());
     $("search-form").addEventListener("submit", (event) => this.search(event, { text: $("sentence").value.trim() }));
     $("similar").addEventListener("click", (event) => this.search(event, { video: this.current() }));
   }
 
   offer(runs) {
     this.runs = runs;
-    for (const can of ["ask", "caption"]) {
+    for (const can of OF_A_VIDEO) {
       const some = able(runs, can);
       fill($(`${can}-run`), some.map((run) => [run.run, run.run]));
       $(`${can}-run`).parentElement.hidden = some.length < 2;
@@ -28,12 +34,10 @@ export class Tasks {
   /** Another video, or none, is open. */
   opened() {
     const here = Boolean(this.current());
-    $("ask-card").hidden = !here || !able(this.runs, "ask").length;
-    $("caption-card").hidden = !here || !able(this.runs, "caption").length;
+    for (const can of OF_A_VIDEO) $(`${can}-card`).hidden = !here || !able(this.runs, can).length;
     $("search-card").hidden = !able(this.runs, "search").length;
     $("similar").hidden = !here;
-    $("answer").replaceChildren();
-    $("captions").replaceChildren();
+    for (const box of ["answer", "captions", "lanes", "segments"]) $(box).replaceChildren();
   }
 
   async ask(event) {
@@ -59,9 +63,37 @@ export class Tasks {
     const video = this.current();
     const found = await this.tried(() => this.work("Describing the video", { kind: "caption", run: $("caption-run").value, video }));
     if (!found || video !== this.current()) return;
-    $("captions").replaceChildren(...found.captions.map((one) => el("li", {},
-      el("button", { type: "button", on: { click: () => this.play(video, one.start_seconds) } },
-        el("span", { class: "at" }, `${clock(one.start_seconds, 0)} – ${clock(one.end_seconds, 0)}`), el("span", {}, one.text)))));
+    $("captions").replaceChildren(...found.captions.map((one) => this.stretch(video, one, one.text)));
+  }
+
+  /** A line that plays from where it begins. */
+  stretch(video, { start_seconds: start, end_seconds: end }, text) {
+    const times = end === undefined ? clock(start, 0) : `${clock(start, 0)} – ${clock(end, 0)}`;
+    return el("li", {}, el("button", { type: "button", on: { click: () => this.play(video, start) } },
+      el("span", { class: "at" }, times), el("span", {}, text)));
+  }
+
+  async parse() {
+    const video = this.current();
+    const found = await this.tried(() => this.work("Taking the video apart", { kind: "parse", run: $("parse-run").value, video }));
+    if (!found || video !== this.current()) return;
+    const lanes = Object.entries(LANES).map(([lane, title]) => [title, found.events.filter((one) => one.lane === lane)]);
+    $("lanes").replaceChildren(...lanes.filter(([, some]) => some.length).flatMap(([title, some]) => [
+      el("h4", {}, title),
+      el("ul", { class: "captions" }, ...some.map((one) => this.stretch(video, one, `${one.label} (${percent(one.confidence)})`))),
+    ]));
+    if (!found.events.length) $("lanes").replaceChildren(el("p", { class: "muted" }, "Nothing that the model knows was seen or heard."));
+  }
+
+  async segment() {
+    const video = this.current();
+    const found = await this.tried(() => this.work("Finding what sounds", { kind: "segment", run: $("segment-run").value, video }));
+    if (!found || video !== this.current()) return;
+    const some = found.seconds.filter((one) => one.objects.length);
+    this.mark(found.seconds, colours(found.seconds.flatMap((one) => one.objects.map((object) => object.label))));
+    $("segments").replaceChildren(...some.map((one) => this.stretch(video, one,
+      one.objects.map((object) => `${object.label} on ${percent(object.share)} of the picture`).join(", "))));
+    if (!some.length) $("segments").replaceChildren(el("li", { class: "muted" }, "Nothing that the model knows sounds."));
   }
 
   async search(event, asked) {
