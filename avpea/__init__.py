@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from avpea.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from avpea.client import Client
     from avpea.errors import AvpeaError
     from avpea.experiment import Experiment, load_recipe, recipe_names
     from avpea.predict import Predictor, load
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AvpeaError": "errors",
+    "Client": "client",
     "Experiment": "experiment",
     "Predictor": "predict",
     "load": "predict",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "AvpeaError",
+    "Client",
     "Experiment",
     "Predictor",
     "load",

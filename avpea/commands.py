@@ -570,6 +570,7 @@ def _serve_arguments(parser: Parser) -> None:
         ("workers", "N", "processes that decode"),
         ("at_once", "N", "requests that are worked on together"),
         ("waiting", "N", "requests that may wait; one more is answered with 503"),
+        ("deadline_seconds", "S", "time after which a request is given up"),
     ):
         most = getattr(default, name)
         option = f"--{name.replace('_', '-')}"
@@ -588,7 +589,7 @@ def _serve(options: Options) -> None:
         token=read_token(options.token_file),
         allowed_hosts=tuple(options.allowed_hosts),
         limits=limits_of(options),
-        **{name: getattr(options, name) for name in (*names, "waiting")},
+        **{name: getattr(options, name) for name in (*names, "waiting", "deadline_seconds")},
     )
     from avpea.serve.running import serve
 

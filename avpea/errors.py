@@ -12,6 +12,7 @@
     │   └── InUseError    another process writes in the folder now
     ├── TrainingError     training cannot start or continue (non-finite loss, nothing to train on)
     ├── DeviceMemoryError the memory of a device, or of the computer, is too small
+    ├── ServerError       a server refuses a request of `avpea.Client`; `.status` says how
     └── WriteError        a file cannot be written; an OSError too
 
 The command line prints the sentence and exits with 1; from Python, catch the class that you can handle.
@@ -32,6 +33,7 @@ __all__ = [
     "MissingFile",
     "NoAudioTrack",
     "NoVideoTrack",
+    "ServerError",
     "TrainingError",
     "WeightsError",
     "WriteError",
@@ -94,6 +96,24 @@ class TrainingError(AvpeaError):
 
 class DeviceMemoryError(AvpeaError):
     """The memory of a device, or of the computer, is too small for what was to be computed."""
+
+
+class ServerError(AvpeaError):
+    """A server refuses a request.
+
+    Args:
+        status: Status code of HTTP.
+        detail: The server's sentence.
+        kind: The problem's type, a URN.
+        retry_seconds: After which the server says to try again; None if it does not.
+    """
+
+    def __init__(self, status: int, detail: str, kind: str = "", retry_seconds: float | None = None) -> None:
+        self.status, self.kind, self.retry_seconds = status, kind, retry_seconds
+        super().__init__(detail)
+
+    def __reduce__(self) -> tuple[type, tuple[int, str, str, float | None]]:
+        return type(self), (self.status, str(self), self.kind, self.retry_seconds)
 
 
 _REMEDIES = {

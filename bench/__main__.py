@@ -21,6 +21,7 @@ NAMES = (
     "processes",
     "threads",
     "processor",
+    "serve",
 )
 
 parser = argparse.ArgumentParser(prog="python -m bench", description="Time and memory, as ratios within one run.")

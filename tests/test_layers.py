@@ -13,7 +13,7 @@ LAYERS = [
     ("errors", "version", "escapes", "stopping"),
     ("parsing", "progress", "threads"),
     ("locks",),
-    ("registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),
+    ("client", "registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),
     ("trust", "trackers"),
     ("sections", "labels", "embeddings", "tensors", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),

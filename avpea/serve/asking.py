@@ -14,7 +14,7 @@ from avpea.files import json_line
 from avpea.parsing import parse_json
 from avpea.serve.models import Run
 from avpea.serve.problems import Problem, explained, problem_of
-from avpea.serve.receiving import body_of, receive
+from avpea.serve.receiving import Received, body_of, receive
 from avpea.serve.review import unsureness
 from avpea.serve.server import Server
 from avpea.serve.videos import Video, shown_name
@@ -32,7 +32,9 @@ __all__ = [
     "begin",
     "parsed",
     "read_body",
+    "received_file",
     "server_of",
+    "settled",
     "waited",
 ]
 
@@ -113,20 +115,30 @@ async def read_body(request: Request, kind: type[Body]) -> AsyncIterator[tuple[B
     Raises:
         Problem: It is no such JSON or form.
     """
-    server = server_of(request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         yield parsed(kind, await body_of(request, MOST_JSON_BYTES)), None
         return
-    target = server.videos.room("")
-    try:
-        form = await receive(request, target, server.settings.upload_mb * 2**20)
+    async with received_file(request) as form:
+        assert form.file is not None
+        yield _validated(kind, form.fields), Video("", shown_name(form.name), form.file, True, form.size)
+
+
+@contextlib.asynccontextmanager
+async def received_file(request: Request) -> AsyncIterator[Received]:
+    """The form that a request brings with its file, which is removed after the block unless it was moved.
+
+    Raises:
+        Problem: It is no such form, has no file, or is too big.
+    """
+    server = server_of(request)
+    most = server.settings.upload_mb * 2**20
+    declared = request.headers.get("content-length", "")[:20]
+    with server.videos.arriving(min(int(declared), most) if declared.isdecimal() else most) as target:
+        form = await receive(request, target, most)
         server.monitor.uploaded(form.size)
         if form.file is None:
             raise Problem(422, "The form has no file; send the video in the field `file`.", "invalid-request")
-        name = shown_name(form.name)
-        yield _validated(kind, form.fields), Video("", name, target, True, form.size)
-    finally:
-        target.unlink(missing_ok=True)
+        yield form
 
 
 def parsed(kind: type[Body], body: bytes | dict[str, Any]) -> Body:
@@ -194,6 +206,7 @@ async def waited(request: Request, piece: Piece) -> Any:
         Problem: It failed.
     """
     future = asyncio.wrap_future(piece.future)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits any more
     try:
         while not future.done():
             await asyncio.wait([future], timeout=LOOK_SECONDS)

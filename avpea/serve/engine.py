@@ -23,9 +23,9 @@ Result = TypeVar("Result")
 AHEAD = 4  # windows of one video that wait together
 
 
-@dataclass
+@dataclass(eq=False)
 class _Asked:
-    """A window that is to be encoded, or a function that is to be called."""
+    """A window that is to be encoded, or a function that is to be called; equal to itself alone."""
 
     model: AVModel | None = None
     window: Window | None = None

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from avpea.serve.problems import Problem, answer_to
-from avpea.serve.settings import Settings
+from avpea.serve.settings import WILDCARDS, Settings
 
 __all__ = ["COOKIE", "Guard", "Sessions", "policy"]
 
@@ -81,14 +81,12 @@ class Guard:
         app: The application.
         settings: The server's settings.
         sessions: Browsers that have shown the token.
-        told: Called with each answer's scope, status and whether it was refused here.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions) -> None:
         self._app, self._sessions = app, sessions
-        named = {settings.host, *settings.allowed_hosts} - {"0.0.0.0", "::", ""}
-        own = {"127.0.0.1", "localhost", "::1"} if settings.local or not settings.allowed_hosts else set()
-        self._hosts = {host.lower().strip("[]") for host in named | own}
+        named = {settings.host, *settings.allowed_hosts, "127.0.0.1", "localhost", "::1"} - set(WILDCARDS)
+        self._hosts = {host.lower().strip("[]") for host in named}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the application do it."""

@@ -1,13 +1,14 @@
 """The endpoints of the API, version 1."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from avpea import client
 from avpea.errors import AvpeaError
 from avpea.serve import review_api, searching, views
 from avpea.serve.asking import (
@@ -18,12 +19,14 @@ from avpea.serve.asking import (
     answered,
     begin,
     parsed,
+    received_file,
     server_of,
+    settled,
     waited,
 )
 from avpea.serve.guard import COOKIE
 from avpea.serve.problems import PROBLEM_TYPE, Problem, ProblemBody, problem_of
-from avpea.serve.receiving import body_of, receive
+from avpea.serve.receiving import body_of
 from avpea.serve.server import Server
 from avpea.serve.videos import Video, shown_name
 from avpea.serve.work import Piece
@@ -33,40 +36,9 @@ __all__ = ["router", "task_router"]
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}, "description": "A problem (RFC 9457)."}
 }
+_ANSWERS: dict[str, Any] = {"localize": client.Localized, "ask": client.Reply, "caption": client.Captions}
 router = APIRouter(prefix="/v1", responses=ERRORS)
 Second = Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)]
-
-
-class VideoBody(BaseModel):
-    """A video that the server knows."""
-
-    video: str = Field(description="Id of the video.")
-    name: str
-    uploaded: bool
-    size: int = Field(description="Bytes.")
-    seconds: float | None = Field(description="Length; null while it has not been looked at.")
-    has_video: bool | None
-    has_audio: bool | None
-    media_type: str
-    revision: int = Field(description="Edits of its review; 0 if nobody has said what happens in it.")
-    done: bool = Field(description="Whether somebody says that its review is all, and right.")
-    unsure: float | None = Field(description="How unsure the run `run` is about it, from 0 to 1; null if not known.")
-
-
-class RunBody(BaseModel):
-    """A run of the server."""
-
-    run: str = Field(description="Name of the run, for `run` in requests.")
-    task: str
-    title: str
-    can: list[str] = Field(description="Of localize, ask, caption, search, segment and parse.")
-    outputs: str = Field(description="What its head predicts, such as classes.")
-    classes: list[str]
-    window_seconds: int
-    threshold: float | None = Field(description="Confidence that was chosen after training.")
-    attention: bool = Field(description="Whether it has attention maps.")
-    trained_bytes: int = Field(description="Memory of its own weights.")
-    own: bool
 
 
 class JobBody(BaseModel):
@@ -80,25 +52,6 @@ class Begun(BaseModel):
     """A job that has begun."""
 
     job: str = Field(description="Id of the job.")
-
-
-class Progress(BaseModel):
-    """How far a job is."""
-
-    stage: Literal["decoding", "window"]
-    done: float
-    of: float
-
-
-class JobState(BaseModel):
-    """How a job stands."""
-
-    job: str
-    kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    progress: Progress | None
-    result: Any = None
-    problem: ProblemBody | None = None
 
 
 class TokenBody(BaseModel):
@@ -158,14 +111,14 @@ async def open_session(request: Request) -> Response:
     return answer
 
 
-@router.get("/runs", tags=["runs"], response_model=list[RunBody])
+@router.get("/runs", tags=["runs"], response_model=list[client.Run])
 def list_runs(request: Request) -> Any:
     """The runs, and what each can do."""
     server = server_of(request)
     return [server.described(run) for run in server.models.all()]
 
 
-@router.post("/runs/{run}/reload", tags=["runs"], response_model=RunBody)
+@router.post("/runs/{run}/reload", tags=["runs"], response_model=client.Run)
 def reload_run(request: Request, run: str) -> Any:
     """Load a run's adapters and head again, as after training further; the frozen backbone stays in memory."""
     server = server_of(request)
@@ -173,27 +126,23 @@ def reload_run(request: Request, run: str) -> Any:
 
 
 @router.post(
-    "/videos", status_code=201, tags=["videos"], response_model=VideoBody,
+    "/videos", status_code=201, tags=["videos"], response_model=client.Video,
     openapi_extra=body_schema(type("Upload", (BaseModel,), {})),
 )  # fmt: skip
 async def upload_video(request: Request) -> Any:
     """Upload a video in the field `file` of a form; it is looked at at once, and goes with the server."""
     server = server_of(request)
-    target = server.videos.room("")
-    kept = None
-    try:
-        form = await receive(request, target, server.settings.upload_mb * 2**20)
-        server.monitor.uploaded(form.size)
-        if form.file is None:
-            raise Problem(422, "The form has no file; send the video in the field `file`.", "invalid-request")
-        kept = await _worked(request, "look", lambda piece: _added(server, form.name, target, piece))
-    finally:
-        if kept is None:
-            await run_in_threadpool(target.unlink, missing_ok=True)
-    return described(server, kept)
+    async with received_file(request) as form:
+        target, name = form.file, form.name
+        assert target is not None
+        piece = server.work.submit("look", lambda piece: _added(server, name, target, piece))
+        try:
+            return described(server, await waited(request, piece))
+        finally:
+            await settled(piece)
 
 
-def _added(server: Server, name: str, target: Any, piece: Piece) -> Video:
+def _added(server: Server, name: str, target: Path, piece: Piece) -> Video:
     try:
         with piece.decoding(0):
             return server.videos.add(target, name)
@@ -201,14 +150,14 @@ def _added(server: Server, name: str, target: Any, piece: Piece) -> Video:
         raise problem_of(error, str(target), shown_name(name)) from error
 
 
-@router.get("/videos", tags=["videos"], response_model=list[VideoBody])
+@router.get("/videos", tags=["videos"], response_model=list[client.Video])
 def list_videos(request: Request, run: Annotated[str | None, Query(max_length=200)] = None) -> Any:
     """The uploads, the newest first, and the videos of the server's folder."""
     server = server_of(request)
     return [described(server, video, run) for video in server.videos]
 
 
-@router.get("/videos/{video}", tags=["videos"], response_model=VideoBody)
+@router.get("/videos/{video}", tags=["videos"], response_model=client.Video)
 async def get_video(request: Request, video: str) -> Any:
     """A video, with its length."""
     server = server_of(request)
@@ -286,7 +235,12 @@ async def get_attention(
     return result
 
 
-@router.post("/search", tags=["answers"], openapi_extra=body_schema(Search, form=False))
+@router.post(
+    "/search",
+    tags=["answers"],
+    responses={200: {"model": list[client.Found]}},
+    openapi_extra=body_schema(Search, form=False),
+)
 async def search(request: Request) -> Response:
     """The windows of the library that match a sentence or an example best; as `avpea search --json`."""
     server = server_of(request)
@@ -310,14 +264,14 @@ async def begin_job(request: Request) -> Any:
     return {"job": begin(server, given.kind, asked, None, keep=True).id}
 
 
-@router.get("/jobs/{job}", tags=["jobs"], response_model=JobState)
+@router.get("/jobs/{job}", tags=["jobs"], response_model=client.JobState)
 def get_job(request: Request, job: str) -> Any:
     """How a job stands, and its result."""
     piece = server_of(request).work.get(job)
     return state_of(piece)
 
 
-@router.delete("/jobs/{job}", tags=["jobs"], response_model=JobState)
+@router.delete("/jobs/{job}", tags=["jobs"], response_model=client.JobState)
 def cancel_job(request: Request, job: str) -> Any:
     """Cancel a job; one that is done stays done."""
     piece = server_of(request).work.get(job)
@@ -327,7 +281,8 @@ def cancel_job(request: Request, job: str) -> Any:
 
 def state_of(piece: Piece) -> Any:
     """A job as the API has it."""
-    found: dict[str, Any] = {"job": piece.id, "kind": piece.kind, "state": piece.state, "progress": None}
+    found: dict[str, Any] = {"job": piece.id, "kind": piece.kind, "state": piece.state}
+    found |= {"progress": None, "result": None, "problem": None}
     if piece.progress is not None:
         found["progress"] = dict(zip(("stage", "done", "of"), piece.progress, strict=True))
     if piece.state == "done":
@@ -352,6 +307,6 @@ def task_router(kinds: list[str]) -> APIRouter:
         body = BODIES.get(kind, AskAbout)
         made.add_api_route(
             f"/{kind}", endpoint(kind), methods=["POST"], name=kind, response_class=Response,
-            openapi_extra=body_schema(body),
+            openapi_extra=body_schema(body), responses={200: {"model": _ANSWERS.get(kind, dict[str, Any])}},
         )  # fmt: skip
     return made

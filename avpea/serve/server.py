@@ -55,7 +55,7 @@ class Server:
         require_useful(self.models.all(), settings.library)
         self.sessions = Sessions(settings.token)
         self.engine = Engine(BATCH, self.monitor.batched)
-        self.work = Work(settings.at_once, settings.waiting)
+        self.work = Work(settings.at_once, settings.waiting, settings.deadline_seconds)
         self.monitor.watch(self.work)
         self.scratch = Scratch()
         self.videos = Videos(settings, self.scratch)

@@ -8,11 +8,12 @@ from pathlib import Path
 from avpea.errors import AvpeaError
 from avpea.media.limits import Limits
 
-__all__ = ["SERVED", "TOKEN_VARIABLE", "Settings", "read_token", "require_extra"]
+__all__ = ["SERVED", "TOKEN_VARIABLE", "WILDCARDS", "Settings", "read_token", "require_extra"]
 
 # Bounds on a stranger's file: 8K pictures pass; a longer video is refused before it is decoded.
 SERVED = Limits(memory_mb=960, seconds=8, megapixels=36, result_mb=2048)
 
+WILDCARDS = ("0.0.0.0", "::")  # all addresses of the machine; no name to call it by
 TOKEN_VARIABLE = "AVPEA_TOKEN"  # an argument could be read by every user of the machine
 
 
@@ -35,6 +36,7 @@ class Settings:
         workers: Processes that decode.
         at_once: Requests that are worked on at the same time.
         waiting: Requests and jobs that may wait; one more is answered with 503.
+        deadline_seconds: Time after which a request or job is given up, from when it begins.
 
     Raises:
         AvpeaError: A value is out of its range, or strangers could use the server without a token.
@@ -54,9 +56,10 @@ class Settings:
     workers: int = 2
     at_once: int = 4
     waiting: int = 32
+    deadline_seconds: int = 900
 
     def __post_init__(self) -> None:
-        for name in ("upload_mb", "kept_mb", "video_seconds", "workers", "at_once", "waiting"):
+        for name in ("upload_mb", "kept_mb", "video_seconds", "workers", "at_once", "waiting", "deadline_seconds"):
             if getattr(self, name) < 1:
                 raise AvpeaError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 1 or more.")
         if not 0 <= self.port < 65536:
@@ -71,6 +74,12 @@ class Settings:
             raise AvpeaError(
                 f"--host {self.host} lets other machines use the server, and there is no token; write one into a file "
                 "and name it with --token-file FILE, or leave --host out."
+            )
+
+        if self.host in WILDCARDS and not self.allowed_hosts:
+            raise AvpeaError(
+                f"--host {self.host} listens to all addresses, and requests must call it by a name that it knows; "
+                "give it with --allow-host NAME."
             )
 
     @property

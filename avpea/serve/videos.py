@@ -1,5 +1,6 @@
 """The videos that a server knows: those that were uploaded, and those of its folder. Ids say nothing of paths."""
 
+import contextlib
 import hashlib
 import secrets
 import threading
@@ -96,22 +97,29 @@ class Videos:
             raise Problem(404, f"There is no video '{video[:60]}'; GET /v1/videos lists them.", "no-such-video")
         return found
 
-    def room(self, name: str) -> Path:
-        """Where a new upload is received.
+    @contextlib.contextmanager
+    def arriving(self, size: int) -> Iterator[Path]:
+        """Where a file of at most so many bytes is received; it is removed after the block unless it was moved.
 
         Raises:
-            Problem: The uploads fill the room that they have.
+            Problem: The uploads would fill more than the room that they have.
         """
         with self._lock:
             kept = sum(one.size for one in self._uploads.values())
-        if kept >= self._settings.kept_mb * 2**20:
-            raise Problem(
-                507,
-                f"The uploads fill the {self._settings.kept_mb} MiB that they have; delete some of them.",
-                "no-room",
-            )
-        suffix = Path(name).suffix.lower()
-        return self._scratch.path / f"{secrets.token_hex(16)}{suffix if suffix in MEDIA_SUFFIXES else ''}"
+            if kept + self._arriving + size > self._settings.kept_mb * 2**20:
+                raise Problem(
+                    507,
+                    f"The uploads would take more than the {self._settings.kept_mb} MiB that they have; delete some.",
+                    "no-room",
+                )
+            self._arriving += size
+        target = self._scratch.path / secrets.token_hex(16)
+        try:
+            yield target
+        finally:
+            with self._lock:
+                self._arriving -= size
+            target.unlink(missing_ok=True)
 
     def add(self, path: Path, name: str) -> Video:
         """Keep a file that was received, once it is known to be media within the bounds.
@@ -122,8 +130,7 @@ class Videos:
         """
         info = self.look(path, name)
         suffix = Path(name).suffix.lower()
-        if suffix in MEDIA_SUFFIXES and path.suffix != suffix:
-            path = path.rename(path.with_suffix(suffix))
+        path = path.rename(path.with_name(f"{path.name}-kept{suffix if suffix in MEDIA_SUFFIXES else ''}"))
         video = Video(secrets.token_urlsafe(12), shown_name(name), path, True, path.stat().st_size, info)
         with self._lock:
             self._uploads[video.id] = video

@@ -43,6 +43,7 @@ class Piece:
         self.id = secrets.token_urlsafe(12)
         self.kind, self._function, self._deadline_seconds = kind, function, deadline_seconds
         self.future: Future[Any] = Future()
+        self.future.set_running_or_notify_cancel()  # it is cancelled by `cancel` alone
         self.state: State = "queued"
         self.progress: tuple[str, float, float] | None = None
         self._cancelled = threading.Event()

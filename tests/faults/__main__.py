@@ -14,7 +14,7 @@ from avpea.files import write_json
 from avpea.measure import environment
 
 HERE = Path(__file__).parent
-PARTS = tuple(name for name in ("media", "writes", "kills", "flat") if (HERE / f"{name}.py").exists())
+PARTS = tuple(name for name in ("media", "writes", "kills", "flat", "server") if (HERE / f"{name}.py").exists())
 OUT = HERE.parents[1] / "results" / "faults.json"
 LIBRARIES = ("av", "numpy", "safetensors", "timm")
 

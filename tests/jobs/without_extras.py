@@ -51,6 +51,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     (f"avpea compare mini/table1 {OWN} --seeds 0 --no-cost", 1, "avpea[plot]"),
     ("avpea index run . --library lib", 1, "mini/avr"),
     ("avpea search lib dog", 1, "avpea[search]"),
+    ("avpea serve run", 1, "avpea[serve]"),
     (f"avpea train mini/avc --data.root . {BACKBONE} --run words", 1, ""),
     ("python -m avpea.quickstart sets", 1, "avpea[samples]"),
     (f"python -c \"{LOAD} print(answer.to_dict())\"", 0, "events"),

@@ -49,6 +49,7 @@ class Captions(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the clip."""
         return {
+            "schema": "avpea-captions-1",
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),

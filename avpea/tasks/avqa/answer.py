@@ -118,6 +118,7 @@ class Reply(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as printed by `avpea ask --json`; positions are centres of patches, in [0, 1] of the frame."""
         return {
+            "schema": "avpea-reply-1",
             "video": str(self.video),
             "duration_seconds": round(self.clip.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),
