@@ -6,8 +6,10 @@ a folder in use by its lock.
 """
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -42,8 +44,8 @@ class Scratch:
         with writing(self._above):
             self._above.mkdir(mode=0o700, parents=True, exist_ok=True)
             about = self._above.lstat()
-            if hasattr(os, "getuid") and (about.st_uid != os.getuid() or not self._above.is_dir()):
-                raise WriteError(13, str(self._above))  # somebody else made it, or a link, before us
+            if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+                raise WriteError(errno.EACCES, str(self._above))  # somebody else made it, or a link, before us
             self._above.chmod(0o700)
             _sweep(self._above)
             self.path = Path(tempfile.mkdtemp(dir=self._above))

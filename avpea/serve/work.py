@@ -86,13 +86,17 @@ class Piece:
     def decoding(self, seconds: float) -> Iterator[None]:
         """Tell how much is decoded in the block of so many seconds, and stop it when nobody waits any more."""
 
+        over = False
+
         def watch(done: float) -> bool:
-            self.tell("decoding", min(done, seconds), seconds)
+            if not over:  # it is called in another thread
+                self.tell("decoding", min(done, seconds), seconds)
             return self.unwanted
 
         self.tell("decoding", 0, seconds)
         with watched(watch):
             yield
+        over = True
 
     def run(self) -> None:
         """Do it; the result, or the exception, is that of `future`."""

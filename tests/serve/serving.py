@@ -94,6 +94,8 @@ class Process:
             self.process.send_signal(number)
         code = self.process.wait(120)
         self._reader.join(10)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         return code
 
 

@@ -1,7 +1,9 @@
 """The API of `avpea serve`: what it answers is what the command line prints, and what it refuses is a problem."""
 
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,16 +226,22 @@ def test_what_waits_is_encoded_together_and_answers_stay_the_same(client: TestCl
     assert found["avpea_batch_windows_count"] > found["avpea_batch_windows_bucket"]  # a batch of more than two
 
 
-def test_reading_is_stopped_when_a_job_is_cancelled(client: TestClient, tmp_path: Path) -> None:
-    from tests.media_factory import make_video
+def test_reading_is_stopped_when_a_job_is_cancelled(client: TestClient, video: Path) -> None:
+    from avpea.media.box import Pool, current
 
-    video = make_video(tmp_path / "long.mp4", seconds=50, size=(640, 480), fps=30, picture=lambda n, s: NOISE[n % 4])
-    key = uploaded_within(client, video)
+    key, pool = uploaded(client, video), current()
+    assert isinstance(pool, Pool)
+    pool.start()
+    for process in pool.process_ids:
+        os.kill(process, signal.SIGSTOP)
     job = client.post("/v1/jobs", json={"kind": "localize", "video": key}).json()["job"]
-    until(lambda: (state(client, job)["progress"] or {}).get("done", 0) > 0 or state(client, job)["state"] == "done")
+    until(lambda: (state(client, job)["progress"] or {}).get("stage") == "decoding")
+    assert state(client, job)["state"] == "running"
     client.delete(f"/v1/jobs/{job}")
-    until(lambda: state(client, job)["state"] not in ("queued", "running"))
-    assert state(client, job)["state"] in ("cancelled", "done")
+    until(lambda: state(client, job)["state"] == "cancelled")
+    for process in pool.process_ids:
+        os.kill(process, signal.SIGCONT)
+    assert client.post("/v1/localize", json={"video": key}).status_code == 200
 
 
 def test_pages_and_headers(client: TestClient) -> None:
@@ -329,21 +337,3 @@ def test_names_of_files_are_text(client: TestClient, video: Path) -> None:
     assert not set(found) & {"\x1b", "\u202e"}
     answer = client.get(f"/v1/videos/{key}/media")
     assert answer.headers["content-disposition"] == "inline"
-
-
-NOISE: list[Any] = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def noise() -> None:
-    import numpy as np
-
-    NOISE[:] = [np.random.default_rng(n).integers(0, 255, (480, 640, 3), np.uint8) // 8 for n in range(4)]
-
-
-def uploaded_within(client: TestClient, video: Path) -> str:
-    """The id of a file that is put into the server's folder of uploads past its bounds on size."""
-    videos = server_of(client).videos
-    target = server_of(client).scratch.path / "large"
-    target.write_bytes(video.read_bytes())
-    return str(videos.add(target, video.name).id)
