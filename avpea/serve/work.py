@@ -85,7 +85,6 @@ class Piece:
     @contextlib.contextmanager
     def decoding(self, seconds: float) -> Iterator[None]:
         """Tell how much is decoded in the block of so many seconds, and stop it when nobody waits any more."""
-
         over = False
 
         def watch(done: float) -> bool:
