@@ -69,7 +69,7 @@ class AskAbout(BaseModel):
 
 
 class Localize(AskAbout):
-    """Events in a video."""
+    """Events in a video, or lanes of them."""
 
     threshold: float | None = Field(default=None, ge=0, le=1, description="Lowest confidence of a second of an event.")
     min_seconds: float | None = Field(default=None, ge=0, le=86_400, description="Shortest event.")
@@ -99,7 +99,7 @@ class Search(BaseModel):
 
 
 # By what a run can do; any other task's answer takes what every question has.
-BODIES: dict[str, type[AskAbout]] = {"localize": Localize, "ask": Ask, "caption": Caption}
+BODIES: dict[str, type[AskAbout]] = {"localize": Localize, "parse": Localize, "ask": Ask, "caption": Caption}
 
 
 def server_of(request: Request) -> Server:

@@ -16,9 +16,6 @@ from avpea.sharing import resolve
 
 __all__ = ["Models", "Run"]
 
-# What the API calls the method of a run's task; others are called as they are.
-_NAMES = {"predict": "localize"}
-
 
 @dataclass(frozen=True)
 class Run:
@@ -49,8 +46,8 @@ class Run:
     def can(self) -> list[str]:
         """What it can do."""
         task = self.predictor.model.task
-        verbs = [_NAMES.get(task.verb, task.verb)] if task.verb else []
-        return verbs + ["search"] * hasattr(task, "embed_text")
+        served = task.serves or task.verb
+        return [served] * bool(served) + ["search"] * hasattr(task, "embed_text")
 
     def described(self) -> dict[str, Any]:
         """Plain values for the API."""

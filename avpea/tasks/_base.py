@@ -294,6 +294,7 @@ class Task(nn.Module, ABC):
         whole_videos: Whether an answer is about a whole video, so that training may use only some of its segments.
         augments: Options of `train.augment` that leave its annotations true.
         verb: Name that `Predictor.predict` also goes by; empty if the task has no answer for a user.
+        serves: What a server calls `predict`, if not by `verb`; such as `localize`.
         columns: Columns of a table of its answers, without the video; empty if there is no such table.
         stretches: What an answer is about, if that is stretches of the video, such as `events`; else empty.
         worst: What `mistakes` returns, in words.
@@ -315,6 +316,7 @@ class Task(nn.Module, ABC):
     whole_videos: ClassVar[bool] = False
     augments: ClassVar[tuple[str, ...]] = ("time_masks", "mel_masks")
     verb: ClassVar[str] = ""
+    serves: ClassVar[str] = ""
     columns: ClassVar[tuple[str, ...]] = ()
     stretches: ClassVar[str] = ""
     worst: ClassVar[str] = "surest wrong answers"

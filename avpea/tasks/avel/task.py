@@ -56,6 +56,7 @@ class AVEL(Task):
     default_head = "cmbs"
     augments = ("flip", "time_masks", "mel_masks", "mixup", "shift")
     verb = "predict"
+    serves = "localize"
     columns = ("start_seconds", "end_seconds", "label", "confidence", "doubtful")
     stretches = "events"
     worst = "ten surest wrong seconds"

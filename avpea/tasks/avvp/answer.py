@@ -138,6 +138,7 @@ class Prediction(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
         return {
+            "schema": "avpea-lanes-1",
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "declared_seconds": round(self.clip.declared_seconds, 3),

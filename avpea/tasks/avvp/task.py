@@ -77,6 +77,7 @@ class AVVP(Task):
     default_head = "han"
     augments = ("flip", "time_masks", "mel_masks", "mixup", "shift")
     verb = "predict"
+    serves = "parse"
     columns = ("start_seconds", "end_seconds", "label", "lane", "confidence")
     stretches = "events"
     worst = "ten surest wrong seconds"
