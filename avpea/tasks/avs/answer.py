@@ -37,6 +37,7 @@ class Segmentation(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values: what was found in each second, with its box as shares of the frame from its top left corner."""
         return {
+            "schema": "avpea-masks-1",
             "video": str(self.video),
             "duration_seconds": round(self.duration_seconds, 3),
             "seconds": [
