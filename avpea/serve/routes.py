@@ -1,6 +1,7 @@
 """The endpoints of the API, version 1."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,7 +155,11 @@ def _added(server: Server, name: str, target: Path, piece: Piece) -> Video:
 def list_videos(request: Request, run: Annotated[str | None, Query(max_length=200)] = None) -> Any:
     """The uploads, the newest first, and the videos of the server's folder."""
     server = server_of(request)
-    return [described(server, video, run) for video in server.videos]
+    found = []
+    for video in server.videos:
+        with suppress(FileNotFoundError):  # it has just gone
+            found.append(described(server, video, run))
+    return found
 
 
 @router.get("/videos/{video}", tags=["videos"], response_model=client.Video)

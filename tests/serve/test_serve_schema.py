@@ -30,7 +30,21 @@ def api(tiny_run: Path, tiny_asked_run: Path, tiny_data: Path) -> Iterator[Any]:
         runs=runs, folder=tiny_data / "AVE", upload_mb=1, workers=1, allowed_hosts=("testserver",)
     )  # schemathesis calls it by this name
     with served(settings) as client:
-        yield schemathesis.openapi.from_asgi("/openapi.json", client.app)
+        yield schemathesis.openapi.from_asgi("/openapi.json", _without_its_end(client.app))
+
+
+def _without_its_end(app: Any) -> Any:
+    """The application for schemathesis, which ends applications between requests, with all uploads."""
+
+    async def lasting(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+            return
+        for moment in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{moment}.complete"})
+
+    return lasting
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
