@@ -43,7 +43,7 @@ def run(quick: bool) -> dict[str, Any]:
         words = "--device", "cpu", "--waiting", "64"
         server = Process(str(runs[0]), *words, temporary=place)
         try:
-            found |= loaded(server, clip, 4 if quick else 40)
+            found |= loaded(server, clip, 4 if quick else 12)
         finally:
             server.end()
         server = Process(str(runs[0]), "--device", "cpu", "--waiting", "8", "--at-once", "1", temporary=place)

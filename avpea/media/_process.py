@@ -50,6 +50,7 @@ class Worker:
         self._say({"limits": asdict(limits), "threads": decoding.video_threads(), "parent": os.getpid()})
         self._ready, self.overdue, self.stopped = False, False, False
         self._unwanted: Callable[[], bool] | None = None
+        self._judging = threading.Lock()  # held from looking at a job to ending the process for it
         self._deadline = math.inf
         self._patience = limits.seconds * (PATIENCE if sys.platform != "win32" else 1)
         self._asked, self._over = threading.Event(), False
@@ -65,6 +66,11 @@ class Worker:
         """Whether the process runs."""
         return self._process.poll() is None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process was ended because a job was overdue or not wanted any more."""
+        return self.stopped or self.overdue
+
     def ask(self, asked: dict[str, Any]) -> None:
         """Send a job.
 
@@ -79,6 +85,8 @@ class Worker:
                 kind, _, _ = self.header()
                 self._ready = kind == wire.READY
             except Ended:
+                if self.stopped:
+                    raise
                 raise AvpeaError(self._why_not()) from None
         self._deadline = time.monotonic() + self._patience
         self._say(asked)
@@ -121,20 +129,21 @@ class Worker:
 
     def rest(self) -> None:
         """The job is done; nothing is expected until the next."""
-        self._unwanted = None
-        self._asked.clear()
-        self._deadline = math.inf
+        with self._judging:
+            self._unwanted = None
+            self._asked.clear()
+            self._deadline = math.inf
 
     def _watch(self) -> None:
         """End the process when nothing came for too long."""
         while not self._over:
             self._asked.wait()
-            unwanted = self._unwanted
-            self.stopped = unwanted is not None and unwanted()
-            self.overdue = time.monotonic() > self._deadline
-            if self.stopped or self.overdue:
-                self._process.kill()
-                return
+            with self._judging:
+                self.stopped = self._unwanted is not None and self._unwanted()
+                self.overdue = time.monotonic() > self._deadline
+                if self.ended:
+                    self._process.kill()
+                    return
             time.sleep(0.2)
 
     def code(self) -> int:

@@ -104,14 +104,19 @@ class Box:
                 self.close()
                 raise MediaError(path, reason) from None
             except Refused as error:
-                if error.ends:
-                    self.close()
+                self._rest(worker, error.ends)
                 raise error.reason from None
             except BaseException:  # Ctrl-C included: the worker is in the middle of something
                 self.close()
                 raise
-            worker.rest()
+            self._rest(worker)
             return answer
+
+    def _rest(self, worker: Worker, ends: bool = False) -> None:
+        """A job is done: what watched it must not end the worker in the next one."""
+        worker.rest()
+        if ends or worker.ended:  # it may have been ended just now
+            self.close()
 
 
 class Pool(Box):

@@ -71,7 +71,9 @@ def attacked(server: Process, place: Path, count: int) -> dict[str, Any]:
             started = time.monotonic()
             try:
                 wrong = "" if client.localize(good) == expected else "another answer"
-                wrong = wrong or ("" if client.videos()[0]["video"] == known["video"] else "another list")
+                wrong = wrong or (
+                    "" if known["video"] in {one["video"] for one in client.videos()} else "a lost upload"
+                )
             except AvpeaError as error:
                 wrong = str(error)
             with lock:

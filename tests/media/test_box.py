@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import pytest
 import torch
 
 from avpea.errors import AvpeaError, MediaError, MissingFile, NoAudioTrack, NoVideoTrack
-from avpea.media import Limits, _process, boxed, probe, read, read_sound, wire
-from avpea.media.box import Box, current
+from avpea.media import Limits, _process, boxed, probe, read, read_sound, watched, wire
+from avpea.media.box import Box, Pool, current
 from avpea.media.growing import Growing
 from avpea.media.receiving import Refused, received
 from tests.media_factory import make_video
@@ -217,6 +219,57 @@ def test_less_memory_gives_a_reason_or_the_same(tmp_path: Path) -> None:
 def test_limits_are_positive() -> None:
     with pytest.raises(AvpeaError, match=r"--media-seconds \(Limits\(seconds\)\) is 0; expected 1 or more"):
         Limits(seconds=0)
+
+
+def test_what_watched_a_file_does_not_end_the_reading_of_the_next(tmp_path: Path, video: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with boxed():
+        probe(video)
+        for path in (tmp_path / "bad.mp4", video):
+            unwanted = False
+
+            def watch(seconds: float) -> bool:
+                return unwanted  # noqa: B023
+
+            with watched(watch), nullcontext() if path == video else pytest.raises(MediaError, match="not a video"):
+                probe(path)
+            unwanted = True
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                assert probe(video).has_video
+
+
+def test_a_reading_that_ends_as_it_is_stopped_leaves_a_box_that_works(video: Path) -> None:
+    called = threading.Event()
+
+    def watch(seconds: float) -> bool:
+        called.set()
+        time.sleep(0.5)  # the reading is done meanwhile
+        return True
+
+    with boxed():
+        probe(video)
+        time.sleep(0.5)
+        with watched(watch):
+            assert probe(video).has_video
+        assert called.is_set()
+        assert probe(video).has_video
+
+
+def test_several_threads_read_in_several_boxes_and_one_can_be_stopped(video: Path) -> None:
+    with boxed(workers=2):
+        pool = current()
+        assert isinstance(pool, Pool)
+        pool.start()
+        first, second = pool.process_ids
+        os.kill(first, signal.SIGSTOP)
+        os.kill(second, signal.SIGSTOP)
+        with watched(lambda seconds: True), pytest.raises(MediaError, match="reading it was stopped"):
+            read(video)
+        assert len(set(pool.process_ids) & {first, second}) == 1
+        os.kill(next(iter(set(pool.process_ids) & {first, second})), signal.SIGCONT)
+        assert len(read(video).frames) > 0
+    assert not pool.process_ids
 
 
 def test_a_worker_that_cannot_start_says_why(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
