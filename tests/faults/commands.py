@@ -25,9 +25,10 @@ __all__ = ["COMMANDS", "Place", "State", "Work", "in_child", "start"]
 
 _IMPORTED = (
     *("avpea.cli", "avpea.calibrate", "avpea.compare.grid", "avpea.report", "avpea.official"),
+    *("avpea.serve.exports", "avpea.serve.review"),
     *("tensorboard.summary.writer.record_writer", "transformers.models.bert.tokenization_bert"),
 )
-_TIMES = ("seconds", "waited_seconds", "train_minutes", "modified", "date")
+_TIMES = ("seconds", "waited_seconds", "train_minutes", "modified", "date", "changed")
 
 
 class Place:
@@ -88,18 +89,18 @@ class State:
 
 @dataclass(frozen=True)
 class Work:
-    """A command.
+    """A command, or other work of a process.
 
     Attributes:
-        arguments: Its arguments, with the place.
+        call: Does it, and returns the exit code; in a process of its own.
         results: What it has made, in plain values without times.
         begins: Copies what it begins from into the work folder.
         ignored: Parts of paths that are another program's own and differ from run to run.
     """
 
-    arguments: Callable[[Place], list[str]]
+    call: Callable[[Place], int]
     results: Callable[[Path], Mapping[str, Any]]
-    begins: Callable[[Place], None] = lambda place: None
+    begins: Callable[[Place], object] = lambda place: None
     ignored: tuple[str, ...] = ()
 
     def begin(self, place: Place) -> None:
@@ -251,94 +252,150 @@ def _copied(*names: str) -> Callable[[Place], None]:
     return copy
 
 
+def _avpea(arguments: Callable[[Place], list[str]]) -> Callable[[Place], int]:
+    """The command line with some arguments."""
+
+    def call(place: Place) -> int:
+        from avpea.cli import main
+
+        return main(arguments(place))
+
+    return call
+
+
+_VIDEOS = ("0" * 32, "1" * 32)
+_EDITS = 12  # of each video
+
+
+def _log_of(place: Place) -> Path:
+    """What a person's browser knows: a character for each edit that was answered."""
+    return place.folder / "answered.txt"
+
+
+def _correct(place: Place) -> int:
+    """Correct two videos edit by edit, as `avpea serve` does, from what is stored; then write their manifest."""
+    from avpea.errors import AvpeaError
+    from avpea.formats import Stretch
+    from avpea.serve.exports import Reviewed, save_manifest
+    from avpea.serve.review import Reviews
+    from avpea.stopping import Stopped, stoppable
+
+    reviews, log = Reviews(place.work / "reviews"), _log_of(place)
+    try:
+        with stoppable():
+            known = {key: reviews.get(key, f"{key[0]}.mp4") for key in _VIDEOS}
+            stored, answered = sum(one.revision for one in known.values()), len(log.read_text())
+            assert stored >= answered, f"{answered} edits were answered, and {stored} are stored"
+            for number in range(_EDITS):
+                for key in _VIDEOS:
+                    event = Stretch(float(number), number + 1.0, f"event {number}")
+                    if known[key].revision == number:
+                        known[key] = reviews.put(key, known[key].name, [*known[key].events, event], number)
+                        with log.open("a") as file:
+                            file.write(".")
+                    reviews.note_unsure(key, "run", 1 / (number + 1))
+            save_manifest(place.work, [Reviewed(one.name, list(one.events)) for one in known.values()])
+    except Stopped as stopped:
+        return 128 + stopped.number
+    except AvpeaError as error:
+        print(error)
+        return 1
+    return 0
+
+
+def _of_reviews(work: Path) -> dict[str, Any]:
+    """The manifest and the reviews, but not how unsure a run is, which is found out again."""
+    manifests = {path.name: path.read_text() for path in work.iterdir() if path.is_file()}
+    stored = [path for path in (work / "reviews").glob("*.json") if not path.name.endswith(".unsure.json")]
+    return manifests | {path.name: json.loads(path.read_text()) for path in stored}
+
+
 def _train(place: Place, *more: str) -> list[str]:
     return ["train", str(place.folder / "tiny.yaml"), "--run", str(place.work / "run"), "--quiet", *more]
 
 
 COMMANDS: dict[str, Work] = {
     "fill the cache": Work(
-        lambda place: ["data", "stats", str(place.folder / "tiny.yaml"), "--data.cache", str(place.work / "cache")],
+        _avpea(lambda place: [
+            "data", "stats", str(place.folder / "tiny.yaml"), "--data.cache", str(place.work / "cache")
+        ]),
         _of_entries,
     ),
-    "train": Work(_train, lambda work: _of_run(work / "run")),
+    "train": Work(_avpea(_train), lambda work: _of_run(work / "run")),
     "train and fill the cache": Work(
-        lambda place: _train(place, "--data.cache", str(place.work / "cache")),
+        _avpea(lambda place: _train(place, "--data.cache", str(place.work / "cache"))),
         lambda work: {**_of_run(work / "run"), "cache": _of_entries(work / "cache")},
     ),
     "extend": Work(
-        lambda place: [
+        _avpea(lambda place: [
             "train", str(place.folder / "tiny.yaml"), "--run", str(place.work / "tiny-run"), "--extend", "1", "--quiet"
-        ],
+        ]),
         lambda work: _of_run(work / "tiny-run"),
         _copied("tiny-run"),
     ),
     "calibrate": Work(
-        lambda place: ["calibrate", str(place.work / "tiny-run"), "--quiet"],
+        _avpea(lambda place: ["calibrate", str(place.work / "tiny-run"), "--quiet"]),
         lambda work: _of_run(work / "tiny-run"),
         _copied("tiny-run"),
     ),
     "evaluate": Work(
-        lambda place: ["evaluate", str(place.work / "tiny-run"), "--split", "val", "--quiet"],
+        _avpea(lambda place: ["evaluate", str(place.work / "tiny-run"), "--split", "val", "--quiet"]),
         lambda work: _of_evaluation(work / "tiny-run"),
         _copied("tiny-run"),
     ),
     "predict": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("predict", str(place.folder / "tiny-run"), str(place.folder / "data" / "AVE"), "--quiet"),
             *("--csv", str(place.work / "answers" / "events.csv"), "--format", "srt", "--format", "csv"),
             *("--out", str(place.work / "answers"), "--overwrite"),
-        ],
+        ]),
         _of_answers,
     ),
     "compare": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("compare", str(place.folder / "grid.yaml"), "--runs", str(place.work / "runs")),
             *("--out", str(place.work / "out"), "--no-cost", "--quiet"),
-        ],
+        ]),
         _of_grid,
     ),
     "predict into one file": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("predict", str(place.folder / "tiny-run"), str(place.folder / "data" / "AVE"), "--quiet"),
             *("--out", str(place.work / "answers" / "all.jsonl")),
-        ],
+        ]),
         _of_answers,
     ),
     "pack": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("data", "pack", "ave", str(place.work / "answers"), "--data.root", str(place.folder / "data")),
             "--quiet",
-        ],
+        ]),
         _of_packing,
     ),
     "pack decoded": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("data", "pack", "ave", str(place.work / "answers"), "--data.root", str(place.folder / "data")),
             *("--decoded", str(place.folder / "tiny.yaml"), "--quiet"),
-        ],
+        ]),
         _of_packing,
     ),
     "index": Work(
-        lambda place: [
+        _avpea(lambda place: [
             *("index", str(place.folder / "found-run"), str(place.folder / "data" / "AVE")),
             *("--library", str(place.work / "library"), "--quiet"),
-        ],
+        ]),
         _of_library,
         Place.make_found,
         ignored=("library/windows.lance/", "library/about.lance/"),
     ),
+    "correct labels": Work(_correct, _of_reviews, lambda place: _log_of(place).write_text("")),
 }  # fmt: skip
 
 
 def run(place: Place, work: Work, output: Path) -> int:
     """Begin a command in a fork; returns the process."""
 
-    def call() -> int:
-        from avpea.cli import main
-
-        return main(work.arguments(place))
-
-    return start(call, output)
+    return start(lambda: work.call(place), output)
 
 
 def undisturbed(place: Place, work: Work, seconds: float = 300) -> None:

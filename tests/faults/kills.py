@@ -31,8 +31,6 @@ SIGNALS: dict[str, tuple[int, ...]] = {
     "Ctrl-C twice": (signal.SIGINT, signal.SIGINT),
 }
 PROMISED = ("other_results", "stray_files", "other_exit_codes", "tracebacks", "hung")
-# There is no such command in this version.
-NOT_THERE = ("correcting labels",)
 
 
 def run(long: bool) -> dict[str, Any]:
@@ -64,7 +62,6 @@ def trials(place: Place, moments: int, seed: int, names: tuple[str, ...] = tuple
         "moments": moments,
         **{key: counts[key] for key in ("hit", *PROMISED)},
         **{key: dict(sorted(found.items())) for key, found in tried.items()},
-        "not_there": list(NOT_THERE),
         "faults": faults,
     }
 

@@ -160,8 +160,6 @@ def trial(place: Place, work: Work, kind: str, value: int, wanted: State) -> tup
 
 def _disturbed(place: Place, work: Work, kind: str, value: int) -> Callable[[], int]:
     def call() -> int:
-        from avpea.cli import main
-
         if kind in ERRORS:
             Refusing(str(place.work), value, ERRORS[kind], once=kind == "EIO")
         elif kind == "RLIMIT_FSIZE":
@@ -174,7 +172,7 @@ def _disturbed(place: Place, work: Work, kind: str, value: int) -> Callable[[], 
             told.stdin.close()
             resource.setrlimit(resource.RLIMIT_FSIZE, (value, resource.RLIM_INFINITY))
         try:
-            return main(work.arguments(place))
+            return work.call(place)
         finally:
             if kind == "RLIMIT_FSIZE":
                 sys.stdout.flush()
@@ -192,10 +190,8 @@ def _count(place: Place, work: Work) -> int:
     out = place.folder / "calls.txt"
 
     def call() -> int:
-        from avpea.cli import main
-
         counting = Refusing(str(place.work), 0, 0, once=True)
-        code = main(work.arguments(place))
+        code = work.call(place)
         out.write_text(str(counting.calls))
         return code
 
