@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from avpea import commands, registry
 from avpea.cli import main
 from avpea.version import __version__
+from tests.jobs import without_extras
 
 
 def run(*words: str) -> int:
@@ -30,6 +32,13 @@ def test_help_lists_all_commands_and_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("predict", "ask", "caption", "train", "compare"))
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_wheel_alone_is_tried_with_every_command() -> None:
+    tried = {" ".join(line.split()[1:3]) for line, _, _ in without_extras.COMMANDS if line.startswith("avpea ")}
+    named = [command for module in registry.command_modules() for command in module.COMMANDS]
+    wanted = {f"{one.group} {one.name}".strip() for one in [*commands.COMMANDS, *named]}
+    assert not {name for name in wanted if not any(f"{line} ".startswith(f"{name} ") for line in tried)}
 
 
 def test_the_package_runs_as_a_module() -> None:

