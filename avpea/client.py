@@ -13,203 +13,17 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NotRequired, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote, urlsplit
 
-from typing_extensions import TypedDict  # pydantic knows that of `typing` from Python 3.12 on
-
 from avpea.errors import AvpeaError, ServerError
+from avpea.schemas import Captions, Found, JobState, Lanes, Localized, Masks, Reply, Run, Video
 from avpea.version import __version__
 
-__all__ = [
-    "Captioned",
-    "Captions",
-    "Client",
-    "Event",
-    "Found",
-    "Job",
-    "JobState",
-    "Localized",
-    "Reply",
-    "Run",
-    "Second",
-    "Video",
-]
+__all__ = ["Client", "Job"]
 
 PIECE_BYTES = 1 << 18
 LOOK_SECONDS = 0.3
-
-
-class Event(TypedDict):
-    """Something that is both seen and heard."""
-
-    label: str
-    start_seconds: float
-    end_seconds: float
-    confidence: float
-    doubtful: bool
-
-
-class Decided(TypedDict):
-    """The category of a second before threshold and shortest event."""
-
-    label: str
-    novelty: float | None
-
-
-class Second(TypedDict):
-    """What a second of a video is."""
-
-    start_seconds: float
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    decided: Decided
-    novelty: float | None
-
-
-class Localized(TypedDict):
-    """The answer of `localize`, which is that of `avpea predict --json`."""
-
-    schema: Literal["avpea-events-1"]
-    video: str
-    duration_seconds: float
-    declared_seconds: float
-    remarks: list[str]
-    events: list[Event]
-    seconds: list[Second]
-    threshold: float
-    threshold_from: str
-    min_seconds: float
-    min_seconds_from: str
-    calibration: dict[str, Any] | None
-
-
-class Place(TypedDict):
-    """Where in a frame a sound was found, in [0, 1] from the left and from the top."""
-
-    x: float
-    y: float
-    share: float
-
-
-class LookedAt(TypedDict):
-    """How much of a question's attention a second has."""
-
-    start_seconds: float
-    seen: NotRequired[float]
-    heard: NotRequired[float]
-    sound_found_at: NotRequired[Place]
-
-
-class Reply(TypedDict):
-    """The answer of `ask`, which is that of `avpea ask --json`."""
-
-    schema: Literal["avpea-reply-1"]
-    video: str
-    duration_seconds: float
-    declared_seconds: float
-    question: str
-    read_as: str
-    left_out: list[str]
-    nearest_training_question: str | None
-    outside_training: bool
-    remarks: list[str]
-    answer: str
-    probability: float
-    answers: dict[str, float]
-    calibration: dict[str, Any] | None
-    seconds: list[LookedAt]
-
-
-class OtherCaption(TypedDict):
-    """A caption that is less likely."""
-
-    text: str
-    log_probability: float
-
-
-class Captioned(TypedDict):
-    """A sentence about a stretch of a video."""
-
-    start_seconds: float
-    end_seconds: float
-    text: str
-    log_probability: float
-    others: list[OtherCaption]
-
-
-class Captions(TypedDict):
-    """The answer of `caption`, which is that of `avpea caption --json`."""
-
-    schema: Literal["avpea-captions-1"]
-    video: str
-    duration_seconds: float
-    declared_seconds: float
-    remarks: list[str]
-    captions: list[Captioned]
-
-
-class Found(TypedDict):
-    """A window that `search` found: `file` is its name, `video` its id, `thumbnail` an address of the server."""
-
-    score: float
-    file: str
-    start_seconds: float
-    end_seconds: float
-    thumbnail: str | None
-    video: str | None
-
-
-class Run(TypedDict):
-    """A run of the server; see `/docs` there."""
-
-    run: str
-    task: str
-    title: str
-    can: list[str]
-    outputs: str
-    classes: list[str]
-    window_seconds: int
-    threshold: float | None
-    attention: bool
-    trained_bytes: int
-    own: bool
-
-
-class Video(TypedDict):
-    """A video that the server knows; `revision` counts the edits of its review, `unsure` is that of a run."""
-
-    video: str
-    name: str
-    uploaded: bool
-    size: int
-    seconds: float | None
-    has_video: bool | None
-    has_audio: bool | None
-    media_type: str
-    revision: int
-    done: bool
-    unsure: float | None
-
-
-class Progress(TypedDict):
-    """How far a job is."""
-
-    stage: Literal["decoding", "window"]
-    done: float
-    of: float
-
-
-class JobState(TypedDict):
-    """How a job stands."""
-
-    job: str
-    kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    progress: Progress | None
-    result: Any
-    problem: dict[str, Any] | None
 
 
 class Client:
@@ -300,6 +114,18 @@ class Client:
     def caption(self, video: str | Path, *, run: str | None = None, beams: int = 0, **reading: Any) -> Captions:
         """Captions of a video; see `localize`."""
         return cast("Captions", self.about("caption", video, run, beams=beams, **reading))
+
+    def parse(
+        self, video: str | Path, *, run: str | None = None, threshold: float | None = None,
+        min_seconds: float | None = None, **reading: Any,
+    ) -> Lanes:  # fmt: skip
+        """What is seen and what is heard in a video; see `localize`."""
+        options = {"threshold": threshold, "min_seconds": min_seconds, **reading}
+        return cast("Lanes", self.about("parse", video, run, **options))
+
+    def segment(self, video: str | Path, *, run: str | None = None, **reading: Any) -> Masks:
+        """What sounds in each second of a video, and where in the picture; see `localize`."""
+        return cast("Masks", self.about("segment", video, run, **reading))
 
     def search(
         self, text: str | None = None, *, video: str | None = None,

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "avpea"
 
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
-    ("errors", "version", "escapes", "stopping"),
+    ("errors", "version", "escapes", "stopping", "schemas"),
     ("parsing", "progress", "threads"),
     ("locks",),
     ("client", "registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),

@@ -456,6 +456,35 @@ def tiny_masks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def tiny_masking(tiny_values: dict[str, Any], tiny_masks: Path) -> dict[str, Any]:
+    """As `tiny_values`, of masks."""
+    data = {**tiny_values["data"], "name": "masks", "root": str(tiny_masks), "mask_size": 24}
+    return {**tiny_values, "task": "avs", "data": data, "head": {"name": "mask_readout"}}
+
+
+@pytest.fixture(scope="session")
+def tiny_masked_run(tiny_masking: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of segmentation. Read only."""
+    from avpea.experiment import Experiment
+    from avpea.train import train
+
+    experiment = Experiment.from_dict(tiny_masking).override({"train.epochs": 8, "train.learning_rate": 1e-2})
+    return train(experiment, tmp_path_factory.mktemp("runs") / "masked", progress=False).run
+
+
+@pytest.fixture(scope="session")
+def tiny_parsed_run(tiny_values: dict[str, Any], tiny_lanes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of video parsing. Read only."""
+    from avpea.experiment import Experiment
+    from avpea.train import train
+
+    data = {**tiny_values["data"], "name": "llp", "root": str(tiny_lanes)}
+    values = {**tiny_values, "task": "avvp", "data": data, "head": {"name": "han"}}
+    experiment = Experiment.from_dict(values).override({"train.epochs": 1})
+    return train(experiment, tmp_path_factory.mktemp("runs") / "parsed", progress=False).run
+
+
+@pytest.fixture(scope="session")
 def tiny_roots(
     tiny_data: Path, tiny_questions: Path, tiny_captions: Path, tiny_lanes: Path, tiny_masks: Path
 ) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from avpea import client
+from avpea import schemas
 from avpea.errors import AvpeaError
 from avpea.serve import review_api, searching, views
 from avpea.serve.asking import (
@@ -37,7 +37,13 @@ __all__ = ["router", "task_router"]
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}, "description": "A problem (RFC 9457)."}
 }
-_ANSWERS: dict[str, Any] = {"localize": client.Localized, "ask": client.Reply, "caption": client.Captions}
+_ANSWERS: dict[str, Any] = {
+    "localize": schemas.Localized,
+    "parse": schemas.Lanes,
+    "segment": schemas.Masks,
+    "ask": schemas.Reply,
+    "caption": schemas.Captions,
+}
 router = APIRouter(prefix="/v1", responses=ERRORS)
 Second = Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -112,14 +118,14 @@ async def open_session(request: Request) -> Response:
     return answer
 
 
-@router.get("/runs", tags=["runs"], response_model=list[client.Run])
+@router.get("/runs", tags=["runs"], response_model=list[schemas.Run])
 def list_runs(request: Request) -> Any:
     """The runs, and what each can do."""
     server = server_of(request)
     return [server.described(run) for run in server.models.all()]
 
 
-@router.post("/runs/{run}/reload", tags=["runs"], response_model=client.Run)
+@router.post("/runs/{run}/reload", tags=["runs"], response_model=schemas.Run)
 def reload_run(request: Request, run: str) -> Any:
     """Load a run's adapters and head again, as after training further; the frozen backbone stays in memory."""
     server = server_of(request)
@@ -127,7 +133,7 @@ def reload_run(request: Request, run: str) -> Any:
 
 
 @router.post(
-    "/videos", status_code=201, tags=["videos"], response_model=client.Video,
+    "/videos", status_code=201, tags=["videos"], response_model=schemas.Video,
     openapi_extra=body_schema(type("Upload", (BaseModel,), {})),
 )  # fmt: skip
 async def upload_video(request: Request) -> Any:
@@ -151,7 +157,7 @@ def _added(server: Server, name: str, target: Path, piece: Piece) -> Video:
         raise problem_of(error, str(target), shown_name(name)) from error
 
 
-@router.get("/videos", tags=["videos"], response_model=list[client.Video])
+@router.get("/videos", tags=["videos"], response_model=list[schemas.Video])
 def list_videos(request: Request, run: Annotated[str | None, Query(max_length=200)] = None) -> Any:
     """The uploads, the newest first, and the videos of the server's folder."""
     server = server_of(request)
@@ -162,7 +168,7 @@ def list_videos(request: Request, run: Annotated[str | None, Query(max_length=20
     return found
 
 
-@router.get("/videos/{video}", tags=["videos"], response_model=client.Video)
+@router.get("/videos/{video}", tags=["videos"], response_model=schemas.Video)
 async def get_video(request: Request, video: str) -> Any:
     """A video, with its length."""
     server = server_of(request)
@@ -243,7 +249,7 @@ async def get_attention(
 @router.post(
     "/search",
     tags=["answers"],
-    responses={200: {"model": list[client.Found]}},
+    responses={200: {"model": list[schemas.Found]}},
     openapi_extra=body_schema(Search, form=False),
 )
 async def search(request: Request) -> Response:
@@ -269,14 +275,14 @@ async def begin_job(request: Request) -> Any:
     return {"job": begin(server, given.kind, asked, None, keep=True).id}
 
 
-@router.get("/jobs/{job}", tags=["jobs"], response_model=client.JobState)
+@router.get("/jobs/{job}", tags=["jobs"], response_model=schemas.JobState)
 def get_job(request: Request, job: str) -> Any:
     """How a job stands, and its result."""
     piece = server_of(request).work.get(job)
     return state_of(piece)
 
 
-@router.delete("/jobs/{job}", tags=["jobs"], response_model=client.JobState)
+@router.delete("/jobs/{job}", tags=["jobs"], response_model=schemas.JobState)
 def cancel_job(request: Request, job: str) -> Any:
     """Cancel a job; one that is done stays done."""
     piece = server_of(request).work.get(job)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TaskOptions,
         Viewing,
         Window,
+        beginning,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "TaskOptions",
     "Viewing",
     "Window",
+    "beginning",
 ]
 
 

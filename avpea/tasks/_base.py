@@ -36,6 +36,7 @@ __all__ = [
     "TaskOptions",
     "Viewing",
     "Window",
+    "beginning",
     "video_index",
 ]
 
@@ -250,6 +251,23 @@ class Mistake:
     answered: str
     confidence: float | None = None
     about: str = ""
+
+
+def beginning(schema: str, video: Path, clip: Any) -> dict[str, Any]:
+    """What the plain values of every answer begin with.
+
+    Args:
+        schema: Name and version of the form of the values, such as `avpea-events-1`.
+        video: The video file.
+        clip: Its decoded frames and sound.
+    """
+    return {
+        "schema": schema,
+        "video": str(video),
+        "duration_seconds": round(clip.duration_seconds, 3),
+        "declared_seconds": round(clip.declared_seconds, 3),
+        "remarks": clip.remarks(),
+    }
 
 
 class Answer(ABC):

@@ -7,7 +7,7 @@ good        requests of others meanwhile
 effects     of these, those that were not answered as before: each must be 0
 slowest_s   the longest that one of them took, and `alone_s` what it took before
 left        files that a refused upload left behind
-restarted   whether the server's process is the same at the end
+restarted   whether the server had ended meanwhile
 """
 
 import http.client

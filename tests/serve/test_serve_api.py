@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,15 +20,11 @@ from tests.serve.serving import served, until, uploaded
 
 
 @pytest.fixture(scope="module")
-def client(
-    tiny_run: Path, tiny_asked_run: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TestClient]:
+def client(tiny_run: Path, tiny_asked_run: Path, own_videos: Path) -> Iterator[TestClient]:
     from avpea.serve.settings import Settings
 
-    # A copy, as reviews are kept in a folder beside the videos, which others list.
-    videos = shutil.copytree(tiny_data / "AVE", tmp_path_factory.mktemp("served") / "AVE")
     runs = str(tiny_run), str(tiny_asked_run)
-    with served(Settings(runs=runs, folder=videos, upload_mb=1, video_seconds=60)) as client:
+    with served(Settings(runs=runs, folder=own_videos, upload_mb=1, video_seconds=60)) as client:
         yield client
 
 
@@ -48,7 +43,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def conforms(found: Any, kind: Any) -> None:
-    """Whether plain values have exactly the keys and types of a form that `avpea.client` declares."""
+    """Whether plain values have exactly the keys and types of a form that `avpea.schemas` declares."""
     assert TypeAdapter(kind).validate_python(found, strict=True) == found  # what is not declared is left out
 
 
@@ -63,7 +58,7 @@ def test_runs_say_what_they_can(client: TestClient) -> None:
 def test_localize_is_what_predict_prints(
     client: TestClient, tiny_run: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from avpea.client import Localized
+    from avpea.schemas import Localized
 
     expected = {**printed(capsys, "predict", str(tiny_run), str(video)), "video": "g4.mp4"}
     conforms(expected, Localized)
@@ -80,7 +75,7 @@ def test_localize_is_what_predict_prints(
 def test_ask_is_what_ask_prints(
     client: TestClient, tiny_asked_run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from avpea.client import Reply
+    from avpea.schemas import Reply
 
     video, question = tiny_data / "AVE" / "r4.mp4", "Is the red ever seen?"
     expected = {**printed(capsys, "ask", str(tiny_asked_run), str(video), question), "video": "r4.mp4"}
@@ -92,13 +87,31 @@ def test_ask_is_what_ask_prints(
 def test_captions_are_what_caption_prints(
     tiny_written_run: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from avpea.client import Captions
+    from avpea.schemas import Captions
     from avpea.serve.settings import Settings
 
     expected = {**printed(capsys, "caption", str(tiny_written_run), str(video)), "video": "g4.mp4"}
     conforms(expected, Captions)
     with served(Settings(runs=(str(tiny_written_run),), workers=1)) as client, video.open("rb") as file:
         assert client.post("/v1/caption", files={"file": ("g4.mp4", file)}).json() == expected
+
+
+def test_masks_and_lanes_are_what_the_commands_print(
+    tiny_masked_run: Path, tiny_parsed_run: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avpea.schemas import Lanes, Masks
+    from avpea.serve.settings import Settings
+
+    runs: dict[str, tuple[str, Path, Any]] = {
+        "segment": ("segment", tiny_masked_run, Masks), "parse": ("predict", tiny_parsed_run, Lanes)
+    }  # fmt: skip
+    settings = Settings(runs=(str(tiny_masked_run), str(tiny_parsed_run)), workers=1)
+    with served(settings) as client:
+        key = uploaded(client, video, "g4.mp4")
+        for kind, (command, run, form) in runs.items():
+            expected = {**printed(capsys, command, str(run), str(video)), "video": "g4.mp4"}
+            conforms(expected, form)
+            assert client.post(f"/v1/{kind}", json={"video": key}).json() == expected
 
 
 def test_media_come_in_ranges(client: TestClient, video: Path) -> None:

@@ -24,10 +24,10 @@ SLOW = [HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_
 
 
 @pytest.fixture(scope="module")
-def api(tiny_run: Path, tiny_asked_run: Path, tiny_data: Path) -> Iterator[Any]:
+def api(tiny_run: Path, tiny_asked_run: Path, own_videos: Path) -> Iterator[Any]:
     runs = str(tiny_run), str(tiny_asked_run)
     settings = Settings(
-        runs=runs, folder=tiny_data / "AVE", upload_mb=1, workers=1, allowed_hosts=("testserver",)
+        runs=runs, folder=own_videos, upload_mb=1, workers=1, allowed_hosts=("testserver",)
     )  # schemathesis calls it by this name
     with served(settings) as client:
         yield schemathesis.openapi.from_asgi("/openapi.json", _without_its_end(client.app))

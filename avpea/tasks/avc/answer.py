@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.tables import Table, clock
-from avpea.tasks import Answer, Stretch
+from avpea.tasks import Answer, Stretch, beginning
 
 __all__ = ["Caption", "Captions"]
 
@@ -49,11 +49,7 @@ class Captions(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the clip."""
         return {
-            "schema": "avpea-captions-1",
-            "video": str(self.video),
-            "duration_seconds": round(self.duration_seconds, 3),
-            "declared_seconds": round(self.clip.declared_seconds, 3),
-            "remarks": self.clip.remarks(),
+            **beginning("avpea-captions-1", self.video, self.clip),
             "captions": [
                 {
                     "start_seconds": one.start_seconds,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avpea.metrics.accuracy import stretches
 from avpea.tables import Table, clock
-from avpea.tasks import Answer, Calibration, Stretch
+from avpea.tasks import Answer, Calibration, Stretch, beginning
 from avpea.tasks._rule import EventRule, plain_events
 
 __all__ = ["Event", "Prediction", "Rule", "timeline"]
@@ -115,11 +115,7 @@ class Prediction(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
         return {
-            "schema": "avpea-events-1",
-            "video": str(self.video),
-            "duration_seconds": round(self.duration_seconds, 3),
-            "declared_seconds": round(self.clip.declared_seconds, 3),
-            "remarks": self.clip.remarks(),
+            **beginning("avpea-events-1", self.video, self.clip),
             "events": plain_events(self.events),
             "seconds": [self._second(index) for index in range(len(self.decisions))],
             **self.rule.to_dict(),

@@ -12,7 +12,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError
 from avpea.labels import QuestionVocabulary
 from avpea.tables import Table, clock
-from avpea.tasks import Answer, Calibration
+from avpea.tasks import Answer, Calibration, beginning
 
 __all__ = ["AskedQuestion", "Reply", "read_question", "typed"]
 
@@ -118,10 +118,7 @@ class Reply(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as printed by `avpea ask --json`; positions are centres of patches, in [0, 1] of the frame."""
         return {
-            "schema": "avpea-reply-1",
-            "video": str(self.video),
-            "duration_seconds": round(self.clip.duration_seconds, 3),
-            "declared_seconds": round(self.clip.declared_seconds, 3),
+            **beginning("avpea-reply-1", self.video, self.clip),
             "question": self.question.text,
             "read_as": " ".join(self.question.words),
             "left_out": list(self.question.left_out),

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float16, UInt8
 from torch import Tensor
 
 from avpea.tables import Table, clock
-from avpea.tasks import Answer
+from avpea.tasks import Answer, beginning
 
 __all__ = ["Segmentation"]
 
@@ -37,9 +37,7 @@ class Segmentation(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values: what was found in each second, with its box as shares of the frame from its top left corner."""
         return {
-            "schema": "avpea-masks-1",
-            "video": str(self.video),
-            "duration_seconds": round(self.duration_seconds, 3),
+            **beginning("avpea-masks-1", self.video, self.clip),
             "seconds": [
                 {
                     "start_seconds": float(second),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avpea.metrics.video_parsing import runs
 from avpea.tables import Table, clock
-from avpea.tasks import Answer, Stretch
+from avpea.tasks import Answer, Stretch, beginning
 from avpea.tasks._rule import EventRule, plain_events
 
 __all__ = ["LANES", "THRESHOLD", "Event", "LaneRule", "Prediction", "sure"]
@@ -138,11 +138,7 @@ class Prediction(Answer):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `avpea predict --json` prints them."""
         return {
-            "schema": "avpea-lanes-1",
-            "video": str(self.video),
-            "duration_seconds": round(self.duration_seconds, 3),
-            "declared_seconds": round(self.clip.declared_seconds, 3),
-            "remarks": self.clip.remarks(),
+            **beginning("avpea-lanes-1", self.video, self.clip),
             "events": plain_events(self.events),
             "seconds": [self._second(index) for index in range(len(self.seen))],
             **self.rule.to_dict(),

@@ -20,21 +20,8 @@ from avpea.tasks import Encoded
 from avpea.tasks.avs.heads import MaskOutput
 from avpea.tasks.avs.heads.mask_readout import MaskReadout
 from avpea.tasks.avs.task import AVS, AVSOptions, MaskTargets
-from avpea.train import train
 
 SIDE = 8
-
-
-@pytest.fixture(scope="module")
-def values(tiny_values: dict[str, Any], tiny_masks: Path) -> dict[str, Any]:
-    data = {**tiny_values["data"], "name": "masks", "root": str(tiny_masks), "mask_size": 24}
-    return {**tiny_values, "task": "avs", "data": data, "head": {"name": "mask_readout"}}
-
-
-@pytest.fixture(scope="module")
-def run(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    experiment = Experiment.from_dict(values).override({"train.epochs": 8, "train.learning_rate": 1e-2})
-    return train(experiment, tmp_path_factory.mktemp("runs") / "masks", progress=False).run
 
 
 def task(channels: int = 1, **options: Any) -> AVS:
@@ -56,12 +43,12 @@ def halves(*values: tuple[int, int]) -> torch.Tensor:
     return pixels
 
 
-def test_a_run_learns_masks_and_selects_on_val(run: Path) -> None:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def test_a_run_learns_masks_and_selects_on_val(tiny_masked_run: Path) -> None:
+    lines = [json.loads(line) for line in (tiny_masked_run / "metrics.jsonl").read_text().splitlines()]
     reached = [line["val/miou"] for line in lines]
     assert max(reached) > reached[0] + 0.1
-    assert avpea.load(run).info.results["selected_on"] == "val"
-    assert avpea.load(run).info.results["miou"] == max(reached)
+    assert avpea.load(tiny_masked_run).info.results["selected_on"] == "val"
+    assert avpea.load(tiny_masked_run).info.results["miou"] == max(reached)
 
 
 def test_figures_of_a_split_by_hand() -> None:
@@ -123,7 +110,7 @@ def test_semantic_figures_have_both_conventions() -> None:
     assert loss > 0
 
 
-def test_the_matching_term_is_weighed_and_refused_without_maps(values: dict[str, Any]) -> None:
+def test_the_matching_term_is_weighed_and_refused_without_maps(tiny_masking: dict[str, Any]) -> None:
     torch.manual_seed(0)
     one, plain = task(matching=0.5), task()
     output = MaskOutput(torch.randn(3, 1, SIDE, SIDE), (torch.randn(3, 4, 2, 2),), (torch.randn(3, 4),))
@@ -134,28 +121,36 @@ def test_the_matching_term_is_weighed_and_refused_without_maps(values: dict[str,
     assert plain.loss(output, targets)[1].keys() == {"cross_entropy"}
     assert task(matching=0.5, matching_form="cosine").loss(output, targets)[1]["matching"] != terms["matching"]
     with pytest.raises(ExperimentError, match="head 'mask_readout' has no maps in which picture and sound have met"):
-        Experiment.from_dict({**values, "task": {"name": "avs", "matching": 0.5}})
+        Experiment.from_dict({**tiny_masking, "task": {"name": "avs", "matching": 0.5}})
 
 
-def test_without_an_exchange_the_readout_does_not_know_the_sound(values: dict[str, Any]) -> None:
+def test_without_an_exchange_the_readout_does_not_know_the_sound(tiny_masking: dict[str, Any]) -> None:
     from avpea.model import build
 
-    model = build(Experiment.from_dict(values).override({"adapter.streams": "none"}), MaskLabels(side=24)).eval()
+    model = build(Experiment.from_dict(tiny_masking).override({"adapter.streams": "none"}), MaskLabels(side=24)).eval()
     frames = torch.randint(0, 255, (1, 3, 32, 32, 3), dtype=torch.uint8)
     one, other = (model(frames, torch.randn(1, 3, 100, 32)).logits for _ in range(2))
     assert torch.equal(one, other)
 
 
-def test_masks_overlay_and_film_of_a_video(run: Path, tiny_data: Path, tmp_path: Path, capsys: Any) -> None:
+def test_masks_overlay_and_film_of_a_video(tiny_masked_run: Path, tiny_data: Path, tmp_path: Path, capsys: Any) -> None:
     video = tiny_data / "AVE" / "g4.mp4"  # green from 0 to 3 s
     places = {name: tmp_path / name for name in ("masks", "overlay.png", "overlay.mp4", "table.csv")}
-    command = ["segment", str(run), str(video), "--out", str(places["masks"]), "--plot", str(places["overlay.png"])]
+    command = [
+        "segment",
+        str(tiny_masked_run),
+        str(video),
+        "--out",
+        str(places["masks"]),
+        "--plot",
+        str(places["overlay.png"]),
+    ]
     command += ["--film", str(places["overlay.mp4"]), "--csv", str(places["table.csv"])]
     assert main(command) == 0
     assert "something sounds in" in capsys.readouterr().out
     written = sorted(path.name for path in places["masks"].iterdir())
     assert written == ["g4_0.png", "g4_1.png", "g4_2.png"]
-    answer = avpea.load(run).segment(video)
+    answer = avpea.load(tiny_masked_run).segment(video)
     for second in range(3):
         with Image.open(places["masks"] / f"g4_{second}.png") as picture:
             mask = np.asarray(picture.convert("L")) > 0
@@ -176,14 +171,14 @@ def test_masks_overlay_and_film_of_a_video(run: Path, tiny_data: Path, tmp_path:
         (["--plot", str(tmp_path / "a.mp4")], "for a film of the masks, use --film"),
         (["--film", str(tmp_path / "a.avi")], "expected .mp4: name it a.mp4"),
     ):
-        assert main(["segment", str(run), str(video), *wrong]) == 1
+        assert main(["segment", str(tiny_masked_run), str(video), *wrong]) == 1
         assert said in capsys.readouterr().err
 
 
-def test_boxes_are_shares_of_the_frame(run: Path, tiny_data: Path) -> None:
+def test_boxes_are_shares_of_the_frame(tiny_masked_run: Path, tiny_data: Path) -> None:
     from dataclasses import replace
 
-    answer = avpea.load(run).segment(tiny_data / "AVE" / "g4.mp4")
+    answer = avpea.load(tiny_masked_run).segment(tiny_data / "AVE" / "g4.mp4")
     masks = torch.zeros(3, 10, 20, dtype=torch.uint8)[..., :10].contiguous()
     masks[1, 2:4, 5:9] = 1
     found = replace(answer, masks=masks, chances=torch.full((3, 10, 10), 0.75).half()).to_dict()["seconds"]
