@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from avpea import backbones, data, distributed
+from avpea.activations import Activations, kept_activations
 from avpea.checkpoint import CheckpointInfo, fingerprint_of_weights, load_model
 from avpea.data.cache import FillReport, SampleCache
 from avpea.data.features import FeatureStore
@@ -19,7 +20,6 @@ from avpea.device import enough_memory
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
-from avpea.frozen import FrozenTokens, frozen_tokens
 from avpea.labels import Annotations, Sample, shortened, weight_of
 from avpea.locks import locked
 from avpea.model import AVModel
@@ -151,7 +151,7 @@ def infer(
     batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
     own = range(here.rank, len(batches), here.size)  # each batch is computed by one process, and as it is by a single
     found: dict[int, tuple[list[Any], float]] = {}
-    frozen = frozen_tokens(model, cache)
+    frozen = kept_activations(model, cache)
     with distributed.apart(), progress_bar("Evaluating", sum(len(batches[i]) for i in own), shown=progress) as advance:
         for index in own:
             found[index] = _answers(model, cache, frozen, batches[index], loss)
@@ -168,7 +168,7 @@ def infer(
 def _answers(
     model: AVModel,
     cache: SampleCache | FeatureStore,
-    frozen: FrozenTokens | None,
+    frozen: Activations | None,
     some: Sequence[Sample],
     loss: bool,
 ) -> tuple[list[Any], float]:

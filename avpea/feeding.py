@@ -13,13 +13,13 @@ from typing import Any
 from torch import Tensor
 
 from avpea import distributed
+from avpea.activations import Activations
 from avpea.augment import Mixed, augmented
 from avpea.data.cache import Batch, SampleCache
 from avpea.data.features import FeatureStore
 from avpea.draws import drawing, draws
 from avpea.encoders import Streams
 from avpea.experiment import Experiment
-from avpea.frozen import FrozenTokens
 from avpea.labels import Sample, weight_of
 from avpea.tasks import Task
 
@@ -53,8 +53,8 @@ class Inputs:
     Attributes:
         place: The whole batch.
         targets: Targets of the task, after augmentation.
-        batch: Frames and log-mels; None if the tokens of the frozen layers are kept.
-        entered: Tokens of the frozen layers, if they are kept.
+        batch: Frames and log-mels; None if outputs of frozen layers are kept.
+        entered: Outputs of the frozen layers that are kept, if any are.
         segments: Number of segments of each video.
         negatives: Frames of other videos, if the head is trained with them.
         other_targets: For mixup, the targets of what the samples were mixed with.
@@ -65,7 +65,7 @@ class Inputs:
     place: Place
     targets: Any
     batch: Batch | None
-    entered: Streams | None
+    entered: tuple[Streams, ...] | None
     segments: int
     negatives: Tensor | None
     other_targets: Any
@@ -94,7 +94,7 @@ class Feed:
         self,
         experiment: Experiment,
         cache: SampleCache | FeatureStore,
-        frozen: FrozenTokens | None,
+        frozen: Activations | None,
         task: Task,
         pool: Sequence[Sample],
         pinned: bool = False,
@@ -184,5 +184,7 @@ def _pinned(inputs: Inputs) -> Inputs:
         inputs,
         batch=None if batch is None else batch.pinned(),
         negatives=None if negatives is None else negatives.pin_memory(),
-        entered=None if entered is None else Streams(*(tokens.pin_memory() for tokens in entered)),
+        entered=None
+        if entered is None
+        else tuple(Streams(*(tokens.pin_memory() for tokens in one)) for one in entered),
     )

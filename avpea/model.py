@@ -1,6 +1,6 @@
 """The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -72,11 +72,11 @@ class AVModel(nn.Module):
                     others = others.to(torch.promote_types(others.dtype, torch.float32))
             return self.task(self.encode(frames, log_mel, others, positions), targets)
 
-    def resume(self, entered: Streams, segments: int, image_size: int) -> Encoded:
-        """Tokens of both streams for a task, from those of `encoder.enter`.
+    def resume(self, entered: Sequence[Streams], segments: int, image_size: int) -> Encoded:
+        """Tokens of both streams for a task, from what `encoder.enter` made.
 
         Args:
-            entered: Tokens of all images of the batch, in order.
+            entered: Outputs of the kept layers for all images of the batch, in order.
             segments: Number of segments of each video.
             image_size: Side of the frames in pixels.
         """

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -191,6 +191,8 @@ def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> 
 
 def _read_word(kind: Any, word: Word, where: str) -> Any:
     """Parse a word as YAML, unless the option takes text; a list may stand without its brackets."""
+    if typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
     if kind is str or (typing.get_origin(kind) is Literal and all(isinstance(x, str) for x in typing.get_args(kind))):
         return str(word)
     bare = typing.get_origin(kind) is tuple and not word.lstrip().startswith("[")

@@ -4,7 +4,9 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator
 
 from avpea.options import Options, require
 
@@ -14,6 +16,7 @@ __all__ = [
     "AudioOptions",
     "AugmentOptions",
     "BackboneOptions",
+    "Blocks",
     "ContinuousOptions",
     "EncoderOptions",
     "HeadOptions",
@@ -32,6 +35,17 @@ __all__ = [
 ]
 
 Layout = Literal["image", "native", "slices", "continuous"]
+
+
+def _last(value: Any) -> Any:
+    """`last 4` as the indices -4 to -1; everything else as it is."""
+    text = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    found = re.fullmatch(r"\s*last\s+([0-9]{1,4})\s*", text) if isinstance(text, str) else None
+    return tuple(range(-int(found[1]), 0)) if found and int(found[1]) else value
+
+
+# Indices of blocks, of which negative ones count from the end; `last 4` is short for -4, -3, -2, -1.
+Blocks = Annotated[tuple[int, ...], BeforeValidator(_last)]
 
 
 @dataclass(frozen=True)
@@ -257,19 +271,34 @@ class AdapterOptions(Options):
     Attributes:
         name: Name of the adapter: its file in `avpea/adapters/`, or its entry point.
         streams: Which streams get adapters: `both`, `audio`, `visual` or `none` (the paper's ablation, Table 4).
-        blocks: Indices of the transformer blocks that get adapters; empty means all, as in the paper.
+        blocks: Indices of the transformer blocks that get adapters; empty means all, as in the paper. Negative ones
+            count from the end, and `last 4` is short for `[-4, -3, -2, -1]`. With `encoder.keep_frozen` the blocks
+            before the first of them are computed once.
     """
 
     name: str = "av_pea"
     streams: Literal["both", "audio", "visual", "none"] = "both"
-    blocks: tuple[int, ...] = ()
+    blocks: Blocks = ()
 
     def __post_init__(self) -> None:
-        require(all(b >= 0 for b in self.blocks), f"adapter.blocks is {list(self.blocks)}; indices start at 0.")
+        """Checks of subclasses call this one first."""
 
     def in_blocks(self) -> dict[str, tuple[int, ...]]:
-        """Options that are indices of blocks, by name; the backbone must have these blocks."""
+        """Options that are indices of blocks, by name."""
         return {"blocks": self.blocks}
+
+    def resolved(self, depth: int) -> Self:
+        """With all indices of blocks counted from 0, for a transformer of `depth` blocks.
+
+        Raises:
+            ExperimentError: It has no such block.
+        """
+        changes: dict[str, Any] = {}
+        for name, chosen in self.in_blocks().items():
+            beyond = [index for index in chosen if not -depth <= index < depth]
+            require(not beyond, f"adapter.{name} names {beyond}, but the backbone has blocks 0 to {depth - 1}.")
+            changes[name] = tuple(index % depth for index in chosen)
+        return dataclasses.replace(self, **changes)
 
     def arguments(self, block: int) -> dict[str, Any]:
         """Keyword arguments for the constructor of an adapter in a block: the adapter's own options."""

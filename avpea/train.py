@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from avpea import checkpoint, data, distributed, registry
+from avpea.activations import kept_activations
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
@@ -24,7 +25,6 @@ from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.feeding import Feed, Inputs, Place
 from avpea.files import finite
-from avpea.frozen import frozen_tokens
 from avpea.labels import Annotations, weight_of
 from avpea.locks import locked
 from avpea.model import AVModel, build
@@ -278,7 +278,7 @@ class _Training:
             self.say(line)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
-        self.frozen = frozen_tokens(self.model, self.cache)
+        self.frozen = kept_activations(self.model, self.cache)
         if self.frozen is not None:
             wanted = [sample for some in self.samples.values() for sample in some]
             self.frozen.fill(wanted[distributed.world().rank :: distributed.world().size], progress)

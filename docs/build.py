@@ -196,6 +196,8 @@ def _attributes(cls: Any) -> dict[str, str]:
 
 def _kind(kind: Any) -> str:
     names = {int: "whole number", float: "number", bool: "`true` or `false`", str: "text"}
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
     origin, inside = typing.get_origin(kind), [one for one in typing.get_args(kind) if one is not ...]
     if origin is typing.Literal:
         return ", ".join(f"`{one}`" for one in inside)

@@ -21,7 +21,7 @@ LAYERS = [
     ("history", "data"),
     ("tasks", "encoders"),
     ("accounting", "model", "description"),
-    ("checkpoint", "attention", "frozen"),
+    ("checkpoint", "attention", "activations"),
     ("records",),
     ("sharing", "official"),
     ("run", "evaluate", "predict", "augment", "cluster"),

@@ -79,6 +79,20 @@ def test_what_is_cached_is_not_decoded(tiny_experiment: Make) -> None:
     assert parts(found)["decode"] == 0
 
 
+def test_kept_activations_are_planned_within_their_limit(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = asdict(replace(RATES, frozen_seconds=0.5, frozen_bytes=4e6))
+    monkeypatch.setattr("avpea.plan._plan.measured", lambda *_: rates)
+    changes = {"data.cache": str(tmp_path / "new"), "encoder.keep_frozen": True, "adapter.blocks": [-1]}
+    whole = parts(plan(tiny_experiment(**changes)))
+    assert (whole["frozen tokens"], whole["frozen layers"]) == (11 * 4e6, 8 * 0.5)
+    assert "frozen layers again" not in whole
+    bounded = parts(plan(tiny_experiment(**changes, **{"encoder.keep_gb": 0.025})))
+    assert (bounded["frozen tokens"], bounded["frozen layers"]) == (6 * 4e6, 8 * 0.5)
+    assert bounded["frozen layers again"] == 3 * 2 * 0.5  # 3 epochs, 2 samples
+
+
 @pytest.mark.usefixtures("given_rates")
 def test_processes_share_the_work(tiny_experiment: Make) -> None:
     one, two = plan(tiny_experiment()), plan(tiny_experiment(**{"train.devices": 2}))

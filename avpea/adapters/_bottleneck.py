@@ -14,7 +14,7 @@ from avpea import distributed
 from avpea.adapters._base import Adapter
 from avpea.errors import ExperimentError
 from avpea.options import require
-from avpea.sections import AdapterOptions
+from avpea.sections import AdapterOptions, Blocks
 
 __all__ = ["BottleneckOptions", "GatedBottleneck", "GatedOptions", "narrow_width"]
 
@@ -41,20 +41,20 @@ class GatedOptions(BottleneckOptions):
     Attributes:
         cross_modal: Whether the adapter reads the other stream; without, it is a bottleneck on its own stream.
         cross_gate_init: Where the gate g of what is read from the other stream starts (0 in both papers).
-        exchange_blocks: Indices of the transformer blocks whose adapters read the other stream; empty means all. In the
-            other blocks an adapter is a bottleneck on its own stream, without g.
+        exchange_blocks: Indices of the transformer blocks whose adapters read the other stream, as for `blocks`; empty
+            means all. In the other blocks an adapter is a bottleneck on its own stream, without g.
     """
 
     cross_modal: bool = True
     cross_gate_init: float = 0.0
-    exchange_blocks: tuple[int, ...] = ()
+    exchange_blocks: Blocks = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_exchange("cross_gate_init", "exchange_blocks")
         chosen, among = self.exchange_blocks, self.blocks
-        require(all(b >= 0 for b in chosen), f"adapter.exchange_blocks is {list(chosen)}; indices start at 0.")
-        without = [block for block in chosen if among and block not in among]
+        alike = len({index < 0 for index in (*chosen, *among)}) < 2  # otherwise known once the depth is: `resolved`
+        without = [block for block in chosen if among and alike and block not in among]
         require(
             not without,
             f"adapter.exchange_blocks names {without}, but adapter.blocks gives adapters to {list(among)} only; "
@@ -81,7 +81,10 @@ class GatedOptions(BottleneckOptions):
         return {**super().in_blocks(), "exchange_blocks": self.exchange_blocks}
 
     def arguments(self, block: int) -> dict[str, Any]:
-        """See `AdapterOptions`; `exchange_blocks` decides whether the adapter of this block is `cross_modal`."""
+        """See `AdapterOptions`; for indices that are `resolved`.
+
+        `exchange_blocks` decides whether the adapter of this block is `cross_modal`.
+        """
         own = super().arguments(block)
         chosen = own.pop("exchange_blocks")
         return {**own, "cross_modal": self.cross_modal and (not chosen or block in chosen)}

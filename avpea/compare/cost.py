@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from avpea import measure, registry
+from avpea.activations import computed
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch
 from avpea.data.inputs import features
@@ -99,7 +100,7 @@ class TrainingStep:
         self.targets = self.model.task.targets(self.batch.samples).to(device)
         self._negatives = self.batch.frames.flip(0) if self.model.task.head.frozen_negatives else None
         # What the frozen layers make of the batch, if that is kept; else None.
-        self._entered = entered(self.model, self.batch) if self.model.encoder.keeps_frozen else None
+        self._entered = entered(self.model, self.batch) if self.model.encoder.kept is not None else None
 
     def __call__(self) -> None:
         """Take a step."""
@@ -117,10 +118,9 @@ class TrainingStep:
         return model.task(model.resume(self._entered, batch.frames.shape[1], batch.frames.shape[2]), self.targets)
 
 
-@torch.no_grad()
-def entered(model: AVModel, batch: Batch) -> Streams:
+def entered(model: AVModel, batch: Batch) -> tuple[Streams, ...]:
     """What the frozen layers make of a batch, for a model that keeps that."""
-    return model.encoder.enter(*model.pixels(batch.frames, batch.log_mel))
+    return computed(model, batch.frames, batch.log_mel)
 
 
 def random_batch(experiment: Experiment, model: AVModel) -> Batch:

@@ -1,7 +1,8 @@
 """The base class of encoders, which turn frames and log-mel images of the same seconds into tokens."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -19,7 +20,17 @@ from avpea.experiment import Experiment
 from avpea.options import require
 from avpea.sections import EncoderOptions
 
-__all__ = ["AudioWeightsOptions", "Encoder", "PositionOptions", "Size", "Streams", "as_transformer", "build_encoder"]
+__all__ = [
+    "AudioWeightsOptions",
+    "Encoder",
+    "Kept",
+    "KeptOptions",
+    "PositionOptions",
+    "Size",
+    "Streams",
+    "as_transformer",
+    "build_encoder",
+]
 
 Size = tuple[int, int]  # height and width of an image in pixels
 
@@ -34,6 +45,44 @@ class PositionOptions(EncoderOptions):
     """
 
     positions: Literal["grid", "sequence"] = "grid"
+
+
+@dataclass(frozen=True)
+class KeptOptions(PositionOptions):
+    """Options of encoders that can keep outputs of frozen layers on disk.
+
+    Attributes:
+        keep_frozen: Whether to compute the layers before the first adapter (without adapters: all) only once for each
+            clip, and keep the tokens on disk beside the sample cache. Then an epoch takes a fraction of the time, but
+            clips cannot be augmented. A clip takes twice as much disk as it does without, or more with a large network;
+            `avpea plan` says how much.
+        keep_precision: How tokens are kept: `auto`, as they are computed (`train.precision`), so that nothing is lost;
+            or `bf16`, which takes half the disk where they are computed in float32, and rounds them.
+        keep_gb: The most gigabytes (10^9 bytes) that the kept tokens of one network, of all runs, may take; what does
+            not fit is computed each time. 0 means no limit.
+    """
+
+    harmless: ClassVar[tuple[str, ...]] = ("keep_gb",)
+
+    keep_frozen: bool = False
+    keep_precision: Literal["auto", "bf16"] = "auto"
+    keep_gb: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.keep_gb >= 0, f"encoder.keep_gb is {self.keep_gb}; expected 0 (no limit) or more.")
+        for name in ("keep_precision", "keep_gb"):
+            value = getattr(self, name)
+            require(
+                self.keep_frozen or value == getattr(KeptOptions, name),
+                f"encoder.{name} is {value}, but encoder.keep_frozen is false, so nothing is kept; leave either out.",
+            )
+
+    def kept(self, *layers: int) -> "Kept | None":
+        """Which outputs are kept, and how; None if none are."""
+        if not self.keep_frozen:
+            return None
+        dtype = torch.bfloat16 if self.keep_precision == "bf16" else None
+        return Kept(layers, dtype, 1e9 * self.keep_gb or math.inf)
 
 
 @dataclass(frozen=True)
@@ -52,6 +101,20 @@ class AudioWeightsOptions(EncoderOptions):
 
     def __post_init__(self) -> None:
         require(bool(self.audio_weights), "encoder.audio_weights is empty; expected 'pretrained', 'random' or a file.")
+
+
+class Kept(NamedTuple):
+    """Outputs of frozen layers that are kept on disk.
+
+    Attributes:
+        layers: The layers: 0 is the embedding, i the i-th block, counted from 1.
+        dtype: The type that they are kept in; None keeps them as they are computed.
+        most_bytes: How much they may take.
+    """
+
+    layers: tuple[int, ...]
+    dtype: torch.dtype | None = None
+    most_bytes: float = math.inf
 
 
 class Streams(NamedTuple):
@@ -102,7 +165,7 @@ class Encoder(nn.Module, ABC):
         adapters: Base classes of the adapters that it can hold.
         default_adapter: Name of the adapter that it gets if a recipe names none; empty means no adapter.
         sees_alone: Whether it has a frozen image network, with which `see` works.
-        keeps_frozen: Whether `enter` and `resume` work, so that what the frozen layers make of a clip can be kept.
+        kept: Which outputs of frozen layers are kept on disk, if any are; then `enter` and `resume` work.
         checkpointing: Whether blocks forget their activations and compute them again in the backward pass.
         compiled: What runs the frozen blocks, if they are compiled.
         backbone: The image network; defines how pixels are normalised, and the type to compute in.
@@ -115,7 +178,7 @@ class Encoder(nn.Module, ABC):
     adapters: ClassVar[tuple[type[Trained], ...]] = ()
     default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
-    keeps_frozen: bool = False
+    kept: Kept | None = None
     checkpointing: bool = False
     compiled: Compiled | None = None
     backbone: Transformer | CNN
@@ -166,15 +229,15 @@ class Encoder(nn.Module, ABC):
 
     def enter(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
-    ) -> Streams:
-        """The tokens that enter the first layer with anything trained; `forward` is `resume` of it."""
+    ) -> tuple[Streams, ...]:
+        """The outputs of the layers in `kept`, in their order; `forward` is `resume` of them."""
         raise NotImplementedError
 
-    def resume(self, entered: Streams, sizes: tuple[Size, Size]) -> Streams:
-        """The tokens after the last norm, from those of `enter`.
+    def resume(self, entered: Sequence[Streams], sizes: tuple[Size, Size]) -> Streams:
+        """The tokens after the last norm, from what `enter` made.
 
         Args:
-            entered: Tokens of both streams.
+            entered: Tokens of both streams, of each layer in `kept`.
             sizes: Sizes of the frames and of the log-mel images that they were made from.
         """
         raise NotImplementedError

@@ -83,10 +83,7 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
         ExperimentError: No such adapter, an option that does not work with it, or a block index beyond the depth.
     """
     kind: type[Trained] = registry.load("adapter", config.name)
-    for name, chosen in config.in_blocks().items():
-        if beyond := [index for index in chosen if index >= backbone.depth]:
-            last = backbone.depth - 1
-            raise ExperimentError(f"adapter.{name} names {beyond}, but the backbone has blocks 0 to {last}.")
+    config = config.resolved(backbone.depth)
     asks = "has_cls" in inspect.signature(kind.__init__).parameters
     given = {"has_cls": backbone.has_cls} if asks else {}
 
@@ -133,7 +130,7 @@ def tuning(config: AdapterOptions, backbone: Transformer) -> Tuning | None:
             f"adapter.streams is '{config.streams}', but '{config.name}' trains weights that both streams share; "
             "expected 'both' or 'none'."
         )
-    chosen = tuple(f"layers.{index}." for index in config.blocks)
+    chosen = tuple(f"layers.{index}." for index in config.resolved(backbone.depth).blocks)
     frozen = {name: weight for name, weight in backbone.named_parameters() if name.startswith(chosen or "")}
     return kind(frozen)
 

@@ -1,5 +1,6 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -11,7 +12,7 @@ from torch import Tensor
 from avpea import registry
 from avpea.adapters import AdapterOptions, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
-from avpea.encoders._base import Encoder, PositionOptions, Size, Streams, as_transformer
+from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer
 from avpea.encoders._parts import BlockAdapters, block_adapters, tuning
 from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
@@ -23,16 +24,8 @@ _STREAMS: tuple[Literal["visual", "audio"], ...] = ("visual", "audio")
 
 
 @dataclass(frozen=True)
-class DualStreamOptions(PositionOptions):
-    """Options of the dual-stream encoder.
-
-    Attributes:
-        keep_frozen: Whether to compute the layers before the first adapter (without adapters: all) only once for each
-            clip, and keep the tokens on disk beside the sample cache. Then an epoch takes a fraction of the time, but
-            clips cannot be augmented. A clip takes twice as much disk as it does without, or more with a large network.
-    """
-
-    keep_frozen: bool = False
+class DualStreamOptions(KeptOptions):
+    """Options of the dual-stream encoder."""
 
 
 class DualStreamEncoder(Encoder):
@@ -42,7 +35,6 @@ class DualStreamEncoder(Encoder):
         backbone: The frozen transformer.
         adapter: Which adapters, in which streams and blocks.
         positions: How position embeddings are resampled to the grid of a log-mel image.
-        keep_frozen: Whether tokens may be kept where they enter the first block with adapters.
     """
 
     Options = DualStreamOptions
@@ -56,7 +48,6 @@ class DualStreamEncoder(Encoder):
         backbone: Transformer,
         adapter: AdapterOptions,
         positions: Literal["grid", "sequence"] = "grid",
-        keep_frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -64,14 +55,15 @@ class DualStreamEncoder(Encoder):
         self.positions: Literal["grid", "sequence"] = positions
         self.beside = block_adapters(adapter, backbone)
         self.tuning = tuning(adapter, backbone)
-        self.keeps_frozen = keep_frozen
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
         options: Any = experiment.encoder
         assert experiment.adapter is not None
-        return cls(as_transformer(backbone, experiment), experiment.adapter, options.positions, options.keep_frozen)
+        made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions)
+        made.kept = options.kept(made.first_trained)  # where the tokens enter the first block with adapters
+        return made
 
     @classmethod
     def check(cls, experiment: Experiment) -> None:
@@ -130,14 +122,14 @@ class DualStreamEncoder(Encoder):
 
     def enter(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
-    ) -> Streams:
-        """See `Encoder`."""
+    ) -> tuple[Streams, ...]:
+        """See `Encoder`; the one layer is the last before anything is trained."""
         x, sizes = self.embed(frames, sounds), (_size(frames), _size(sounds))
-        return self._through(x, sizes, 0, self.first_trained)
+        return (self._through(x, sizes, 0, self.first_trained),)
 
-    def resume(self, entered: Streams, sizes: tuple[Size, Size]) -> Streams:
+    def resume(self, entered: Sequence[Streams], sizes: tuple[Size, Size]) -> Streams:
         """See `Encoder`."""
-        return self._finish(entered, sizes, self.first_trained)
+        return self._finish(entered[0], sizes, self.first_trained)
 
     def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int, stages: list[Tensor] | None = None) -> Streams:
         norm = self.backbone.norm

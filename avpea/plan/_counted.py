@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from avpea import backbones
 from avpea.accounting import on_meta, size_of
+from avpea.activations import computed
 from avpea.compare.cost import random_batch
 from avpea.device import choose_precision
 from avpea.errors import ExperimentError
@@ -81,10 +82,13 @@ def counted(experiment: Experiment, labels: Labels | None, half: bool) -> Counts
         forward, every, kept = _without_head(step)
         head = 2 * _WORD_PIECES * size_of(model.task.head)
         forward, every = forward + _FEW * head, every + 3 * _FEW * head
-    if model.encoder.keeps_frozen:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            tokens = model.encoder.enter(*model.pixels(batch.frames, batch.log_mel))
-        entry_flops, entry_bytes = counter.get_total_flops() / _FEW, sum(one.nbytes for one in tokens) / _FEW
+    if model.encoder.kept is not None:
+        with FlopCounterMode(display=False) as counter:
+            tokens = computed(model, batch.frames, batch.log_mel)
+        entry_flops, entry_bytes = (
+            counter.get_total_flops() / _FEW,
+            sum(one.nbytes for streams in tokens for one in streams) / _FEW,
+        )
     frozen, _ = model.encoder.parameter_counts()
     trained = sum(parameter.numel() for group in model.trained_parameters().values() for parameter in group)
     once = entry_flops  # the frozen layers are computed once, not in each epoch

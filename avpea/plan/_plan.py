@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def plan(
     cores = usable_cores() if here else config.devices * max(1, experiment.data.workers)
     times = tuple(_times(experiment, sizes, rates, read, cores, _exchange(counts, config.devices, assumed)))
     memory = tuple(_memory(experiment, sizes, rates, place, counts.activation_bytes * share))
-    disk = tuple(_disk(sizes, rates))
+    disk = tuple(_disk(experiment, sizes, rates))
     training = next(need.amount for need in times if need.part == "train")
     work = config.epochs * sizes.train * counts.train_flops / 1e12
     return Plan(
@@ -239,6 +240,9 @@ def _times(
         every = sizes.train + sizes.chosen
         why = f"{every} samples, {in_time(rates.frozen_seconds)} each, if none are kept yet"
         yield Need("frozen layers", every * rates.frozen_seconds / devices, why)
+        if again := every - min(every, _kept(experiment, rates)):
+            why = f"{config.epochs} × {again} samples, for which encoder.keep_gb leaves no room"
+            yield Need("frozen layers again", config.epochs * again * rates.frozen_seconds / devices, why)
     steps = math.ceil(math.ceil(sizes.train / config.batch_size) / config.accumulate)
     step = max(rates.step_seconds, _reading(experiment, rates)) + exchange
     upmost = " at most" if config.patience else ""
@@ -303,13 +307,21 @@ def _memory(
         yield Need("memory of a GPU", 1e6 * rates.device_mb, f"of which activations {in_bytes(activations)}")
 
 
-def _disk(sizes: Sizes, rates: Rates) -> Iterator[Need]:
+def _kept(experiment: Experiment, rates: Rates) -> int:
+    """How many samples' outputs of frozen layers `encoder.keep_gb` has room for."""
+    most = 1e9 * getattr(experiment.encoder, "keep_gb", 0.0)
+    return int(most // rates.frozen_bytes) if most and rates.frozen_bytes else sys.maxsize
+
+
+def _disk(experiment: Experiment, sizes: Sizes, rates: Rates) -> Iterator[Need]:
     every = sizes.entries + sizes.test_entries
     missing = sizes.to_decode + sizes.test_to_decode
     why = f"{every} samples, {in_bytes(rates.sample_bytes)} each; {in_bytes(missing * rates.sample_bytes)} to write"
     yield Need("sample cache", every * rates.sample_bytes, why)
     if rates.frozen_bytes:
-        yield Need("frozen tokens", every * rates.frozen_bytes, f"{every} samples, {in_bytes(rates.frozen_bytes)} each")
+        kept = min(every, _kept(experiment, rates))
+        why = f"{kept} samples, {in_bytes(rates.frozen_bytes)} each"
+        yield Need("frozen tokens", kept * rates.frozen_bytes, why if kept == every else f"{why}, of {every}")
     yield Need("run", rates.model_bytes + rates.state_bytes, "the best model, and the state to resume from")
 
 

@@ -88,15 +88,15 @@ def _training(experiment: Any, labels: Any, folder: Path) -> dict[str, float]:
     model, on_card = step.model, step.model.device.type == "cuda"
     wait: Callable[[], None] = torch.cuda.synchronize if on_card else lambda: None
     found = {"start_seconds": time.time(), "step_seconds": _mean(step, wait)}
-    if model.encoder.keeps_frozen:
+    if model.encoder.kept is not None:
         alone = random_batch(experiment.override({"train.batch_size": 1, "train.segments": 0}), model).to(model.device)
 
         def keep() -> None:
-            tokens = entered(model, alone)._asdict()
-            write_tensors(folder / "tokens", {name: one.cpu().contiguous() for name, one in tokens.items()}, {})
+            tokens = enumerate(tokens for streams in entered(model, alone) for tokens in streams)
+            write_tensors(folder / "tokens", {str(number): one.cpu().contiguous() for number, one in tokens}, {})
 
         found["frozen_seconds"] = _mean(keep, wait)
-        found["frozen_bytes"] = float(sum(one.nbytes for one in entered(model, alone)))
+        found["frozen_bytes"] = float(sum(one.nbytes for streams in entered(model, alone) for one in streams))
     found["answer_seconds"] = _mean(_answering(experiment, model), wait) / config.batch_size
     if on_card:
         found["device_mb"] = torch.cuda.max_memory_reserved() / 1e6
@@ -118,7 +118,7 @@ def _answering(experiment: Any, model: Any) -> Callable[[], None]:
 
     batch = random_batch(experiment.override({"train.segments": 0}), model).to(model.device)
     targets = model.task.targets(batch.samples).to(model.device)
-    tokens = entered(model, batch) if model.encoder.keeps_frozen else None
+    tokens = entered(model, batch) if model.encoder.kept is not None else None
 
     @torch.no_grad()
     def answer() -> None:

@@ -12,6 +12,8 @@ from avpea.backbones import Backbone
 from avpea.encoders._parts import block_adapters, tuning
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.errors import ExperimentError
+from avpea.experiment import parse_section
+from avpea.options import Word
 from tests.adapters.test_av_pea import plain_adapter, randomised
 from tests.tiny import section
 
@@ -138,6 +140,32 @@ def test_adapters_only_in_the_named_blocks() -> None:
         block_adapters(section("adapter", blocks=(1, 3), reduction=4), small_backbone())
 
 
+@pytest.mark.parametrize("written", ["last 2", ["last 2"], "[-2, -1]", (1, 2), "1,2", [-2, 2]])
+def test_the_last_blocks(written: Any) -> None:
+    word = Word(written) if isinstance(written, str) else written
+    beside = block_adapters(parse_section("adapter", name="av_pea", blocks=word, reduction=4), small_backbone())
+    assert [sum(isinstance(m, Adapter) for m in block.modules()) for block in beside] == [0, 2, 2]
+    both = parse_section("adapter", name="av_pea", blocks=(1, 2), exchange_blocks=Word("last 1"), reduction=4)
+    beside = block_adapters(both, small_backbone())
+    assert [[m.cross_modal for m in block.modules() if isinstance(m, Adapter)] for block in beside] == [
+        [], [False] * 2, [True] * 2,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("last 4", r"adapter.blocks names \[-4\], but the backbone has blocks 0 to 2"),
+        ("last", "adapter.blocks.0 is 'last'; expected a whole number"),
+        ("last 0", "adapter.blocks.0 is 'last 0'; expected a whole number"),
+        ("last -1", "adapter.blocks.0 is 'last -1'; expected a whole number"),
+    ],
+)
+def test_blocks_that_there_are_not(written: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        block_adapters(parse_section("adapter", name="av_pea", blocks=Word(written), reduction=4), small_backbone())
+
+
 @pytest.mark.parametrize("name", ["av_pea", "lavish"])
 def test_only_the_named_blocks_exchange(name: str) -> None:
     options = section("adapter", name, exchange_blocks=(1,), reduction=4)
@@ -158,7 +186,7 @@ def test_only_the_named_blocks_exchange(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exchange_blocks": (-1,)}, r"exchange_blocks is \[-1\]; indices start at 0\.$"),
+        ({"blocks": (-2, -1), "exchange_blocks": (-3,)}, r"exchange_blocks names \[-3\], .*gives .* \[-2, -1\] only"),
         (
             {"blocks": (0, 1), "exchange_blocks": (1, 2)},
             r"exchange_blocks names \[2\], .*blocks gives .* \[0, 1\] only",
