@@ -20,16 +20,19 @@ ROOT = Path(__file__).parents[1]
 def test_a_part_replaces_only_its_own_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: dict[str, Any] = {"lost": 0}
     for name in ("media", "writes"):
-        part = SimpleNamespace(run=lambda long, name=name: {**figures, "name": name, "long": long})
+        part = SimpleNamespace(run=lambda long, *share, name=name: {**figures, "name": name, "share": share})
         monkeypatch.setitem(sys.modules, f"tests.faults.{name}", part)
     monkeypatch.setattr(frame, "PARTS", ("media", "writes"))
     out = tmp_path / "deep" / "faults.json"
     frame.main(["--out", str(out)])
     figures["lost"] = 2
-    frame.main(["writes", "--long", "--out", str(out)])
+    frame.main(["writes", "--long", "--share", "0.25", "--out", str(out)])
     kept = json.loads(out.read_text())
     assert [kept["media"]["figures"]["lost"], kept["writes"]["figures"]["lost"]] == [0, 2]
-    assert kept["writes"]["command"] == "python -m tests.faults writes --long"
+    assert kept["writes"]["command"] == "python -m tests.faults writes --long --share 0.25"
+    assert [kept["media"]["figures"]["share"], kept["writes"]["figures"]["share"]] == [[], [0.25]]
+    with pytest.raises(SystemExit):
+        frame.main(["media", "--share", "0.25", "--out", str(out)])
     assert {"avpea", "torch", "commit", "cores"} <= kept["media"]["machine"].keys()
     assert "av" in kept["media"]["versions"]
     assert str(ROOT) not in out.read_text()

@@ -38,11 +38,12 @@ PROBABILITY = 1e-5
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(long: bool) -> dict[str, Any]:
-    """The figures of training, predictions, indexing and differences."""
+def run(long: bool, share: float = 1) -> dict[str, Any]:
+    """The figures of training, predictions, indexing and differences, or of a share of their steps and files."""
     from avpea.train import train
 
-    steps, predictions, files = (100_000, 10_000, 1000) if long else (2000, 100, 20)
+    whole = (100_000, 10_000, 1000) if long else (2000, 100, 20)
+    steps, predictions, files = (max(1, round(share * count)) for count in whole)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         data = make_data(root)
@@ -100,7 +101,7 @@ def train_steps(data: Path, run_folder: Path, steps: int, begun: Any) -> dict[st
 
     least: dict[str, Any] = {"backbone.depth": 1, "backbone.image_size": 16, "data.segments": 1, "train.batch_size": 1}
     least["adapter.streams"] = "audio"  # 6 ms for each step, on one thread
-    made = experiment(data, **least, **{"train.epochs": steps // 500})  # of as many samples
+    made = experiment(data, **least, **{"train.epochs": max(1, steps // 500)})  # of as many samples
     begun.set()
     train(made, run_folder, progress=False)
     return {}

@@ -33,10 +33,10 @@ SIGNALS: dict[str, tuple[int, ...]] = {
 PROMISED = ("other_results", "stray_files", "other_exit_codes", "tracebacks", "hung")
 
 
-def run(long: bool) -> dict[str, Any]:
-    """Figures of `LONG` or `SHORT` moments."""
+def run(long: bool, share: float = 1) -> dict[str, Any]:
+    """Figures of `LONG` or `SHORT` moments, or a share of them."""
     with new_place() as place:
-        return trials(place, LONG if long else SHORT, seed=0)
+        return trials(place, round(share * (LONG if long else SHORT)), seed=0)
 
 
 def trials(place: Place, moments: int, seed: int, names: tuple[str, ...] = tuple(COMMANDS)) -> dict[str, Any]:

@@ -66,10 +66,10 @@ class Refusing:
             raise OSError(self.number, os.strerror(self.number), os.fsdecode(path))
 
 
-def run(long: bool) -> dict[str, Any]:
-    """Figures of `LONG` or `SHORT` faults, which are drawn at random."""
+def run(long: bool, share: float = 1) -> dict[str, Any]:
+    """Figures of `LONG` or `SHORT` faults, or a share of them, which are drawn at random."""
     with new_place() as place:
-        return trials(place, LONG if long else SHORT)
+        return trials(place, round(share * (LONG if long else SHORT)))
 
 
 def trials(place: Place, count: int, names: tuple[str, ...] = tuple(COMMANDS)) -> dict[str, Any]:
