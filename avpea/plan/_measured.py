@@ -55,7 +55,7 @@ def measured(experiment: Experiment, place: torch.device, share: int, sizes: Siz
             )
             ended.callback(_end, process)
             assert process.stdin is not None
-            process.stdin.write(json.dumps({**job, "folder": f"{folder}/{number}", "began": time.time()}))
+            process.stdin.write(json.dumps({**job, "folder": f"{folder}/{number}", "began": time.monotonic()}))
             process.stdin.close()
             process.stdin = None
             processes.append(process)

@@ -27,14 +27,14 @@ def rehearse(job: dict[str, Any]) -> dict[str, float]:
     from avpea.device import choose_device, enough_memory
     from avpea.experiment import Experiment
 
-    ready = time.time() - job["began"]
+    ready = time.monotonic() - job["began"]
     experiment = Experiment.from_dict(job["experiment"])
     folder = Path(job["folder"])
     folder.mkdir()
     experiment = experiment.override({"data.cache": str(folder)})
     annotations = data.read(experiment.data) if job["data"] else None
     found = _decoding(experiment, annotations) if job["decode"] else {}
-    building = time.time()
+    building = time.monotonic()
     with enough_memory(choose_device(experiment.train.device), "lower --train.batch_size"):
         found |= _training(experiment, annotations.labels if annotations else None, folder)
     found["start_seconds"] += ready - building
@@ -87,7 +87,7 @@ def _training(experiment: Any, labels: Any, folder: Path) -> dict[str, float]:
     step = TrainingStep(experiment, labels)
     model, on_card = step.model, step.model.device.type == "cuda"
     wait: Callable[[], None] = torch.cuda.synchronize if on_card else lambda: None
-    found = {"start_seconds": time.time(), "step_seconds": _mean(step, wait)}
+    found = {"start_seconds": time.monotonic(), "step_seconds": _mean(step, wait)}
     if model.encoder.kept is not None:
         alone = random_batch(experiment.override({"train.batch_size": 1, "train.segments": 0}), model).to(model.device)
 
