@@ -13,24 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avpea import checkpoint, data, distributed, registry
+from avpea import checkpoint, data, distributed
 from avpea.activations import kept_activations
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
-from avpea.device import choose_device, choose_precision, enough_memory, float32_products, placed
+from avpea.device import choose_device, enough_memory, float32_products, placed
 from avpea.draws import drawing, seed_of
-from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
+from avpea.errors import CheckpointError, DataError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.feeding import Feed, Inputs, Place
 from avpea.files import finite
 from avpea.labels import Annotations, weight_of
 from avpea.locks import locked
-from avpea.model import AVModel, build
+from avpea.model import build
+from avpea.optimizer import make_optimizer, rate_factor
+from avpea.preconditions import require_needed, require_same, require_videos, smaller, with_all_processes
 from avpea.progress import note, progress_bar, say
-from avpea.run import RunFolder, StopRequest, differences
-from avpea.sections import StepTrainOptions, TrainOptions
+from avpea.run import RunFolder, StopRequest
+from avpea.sections import TrainOptions
 from avpea.trackers import About, Trackers
 
 __all__ = ["TrainResult", "train"]
@@ -116,8 +118,8 @@ def train(
     here = distributed.launched()
     alone = locked(Path(run), "is being trained") if here.first else contextlib.nullcontext()
     try:
-        with alone, enough_memory(place, _smaller(experiment.train, place)):
-            return _train(_with_all_processes(experiment, here), Path(run), extend, place, progress, here)
+        with alone, enough_memory(place, smaller(experiment.train, place)):
+            return _train(with_all_processes(experiment, here), Path(run), extend, place, progress, here)
     except WriteError as error:
         raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
 
@@ -133,12 +135,12 @@ def _train(
     experiment = folder.experiment
     device = placed(device, here.local_rank, experiment.train.devices)
     annotations = data.read(experiment.data)
-    _require_needed(experiment, annotations)
+    require_needed(experiment, annotations)
     identity = identify(experiment.data, annotations)
     sentences = folder.require_same_data(identity, annotations.labels)
     here.global_statistics = experiment.train.batch_norm == "whole"
     with distributed.joined(here, device):
-        _require_same(experiment, folder.path)  # and nothing is written before all have read what was there
+        require_same(experiment, folder.path)  # and nothing is written before all have read what was there
         for sentence in [*sentences, *data.keep_division(annotations)] if here.first else ():
             note(sentence)
         if folder.finished and not folder.lost_model:
@@ -148,20 +150,6 @@ def _train(
             epochs = folder.metrics()
             return TrainResult(folder.path, folder.position["best"], epochs, True, _compiled_last(epochs))
         return _Training(experiment, folder, annotations, identity, device, progress and here.first).run()
-
-
-def _require_needed(experiment: Experiment, annotations: Annotations) -> None:
-    """Refuse labels of another kind than the task needs, which shards can hold.
-
-    Raises:
-        DataError: They are.
-    """
-    needs = registry.load("task", experiment.task.name).needs
-    if not isinstance(annotations.labels, needs):
-        raise DataError(
-            f"{experiment.data.root} holds {annotations.labels.kind}, but the task '{experiment.task.name}' needs "
-            f"{needs.kind}; give another data set, or a recipe for this one."
-        )
 
 
 def _tell_trackers(folder: RunFolder, progress: bool) -> None:
@@ -180,43 +168,6 @@ def trackers_of(folder: RunFolder, records: Sequence[Mapping[str, Any]], quiet: 
 
 def _compiled_last(epochs: Sequence[Mapping[str, Any]]) -> bool:
     return bool(epochs) and bool(epochs[-1].get("compiled"))
-
-
-def _with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:
-    """The experiment with as many devices as processes were started.
-
-    Raises:
-        ExperimentError: It wants another number, or more than a batch has videos.
-    """
-    wanted, batch = experiment.train.devices, experiment.train.batch_size
-    if here.alone and wanted > 1:
-        raise ExperimentError(
-            f"train.devices is {wanted}, but this is a single process; start it with `avpea train`, or with "
-            f"`torchrun --nproc_per_node {wanted}`."
-        )
-    if wanted not in (1, here.size):
-        raise ExperimentError(f"train.devices is {wanted}, but {here.size} processes were started; leave it out.")
-    if here.size > batch:
-        raise ExperimentError(
-            f"{here.size} processes cannot share batches of {batch} videos; start fewer, or raise --train.batch_size."
-        )
-    return experiment if here.alone else experiment.override({"train.devices": here.size})
-
-
-def _require_same(experiment: Experiment, run: Path) -> None:
-    """Refuse processes that train something else.
-
-    Raises:
-        ExperimentError: One has another recipe or run.
-    """
-    asked = distributed.everyones((str(run.absolute()), experiment.to_dict()))
-    for rank, (folder, options) in enumerate(asked):
-        if folder != asked[0][0]:
-            raise ExperimentError(f"Process 0 trains in {asked[0][0]}, process {rank} in {folder}; give all the same.")
-        if changed := differences(asked[0][1], options, ()):
-            raise ExperimentError(
-                f"Process {rank} has another recipe than process 0 ({'; '.join(changed[:4])}); give all the same."
-            )
 
 
 @dataclass
@@ -544,83 +495,8 @@ class _Training:
         )
 
 
-def _smaller(config: TrainOptions, device: torch.device) -> str:
-    """What makes a training step need less memory, as an imperative."""
-    ways = []
-    if half := config.batch_size // 2:
-        ways.append(f"--train.batch_size {half} with --train.accumulate {2 * config.accumulate}")
-    if device.type != "cpu" and choose_precision(config.precision, device) == "fp32":
-        ways.append("--train.precision bf16")
-    anew = [f"try {' or '.join(ways)} in a new run"] if ways else []
-    again = [] if config.checkpointing else ["--train.checkpointing true in this one"]
-    elsewhere = "close other programs that use it" if device.type == "cpu" else "--device cpu in this one"
-    return ", or ".join([*anew, *again, elsewhere])
-
-
-def require_videos(annotations: Annotations, select_on: str) -> None:
-    """Refuse a data set without a video to train on, or to select the best epoch on.
-
-    Raises:
-        DataError: One of the splits is empty; says what to do.
-    """
-    train = len({sample.video_id for sample in annotations.splits["train"]})
-    if not train:
-        raise DataError(f"{annotations.name} has no video in the split 'train', so there is nothing to train on.")
-    if not annotations.splits[select_on]:
-        raise DataError(
-            f"{annotations.name} has no video in the split '{select_on}', on which the best epoch is selected; put "
-            f"about one in six of the {train} training videos into it (the column 'split' of a table)."
-        )
-
-
-def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
-    """AdamW over adapters and head only; without weight decay, AdamW is Adam.
-
-    With accumulation, the momentum of BatchNorm is lowered to 1 - (1 - momentum)^(1 / accumulate), so that the batches
-    of a step together move the running statistics as far as a single batch would.
-    """
-    rate = config.learning_rate
-    rates = {
-        "adapters": rate,
-        "backbone": config.backbone_learning_rate or rate,
-        "head": config.head_learning_rate or rate,
-        "gates": config.gate_learning_rate,
-    }
-    parts = model.trained_parameters()
-    if config.gate_learning_rate:
-        parts["gates"] = model.exchange_gates()
-        apart = set(map(id, parts["gates"]))
-        parts["adapters"] = [parameter for parameter in parts["adapters"] if id(parameter) not in apart]
-    groups: list[dict[str, Any]] = []
-    for name, parameters in parts.items():
-        its = {"lr": rates[name], "base_lr": rates[name]}
-        if config.weight_decay:
-            matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-            groups.append({"params": matrices, "weight_decay": config.weight_decay, **its})
-            parameters = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups.append({"params": parameters, "weight_decay": 0.0, **its})
-    for _, trained in model.trained_modules():
-        for module in trained.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
-                module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
-    groups = [group for group in groups if group["params"]]
-    # On a CPU too, the fused kernel is faster than the plain one (`python -m bench processor`).
-    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=True)
-
-
 def epoch_batches(videos: int, config: TrainOptions, epoch: int) -> list[list[int]]:
     """Indices of the videos in each batch; the order depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(videos, generator=generator).tolist()
     return [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
-
-
-def rate_factor(config: TrainOptions, step: int, steps_in_epoch: int) -> float:
-    """Factor of the learning rate at an optimiser step, counted from 0."""
-    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    steps = config.epochs * steps_in_epoch
-    if isinstance(config, StepTrainOptions):
-        return warmup * float(config.gamma ** (step // steps_in_epoch // config.step_epochs))
-    if config.schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return warmup * max(0.0, 1 - step / steps) if config.schedule == "linear" else warmup

@@ -18,7 +18,7 @@ from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.labels import QuestionLabels
 from avpea.model import build
-from avpea.train import make_optimizer
+from avpea.optimizer import make_optimizer
 from tests.tiny import event_labels, tensors
 
 Make = Callable[..., Experiment]

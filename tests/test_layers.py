@@ -25,7 +25,7 @@ LAYERS = [
     ("records",),
     ("sharing", "official"),
     ("run", "evaluate", "predict", "augment", "cluster"),
-    ("calibrate", "feeding"),
+    ("calibrate", "feeding", "optimizer", "preconditions"),
     ("train", "launch"),
     ("compare", "search", "report"),
     ("batch", "plan", "serve"),

@@ -20,9 +20,10 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, class_of, load_recipe
 from avpea.media import read
 from avpea.model import AVModel, build
+from avpea.optimizer import make_optimizer
 from avpea.options import option_names
 from avpea.predict import VideoView
-from avpea.train import make_optimizer, train
+from avpea.train import train
 from tests.contract import values_for
 from tests.encoders.test_encoder_contract import SMALL
 from tests.faked import Misplaced, Placed, faked

@@ -15,8 +15,9 @@ from avpea.cli import main
 from avpea.errors import CheckpointError, DataError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.model import AVModel
+from avpea.optimizer import rate_factor
 from avpea.sharing import save_pretrained
-from avpea.train import rate_factor, train
+from avpea.train import train
 from tests.tiny import ROWS, assert_same_run, metric_lines, section, write_questions, write_rows
 
 Make = Callable[..., Experiment]

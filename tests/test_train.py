@@ -22,8 +22,9 @@ from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingEr
 from avpea.experiment import Experiment
 from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
+from avpea.optimizer import make_optimizer, rate_factor
 from avpea.tensors import read_tensors, write_tensors
-from avpea.train import Position, epoch_batches, make_optimizer, rate_factor, train
+from avpea.train import Position, epoch_batches, train
 from tests.tiny import (
     assert_same_run,
     assert_same_tensors,

@@ -23,9 +23,9 @@ from avpea.experiment import Experiment
 from avpea.labels import Labels
 from avpea.media import SAMPLE_RATE_HZ
 from avpea.model import AVModel, build
+from avpea.optimizer import make_optimizer
 from avpea.sections import ContinuousOptions
 from avpea.tasks import Task
-from avpea.train import make_optimizer
 
 __all__ = ["TrainingStep", "entered", "measure_costs", "random_batch"]
 

@@ -13,7 +13,7 @@ from avpea.errors import DataError, MediaError
 from avpea.evaluate import source_of
 from avpea.experiment import Experiment
 from avpea.labels import Labels, Sample
-from avpea.train import require_videos
+from avpea.preconditions import require_videos
 
 __all__ = ["Sizes", "sizes_of"]
 

@@ -20,7 +20,7 @@ from avpea.data.cache import Batch
 from avpea.device import float32_products
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
-from avpea.train import make_optimizer
+from avpea.optimizer import make_optimizer
 from bench.gpu.models import every
 
 FULL, HALF, COSINE = 1e-4, 0.1, 0.97

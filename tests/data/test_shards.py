@@ -24,7 +24,8 @@ from avpea.evaluate import prepare, source_of
 from avpea.experiment import parse_section
 from avpea.files import write_text
 from avpea.labels import Annotations, Packed
-from avpea.train import epoch_batches, rate_factor, train
+from avpea.optimizer import rate_factor
+from avpea.train import epoch_batches, train
 from tests.data.range_server import served
 from tests.tiny import assert_same_run, assert_same_tensors, exit_code, metric_lines, start_training, write_rows
 

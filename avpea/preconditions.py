@@ -1,0 +1,95 @@
+"""What must hold before a training begins, and what is said if it does not."""
+
+from pathlib import Path
+
+import torch
+
+from avpea import distributed, registry
+from avpea.device import choose_precision
+from avpea.errors import DataError, ExperimentError
+from avpea.experiment import Experiment
+from avpea.labels import Annotations
+from avpea.run import differences
+from avpea.sections import TrainOptions
+
+__all__ = ["require_needed", "require_same", "require_videos", "smaller", "with_all_processes"]
+
+
+def require_needed(experiment: Experiment, annotations: Annotations) -> None:
+    """Refuse labels of another kind than the task needs, which shards can hold.
+
+    Raises:
+        DataError: They are.
+    """
+    needs = registry.load("task", experiment.task.name).needs
+    if not isinstance(annotations.labels, needs):
+        raise DataError(
+            f"{experiment.data.root} holds {annotations.labels.kind}, but the task '{experiment.task.name}' needs "
+            f"{needs.kind}; give another data set, or a recipe for this one."
+        )
+
+
+def with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:
+    """The experiment with as many devices as processes were started.
+
+    Raises:
+        ExperimentError: It wants another number, or more than a batch has videos.
+    """
+    wanted, batch = experiment.train.devices, experiment.train.batch_size
+    if here.alone and wanted > 1:
+        raise ExperimentError(
+            f"train.devices is {wanted}, but this is a single process; start it with `avpea train`, or with "
+            f"`torchrun --nproc_per_node {wanted}`."
+        )
+    if wanted not in (1, here.size):
+        raise ExperimentError(f"train.devices is {wanted}, but {here.size} processes were started; leave it out.")
+    if here.size > batch:
+        raise ExperimentError(
+            f"{here.size} processes cannot share batches of {batch} videos; start fewer, or raise --train.batch_size."
+        )
+    return experiment if here.alone else experiment.override({"train.devices": here.size})
+
+
+def require_same(experiment: Experiment, run: Path) -> None:
+    """Refuse processes that train something else.
+
+    Raises:
+        ExperimentError: One has another recipe or run.
+    """
+    asked = distributed.everyones((str(run.absolute()), experiment.to_dict()))
+    for rank, (folder, options) in enumerate(asked):
+        if folder != asked[0][0]:
+            raise ExperimentError(f"Process 0 trains in {asked[0][0]}, process {rank} in {folder}; give all the same.")
+        if changed := differences(asked[0][1], options, ()):
+            raise ExperimentError(
+                f"Process {rank} has another recipe than process 0 ({'; '.join(changed[:4])}); give all the same."
+            )
+
+
+def smaller(config: TrainOptions, device: torch.device) -> str:
+    """What makes a training step need less memory, as an imperative."""
+    ways = []
+    if half := config.batch_size // 2:
+        ways.append(f"--train.batch_size {half} with --train.accumulate {2 * config.accumulate}")
+    if device.type != "cpu" and choose_precision(config.precision, device) == "fp32":
+        ways.append("--train.precision bf16")
+    anew = [f"try {' or '.join(ways)} in a new run"] if ways else []
+    again = [] if config.checkpointing else ["--train.checkpointing true in this one"]
+    elsewhere = "close other programs that use it" if device.type == "cpu" else "--device cpu in this one"
+    return ", or ".join([*anew, *again, elsewhere])
+
+
+def require_videos(annotations: Annotations, select_on: str) -> None:
+    """Refuse a data set without a video to train on, or to select the best epoch on.
+
+    Raises:
+        DataError: One of the splits is empty; says what to do.
+    """
+    train = len({sample.video_id for sample in annotations.splits["train"]})
+    if not train:
+        raise DataError(f"{annotations.name} has no video in the split 'train', so there is nothing to train on.")
+    if not annotations.splits[select_on]:
+        raise DataError(
+            f"{annotations.name} has no video in the split '{select_on}', on which the best epoch is selected; put "
+            f"about one in six of the {train} training videos into it (the column 'split' of a table)."
+        )
