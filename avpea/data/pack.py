@@ -19,8 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from avpea.data._made import Made, made_decoded, made_of_files
+from avpea.data._members import Hashing, add_file, add_member
 from avpea.data._packing import Group, Names, divided, groups_of
 from avpea.data._shard_index import (
     FORMAT,
@@ -39,10 +41,9 @@ from avpea.data._shard_index import (
 from avpea.data._work import run
 from avpea.data.cache import SampleCache
 from avpea.data.identity import files_of, identify
-from avpea.data.packed import BLOCK, DECODED, as_npy, suffix_of
 from avpea.errors import DataError, MediaError
 from avpea.files import remove_leftovers, replacing, write_json, write_text
-from avpea.labels import SPLITS, Annotations, Member, Sample, Shard
+from avpea.labels import SPLITS, Annotations, Sample, Shard
 from avpea.locks import LOCK_FILE, locked
 from avpea.options import require
 from avpea.parsing import parse_json
@@ -90,16 +91,6 @@ class PackReport:
         before = f", {self.shards - self.written} of them before" if self.written < self.shards else ""
         size = f"{self.shards} shards, {self.bytes / 1e6:,.1f} MB ({self.seconds:.0f} s{before})"
         return [*lines, f"{self.folder}: {counts} samples in {size}."]
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What became of a group: its members come from files, or it is left out."""
-
-    files: tuple[tuple[str, Path], ...] = ()
-    reason: str = ""
-    duration_seconds: float = 0.0
-    remarks: str = ""
 
 
 def pack(
@@ -230,7 +221,7 @@ class _Packing:
             done = every - sum(len(groups) for _, groups in missing)
             with progress_bar("Packing", every, shown=progress, done=done) as advance:
                 for name, groups in missing:
-                    self._write_shard(name, groups, [_of_files(group) for group in groups])
+                    self._write_shard(name, groups, [made_of_files(group) for group in groups])
                     advance(len(groups))
         else:
             for name, groups, made in self._decoded(missing, progress):
@@ -244,17 +235,17 @@ class _Packing:
 
     def _decoded(
         self, shards: Sequence[tuple[str, list[Group]]], progress: bool
-    ) -> Iterator[tuple[str, list[Group], list[_Made]]]:
+    ) -> Iterator[tuple[str, list[Group], list[Made]]]:
         """Decode the samples of shards, and yield each shard when all of its samples are decoded."""
         assert self.cache is not None
         spool = self.folder / _SPOOL
         spool.mkdir(exist_ok=True)
         waiting = {name: {group.key for group in groups} for name, groups in shards}
-        found: dict[str, dict[str, _Made]] = defaultdict(dict)
+        found: dict[str, dict[str, Made]] = defaultdict(dict)
         by_name = dict(shards)
         jobs = [(name, group.key, group.first) for name, groups in shards for group in groups]
-        function = partial(_decode, cache=self.cache, spool=spool)
-        crashed = _Made(reason="the decoder crashed on it.")
+        function = partial(made_decoded, cache=self.cache, spool=spool)
+        crashed = Made(reason="the decoder crashed on it.")
         for (name, key, sample), made in run(
             function, jobs, workers=self.options.workers, crashed=lambda _: crashed, title="Decoding videos",
             progress=progress,
@@ -266,9 +257,9 @@ class _Packing:
                 some = found.pop(name)
                 yield name, by_name[name], [some[group.key] for group in by_name[name]]
 
-    def _write_shard(self, name: str, groups: Sequence[Group], made: Sequence[_Made]) -> None:
+    def _write_shard(self, name: str, groups: Sequence[Group], made: Sequence[Made]) -> None:
         with replacing(self.folder / name) as aside, aside.open("wb") as raw:
-            out = _Hashing(raw)
+            out = Hashing(raw)
             with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:  # type: ignore[call-overload]
                 entries = [self._add(tar, group, one) for group, one in zip(groups, made, strict=True)]
             size = raw.tell()
@@ -276,16 +267,16 @@ class _Packing:
         write_text(self.folder / list_of(name), list_text(shard, entries))
         self.written += 1
 
-    def _add(self, tar: tarfile.TarFile, group: Group, made: _Made) -> Entry:
+    def _add(self, tar: tarfile.TarFile, group: Group, made: Made) -> Entry:
         """Add the members of a group to a shard; returns its line in the list."""
-        members = [_add_file(tar, f"{group.key}{ending}", path) for ending, path in made.files]
+        members = [add_file(tar, f"{group.key}{ending}", path) for ending, path in made.files]
         samples = tuple(plain_sample(sample, number) for number, sample in group.samples)
         if members:
             labels = self.annotations.labels
             told = [{**values, "told": labels.told(s)} for values, (_, s) in zip(samples, group.samples, strict=True)]
             about = {"video_id": samples[0]["video_id"], "split": group.split, "samples": told}
             text = json.dumps(about, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            _add_member(tar, f"{group.key}.json", io.BytesIO(text), len(text))
+            add_member(tar, f"{group.key}.json", io.BytesIO(text), len(text))
         video, sound = (self.names.of(path) for path in (group.first.video, group.first.sound))
         return Entry(
             key=group.key,
@@ -339,77 +330,3 @@ class _Packing:
                 else:
                     samples[shard.split] += len(entry.samples)
         return PackReport(str(self.folder), samples, left_out, len(self.shards), size, self.written, seconds)
-
-
-def _of_files(group: Group) -> _Made:
-    if group.reason:
-        return _Made(reason=group.reason)
-    video, sound = group.first.video, group.first.sound
-    files = [(suffix_of(video), video)] + ([(f".sound{suffix_of(sound)}", sound)] if sound is not None else [])
-    return _Made(tuple(files))
-
-
-def _decode(job: tuple[str, str, Sample], cache: SampleCache, spool: Path) -> _Made:
-    """Decode a sample in a worker, into files from which its shard is written."""
-    _, key, sample = job
-    try:
-        tensors, about = cache.kept(sample) or cache.decode(sample)
-    except MediaError as error:
-        return _Made(reason=error.reason)
-    files = {f".{ending}": spool / f"{key}.{ending}" for ending in DECODED.values()}
-    for (name, _), path in zip(DECODED.items(), files.values(), strict=True):
-        with replacing(path) as aside:
-            aside.write_bytes(as_npy(tensors[name]))
-    return _Made(tuple(files.items()), "", float(about["duration_seconds"]), about["remarks"])
-
-
-def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> Member:
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            return _add_member(tar, name, file, size)
-    except _Unread as error:
-        raise DataError(f"{path} cannot be read to its end ({error}); mend it, and pack again.") from None
-
-
-def _add_member(tar: tarfile.TarFile, name: str, file: BinaryIO | io.BytesIO, size: int) -> Member:
-    about = tarfile.TarInfo(name)
-    about.size = size
-    read, first = _Reading(file), tar.offset + BLOCK
-    tar.addfile(about, read)
-    return Member(name, first, size, read.digest.hexdigest())
-
-
-class _Unread(Exception):
-    """A file cannot be read, or has become shorter."""
-
-
-class _Reading:
-    """A file of whose bytes a hash is taken while they are read."""
-
-    def __init__(self, file: BinaryIO | io.BytesIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def read(self, count: int = -1) -> bytes:
-        try:
-            found = self.file.read(count)
-        except OSError as error:
-            raise _Unread(error.strerror) from None
-        if len(found) < count:
-            raise _Unread("it has become shorter")
-        self.digest.update(found)
-        return found
-
-
-class _Hashing:
-    """A file of whose bytes a hash is taken while they are written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, content: bytes) -> int:
-        self.digest.update(content)
-        return self.file.write(content)
-
-    def tell(self) -> int:
-        return self.file.tell()
