@@ -155,6 +155,34 @@ await step("nothing is lost on reload", async () => {
   await page.waitForSelector("#rule:not([hidden])");
   const labels = await page.locator('#events [data-part="label"]').evaluateAll((some) => some.map((one) => one.value));
   assert.deepEqual(labels, before.events.map((one) => one.label));
+  await page.click("#undo");
+  await page.waitForTimeout(200);
+  const fewer = (await stored()).events;
+  assert.equal(fewer.length, before.events.length - 1);
+  await page.reload();
+  await page.waitForSelector("#rule:not([hidden])");
+  await page.click("#redo");
+  await page.waitForTimeout(200);
+  assert.deepEqual((await stored()).events, before.events);
+});
+
+await step("an answer that is lost is no conflict", async () => {
+  const label = events().first().locator('[data-part="label"]');
+  let lost = 0;
+  await page.route("**/review", async (route) => {
+    if (route.request().method() !== "PUT" || lost) return route.continue();
+    lost = 1;
+    await route.fetch();
+    return route.abort();
+  });
+  await label.fill("lost answer");
+  await label.press("Enter");
+  await page.waitForFunction(() => document.getElementById("saved").textContent === "Not stored");
+  assert.equal((await stored()).events[0].label, "lost answer");
+  assert.equal(lost, 1);
+  await page.unroute("**/review");
+  assert.equal(await page.locator(".message.bad", { hasText: "Somebody else" }).count(), 0);
+  problems.splice(0, problems.length, ...problems.filter((text) => !/ERR_FAILED|409/.test(text)));
 });
 
 await step("done, and export", async () => {
@@ -192,31 +220,65 @@ await step("search plays from the right second", async () => {
 });
 
 await step("cancel", async () => {
-  const running = { job: "x", kind: "localize", state: "running", progress: { stage: "window", done: 1, of: 9 }, result: null, problem: null };
-  await page.route("**/v1/jobs/*", (route) => (route.request().method() === "GET" ? route.fulfill({ json: running }) : route.continue()));
-  await page.locator("#videos button").last().click();
-  await page.waitForFunction(() => document.getElementById("task-text").textContent.includes("window 2 of 9"));
-  const before = asked.length;
+  await page.locator("#videos button", { hasText: "long.mp4" }).click();
+  await page.waitForSelector("#rule:not([hidden])");
+  await page.waitForSelector("#task", { state: "hidden" });
+  const others = await page.evaluate(async () => {
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ kind: "localize", video: decodeURIComponent(location.hash.slice(1)) });
+    const ask = async () => (await (await fetch("/v1/jobs", { method: "POST", headers, body })).json()).job;
+    return Promise.all(Array.from({ length: 20 }, ask));
+  });
+  const begun = page.waitForResponse((answer) => answer.url().endsWith("/v1/jobs") && answer.status() === 202);
+  await page.evaluate(() => document.getElementById("run").dispatchEvent(new Event("change")));
+  const { job } = await (await begun).json();
+  await page.waitForFunction(() => document.getElementById("task-text").textContent.includes("waiting for others"));
   await page.click("#task-cancel");
   await page.waitForSelector("#task", { state: "hidden" });
-  assert.ok(asked.slice(before).some((one) => one.startsWith("DELETE /v1/jobs/")));
-  await page.unroute("**/v1/jobs/*");
+  const state = () => page.evaluate((id) => fetch(`/v1/jobs/${id}`).then((answer) => answer.json()), job);
+  while (["queued", "running"].includes((await state()).state)) await page.waitForTimeout(100);
+  assert.equal((await state()).state, "cancelled");
+  await page.evaluate((some) => Promise.all(some.map((one) => fetch(`/v1/jobs/${one}`, { method: "DELETE" }))), others);
   await page.click("#next");
   await page.waitForSelector("#rule:not([hidden])");
 });
 
-await step("what other tasks find has its view", async () => {
+await step("a connection that breaks is tried again", async () => {
+  let broken = 0;
+  await page.route("**/waveform*", (route) => ((broken += 1) <= 2 ? route.abort() : route.continue()));
+  await page.reload();
+  await page.waitForSelector("#rule:not([hidden])");
+  assert.ok(broken > 2);
+  assert.equal(await page.locator(".message.bad").count(), 0);
+  await page.unroute("**/waveform*");
+  problems.splice(0, problems.length, ...problems.filter((text) => !text.includes("ERR_FAILED")));
+});
+
+await step("lanes and masks are the server's", async () => {
+  const asked = async (kind) => page.evaluate(async (what) => {
+    const body = JSON.stringify({ video: decodeURIComponent(location.hash.slice(1)) });
+    return (await fetch(`/v1/${what}`, { method: "POST", headers: { "Content-Type": "application/json" }, body })).json();
+  }, kind);
+  for (const [kind, box, count] of [
+    ["parse", "#lanes", (found) => found.events.length],
+    ["segment", "#segments", (found) => found.seconds.filter((one) => one.objects.length).length],
+  ]) {
+    await page.click(`#${kind}`);
+    await page.waitForSelector(`${box} > *`);
+    assert.equal(await page.locator(`${box} li button`).count(), count(await asked(kind)));
+  }
+});
+
+await step("labels of lanes and masks stay text", async () => {
   await page.route("**/v1/runs", async (route) => {
     const runs = await (await route.fetch()).json();
-    const made = (can) => ({ ...runs[0], run: can, task: can, can: [can] });
-    await route.fulfill({ json: [...runs, made("parse"), made("segment")] });
+    await route.fulfill({ json: runs.map((run) => ({ ...run, title: "<b>title</b>" })) });
   });
   const object = { label: "<b>dog</b>", share: 0.25, box: [0.25, 0.25, 0.75, 0.75], confidence: 0.9 };
   const results = {
     parse: { events: [{ label: "dog", lane: "heard", start_seconds: 1, end_seconds: 2, confidence: 0.8 }] },
     segment: { seconds: [{ start_seconds: 0, objects: [object] }, { start_seconds: 1, objects: [] }] },
   };
-  for (const card of ["parse", "segment"]) assert.ok(await page.locator(`#${card}-card`).isHidden());
   await page.reload();
   await page.waitForSelector("#rule:not([hidden])");
   await page.waitForSelector("#task", { state: "hidden" });
@@ -248,6 +310,41 @@ await step("accessible in both themes, and on a phone", async () => {
   await page.waitForTimeout(300);
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "scrolls sideways");
   await accessible("dark");
+});
+
+await step("a finger drags an event's end, and adds one", async () => {
+  const context = await browser.newContext({ viewport: { width: 390, height: 800 }, hasTouch: true, isMobile: true });
+  const phone = await context.newPage();
+  phone.setDefaultTimeout(60_000);
+  await phone.goto(address);
+  await phone.locator("#videos button", { hasText: "red.mp4" }).click();
+  await phone.waitForSelector("#rule:not([hidden])");
+  await phone.waitForSelector("#task", { state: "hidden" });
+  const client = await context.newCDPSession(phone);
+  const drag = async (fromX, toX, y) => {
+    const touch = (type, x) => client.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x, y }] });
+    await touch("touchStart", fromX);
+    await phone.waitForTimeout(200);
+    for (let part = 1; part <= 8; part += 1) await touch("touchMove", fromX + ((toX - fromX) * part) / 8);
+    await touch("touchEnd");
+    await phone.waitForFunction(() => document.getElementById("saved").textContent === "Stored");
+    await phone.waitForTimeout(300);
+  };
+  const reviewed = () => phone.evaluate(() =>
+    fetch(`/v1/videos/${decodeURIComponent(location.hash.slice(1))}/review`).then((answer) => answer.json()));
+  await phone.locator("#timeline").scrollIntoViewIfNeeded();
+  await phone.fill("#label", "by finger");
+  await phone.evaluate(() => document.activeElement.blur());
+  await phone.locator("#threshold").fill("1"); // no event of the model's
+  await phone.waitForFunction(() => document.querySelectorAll("#events .event").length === 0);
+  const whole = await phone.locator("#timeline").boundingBox();
+  await drag(whole.x + 40, whole.x + 200, whole.y + 40);
+  const [added] = (await reviewed()).events;
+  assert.equal(added.label, "by finger");
+  await drag(whole.x + 196, whole.x + 120, whole.y + 40);
+  const [shorter] = (await reviewed()).events;
+  assert.ok(shorter.end_seconds < added.end_seconds - 0.2 && shorter.start_seconds === added.start_seconds, JSON.stringify([added, shorter]));
+  await context.close();
 });
 
 await browser.close();

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.media_factory import make_video
 from tests.serve.browser import find_browser, served
 from tests.tiny import coloured_video
 
@@ -13,7 +14,13 @@ BROWSER = find_browser()
 
 @pytest.mark.skipif(isinstance(BROWSER, str), reason=str(BROWSER))
 def test_a_person_uses_the_page(
-    tmp_path: Path, tiny_run: Path, tiny_asked_run: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_run: Path,
+    tiny_asked_run: Path,
+    tiny_matched_run: Path,
+    tiny_masked_run: Path,
+    tiny_parsed_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from avpea.search import index
 
@@ -24,10 +31,11 @@ def test_a_person_uses_the_page(
         coloured_video(videos / f"{colour}.mp4", colour, number, 3)
     coloured_video(tmp_path / "mine.mp4", "green", 1, 2, seconds=3.4)
     index(tiny_matched_run, videos, str(tmp_path / "library"), device="cpu", progress=False)
-    runs = [str(run) for run in (tiny_run, tiny_asked_run, tiny_matched_run)]
+    make_video(videos / "long.mp4", seconds=300, fps=2, size=(32, 32), audio_hz=8000)
+    runs = [str(run) for run in (tiny_run, tiny_asked_run, tiny_matched_run, tiny_masked_run, tiny_parsed_run)]
     more = ["--library", str(tmp_path / "library"), "--folder", str(videos), "--device", "cpu"]
     with served(tmp_path, *runs, *more) as address:
         assert not isinstance(BROWSER, str)
         done = BROWSER.run(Path(__file__).with_name("page.mjs"), address, str(tmp_path / "mine.mp4"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") >= 15
+    assert done.stdout.count("ok ") >= 20

@@ -27,14 +27,25 @@ async function problemOf(answer) {
   return new Problem(answer.status, body.detail || `The server answered ${answer.status}.`, body.type || "");
 }
 
-export async function request(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw new Cancelled();
-    throw new Problem(0, "The server does not answer; see whether it still runs.");
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const AGAIN = [300, 1000, 3000, 6000]; // milliseconds before a request that changes nothing is sent again
+
+/** The answer of the server itself; what changes nothing there is asked again when the connection breaks. */
+async function reached(path, options) {
+  const harmless = [undefined, "GET"].includes(options.method);
+  for (const wait of harmless ? [...AGAIN, null] : [null]) {
+    try {
+      return await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
+    } catch (error) {
+      if (error.name === "AbortError" || options.signal?.aborted) throw new Cancelled();
+      if (wait === null) throw new Problem(0, "The server does not answer; see whether it still runs.");
+      await pause(wait);
+    }
   }
+}
+
+export async function request(path, options = {}) {
+  const answer = await reached(path, options);
   if (answer.status === 401 && onToken && path !== "/v1/session") {
     await onToken();
     return request(path, options);
@@ -53,20 +64,20 @@ export async function sendJson(method, path, body, options = {}) {
   return answer.status === 204 ? null : answer.json();
 }
 
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
 /** Begin a job, tell its progress, and return its result; `signal` cancels it on the server too. */
 export async function runJob(body, { progress = () => {}, signal } = {}) {
   let wait = 0;
+  let failed = 0;
   let job;
   for (;;) {
     try {
       ({ job } = await sendJson("POST", "/v1/jobs", body, { signal }));
       break;
     } catch (error) {
-      if (error.status !== 503 || signal?.aborted) throw error;
+      if (signal?.aborted) throw new Cancelled();
+      if (error.status !== 503 && (error.status !== 0 || (failed += 1) > AGAIN.length)) throw error;
       progress({ state: "queued", progress: null });
-      await pause(2000);
+      await pause(error.status ? 2000 : AGAIN[failed - 1]);
     }
   }
   const path = `/v1/jobs/${encodeURIComponent(job)}`;

@@ -1,11 +1,12 @@
 // The events of one video while a person corrects them: undo, and every edit stored at once.
 
 import { Problem, getJson, request, sendJson } from "/static/api.js";
-import { remember, remembered } from "/static/ui.js";
+import { recall, recalled, remember, remembered } from "/static/ui.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const plain = ({ start_seconds, end_seconds, label }) => ({ start_seconds, end_seconds, label });
 const RETRY_MILLISECONDS = 3000;
+const MOST_STEPS = 100; // that can be taken back after a reload
 
 export class Review {
   /** `changed` is called after every change, `told` with how storing goes. */
@@ -27,6 +28,8 @@ export class Review {
 
   async load() {
     this.take(await getJson(this.path));
+    const steps = recalled(this.steps);
+    if (steps?.revision === this.revision) Object.assign(this, { past: steps.past, future: steps.future });
     const kept = this.unsaved();
     if (kept && kept.revision === this.revision && !same(kept.events, this.events)) {
       this.edit(kept.events, kept.done); // from before a crash, when the server did not answer
@@ -94,10 +97,7 @@ export class Review {
       this.revision = stored.revision;
       this.sending = null;
       if (this.waiting) this.keep();
-      else {
-        remember(this.key, null);
-        this.told("saved");
-      }
+      else this.settled();
     } catch (error) {
       await this.failed(error);
     }
@@ -107,14 +107,17 @@ export class Review {
   async failed(error) {
     const lost = this.sending;
     this.sending = null;
-    if (error instanceof Problem && error.status === 409) {
+    const stored = error.status === 409 ? await getJson(this.path).catch(() => null) : null;
+    if (stored && same(stored.events.map(plain), lost.events) && stored.done === lost.done) {
+      this.revision = stored.revision; // it was stored, and only the answer was lost
+      if (!this.waiting) this.settled();
+    } else if (stored) {
       this.waiting = null;
       remember(this.key, null);
-      const stored = await getJson(this.path);
       this.past.push({ events: lost.events, done: lost.done, mine: true });
       this.take(stored);
       this.told("conflict", "Somebody else has changed this video; theirs is shown. Undo brings your events back.");
-    } else if (error instanceof Problem && error.status && error.status < 500) {
+    } else if (error instanceof Problem && error.status && error.status < 500 && error.status !== 409) {
       remember(this.key, null);
       this.told("failed", error.message);
     } else {
@@ -122,6 +125,18 @@ export class Review {
       this.told("failed", `${error.message} It is tried again.`);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
     }
+  }
+
+  /** Everything is stored. Undo and redo are kept for a reload, as long as nobody else edits. */
+  settled() {
+    remember(this.key, null);
+    const [past, future] = [this.past, this.future].map((some) => some.slice(-MOST_STEPS));
+    recall(this.steps, { revision: this.revision, past, future });
+    this.told("saved");
+  }
+
+  get steps() {
+    return `avpea:steps:${this.video}`;
   }
 
   get key() {
@@ -150,7 +165,7 @@ export class Review {
     this.past.push(before);
     this.future = [];
     this.take(stored);
-    this.told("saved");
+    this.settled();
     return stored.remarks;
   }
 

@@ -31,6 +31,7 @@ export class Timeline {
 
   async open({ seconds, peaks, spectrogram, playable }) {
     this.close();
+    this.box.classList.remove("zoomed");
     this.seconds = seconds;
     this.regions = RegionsPlugin.create();
     this.wave = WaveSurfer.create({
@@ -195,6 +196,7 @@ export class Timeline {
   zoom(share) {
     if (!this.wave) return;
     this.fit = this.box.clientWidth / this.seconds;
+    this.box.classList.toggle("zoomed", share > 0);
     const most = Math.max(MOST_ZOOM, this.fit);
     this.wave.zoom(share <= 0 ? 1 : this.fit * (most / this.fit) ** share);
   }

@@ -84,6 +84,23 @@ export function remembered(name) {
   }
 }
 
+/** What this tab keeps until it is closed. */
+export function recall(name, value) {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    /* it is full, or keeps nothing */
+  }
+}
+
+export function recalled(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
 export function fill(select, pairs, chosen) {
   select.replaceChildren(...pairs.map(([value, text]) => el("option", { value }, text)));
   if (chosen !== undefined && pairs.some(([value]) => value === chosen)) select.value = chosen;
