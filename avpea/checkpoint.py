@@ -260,7 +260,7 @@ def _require_fit(experiment: Experiment, labels: Labels, found: TensorFile, file
             f"{file} wants a backbone of {parameters:,} random weights, but it is not a run of yours; expected at most "
             f"{_RANDOM_PARAMETERS:,}, or add trust=True."
         )
-    with torch.device("meta"):
+    with torch.device("meta"), backbones.WithoutValues():
         model = build(experiment, labels, frozen)
     _require_same(model.trained_state(), _weights(found.shapes), str(file))
 

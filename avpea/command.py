@@ -265,6 +265,9 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
     Raises:
         AvpeaError: The run is of another task; the message says what it is for.
     """
+    from avpea.media.box import warm_up
+
+    warm_up()  # before torch is imported, which takes longest
     from avpea.predict import load
 
     predictor = load(options.run, **loading_of(options))

@@ -4,6 +4,8 @@ import functools
 from typing import Any
 
 from avpea import registry
+
+from avpea.backbones._light import WithoutValues  # first, since it imports timm  # isort: skip
 from avpea.backbones._base import BackboneKind, Positions, Transformer, TransformerOptions
 from avpea.backbones._frozen import Frozen
 from avpea.backbones._timm import refuse_unknown
@@ -30,6 +32,7 @@ __all__ = [
     "Transformer",
     "TransformerOptions",
     "VGGish",
+    "WithoutValues",
     "attention_linears",
     "build",
     "build_vggish",

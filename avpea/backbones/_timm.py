@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from avpea.backbones._base import Transformer, TransformerOptions
 from avpea.backbones._frozen import Frozen
+from avpea.backbones._light import WithoutValues
 from avpea.backbones.hub import from_hub
 from avpea.backbones.starter import STARTER_TIMM_NAME, starter_state
 from avpea.backbones.weights import fill, read_table
@@ -91,7 +92,7 @@ class FromTimm(Frozen):
     @classmethod
     def classifier_parameters(cls, name: str) -> int:
         """See `BackboneKind`."""
-        with torch.device("meta"):
+        with torch.device("meta"), WithoutValues():
             model: Any = _constructor(name)()
         return sum(parameter.numel() for parameter in model.get_classifier().parameters())
 
@@ -99,7 +100,7 @@ class FromTimm(Frozen):
     def _create(cls, options: Any, device: str = "cpu") -> nn.Module:
         shape = _shape(options.name)
         arguments = cls.arguments(options, shape)
-        with torch.device(device):
+        with torch.device(device), WithoutValues():
             return _constructor(options.name)(num_classes=0, **arguments)
 
     @classmethod
@@ -188,7 +189,7 @@ def _shape(name: str) -> nn.Module | None:
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     if not timm.is_model(timm_name) or (tag and timm_name not in tagged):
         return None
-    with torch.device("meta"):
+    with torch.device("meta"), WithoutValues():
         model: nn.Module = _constructor(name)(num_classes=0)
     return model
 

@@ -1,0 +1,83 @@
+"""timm without torch's compiler, which takes longer to import than timm itself (`python -m bench startup`).
+
+torchvision and timm import `torch._dynamo` for two functions that no backbone calls. While timm is imported, a stand-in
+has its place; whatever else is asked of it loads the compiler after all, and so does its first use afterwards. On the
+meta device torch needs the compiler's parts to fill a tensor with random numbers, although it has no values.
+"""
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["WithoutValues"]
+
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
+
+
+class _StandIn(ModuleType):
+    """The compiler, which is loaded when anything but these two functions is looked up."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []  # so that it counts as a package
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of the import system and of `inspect`
+            raise AttributeError(name)
+        _withdraw()
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def is_compile_supported(self, device_type: str) -> bool:
+        """As the compiler's."""
+        return bool(importlib.import_module(_COMPILER[1]).is_compile_supported(device_type))
+
+    def disable(self, function: Callable[..., Any], *options: Any, **named: Any) -> Callable[..., Any]:
+        """As the compiler's, which is asked when the function is called first."""
+        known: list[Callable[..., Any]] = []
+
+        @functools.wraps(function)
+        def disabled(*arguments: Any, **keywords: Any) -> Any:
+            if not known:
+                known.append(importlib.import_module(_COMPILER[0]).disable(function, *options, **named))
+            return known[0](*arguments, **keywords)
+
+        return disabled
+
+
+def _withdraw() -> None:
+    for name in _COMPILER:
+        if isinstance(sys.modules.get(name), _StandIn):
+            del sys.modules[name]
+
+
+def _import_timm() -> None:
+    if not any(name in sys.modules for name in ("timm", "torchvision", *_COMPILER)):
+        sys.modules.update({name: _StandIn(name) for name in _COMPILER})
+    try:
+        importlib.import_module("timm")
+    finally:
+        _withdraw()
+
+
+class WithoutValues(TorchFunctionMode):
+    """A context in which what only sets the values of a tensor on the meta device is left out."""
+
+    _SETTERS = frozenset({"uniform_", "normal_", "erfinv_", "mul_", "add_", "sub_", "div_", "clamp_", "fill_", "zero_"})
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See torch."""
+        named = kwargs or {}
+        sets = getattr(function, "__module__", "") == "torch.nn.init" or function.__name__ in self._SETTERS
+        tensor = args[0] if args else named.get("tensor")
+        if sets and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return function(*args, **named)
+
+
+_import_timm()

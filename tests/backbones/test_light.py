@@ -1,0 +1,46 @@
+"""timm is imported, and shapes are made, without torch's compiler, which works all the same afterwards."""
+
+import subprocess
+import sys
+
+import torch
+
+from avpea.backbones import WithoutValues
+
+CODE = """
+import sys
+import torch
+
+already = "torch._dynamo" in sys.modules
+from avpea import backbones
+from avpea.backbones import TransformerOptions
+
+shape = backbones.shape_only(TransformerOptions(name="vit_tiny_patch16_224"))
+assert next(shape.parameters()).is_meta
+assert already or "torch._dynamo" not in sys.modules, "the compiler was imported"
+
+import timm, torchvision
+boxes = torchvision.ops.roi_align(torch.ones(1, 1, 4, 4), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2)
+assert boxes.shape == (1, 1, 2, 2)
+
+import torch._dynamo
+assert torch._dynamo.__file__ and torch._dynamo.utils.__file__
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2)).tolist() == [1.0, 1.0]
+"""
+
+
+def test_no_backbone_needs_the_compiler_and_it_is_there_when_asked_for() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_only_values_on_the_meta_device_are_left_out() -> None:
+    with WithoutValues():
+        real = torch.nn.init.ones_(torch.zeros(2))
+        with torch.device("meta"):
+            made = torch.nn.Linear(3, 2)
+        grown = torch.zeros(2).add_(1.0)
+    assert real.tolist() == grown.tolist() == [1.0, 1.0]
+    assert made.weight.is_meta
+    assert made.weight.requires_grad
+    assert made.weight.shape == (2, 3)
