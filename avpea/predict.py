@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from avpea.data.readers.music_avqa import LAVISH_SECONDS
 from avpea.device import choose_device, enough_memory
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
-from avpea.media import Clip, moments, read, read_spread, segments_in, warm_up
+from avpea.media import Clip, Film, moments, read, read_spread, segments_in, warm_up
 from avpea.model import AVModel
 from avpea.sections import ContinuousOptions
 from avpea.sharing import resolve
@@ -70,8 +70,16 @@ class VideoView:
     experiment: Experiment
     reading: Mapping[str, Any]
 
-    def whole(self) -> Clip:
-        """Decode the whole video: a frame and a second of sound for each second.
+    def whole(self) -> Clip | Film:
+        """The whole video, a frame and a second of sound for each second; `windows` decodes it as it goes on.
+
+        Raises:
+            MediaError: The file is missing.
+        """
+        return Film(self.path, **self._options())
+
+    def decoded(self) -> Clip:
+        """Decode the whole video into memory.
 
         Raises:
             MediaError: The file is missing or unreadable, or a track is missing and that is an error.
@@ -87,14 +95,24 @@ class VideoView:
         if seconds == "lavish":
             data = self.experiment.data
             length = LAVISH_SECONDS if data.name == "music_avqa" else getattr(data, "sound_seconds", 1.0)
-            return moments(self.whole(), data.segments, length)
+            return moments(self.decoded(), data.segments, length)
         spread: Literal["every", "linspace"] = "linspace" if seconds == "linspace" else "every"
         clip = read_spread(self.path, self.experiment.data.segments, spread, **self._options())
         return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))
 
-    def windows(self, clip: Clip) -> Iterator[Window]:
-        """The windows of a clip, each of as many seconds as in training, on the model's device."""
-        return windows(clip, self.experiment, self.model.device)
+    def windows(self, clip: Clip | Film) -> Iterator[Window]:
+        """The windows of a clip, each of as many seconds as in training, on the model's device.
+
+        Raises:
+            MediaError: A film is unreadable, or a track is missing and that is an error.
+        """
+        if isinstance(clip, Clip):
+            yield from windows(clip, self.experiment, self.model.device)
+            return
+        for part in clip.parts(self.experiment.data.segments):
+            first = round(part.start_seconds)
+            for one in windows(part, self.experiment, self.model.device):
+                yield replace(one, start=first + one.start, stop=first + one.stop, first_new=first + one.first_new)
 
     def run(self, window: Window, targets: Any = None) -> Any:
         """The model's output for a window; targets are moved to the model's device."""
@@ -182,21 +200,22 @@ class Predictor:
         Raises:
             MediaError: As for `predict`.
         """
-        return self.view(Path(video), reading).whole()
+        return self.view(Path(video), reading).decoded()
 
     def view(self, video: Path, reading: Mapping[str, Any]) -> VideoView:
         """How the model looks at a video; `reading` is that of `VideoView`."""
         return VideoView(video, self.model, self.info.experiment, reading)
 
     @torch.inference_mode()
-    def attention(self, clip: Clip, second: int) -> AttentionMaps:
-        """The adapters' attention maps in one second of a clip from `read`.
+    def attention(self, clip: Clip | Film, second: int) -> AttentionMaps:
+        """The adapters' attention maps in one second of a clip from `read`, or of an answer.
 
         Raises:
             AvpeaError: The second is outside the clip, or no adapter has an attention map.
         """
         with self.enough_memory(clip.path):
-            return attention_maps(self.model, self.info.experiment, clip, second)
+            held = clip if isinstance(clip, Clip) else clip.clip
+            return attention_maps(self.model, self.info.experiment, held, second)
 
     def enough_memory(self, video: str | Path = "") -> AbstractContextManager[None]:
         """A context in which memory that is too small for a video is an error with a remedy.

@@ -16,6 +16,7 @@ NAMES = (
     "search",
     "indexing",
     "startup",
+    "long_video",
     "checksums",
     "boxed",
     "processes",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from avpea.media.clip import Clip
     from avpea.media.decode import probe, read, read_sound
     from avpea.media.fbank import log_mel
+    from avpea.media.film import Film
     from avpea.media.folder import MediaBelow, media_below
     from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo, segments_in
     from avpea.media.limits import Limits
@@ -23,6 +24,7 @@ _NAMES = {
     "clip": ("Clip",),
     "decode": ("probe", "read", "read_sound"),
     "fbank": ("log_mel",),
+    "film": ("Film",),
     "folder": ("MediaBelow", "media_below"),
     "info": ("SAMPLE_RATE_HZ", "MediaInfo", "segments_in"),
     "limits": ("Limits",),
@@ -35,6 +37,7 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = [
     "SAMPLE_RATE_HZ",
     "Clip",
+    "Film",
     "Limits",
     "MediaBelow",
     "MediaInfo",

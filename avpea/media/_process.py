@@ -116,12 +116,14 @@ class Worker:
         pipe = self._process.stdout
         assert pipe is not None
         while place:
+            if self._ready:
+                self._deadline = time.monotonic() + self._patience
             got = pipe.readinto(place)  # type: ignore[attr-defined]  # unbuffered
             if not got:
                 raise Ended
             place = place[got:]
-            if self._ready:
-                self._deadline = time.monotonic() + self._patience
+        if self._ready:
+            self._deadline = math.inf  # what is done with the message is nothing that the process is late with
 
     def watch(self, unwanted: Callable[[], bool] | None) -> None:
         """Ask now and then during the next job whether nobody waits for it any more; then the process is ended."""

@@ -46,6 +46,7 @@ class Box:
         self._worker: Worker | None = None
         self._owner = os.getpid()
         self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def process_id(self) -> int | None:
@@ -64,11 +65,34 @@ class Box:
         if self._worker is None:
             self._worker = Worker(self.limits)
 
+    def end(self) -> None:
+        """End the worker for good: none that is lent comes back."""
+        self._closed = True
+        self.close()
+
     def close(self, at_once: bool = True) -> None:
         """End the worker."""
         if self._worker is not None and self._owner == os.getpid():
             self._worker.end(at_once)
         self._worker = None
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator["Box"]:
+        """A box with this one's worker, or a new one, for a job during which this box is used for others.
+
+        The worker comes back at the end, unless this box has started another one.
+        """
+        own = Box(self.limits)
+        with self._lock:
+            if self._owner == os.getpid():
+                own._worker, self._worker = self._worker, None
+        try:
+            yield own
+        finally:
+            with self._lock:
+                if self._worker is None and self._owner == os.getpid() and not self._closed:
+                    own._worker, self._worker = None, own._worker
+            own.close()
 
     def run(
         self, job: str, kind: type[Answer], path: Path, frames: Any, samples: Any, options: dict[str, Any]
@@ -144,6 +168,15 @@ class Pool(Box):
         for box in self._boxes:
             box.start()
 
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Box]:
+        """A box with a worker of its own."""
+        own = Box(self.limits)
+        try:
+            yield own
+        finally:
+            own.close()
+
     def close(self, at_once: bool = True) -> None:
         """End all workers."""
         for box in self._boxes:
@@ -180,6 +213,14 @@ def watched(watch: Watch) -> Iterator[None]:
         yield
     finally:
         _WATCH.reset(before)
+
+
+@contextlib.contextmanager
+def watched_too(unwanted: Callable[[], bool]) -> Iterator[None]:
+    """End what this thread reads in the block when a function says so, beside whatever watches it already."""
+    before = _WATCH.get()
+    with watched(lambda seconds: unwanted() or (before is not None and before(seconds))):
+        yield
 
 
 def _watching(frames: Any, samples: Any, options: dict[str, Any]) -> Callable[[], bool] | None:
@@ -249,7 +290,7 @@ def boxed(limits: Limits | None = DEFAULT, workers: int = 1) -> Iterator[None]:
     finally:
         _open = before
         if opened is not None:
-            opened.close()
+            opened.end()
 
 
 def warm_up() -> None:

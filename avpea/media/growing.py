@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Array", "Growing", "Rows"]
+__all__ = ["Array", "Growing", "Receiving", "Rows"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +25,14 @@ class Rows(Protocol):
 
     def clear(self) -> None:
         """Start again without rows."""
+
+
+@runtime_checkable
+class Receiving(Rows, Protocol):
+    """Rows in memory here, whose new rows the caller fills in."""
+
+    def room(self, count: int, shape: Sequence[int] = ()) -> Array:
+        """Add `count` rows, for the caller to fill in."""
 
 
 class Growing:

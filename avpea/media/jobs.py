@@ -108,14 +108,15 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
 def _read(
     path: Path, frames: Rows, samples: Rows, *,
     start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None, frame_at_seconds: float,
-    missing_audio: str, missing_video: str, audio_track: int | None, video_track: int | None,
+    missing_audio: str, missing_video: str, audio_track: int | None, video_track: int | None, steady: bool = False,
 ) -> Found:  # fmt: skip
     def walk_of(container: InputContainer) -> Walk:
         tracks = tracks_of(container, path, missing_audio, missing_video, audio_track, video_track)
         layout = layout_of(container, path, tracks)
         if start_seconds >= layout.length_seconds:
             raise after_end(path, start_seconds, layout.length_seconds)
-        span = Span(start_seconds, segments, frame_size and (frame_size[0], frame_size[1]), frame_at_seconds)
+        size = frame_size and (frame_size[0], frame_size[1])
+        span = Span(start_seconds, segments, size, frame_at_seconds, steady=steady)
         return Walk(path, container, *tracks, layout, span, frames, samples)
 
     with opened(path) as container:

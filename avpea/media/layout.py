@@ -10,6 +10,7 @@ Where nothing at all lies for a long time, neither picture nor sound, that stret
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from avpea.media.container import opened, packets, seconds_of, zero_seconds
 from avpea.media.info import CODEC_PADDING_SECONDS
 from avpea.media.regular import require_file
 
-__all__ = ["Layout", "Mender", "layout_of", "shown_seconds"]
+__all__ = ["Layout", "Mender", "layout_of", "packet_seconds", "shown_seconds"]
 
 ONE_FRAME_SECONDS = 0.04  # of a still image, whose frame has no duration
 # Streams whose time stamps may jump (transport streams, Ogg): ffmpeg closes gaps above 10 s, and takes a step back of
@@ -56,6 +57,7 @@ class Layout:
         back_seconds: Step back that is taken for a restart.
         still_seconds: How long a picture is shown at most while there is nothing else.
         seekable: Whether seeking leads to the right place.
+        ends: Number and end in seconds of each track whose end is known before it is decoded.
     """
 
     zero_seconds: float
@@ -67,6 +69,11 @@ class Layout:
     back_seconds: float
     still_seconds: float
     seekable: bool
+    ends: tuple[tuple[int, float], ...] = ()
+
+    def end_of(self, track: Stream | None) -> float:
+        """End of a track in seconds: infinite if it is not known, and before everything if there is no track."""
+        return -math.inf if track is None else dict(self.ends).get(track.index, math.inf)
 
     def remarks(self) -> tuple[str, ...]:
         """Sentences for the user about what was mended."""
@@ -158,6 +165,11 @@ class Mender:
         return expected - seconds
 
 
+def packet_seconds(packet: Packet, track: Stream, still_seconds: float) -> float:  # type: ignore[type-arg]
+    """How long what is in a packet is shown or heard, as `shown_seconds`."""
+    return min(max((packet.duration or 0) * float(packet.time_base or 0), _least_seconds(track)), still_seconds)
+
+
 def shown_seconds(item: Frame, track: Stream | None, still_seconds: float) -> float:
     """How long a frame is shown: as written, or by the frame rate if that is more, but at most `still_seconds`."""
     return min(max((item.duration or 0) * float(item.time_base or 0), _least_seconds(track)), still_seconds)
@@ -196,8 +208,9 @@ def _layout(container: InputContainer, path: Path, used: tuple[int, ...]) -> Lay
     gap, back = (JUMP_SECONDS, BACK_SECONDS) if jumps else (STILL_SECONDS, CLEARLY_BACK_SECONDS)
     bare = Layout(zero_seconds(container), 0.0, 0.0, (), (), gap, back, STILL_SECONDS, name in INDEXED)
     tracks = [container.streams[index] for index in used]
-    if name == "mov" and (length := _listed_seconds(tracks, bare.zero_seconds)):
-        return replace(bare, length_seconds=length, declared_seconds=length)
+    if name == "mov" and (ends := _listed_seconds(tracks, bare.zero_seconds)):
+        length = max(0.0, *(end for _, end in ends))
+        return replace(bare, length_seconds=length, declared_seconds=length, ends=ends)
     found = _scanned(path, used, bare)
     if len(found.holes) > MOST_GAPS:
         found = _scanned(path, used, replace(bare, gap_seconds=ABSURD_SECONDS, still_seconds=ABSURD_SECONDS))
@@ -215,19 +228,22 @@ def _layout(container: InputContainer, path: Path, used: tuple[int, ...]) -> Lay
     return replace(found, declared_seconds=declared)
 
 
-def _listed_seconds(tracks: Sequence[Stream], zero: float) -> float:
-    """Length by the sample tables of MP4; 0 if they are not all there, or list nothing for a long time."""
-    end = 0.0
+def _listed_seconds(tracks: Sequence[Stream], zero: float) -> tuple[tuple[int, float], ...]:
+    """Number and end of each track by the sample tables of MP4.
+
+    None if they are not all there, or list nothing for a long time.
+    """
+    ends = []
     for track in tracks:
         if not (track.frames and track.duration and track.time_base):
-            return 0.0
+            return ()
         tick = float(track.time_base)
         last = float((track.start_time or 0) + track.duration) * tick - zero
         times = [0.0, *(entry.timestamp * tick - zero for entry in track.index_entries), last]
         if max(after - before for before, after in itertools.pairwise(times)) > STILL_SECONDS:
-            return 0.0
-        end = max(end, last)
-    return end
+            return ()
+        ends.append((track.index, last))
+    return tuple(ends)
 
 
 def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
@@ -256,6 +272,8 @@ def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
     length = max(length, unstamped, ONE_FRAME_SECONDS)
     found = replace(bare, length_seconds=length, declared_seconds=length, holes=holes)
     restarts = tuple(found.closed(seconds) for seconds in mender.restarts)
+    known = [(index, max((end for _, end in one.spans), default=0.0)) for index, one in spans.items()]
+    found = replace(found, ends=tuple((index, found.closed(end)) for index, end in known))
     return replace(found, restarts=restarts, seekable=bare.seekable and not restarts and not holes)
 
 

@@ -1,5 +1,6 @@
 """From decoded frames to the one that is displayed at the middle of each segment: upright, RGB, resized."""
 
+import math
 import struct
 
 import numpy as np
@@ -81,6 +82,11 @@ class FramePicker:
         return self._shown is None
 
     @property
+    def black(self) -> bool:
+        """Whether there is a single black frame instead of one for each segment."""
+        return self.empty and len(self._frames) == 1
+
+    @property
     def done(self) -> bool:
         """Whether every segment has its frame."""
         return len(self._seconds) == self._segments
@@ -95,6 +101,11 @@ class FramePicker:
     def first_middle(self) -> float:
         """Middle of the first segment, in seconds."""
         return self._middle(0)
+
+    def moment(self, seconds: float) -> float:
+        """The first middle of a segment at which a picture that is shown from `seconds` on may be the chosen one."""
+        later = max(0, math.ceil(seconds - TIME_STAMP_ROUNDING_SECONDS - self._middle(0)))
+        return self._middle(later) + TIME_STAMP_ROUNDING_SECONDS
 
     def _middle(self, segment: int) -> float:
         return self._start_seconds + segment + 0.5
@@ -115,22 +126,33 @@ class FramePicker:
             self._fill()
         self._shown = (seconds, frame)
 
+    def hold(self, seconds: float) -> None:
+        """Continue the picture, which has ended, up to a time: with its last frame, or with black."""
+        while not self.done and self._middle(len(self._seconds)) < seconds:
+            self._fill()
+
     def finish(self, segments: int) -> list[float]:
         """Complete the frames of the first `segments` segments; a single black one if no frame was added.
 
         Returns:
             The time stamp of each segment's frame.
         """
-        if self._shown is None:
-            height, width = self._frame_size or BLACK_SIZE
-            self._frames.append(np.zeros((1, height, width, 3), np.uint8))
+        if self._shown is None and not self._seconds:
+            self._frames.append(self._black())
             return [self._middle(i) for i in range(segments)]
         while len(self._seconds) < segments:
             self._fill()
         return self._seconds[:segments]
 
+    def _black(self) -> Array:
+        height, width = self._frame_size or BLACK_SIZE
+        return np.zeros((1, height, width, 3), np.uint8)
+
     def _fill(self) -> None:
-        assert self._shown is not None
+        if self._shown is None:
+            self._frames.repeat(1) if self._seconds else self._frames.append(self._black())
+            self._seconds.append(self._middle(len(self._seconds)))
+            return
         seconds, frame = self._shown
         if self._seconds and self._seconds[-1] == seconds:
             self._frames.repeat(1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from avpea.errors import MediaError, MissingFile, NoAudioTrack, NoVideoTrack
 from avpea.media import wire
 from avpea.media._process import Worker
 from avpea.media.found import Found, Heard
-from avpea.media.growing import Growing
+from avpea.media.growing import Receiving
 from avpea.media.info import SAMPLE_RATE_HZ
 from avpea.media.limits import Limits
 
@@ -36,7 +37,7 @@ class _Nonsense(Exception):
 
 
 def received(
-    worker: Worker, answer: type[Answer], limits: Limits, path: Path, frames: Growing, samples: Growing
+    worker: Worker, answer: type[Answer], limits: Limits, path: Path, frames: Receiving, samples: Receiving
 ) -> Answer:
     """Receive all messages up to the answer; rows go to `frames` and `samples`.
 
@@ -72,7 +73,7 @@ class _TooMuch(Exception):
 class _Receiver:
     """Takes one message after another."""
 
-    def __init__(self, worker: Worker, limits: Limits, sinks: dict[int, Growing]) -> None:
+    def __init__(self, worker: Worker, limits: Limits, sinks: Mapping[int, Receiving]) -> None:
         self._worker, self._limits, self._sinks = worker, limits, sinks
         self._shapes: dict[int, tuple[int, ...]] = {wire.SAMPLES: ()}
         self.body, self.sink, self.total = b"", 0, 0
@@ -123,7 +124,7 @@ class _Receiver:
             raise _TooMuch
 
 
-def _answer(kind: type[Answer], body: bytes, limits: Limits, frames: Growing) -> Answer:
+def _answer(kind: type[Answer], body: bytes, limits: Limits, frames: Receiving) -> Answer:
     """The answer of a job, if its values are of the right types, finite, and fit the frames.
 
     Raises:

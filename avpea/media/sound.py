@@ -124,6 +124,15 @@ class Timeline:
             "and are read as silence.",
         )
 
+    def hold(self, seconds: float) -> None:
+        """Continue the sound, which has ended, up to a time: with silence."""
+        self._flush()
+        missing = math.floor((seconds - self.origin_seconds) * self.rate_hz) - len(self._samples)
+        while missing > 0:
+            self._samples.append(np.zeros(count := min(missing, MOST_AT_ONCE), np.float32))
+            missing -= count
+        self._first_seconds, self._setup = self.origin_seconds + len(self._samples) / self.rate_hz, None
+
     def finish(self) -> None:
         """Complete the samples. The sound begins with number `skip`; after the last there is silence."""
         self._flush()

@@ -27,26 +27,35 @@ from avpea.media.container import (
 from avpea.media.found import Found
 from avpea.media.growing import Rows
 from avpea.media.info import CODEC_PADDING_SECONDS, SAMPLE_RATE_HZ, segments_in
-from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, shown_seconds
+from avpea.media.layout import EQUAL_SECONDS, STILL_SECONDS, Layout, Mender, packet_seconds, shown_seconds
 from avpea.media.picture import FramePicker, display_size
+from avpea.media.sieve import Sieve
 from avpea.media.sound import Timeline
 
 __all__ = ["Span", "Walk", "after_end"]
 
 NOTHING = "nothing in this file decodes; expected an intact video. Get the file anew."
 LOSS_SECONDS = 0.05  # less is what encoders leave at the ends of files
+REACHED_SECONDS = 1e-3  # rounding of time stamps
+PACE_SECONDS = 2.0  # how far behind the other a track is continued that has ended
 WARM_UP_SECONDS = 1.0  # after seeking, AAC, MP3 and Opus decode the first packets wrongly
 
 
 @dataclass(frozen=True)
 class Span:
-    """What is read of a file; see `avpea.media.read`."""
+    """What is read of a file; see `avpea.media.read`.
+
+    Attributes:
+        steady: Whether a track that has ended goes on with its last frame or with silence as the other is decoded,
+            instead of at the end, so that whole segments come one after another.
+    """
 
     start_seconds: float
     segments: int | None
     frame_size: tuple[int, int] | None = None
     frame_at_seconds: float = 0.5
     rate_hz: int = SAMPLE_RATE_HZ
+    steady: bool = False
 
 
 class Walk:
@@ -80,8 +89,10 @@ class Walk:
         self._start_seconds, self._segments, self._frame_size = span.start_seconds, span.segments, span.frame_size
         self._mender = Mender(layout) if layout.restarts or layout.holes else None
         self._sought = False
+        self._steady, self._drained, self._reached = span.steady, set[Stream](), dict[Stream, float]()
         middle = span.start_seconds + span.frame_at_seconds - 0.5
         self.picker = FramePicker(middle, span.segments, span.frame_size, pixel_aspect(video), frames)
+        self._sieve = None if video is None else Sieve(video, self.picker.moment)
         self.timeline = Timeline(span.start_seconds, span.segments, samples, span.rate_hz)
         self.ended = False  # whether the file's end was reached
         self._picture_end = -math.inf
@@ -110,7 +121,7 @@ class Walk:
             segments=segments,
             frame_seconds=tuple(frame_seconds),
             frame_aspect=self.picker.aspect,
-            black=self.picker.empty,
+            black=self.picker.black,
             skip=self.timeline.skip,
             duration_seconds=duration,
             declared_seconds=max(self.layout.declared_seconds, length),
@@ -127,6 +138,10 @@ class Walk:
                 self._mender.mend(packet)
             if not self._waits_for(packet.stream):
                 continue
+            if self._steady and packet.size:
+                self._reach(packet)
+            if packet.stream is self._video and self._sieve is not None:
+                self._sieve.look(packet, seconds_of(packet, self._zero))
             frames, whole = decoded(packet)
             if not whole:
                 self._lose(packet)
@@ -158,6 +173,8 @@ class Walk:
 
     def _lose(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
         """Take note of a damaged packet, unless it is one before the start, which are decoded for their effects."""
+        if self._sieve is not None:
+            self._sieve.stop()
         seconds = seconds_of(packet, self._zero)
         if packet.size and packet.duration and packet.time_base and (seconds or 0.0) >= self._start_seconds:
             self._lost_seconds[packet.stream.type] += float(packet.duration * packet.time_base)
@@ -182,7 +199,11 @@ class Walk:
             if self._sought and self.timeline.empty and (seconds or 0) > self.timeline.origin_seconds:
                 return False
             self.timeline.add(seconds, frame, float(frame.time_base or 0) if self._sought else 0.0)
+            if self._steady and self._is_over(self._video, self.timeline.end_seconds):
+                self.picker.hold(self.timeline.end_seconds - PACE_SECONDS)
             return True
+        if self._sieve is not None:
+            self._sieve.seen(frame)
         seconds = max(self._picture_end, 0.0) if seconds is None else seconds
         if self._sought and self.picker.empty and (not frame.key_frame or seconds > self.picker.first_middle):
             return False
@@ -192,6 +213,30 @@ class Walk:
         self._picture_end = max(
             self._picture_end, seconds + shown_seconds(frame, self._video, self.layout.still_seconds)
         )
+        if self._steady and self._is_over(self._audio, self._picture_end):
+            self.timeline.hold(self._picture_end - PACE_SECONDS)
+        return True
+
+    def _reach(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
+        """Take note of how far the packets of a track have come."""
+        seconds = seconds_of(packet, self._zero)
+        if seconds is not None:
+            length = packet_seconds(packet, packet.stream, self.layout.still_seconds)
+            end = seconds + length + REACHED_SECONDS
+            self._reached[packet.stream] = max(end, self._reached.get(packet.stream, end))
+
+    def _is_over(self, track: Stream | None, seconds: float) -> bool:
+        """Whether a track has ended long before a time; then what its decoder still holds is used."""
+        end = self.layout.end_of(track)
+        if seconds < end + PACE_SECONDS or (track is not None and self._reached.get(track, -math.inf) < end):
+            return False  # transport streams keep the last packet of a track back until the file ends
+        if track is not None and track not in self._drained:
+            self._drained.add(track)
+            rest = Packet()
+            rest.stream = track
+            rest.time_base = track.time_base or rest.time_base
+            for frame in decoded(rest)[0]:
+                self._take(frame)
         return True
 
     def _seek(self) -> bool:

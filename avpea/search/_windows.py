@@ -13,7 +13,7 @@ import torch
 
 from avpea.embeddings import Embeddings, joined
 from avpea.errors import AvpeaError, MediaError
-from avpea.media import Clip, MediaInfo, probe, read, segments_in
+from avpea.media import Film, probe, read
 from avpea.predict import Predictor, windows
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 # What a search can compare, and the group of modalities in `head.groups` that it needs.
 BY = {"both": "tva", "picture": "tv", "sound": "ta"}
 THUMBNAIL = 320  # longer side in pixels
-AT_ONCE = 600  # segments that are decoded together
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,16 @@ def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[Embed
         MediaError: The file is missing, unreadable, or has neither picture nor sound.
     """
     task, experiment = require_searchable(predictor), predictor.info.experiment
-    info, length = probe(video, **tracks), experiment.data.segments
-    for clip in _stretches(predictor, video, info, length, tracks):
+    info = probe(video, **tracks)
+    size = predictor.model.encoder.backbone.image_size
+    film = Film(
+        video,
+        frame_size=(size, size),
+        missing_audio="error" if info.has_audio else "silence",
+        missing_video="error" if info.has_video else "black",
+        **tracks,
+    )
+    for clip in film.parts(experiment.data.segments):
         for window in windows(clip, experiment, predictor.model.device):
             with torch.inference_mode(), predictor.enough_memory(video):
                 both = task.embed_video(predictor.encode(window))
@@ -116,38 +123,6 @@ def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[Embed
             start = clip.starts[window.start]
             end = min(start + window.stop - window.start, max(clip.duration_seconds, start))
             yield EmbeddedWindow(start, end, seen if info.has_video else None, heard if info.has_audio else None)
-
-
-def _stretches(
-    predictor: Predictor, video: Path, info: MediaInfo, length: int, tracks: Mapping[str, Any]
-) -> Iterator[Clip]:
-    """Read a video in parts of whole windows that fit into memory; a truncated video ends early."""
-    size = predictor.model.encoder.backbone.image_size
-    options: dict[str, Any] = {
-        "frame_size": (size, size),
-        "missing_audio": "error" if info.has_audio else "silence",
-        "missing_video": "error" if info.has_video else "black",
-        **tracks,
-    }
-    total, at_once = segments_in(info.duration_seconds), max(1, AT_ONCE // length) * length
-    if total <= at_once:
-        yield read(video, **options)
-        return
-    start = 0
-    while start < total:
-        # The last part includes the rest, so that its last window can end with the video and still be complete.
-        count = at_once if total - start >= 2 * at_once else total - start
-        try:
-            clip = read(video, start_seconds=float(start), segments=count, **options)
-        except MediaError:
-            if start == 0:
-                raise
-            return  # the file ends here, before its declared end
-        usable = segments_in(clip.duration_seconds - start) if clip.cut_off else count
-        yield clip.part(0, min(usable, count))
-        if usable < count:
-            return
-        start += count
 
 
 def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ class _ServedView(VideoView):
 
     def whole(self) -> Clip:
         with self.piece.decoding(self.seconds):
-            return super().whole()
+            return super().decoded()
 
     def spread(self) -> Clip:
         with self.piece.decoding(self.seconds):

@@ -202,7 +202,7 @@ class Viewing(Protocol):
         """The video file."""
 
     def whole(self) -> Any:
-        """Decode the whole video to an `avpea.media.Clip`."""
+        """The whole video: an `avpea.media.Clip`, or a `Film`, whose length is known when its last window is."""
 
     def spread(self) -> Any:
         """Decode as many seconds as the model was trained on, spread over the video, to a `Clip`."""

@@ -136,10 +136,11 @@ class AVC(CaptionTask, WritingTask):
         for window in viewing.windows(clip):
             memories = viewing.run(window)
             ((best, *others),) = self.head.write(memories, torch.zeros(1, dtype=torch.int64), beams=beams)
-            end = min(float(window.stop), max(clip.duration_seconds, window.start))
             rest = tuple((one.text, one.log_probability) for one in others)
-            found.append(Caption(float(window.start), end, best.text, best.log_probability, rest))
-        return Captions(clip.path, clip.duration_seconds, tuple(found), clip)
+            found.append(Caption(float(window.start), float(window.stop), best.text, best.log_probability, rest))
+        seconds = clip.duration_seconds  # which is known when the last window is
+        ended = (replace(one, end_seconds=min(one.end_seconds, max(seconds, one.start_seconds))) for one in found)
+        return Captions(clip.path, seconds, tuple(ended), clip)
 
 
 def _to_score(
