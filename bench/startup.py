@@ -58,7 +58,7 @@ def run(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="avpea-bench-") as name:
         folder = Path(name)
         clip = make(folder)
-        words = {"help": ["--help"], "recipe": ["recipes", "mini/avel"]}
+        words: dict[str, list[object]] = {"help": ["--help"], "recipe": ["recipes", "mini/avel"]}
         words["predict"] = ["predict", folder / "avel", clip, "--json"]
         words["search"] = ["search", folder / "library", "a dog barks", "--json"]
         bare = {"python": start("python", "pass"), "torch": start("torch", "import torch")}

@@ -228,6 +228,8 @@ class Walk:
     def _is_over(self, track: Stream | None, seconds: float) -> bool:
         """Whether a track has ended long before a time; then what its decoder still holds is used."""
         end = self.layout.end_of(track)
+        if self._mender is not None:
+            return False  # where the clock is broken, no end is certain
         if seconds < end + PACE_SECONDS or (track is not None and self._reached.get(track, -math.inf) < end):
             return False  # transport streams keep the last packet of a track back until the file ends
         if track is not None and track not in self._drained:

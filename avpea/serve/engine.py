@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from avpea.media import Clip
+from avpea.media import Clip, Film
 from avpea.model import AVModel
 from avpea.predict import Predictor, VideoView
 from avpea.serve.work import Piece
@@ -162,7 +162,7 @@ class _ServedView(VideoView):
         with self.piece.decoding(self.seconds):
             return super().spread()
 
-    def windows(self, clip: Clip) -> Iterator[Window]:
+    def windows(self, clip: Clip | Film) -> Iterator[Window]:
         length = self.experiment.data.segments
         total = -(-len(clip.frames) // length)
         ahead: list[Window] = []

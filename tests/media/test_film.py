@@ -1,8 +1,10 @@
 """A film gives, part by part, what `read` gives of the whole file, and keeps no more than some parts."""
 
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 import torch
 
 from avpea.errors import MediaError, NoAudioTrack
-from avpea.media import Clip, Film, boxed, film, probe, read
+from avpea.media import Clip, Film, Limits, boxed, film, probe, read
+from avpea.media._process import Worker
 from avpea.media.belt import Belt
 from avpea.media.box import current
 from avpea.media.found import Found
@@ -166,27 +169,17 @@ def test_the_worker_is_used_again(files: dict[str, Path]) -> None:
 
 
 def test_a_killed_worker_is_a_sentence(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-    import signal
+    workers: list[Worker] = []
 
-    killed: list[int] = []
+    class Known(Worker):
+        def __init__(self, limits: Limits) -> None:
+            super().__init__(limits)
+            workers.append(self)
 
-    def kill(belt: Belt, segments: int, wait: Callable[[Belt, int], bool] = Belt.wait_for) -> bool:
-        answer = wait(belt, segments)
-        if not killed:
-            (child,) = [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == os.getpid()]
-            os.kill(child, signal.SIGKILL)
-            killed.append(child)
-        return answer
-
-    monkeypatch.setattr(Belt, "wait_for", kill)
-    long = files["b-frames.mp4"]
-    with boxed(), pytest.raises(MediaError, match="ended from outside"):
-        list(Film(long, frame_size=(512, 512)).parts(1))
-
-
-def _parent(process: str) -> int:
-    try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+    monkeypatch.setattr("avpea.media.box.Worker", Known)
+    with boxed():
+        parts = Film(files["b-frames.mp4"], frame_size=(512, 512)).parts(1)
+        next(parts)
+        os.kill(workers[-1].process_id, signal.SIGKILL)  # it waits, as most of the video does not fit the belt
+        with pytest.raises(MediaError, match="ended from outside"):
+            list(parts)
