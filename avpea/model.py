@@ -168,16 +168,17 @@ class AVModel(nn.Module):
 
     def exchange_gates(self) -> list[nn.Parameter]:
         """The adapters' gates g of what they read from the other stream."""
-        found = [getattr(part, name) for _, part in self.encoder.trained_parts() for name in part.exchange_gates]
-        return [gate for gate in found if gate is not None]
+        every = [(part, name, p) for _, part in self.encoder.trained_parts() for name, p in part.named_parameters()]
+        return [parameter for part, name, parameter in every if name.rpartition(".")[2] in part.exchange_gates]
 
     def gates(self) -> dict[str, list[float]]:
         """Values of the adapters' gates in each block, by branch, stream and name (`attn.audio.output_gate`)."""
         found: dict[str, list[float]] = {}
         for path, part in self.encoder.trained_parts():
-            place = path.removeprefix("beside.").partition(".")[2]
             for name, value in part.gates().items():
-                found.setdefault(f"{place}.{name}", []).append(value)
+                # One of the parts is the index of the block.
+                place = [each for each in f"{path.removeprefix('beside.')}.{name}".split(".") if not each.isdecimal()]
+                found.setdefault(".".join(place), []).append(value)
         return found
 
     def to_train(self, config: TrainOptions, device: torch.device) -> tuple["AVModel", str]:

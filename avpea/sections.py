@@ -283,6 +283,11 @@ class AdapterOptions(Options):
     def __post_init__(self) -> None:
         """Checks of subclasses call this one first."""
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether some adapter reads the other stream, as far as the options say."""
+        return bool(getattr(self, "cross_modal", True)) and self.streams != "none"
+
     def in_blocks(self) -> dict[str, tuple[int, ...]]:
         """Options that are indices of blocks, by name."""
         return {"blocks": self.blocks}

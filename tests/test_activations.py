@@ -50,6 +50,8 @@ ADAPTERS: dict[str, tuple[dict[str, Any], int]] = {
     "in all blocks": ({}, 0),
     "inside the last block": ({"adapter.name": "lora", **LAST}, 1),
     "beside both branches, in one stream": ({"adapter.name": "lavish", "adapter.streams": "audio", **LAST}, 1),
+    "a side network": ({"adapter.name": "ladder"}, 2),
+    "a side network of one stream": ({"adapter.name": "ladder", "adapter.streams": "visual", **LAST}, 2),
 }
 
 
@@ -206,6 +208,8 @@ def test_another_network_sound_or_clip_has_other_tokens(
     assert folder(**{"train.learning_rate": 1e-5, "adapter.name": "lora"}) == first
     others: list[dict[str, Any]] = [
         {"adapter.blocks": [0]},
+        {"adapter.name": "ladder"},
+        {"adapter.name": "ladder", "adapter.blocks": []},
         {"audio.mean": -5.0},
         {"audio.mel_bins": 16},
         {"encoder.positions": "sequence"},
@@ -239,10 +243,25 @@ def test_training_with_kept_tokens_is_training(
     assert model.encoder.kept is not None
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits(
-    tiny_experiment: Make, own_cache: dict[str, Any], tmp_path: Path
+def test_an_epoch_of_a_side_network_needs_neither_pass_of_the_backbone(
+    tiny_experiment: Make, own_cache: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = tiny_experiment(**LAST, **own_cache, **KEPT)
+    experiment = tiny_experiment(**{"adapter.name": "ladder"}, **own_cache, **KEPT)
+    first = train(experiment, tmp_path / "first", progress=False).run
+
+    def ran(*_: Any) -> Any:
+        raise AssertionError("a block of the backbone ran")
+
+    monkeypatch.setattr("avpea.backbones.families.PlainBranches.attend", ran)
+    monkeypatch.setattr("avpea.backbones.families.PlainBranches.feed", ran)
+    assert_same_run(train(experiment, tmp_path / "again", progress=False).run, first)
+
+
+@pytest.mark.parametrize("adapter", [LAST, {"adapter.name": "ladder"}], ids=["in the last block", "a side network"])
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    adapter: dict[str, Any], tiny_experiment: Make, own_cache: dict[str, Any], tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(**adapter, **own_cache, **KEPT)
     whole = train(experiment, tmp_path / "whole", progress=False).run
     shutil.rmtree(tmp_path / "cache")
     process, _ = start_training(experiment.to_dict(), tmp_path / "run", "avpea.activations:Activations.encoded", 4)

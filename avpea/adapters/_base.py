@@ -1,23 +1,23 @@
-"""The base classes of adapters, the trained part of an otherwise frozen transformer; there are three kinds."""
+"""The base classes of adapters, the trained part of an otherwise frozen transformer; there are four kinds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Adapter", "LinearAdapter", "Trained", "Tuning"]
+__all__ = ["Adapter", "LinearAdapter", "SideNetwork", "Trained", "Tuning"]
 
 
 class Trained(nn.Module, ABC):
     """A trained module of an encoder. Checkpoints hold all modules of this type, whatever their names.
 
-    A file in `avpea/adapters/` with one subclass of `Adapter`, `LinearAdapter` or `Tuning` is an adapter: recipes can
-    name it, its parameters are counted, and the contract tests cover it. Its options are the fields of its `Options`,
-    a subclass of `AdapterOptions`, or else the keyword-only arguments of its constructor. Either way the constructor
-    gets them by name.
+    A file in `avpea/adapters/` with one subclass of `Adapter`, `LinearAdapter`, `Tuning` or `SideNetwork` is an
+    adapter: recipes can name it, its parameters are counted, and the contract tests cover it. Its options are the
+    fields of its `Options`, a subclass of `AdapterOptions`, or else the keyword-only arguments of its constructor.
+    Either way the constructor gets them by name.
     """
 
     # Whether the module holds trained copies of the backbone's own weights.
@@ -26,7 +26,8 @@ class Trained(nn.Module, ABC):
     # in float32. Otherwise it gets the tokens in the type of its weights, so that plain layers work. A subclass has to
     # say so again, since layers that it adds may not.
     follows_dtype: ClassVar[bool] = False
-    # Names of the parameters that scale what it reads from the other stream, for `train.gate_learning_rate`.
+    # Names of the parameters, in it or in its parts, that scale what it reads from the other stream, for
+    # `train.gate_learning_rate`.
     exchange_gates: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -38,7 +39,7 @@ class Trained(nn.Module, ABC):
         call = super().__call__
         if self.follows_dtype:
             return call(*inputs, **more)
-        given = next((one.dtype for one in (*inputs, *more.values()) if _is_float(one)), None)
+        given = next((one.dtype for one in _flat((*inputs, *more.values())) if _is_float(one)), None)
         own = next((weight.dtype for weight in self.parameters() if _is_float(weight)), given)
         if given is None or own == given:
             return call(*inputs, **more)
@@ -126,9 +127,46 @@ class Tuning(Trained):
         return {name.replace("__", "."): weight for name, weight in self.weights.items()}
 
 
+class SideNetwork(Trained):
+    """A network of its own beside the frozen one: reads tokens from between its blocks, and adds to its last tokens.
+
+    No gradient flows through the frozen network, which is run without one.
+
+    Attributes:
+        cross_modal: Whether what it adds to a stream depends on the other stream.
+    """
+
+    cross_modal: bool = False
+
+    @abstractmethod
+    def __init__(self, dim: int, blocks: int, streams: Literal["both", "audio", "visual"]) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self,
+        visual: Sequence[Float[Tensor, "images visual_tokens dim"]],
+        audio: Sequence[Float[Tensor, "images audio_tokens dim"]],
+    ) -> tuple[Float[Tensor, "images visual_tokens dim"] | None, Float[Tensor, "images audio_tokens dim"] | None]:
+        """What is added to each stream's tokens after the last norm; None for nothing.
+
+        Args:
+            visual: The tokens that enter the first block, and those after each of the chosen blocks; those after the
+                last block may follow.
+            audio: The same of the sound.
+        """
+
+
 def _cast(value: Any, dtype: torch.dtype | None) -> Any:
-    """A tensor of floats in another type; everything else is returned as it is."""
+    """A tensor of floats, or each in a list, in another type; everything else is returned as it is."""
+    if isinstance(value, list | tuple):
+        return [_cast(one, dtype) for one in value]
     return value.to(dtype) if _is_float(value) else value
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from _flat(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _is_float(value: Any) -> bool:

@@ -52,10 +52,10 @@ class KeptOptions(PositionOptions):
     """Options of encoders that can keep outputs of frozen layers on disk.
 
     Attributes:
-        keep_frozen: Whether to compute the layers before the first adapter (without adapters: all) only once for each
-            clip, and keep the tokens on disk beside the sample cache. Then an epoch takes a fraction of the time, but
-            clips cannot be augmented. A clip takes twice as much disk as it does without, or more with a large network;
-            `avpea plan` says how much.
+        keep_frozen: Whether to compute the layers before the first adapter (without adapters: all; for a side network:
+            all, and it reads several of them) only once for each clip, and keep the tokens on disk beside the sample
+            cache. Then an epoch takes a fraction of the time, but clips cannot be augmented. A clip takes twice as much
+            disk as it does without, or more with a large network; `avpea plan` says how much.
         keep_precision: How tokens are kept: `auto`, as they are computed (`train.precision`), so that nothing is lost;
             or `bf16`, which takes half the disk where they are computed in float32, and rounds them.
         keep_gb: The most gigabytes (10^9 bytes) that the kept tokens of one network, of all runs, may take; what does

@@ -1,4 +1,4 @@
-"""Adapters beside and inside frozen blocks, and trained copies of frozen weights."""
+"""Adapters beside and inside frozen blocks, trained copies of frozen weights, and side networks."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters import Adapter, AdapterOptions, LinearAdapter, Trained, Tuning
+from avpea.adapters import Adapter, AdapterOptions, LinearAdapter, SideNetwork, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer, attention_linears
 from avpea.encoders._base import Streams, as_transformer
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 
-__all__ = ["BlockAdapters", "block_adapters", "own_tuning", "tuning"]
+__all__ = ["BlockAdapters", "block_adapters", "own_tuning", "read_by", "side_network", "tuning"]
 
 Stream = Literal["visual", "audio"]
 
@@ -114,6 +114,34 @@ def block_adapters(config: AdapterOptions, backbone: Transformer) -> nn.ModuleLi
         return Inside(adapters("visual"), adapters("audio"))
 
     return nn.ModuleList(BlockAdapters(beside(i, "attn"), beside(i, "mlp"), inside(i)) for i in range(backbone.depth))
+
+
+def side_network(config: AdapterOptions, backbone: Transformer) -> SideNetwork | None:
+    """A new side network for a backbone, if the adapter is one.
+
+    Raises:
+        ExperimentError: The tokens of some blocks have another width or number than those of others.
+    """
+    kind: Any = registry.load("adapter", config.name)
+    if not issubclass(kind, SideNetwork) or config.streams == "none":
+        return None
+    if len(set(backbone.dims)) > 1:
+        raise ExperimentError(
+            f"adapter.name '{config.name}' joins tokens of several blocks, and those of '{backbone.name}' differ in "
+            "number and width from stage to stage; name a plain ViT, or an adapter that stands beside single blocks, "
+            "for example 'av_pea'."
+        )
+    made: SideNetwork = kind(backbone.dim, len(_chosen(config, backbone.depth)), config.streams, **config.arguments(0))
+    return made
+
+
+def read_by(config: AdapterOptions, depth: int) -> tuple[int, ...]:
+    """After how many blocks a side network reads tokens: before the first, after the chosen ones, and at the end."""
+    return tuple(sorted({0, *(index + 1 for index in _chosen(config, depth)), depth}))
+
+
+def _chosen(config: AdapterOptions, depth: int) -> tuple[int, ...]:
+    return tuple(sorted(set(config.resolved(depth).blocks))) or tuple(range(depth))
 
 
 def tuning(config: AdapterOptions, backbone: Transformer) -> Tuning | None:

@@ -6,14 +6,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from avpea import registry
-from avpea.adapters import AdapterOptions, Trained, Tuning
+from avpea.adapters import AdapterOptions, SideNetwork, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
 from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer
-from avpea.encoders._parts import BlockAdapters, block_adapters, tuning
+from avpea.encoders._parts import BlockAdapters, block_adapters, read_by, side_network, tuning
 from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
@@ -55,6 +56,8 @@ class DualStreamEncoder(Encoder):
         self.positions: Literal["grid", "sequence"] = positions
         self.beside = block_adapters(adapter, backbone)
         self.tuning = tuning(adapter, backbone)
+        self.side = side_network(adapter, backbone)
+        self.read = () if self.side is None else read_by(adapter, backbone.depth)
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
@@ -62,13 +65,24 @@ class DualStreamEncoder(Encoder):
         options: Any = experiment.encoder
         assert experiment.adapter is not None
         made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions)
-        made.kept = options.kept(made.first_trained)  # where the tokens enter the first block with adapters
+        # What a side network reads, or where the tokens enter the first block with adapters.
+        made.kept = options.kept(*made.read or (made.first_trained,))
         return made
 
     @classmethod
     def check(cls, experiment: Experiment) -> None:
-        """Tokens can be kept only if the same layers always make the same tokens of a clip."""
+        """Tokens can be kept only if the same layers always make the same tokens of a clip.
+
+        Raises:
+            ExperimentError: Something changes them, or there is nothing to compute again in the backward pass.
+        """
         options, train, adapter = cast("Any", experiment.encoder), experiment.train, experiment.adapter
+        kind: Any = None if adapter is None or adapter.streams == "none" else _kind(adapter)
+        if adapter is not None and kind is not None and issubclass(kind, SideNetwork) and train.checkpointing:
+            raise ExperimentError(
+                f"train.checkpointing is true, but with adapter.name '{adapter.name}' no gradient flows through the "
+                "frozen blocks, so none of their activations is kept; leave it out."
+            )
         if not options.keep_frozen:
             return
         kept = "encoder.keep_frozen is true, so the frozen layers see each clip only once, but"
@@ -78,7 +92,7 @@ class DualStreamEncoder(Encoder):
             )
         if train.segments:
             raise ExperimentError(f"{kept} train.segments is {train.segments} of its seconds; leave either out.")
-        if adapter is not None and adapter.streams != "none" and issubclass(_kind(adapter), Tuning):
+        if adapter is not None and kind is not None and issubclass(kind, Tuning):
             raise ExperimentError(
                 f"{kept} adapter.name '{adapter.name}' trains weights of all of them; leave either out."
             )
@@ -93,6 +107,8 @@ class DualStreamEncoder(Encoder):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> Streams:
         """Normalised frames and log-mel images to tokens after the backbone's last norm."""
+        if self.side is not None:
+            return self.resume(self.enter(frames, sounds), (_size(frames), _size(sounds)))
         tokens: Streams = lend_tuned(self.tuning, self.backbone, self._run, frames, sounds)
         return tokens
 
@@ -123,13 +139,26 @@ class DualStreamEncoder(Encoder):
     def enter(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> tuple[Streams, ...]:
-        """See `Encoder`; the one layer is the last before anything is trained."""
+        """See `Encoder`; the one layer is the last before anything is trained, unless a side network reads several."""
         x, sizes = self.embed(frames, sounds), (_size(frames), _size(sounds))
-        return (self._through(x, sizes, 0, self.first_trained),)
+        return self._outputs(x, sizes) if self.read else (self._through(x, sizes, 0, self.first_trained),)
+
+    @torch.no_grad()
+    def _outputs(self, x: Streams, sizes: tuple[Size, Size]) -> tuple[Streams, ...]:
+        """What the side network reads: the tokens that enter the first block, and those after some of the blocks."""
+        every = [x]
+        for index in range(self.backbone.depth):
+            every.append(self._through(every[-1], sizes, index, index + 1))
+        return tuple(every[count] for count in self.read)
 
     def resume(self, entered: Sequence[Streams], sizes: tuple[Size, Size]) -> Streams:
         """See `Encoder`."""
-        return self._finish(entered[0], sizes, self.first_trained)
+        if self.side is None:
+            return self._finish(entered[0], sizes, self.first_trained)
+        with torch.no_grad():
+            norm = self.backbone.norm
+            last = entered[-1].each(norm, norm)
+        return last.plus(self.side([one.visual for one in entered], [one.audio for one in entered]))
 
     def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int, stages: list[Tensor] | None = None) -> Streams:
         norm = self.backbone.norm

@@ -70,8 +70,8 @@ def require_fitting(experiment: Any) -> None:
             f"train.backbone_learning_rate is {train.backbone_learning_rate}, but no weights of the backbone are "
             "trained; leave it at 0."
         )
-    exchanges = getattr(options, "cross_modal", True) and getattr(options, "streams", "none") != "none"
-    if train.gate_learning_rate and not (exchanges and getattr(adapter, "exchange_gates", ())):
+    exchanges = options is not None and options.exchanges and getattr(adapter, "exchange_gates", ())
+    if train.gate_learning_rate and not exchanges:
         raise ExperimentError(
             f"train.gate_learning_rate is {train.gate_learning_rate}, but no adapter has a gate of what it reads from "
             "the other stream; leave it at 0."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avpea import registry
-from avpea.adapters import Adapter, AdapterOptions, Trained
+from avpea.adapters import Adapter, AdapterOptions, SideNetwork, Trained
 from avpea.backbones import Backbone
 from avpea.checkpoint import load_model, save_model
 from avpea.encoders import Streams
@@ -212,7 +212,7 @@ def test_a_stream_hears_the_other_where_the_adapter_says_so(name: str) -> None:
     encoder = moved(make(name)).eval()
     frames, sounds = images()
     other_frames, other_sounds = images(seed=9)
-    kinds = {m.cross_modal for m in encoder.modules() if isinstance(m, Adapter)} or {False}
+    kinds = {m.cross_modal for m in encoder.modules() if isinstance(m, Adapter | SideNetwork)} or {False}
     assert len(kinds) == 1
     before = encoder(frames, sounds)
     visual = not torch.equal(encoder(frames, other_sounds).visual, before.visual)
@@ -224,7 +224,7 @@ def test_a_stream_hears_the_other_where_the_adapter_says_so(name: str) -> None:
 def test_without_its_cross_modal_part_it_hears_nothing_and_every_weight_matters(name: str) -> None:
     backbone = make(name).backbone
     encoder = moved(DualStreamEncoder(backbone, config(name, cross_modal=False)).double()).train()
-    assert not any(m.cross_modal for m in encoder.modules() if isinstance(m, Adapter))
+    assert not any(m.cross_modal for m in encoder.modules() if isinstance(m, Adapter | SideNetwork))
     frames, sounds = images()
     tokens = encoder(frames, sounds)
     sum((t * torch.randn_like(t)).sum() for t in tokens).backward()
