@@ -134,7 +134,9 @@ def _require_packable(annotations: Annotations) -> None:
             raise DataError(f"{annotations.name} holds features instead of videos, which are not packed into shards.")
         if sample.annotation_files() or sample.picture_files():
             raise DataError(
-                f"{annotations.name} has masks in files of their own, which are not packed into shards yet."
+                f"{annotations.name} has pictures of its own, masks or frames ({_picture(sample).name}), and only "
+                "videos and their sound are packed into shards; train from the folder itself, --data.root "
+                f"{annotations.root}."
             )
         if sample.packed is not None:
             raise DataError(f"{annotations.root} holds shards already; pack the data set that they were made of.")
@@ -143,6 +145,10 @@ def _require_packable(annotations: Annotations) -> None:
                 f"Samples of {annotations.name} are of the class {type(sample).__name__}, which its labels do not name "
                 f"({kind.__name__}.samples is {kind.samples.__name__}), so they cannot be packed."
             )
+
+
+def _picture(sample: Sample) -> Path:
+    return (*sample.annotation_files(), *sample.picture_files())[0]
 
 
 class _Packing:

@@ -36,6 +36,8 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
         "table3-avc": "valor32k",
         "avs-s4": "avs_s4",
         "avs-ms3": "avs_ms3",
+        "avs-digits": "masks",
+        "avvp-digits": "llp",
     }.get(name.partition("/")[2], "ave")
     assert reasons[-1] == f"data.root is empty; say where the data set '{reader}' is with --data.root FOLDER."
     vggish = {
@@ -192,7 +194,7 @@ def test_what_is_no_sweep_is_refused(text: str, message: str, tmp_path: Path) ->
 def test_unknown_sweeps(name: str) -> None:
     with pytest.raises(
         ExperimentError,
-        match=r"(No sweep is called|There is no sweep file) .*Known: mini/cross-modal, mini/oth",
+        match=r"(No sweep is called|There is no sweep file) .*Known: mini/avs-digits, mini/av",
     ):
         load_sweep(name)
 

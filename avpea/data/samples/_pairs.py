@@ -27,13 +27,14 @@ class PairPlan(Planned):
     """The plan of a clip.
 
     Attributes:
-        digits: The digit on the left, and another one on the right.
+        digits: The digit on the left, and another one on the right, in each second. Every second has a pair of its own,
+            so that few clips hold many pairs, and no clip can be known by its pair.
         spoken: Which of them is spoken in each second, 0 or 1; None if nothing is.
         images: Index in load_digits of both, for each second.
         words: The word spoken in each second, or None.
     """
 
-    digits: tuple[int, int]
+    digits: tuple[tuple[int, int], ...]
     spoken: tuple[int | None, ...]
     images: tuple[tuple[int, int], ...]
     words: tuple[Utterance | None, ...]
@@ -44,7 +45,7 @@ def pair_plans(split: str, count: int, seed: int, targets: Sequence[int], marks:
 
     Args:
         split: `train`, `val` or `test`.
-        count: Number of clips; each of the ten digits is in at least every tenth.
+        count: Number of clips.
         seed: Random seed of the data set.
         targets: Label of every image of load_digits.
         marks: Number of marks to choose from; there are none in these clips.
@@ -54,21 +55,18 @@ def pair_plans(split: str, count: int, seed: int, targets: Sequence[int], marks:
 
 def _pair_plan(split: str, index: int, seed: int, targets: Sequence[int]) -> PairPlan:
     known, rng = drawn("avs-digits", seed, split, index)
-    digit = index % len(DIGIT_NAMES)
-    other = int(rng.choice([one for one in range(len(DIGIT_NAMES)) if one != digit]))
-    digits = (digit, other) if rng.random() < 0.5 else (other, digit)
+    digits = tuple(_pair(rng) for _ in range(SECONDS))
     spoken = _spoken(rng)
     form = int(rng.choice(FORMS[split]))
-    left, right = digits
     # New images every second, whoever speaks, so that the picture does not reveal where that changes.
-    left_images, right_images = (_images(rng, form, one, targets) for one in (left, right))
-    return PairPlan(
-        **known,
-        digits=digits,
-        spoken=spoken,
-        images=tuple(zip(left_images, right_images, strict=True)),
-        words=_words(rng, split, digits, spoken),
-    )
+    images = tuple((_image(rng, form, left, targets), _image(rng, form, right, targets)) for left, right in digits)
+    return PairPlan(**known, digits=digits, spoken=spoken, images=images, words=_words(rng, split, digits, spoken))
+
+
+def _pair(rng: np.random.Generator) -> tuple[int, int]:
+    """Two different digits."""
+    left, right = rng.choice(len(DIGIT_NAMES), 2, replace=False).tolist()
+    return left, right
 
 
 def _spoken(rng: np.random.Generator) -> tuple[int | None, ...]:
@@ -80,21 +78,21 @@ def _spoken(rng: np.random.Generator) -> tuple[int | None, ...]:
     return tuple(spoken[:SECONDS])
 
 
-def _images(rng: np.random.Generator, form: int, digit: int, targets: Sequence[int]) -> list[int]:
-    """A random image of a digit on a form for each second."""
+def _image(rng: np.random.Generator, form: int, digit: int, targets: Sequence[int]) -> int:
+    """A random image of a digit on a form."""
     hand = [image for image in range(FORM_STARTS[form], FORM_STARTS[form + 1]) if targets[image] == digit]
-    return [int(rng.choice(hand)) for _ in range(SECONDS)]
+    return int(rng.choice(hand))
 
 
 def _words(
-    rng: np.random.Generator, split: str, digits: tuple[int, int], spoken: Sequence[int | None]
+    rng: np.random.Generator, split: str, digits: Sequence[tuple[int, int]], spoken: Sequence[int | None]
 ) -> tuple[Utterance | None, ...]:
     """The digit that is spoken in each second, both in one voice."""
     voice = f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}"
     speaker = Utterance("", voice, int(rng.integers(165, 221)), int(rng.integers(30, 71)))
     words: list[Utterance | None] = []
-    for which in spoken:
+    for both, which in zip(digits, spoken, strict=True):
         rate, pitch = speaker.rate + int(rng.integers(-10, 11)), speaker.pitch + int(rng.integers(-5, 6))
-        text = None if which is None else DIGIT_NAMES[digits[which]]
+        text = None if which is None else DIGIT_NAMES[both[which]]
         words.append(None if text is None else speaker._replace(text=text, rate=rate, pitch=pitch))
     return tuple(words)

@@ -26,10 +26,11 @@ __all__ = ["KIND"]
 _README = """\
 # avs-digits
 
-Composed by avpea (`avpea data make avs-digits`). Two handwritten digits are seen in each second, and in three of four
-seconds one of them is spoken. masks.csv has a row for each second of each clip: `mask` is the picture of the digit
-that is spoken (empty where none is), `other` that of what is seen and not spoken. Both are of the frame at the middle
-of the second, in its size, white on black. timelines.jsonl says which digit is on which side, and which is spoken.
+Composed by avpea (`avpea data make avs-digits`). Two handwritten digits are seen in each second, others in the next,
+and in three of four seconds one of them is spoken. masks.csv has a row for each second of each clip: `mask` is the
+picture of the digit that is spoken (empty where none is), `other` that of what is seen and not spoken. Both are of the
+frame at the middle of the second, in its size, white on black. timelines.jsonl says which digit is on which side, and
+which is spoken.
 
 No image of a digit, no voice and no piece of a photograph is in two splits; README.md of av-digits has the details,
 the origins and the licences, which are the same: `avpea data make av-digits FOLDER`.
@@ -80,16 +81,18 @@ def _rows(plan: PairPlan) -> Iterator[tuple[str, int, str, str, str]]:
 
 
 def _timeline(plan: PairPlan) -> dict[str, Any]:
-    left, right = (DIGIT_NAMES[digit] for digit in plan.digits)
+    pairs = [tuple(DIGIT_NAMES[digit] for digit in both) for both in plan.digits]
     return {
         "video_id": plan.video_id,
         "split": plan.split,
-        "left": left,
-        "right": right,
-        "spoken_per_second": [None if which is None else (left, right)[which] for which in plan.spoken],
+        "left_per_second": [left for left, _ in pairs],
+        "right_per_second": [right for _, right in pairs],
+        "spoken_per_second": [
+            None if which is None else both[which] for both, which in zip(pairs, plan.spoken, strict=True)
+        ],
         "images_per_second": [list(both) for both in plan.images],
         "voices_per_second": [None if word is None else word.voice for word in plan.words],
     }
 
 
-KIND = Kind("avs-digits", 1, "videos", pair_plans, _shown, _write_layout, _write_masks)
+KIND = Kind("avs-digits", 2, "videos", pair_plans, _shown, _write_layout, _write_masks)

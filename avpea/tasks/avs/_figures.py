@@ -53,7 +53,15 @@ def object_summary(samples: Sequence[MaskSample], answers: Sequence[Any], batch:
         told["miou_with_object"] = ("J", "mean over the seconds with an object")
     if len(judged):
         found["right_object"] = float(judged.mean())
-        told["right_object"] = ("right object", "more of what sounds than of what is silent is masked; chance is 50")
+        # Whoever does not hear is right in half of the seconds on average; on these, by one side alone, in so many.
+        sides = torch.cat([answer.left for answer in answers])
+        left = float(sides[sides >= 0].mean())
+        found["right_object_left"], found["right_object_right"] = left, 1 - left
+        told["right_object"] = (
+            "right object",
+            "more of what sounds than of what is silent is masked; chance is 50, the one on the left always "
+            f"{100 * left:.1f}, the one on the right {100 - 100 * left:.1f}",
+        )
     return {
         **found,
         "test_batch": batch,

@@ -75,18 +75,20 @@ class Segmented:
         classes: In pixels of each class; None without classes.
         right: For each second whether the mask has a greater share of what sounds than of what is seen and silent; -1
             where one of them is not there.
+        left: For each of these seconds whether what sounds is left of what is silent; 0.5 if neither; else -1.
     """
 
     overlap: Overlap
     classes: ClassOverlap | None
     right: Float[Tensor, " frames"]
+    left: Float[Tensor, " frames"]
 
 
 class AVS(Task):
     """Segmentation: from the tokens of both streams to a mask for each second."""
 
     Options = AVSOptions
-    figure = Figure("miou", "mIoU", "miou_by", "part", "Parts", beside={"f_score": "F"})
+    figure = Figure("miou", "mIoU", "miou_by", "part", "Parts", beside={"f_score": "F", "right_object": "right object"})
     needs = MaskLabels
     heads = MaskHead
     default_head = "mask_readout"
@@ -155,7 +157,8 @@ class AVS(Task):
         each = None
         if self.labels.channels > 1:
             each = class_overlap(logits.argmax(dim=1), classes, self.labels.channels)
-        return Segmented(overlap(chances, classes > 0), each, _right(chances > 0.5, classes > 0, silent))
+        right, left = _right(chances > 0.5, classes > 0, silent), _left(classes > 0, silent)
+        return Segmented(overlap(chances, classes > 0), each, right, left)
 
     @staticmethod
     def chance_of_object(logits: Float[Tensor, "images channels side side"]) -> Float[Tensor, "images side side"]:
@@ -259,7 +262,19 @@ def _right(
 ) -> Float[Tensor, " frames"]:
     """1 where the mask covers a greater share of what sounds than of what is silent, 0.5 if alike; -1 without both."""
     shares = [(masks & one).flatten(1).sum(dim=1) / one.flatten(1).sum(dim=1) for one in (sounding, silent)]
-    more = shares[0] - shares[1]
+    return _sign(shares[0] - shares[1])
+
+
+def _left(
+    sounding: Bool[Tensor, "frames side side"], silent: Bool[Tensor, "frames side side"]
+) -> Float[Tensor, " frames"]:
+    """1 where the middle of what sounds is left of the middle of what is silent, 0.5 if alike; -1 without both."""
+    columns = torch.arange(silent.shape[-1], dtype=torch.float32)
+    middles = [(one.sum(dim=1) * columns).sum(dim=1) / one.flatten(1).sum(dim=1) for one in (sounding, silent)]
+    return _sign(middles[1] - middles[0])
+
+
+def _sign(more: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:
     return torch.where(more.isnan(), -1.0, (more.sign() + 1) / 2)
 
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avpea.errors import AvpeaError
+from avpea import registry
+from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels, LaneLabels, LaneSample
 from avpea.metrics.video_parsing import FIGURES, LEVELS, Masks, parsing_figures, parsing_scores, segment_counts
@@ -70,7 +71,13 @@ class AVVP(Task):
         "by_lane",
         "lane",
         "Lanes",
-        beside={"segment_event": "Event@AV", "event_type": "Type@AV of events", "event_event": "Event@AV of events"},
+        beside={
+            "segment_v": "seen (V)",
+            "segment_a": "heard (A)",
+            "segment_event": "Event@AV",
+            "event_type": "Type@AV of events",
+            "event_event": "Event@AV of events",
+        },
     )
     needs = LaneLabels
     heads = ParsingHead
@@ -97,6 +104,21 @@ class AVVP(Task):
         assert isinstance(experiment.task, AVVPOptions)
         task.supervision = experiment.task.supervision
         return task
+
+    @classmethod
+    def check(cls, experiment: Experiment) -> None:
+        """Refuse labels of seconds with a head that has nothing for them to train.
+
+        Raises:
+            ExperimentError: It labels whole videos.
+        """
+        options, name = experiment.task, experiment.head.name
+        assert isinstance(options, AVVPOptions)
+        if options.supervision == "dense" and not registry.load("head", name).tells_seconds:
+            raise ExperimentError(
+                f"task.supervision is 'dense', which trains on the labels of seconds, but the head '{name}' labels "
+                "whole videos; set task.supervision to weak, or head.name to han."
+            )
 
     def targets(self, samples: Sequence[LaneSample]) -> LaneTargets:
         """The labels of a batch, without those of seconds if the supervision is `weak`."""
@@ -127,6 +149,7 @@ class AVVP(Task):
             **figures,
             "by_lane": {name: figures[key] for name, key in lanes.items()},
             "per_class": self._per_class(found, truth),
+            "whole_videos": {name: _whole(masks, samples) for name, masks in (("found", found), ("true", truth))},
             "threshold": THRESHOLD,
         }
 
@@ -219,6 +242,11 @@ class AVVP(Task):
         """The ten figures; with details, those of each class."""
         rows = [(f"by {level}s", *(f"{100 * metrics[f'{level}_{name}']:.2f}" for name in FIGURES)) for level in LEVELS]
         yield Table(["percent", *FIGURES.values()], rows)
+        if None not in (whole := metrics.get("whole_videos", {"found": None})).values():
+            yield (
+                f"Of what is found in a stream of a video, {100 * whole['found']:.1f} % goes on from its first second "
+                f"to its last; of what is there, {100 * whole['true']:.1f} %."
+            )
         if details:
             yield Table(
                 ["class", "seen", "heard", "both"],
@@ -288,6 +316,16 @@ def _truth(samples: Sequence[LaneSample], count: int) -> Masks:
             for second, labels in enumerate(lane or ()):
                 mask[index, second, list(labels)] = True
     return masks
+
+
+def _whole(masks: Masks, samples: Sequence[LaneSample]) -> float | None:
+    """Of the classes in a stream of a video, the share of those in all of its seconds; None if there are none."""
+    there = whole = 0
+    for mask in (masks.seen, masks.heard):
+        for rows, sample in zip(mask, samples, strict=True):
+            there += int(rows.any(dim=0).sum())
+            whole += int(rows[: sample.real].all(dim=0).sum()) if sample.real else 0
+    return whole / there if there else None
 
 
 def _real(samples: Sequence[LaneSample]) -> Bool[Tensor, "videos segments"]:

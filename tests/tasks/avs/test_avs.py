@@ -92,6 +92,16 @@ def test_the_right_object_is_the_one_of_which_more_is_masked(above: float, below
     assert one.evaluate(some, answers)["right_object"] == right
 
 
+def test_what_always_the_same_side_would_score() -> None:
+    left = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+    left[:, : SIDE // 2], left[:, SIDE // 2 :] = 1, SILENT
+    some = [sample(("x",) * 4, torch.stack([left, left, left, left.flip(1)]))]
+    one = task()
+    found = one.evaluate(some, one.answers(MaskOutput(torch.full((4, 1, SIDE, SIDE), -9.0)), one.targets(some)))
+    assert (found["right_object"], found["right_object_left"], found["right_object_right"]) == (0.5, 0.75, 0.25)
+    assert "chance is 50, the one on the left always 75.0, the one on the right 25.0" in str(found["conventions"])
+
+
 def test_semantic_figures_have_both_conventions() -> None:
     one = task(71)
     some = [sample(("x", "x"), halves((1, 0), (2, 0)))]

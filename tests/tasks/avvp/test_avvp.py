@@ -115,11 +115,17 @@ def test_rows_and_mistakes(task: AVVP) -> None:
 
 def test_the_ten_figures_are_printed(task: AVVP) -> None:
     metrics = task.evaluate([TIMED, TIMED], [RIGHT, HALF])
-    (table,) = task.report(metrics)
+    table, whole = task.report(metrics)
     assert isinstance(table, Table)
     assert list(table.columns or ()) == ["percent", "A", "V", "AV", "Type@AV", "Event@AV"]
     assert [next(iter(row or ())) for row in table.rows] == ["by segments", "by events"]
-    assert len(list(task.report(metrics, details=True))) == 2
+    assert len(list(task.report(metrics, details=True))) == 3
+    # Of three lanes of two videos one each is in all three seconds that the video has, in truth as in what is found.
+    assert metrics["whole_videos"] == {"found": pytest.approx(2 / 6), "true": pytest.approx(2 / 6)}
+    assert str(whole).startswith("Of what is found in a stream of a video, 33.3 % goes on from its first second")
+    silent = task.evaluate([TIMED], [answer([[0, 0]] * 4, [[0, 0]] * 4)])
+    assert silent["whole_videos"] == {"found": None, "true": pytest.approx(1 / 3)}
+    assert len(list(task.report(silent))) == 1
 
 
 def clip(seconds: float) -> Clip:

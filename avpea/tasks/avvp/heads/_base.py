@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +12,9 @@ from avpea.distributed import mean_of
 from avpea.labels import LaneLabels
 from avpea.tasks import Dims, Encoded, Head
 
-__all__ = ["LaneTargets", "Parsed", "ParsingHead", "binary_cross_entropy", "second_losses"]
+__all__ = ["SMOOTHING", "LaneTargets", "Parsed", "ParsingHead", "binary_cross_entropy", "second_losses"]
 
+SMOOTHING = 0.1  # of the weak label of the visual stream: y becomes 0.9 y + 0.05
 _SMALLEST = 1e-7  # probabilities are kept this far from 0 and 1, as in the public code
 
 
@@ -73,7 +74,12 @@ class ParsingHead(Head):
     """A head for video parsing.
 
     A second of the frames and one of the sound make a segment.
+
+    Attributes:
+        tells_seconds: Whether it has probabilities of its own for each second, so that labels of seconds can train it.
     """
+
+    tells_seconds: ClassVar[bool] = True
 
     @classmethod
     def build(cls, options: Any, dims: Dims, labels: LaneLabels) -> Self:

@@ -4,13 +4,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.tasks.avvp.heads._base import LaneTargets, Parsed, ParsingHead, binary_cross_entropy, second_losses
+from avpea.tasks.avvp.heads._base import (
+    SMOOTHING,
+    LaneTargets,
+    Parsed,
+    ParsingHead,
+    binary_cross_entropy,
+    second_losses,
+)
 
 __all__ = ["HAN", "HybridAttention"]
 
 WIDTH = 512
 DROPOUT = 0.1
-SMOOTHING = 0.1  # of the weak label of the visual stream: y becomes 0.9 y + 0.05
 
 
 class HAN(ParsingHead):

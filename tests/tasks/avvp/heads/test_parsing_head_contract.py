@@ -63,6 +63,9 @@ def test_probabilities_for_any_number_of_videos_and_segments(name: str, batch: i
 @pytest.mark.parametrize("timed", [True, False])
 def test_every_weight_gets_a_gradient(name: str, timed: bool) -> None:
     head = make(name).double().eval()  # without dropout, which may drop all that a weight sees
+    with torch.no_grad():
+        for weight in head.parameters():  # some start where others get no gradient
+            weight.add_(0.05 * torch.randn_like(weight))
     wanted = targets(timed=timed)
     total(head, head(*tokens(dtype=torch.float64)), wanted).backward()
     missing = [key for key, p in head.named_parameters() if p.grad is None or not float(p.grad.abs().max())]
@@ -87,9 +90,11 @@ def test_seconds_of_padding_and_of_weak_videos_count_in_no_loss_of_seconds(name:
     other = LaneTargets(plain.classes, plain.seen.clone(), plain.heard, plain.timed, short.real)
     other.seen[:, 3:] = 1 - other.seen[:, 3:]
     one, two = head.loss(output, short), head.loss(output, other)
-    assert torch.equal(one["seconds_seen"], two["seconds_seen"])
     weak = head.loss(output, targets(timed=False))
-    assert weak["seconds_seen"] == weak["seconds_heard"] == 0
+    assert ("seconds_seen" in one) == head.tells_seconds
+    if head.tells_seconds:
+        assert torch.equal(one["seconds_seen"], two["seconds_seen"])
+        assert weak["seconds_seen"] == weak["seconds_heard"] == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,11 +122,17 @@ def test_runs_in_bfloat16_autocast(name: str) -> None:
 def test_learns_a_small_task(name: str) -> None:
     head, inputs, wanted = make(name), tokens(), targets()
     optimizer = torch.optim.Adam(head.parameters(), 1e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        total(head, head(*inputs), wanted).backward()
-        optimizer.step()
-    found = parsed(head.eval(), inputs)
-    assert torch.equal((found.seen >= 0.5).float(), wanted.seen)
-    assert torch.equal((found.heard >= 0.5).float(), wanted.heard)
-    assert torch.equal((found.video >= 0.5).float(), wanted.classes)
+    for _ in range(20):  # a linear head needs more steps than HAN
+        for _ in range(40):
+            optimizer.zero_grad()
+            total(head, head(*inputs), wanted).backward()
+            optimizer.step()
+        found = parsed(head.eval(), inputs)
+        learned = torch.equal((found.video >= 0.5).float(), wanted.classes)
+        if head.tells_seconds:
+            pairs = ((found.seen, wanted.seen), (found.heard, wanted.heard))
+            learned = learned and all(torch.equal((one >= 0.5).float(), truth) for one, truth in pairs)
+        head.train()
+        if learned:
+            return
+    raise AssertionError("it has not learned")
