@@ -59,8 +59,8 @@ def object_summary(samples: Sequence[MaskSample], answers: Sequence[Any], batch:
         found["right_object_left"], found["right_object_right"] = left, 1 - left
         told["right_object"] = (
             "right object",
-            "more of what sounds than of what is silent is masked; chance is 50, the one on the left always "
-            f"{100 * left:.1f}, the one on the right {100 - 100 * left:.1f}",
+            "what sounds is likelier than what is silent, by mean probability; chance is 50, always the left one "
+            f"{100 * left:.1f}, always the right one {100 - 100 * left:.1f}",
         )
     return {
         **found,

@@ -73,8 +73,8 @@ class Segmented:
     Attributes:
         overlap: In pixels of what sounds.
         classes: In pixels of each class; None without classes.
-        right: For each second whether the mask has a greater share of what sounds than of what is seen and silent; -1
-            where one of them is not there.
+        right: For each second whether what sounds has a greater mean probability than what is seen and silent; 0.5 if
+            neither; -1 where one of them is not there.
         left: For each of these seconds whether what sounds is left of what is silent; 0.5 if neither; else -1.
     """
 
@@ -157,7 +157,7 @@ class AVS(Task):
         each = None
         if self.labels.channels > 1:
             each = class_overlap(logits.argmax(dim=1), classes, self.labels.channels)
-        right, left = _right(chances > 0.5, classes > 0, silent), _left(classes > 0, silent)
+        right, left = _right(chances, classes > 0, silent), _left(classes > 0, silent)
         return Segmented(overlap(chances, classes > 0), each, right, left)
 
     @staticmethod
@@ -256,13 +256,18 @@ def _ious(answer: Segmented) -> Float[Tensor, " frames"]:
 
 
 def _right(
-    masks: Bool[Tensor, "frames side side"],
+    chances: Float[Tensor, "frames side side"],
     sounding: Bool[Tensor, "frames side side"],
     silent: Bool[Tensor, "frames side side"],
 ) -> Float[Tensor, " frames"]:
-    """1 where the mask covers a greater share of what sounds than of what is silent, 0.5 if alike; -1 without both."""
-    shares = [(masks & one).flatten(1).sum(dim=1) / one.flatten(1).sum(dim=1) for one in (sounding, silent)]
-    return _sign(shares[0] - shares[1])
+    """1 where what sounds has the greater mean probability, 0.5 if it is that of what is silent; -1 without both.
+
+    Probabilities and not masks are compared: where both are below 0.5, a model may still know which one it hears.
+    """
+    exact = chances.double()
+    sound, silence = ((exact * one).flatten(1).sum(dim=1) / one.flatten(1).sum(dim=1) for one in (sounding, silent))
+    more = sound - silence
+    return _sign(torch.where(more.abs() < 1e-6, 0.0, more))  # means of equal numbers differ by rounding
 
 
 def _left(

@@ -81,9 +81,10 @@ def test_figures_of_a_split_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("above", "below", "right"), [(9.0, -9.0, 1.0), (-9.0, 9.0, 0.0), (9.0, 9.0, 0.5), (-9.0, -9.0, 0.5)]
+    ("above", "below", "right"),
+    [(9.0, -9.0, 1.0), (-9.0, 9.0, 0.0), (9.0, 9.0, 0.5), (-9.0, -9.0, 0.5), (-1.0, -2.0, 1.0), (-2.0, -1.0, 0.0)],
 )
-def test_the_right_object_is_the_one_of_which_more_is_masked(above: float, below: float, right: float) -> None:
+def test_the_right_object_is_the_one_that_is_likelier_masked_or_not(above: float, below: float, right: float) -> None:
     logits = torch.full((1, 1, SIDE, SIDE), below)
     logits[:, :, : SIDE // 2] = above
     one = task()
@@ -99,7 +100,7 @@ def test_what_always_the_same_side_would_score() -> None:
     one = task()
     found = one.evaluate(some, one.answers(MaskOutput(torch.full((4, 1, SIDE, SIDE), -9.0)), one.targets(some)))
     assert (found["right_object"], found["right_object_left"], found["right_object_right"]) == (0.5, 0.75, 0.25)
-    assert "chance is 50, the one on the left always 75.0, the one on the right 25.0" in str(found["conventions"])
+    assert "chance is 50, always the left one 75.0, always the right one 25.0" in str(found["conventions"])
 
 
 def test_semantic_figures_have_both_conventions() -> None:
