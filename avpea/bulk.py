@@ -21,6 +21,7 @@ from avpea import cluster
 from avpea.batch import Job
 from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError
+from avpea.exported import digest_of_folder, is_export
 from avpea.files import json_line, replacing, write_json, write_whole, writing
 from avpea.locks import locked
 from avpea.media import Limits, limits_here, open_for_good
@@ -60,7 +61,8 @@ class Request:
     def about(self) -> dict[str, Any]:
         """Plain values by which results of another request are told."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        return {"format": _FORMAT, "model": fingerprint_of(resolve(self.run)), **plain}
+        model = digest_of_folder(Path(self.run)) if is_export(self.run) else fingerprint_of(resolve(self.run))
+        return {"format": _FORMAT, "model": model, **plain}
 
 
 @dataclass

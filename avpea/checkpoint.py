@@ -100,6 +100,10 @@ def find(run: str | Path) -> Path:
     if os.path.isdir(path):  # unlike `Path.is_dir`, it is false for a name that is too long for a file
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
+        if (path / "export.json").is_file():
+            raise CheckpointError(
+                f"{path} is an exported model, which only answers about videos; name the run that it was made from."
+            )
         if os.path.isdir(path / MODEL_FILE):
             raise CheckpointError(f"{path / MODEL_FILE} is a folder; expected a checkpoint file; copy the run anew.")
         raise CheckpointError(

@@ -24,6 +24,7 @@ __all__ = [
     "add_missing",
     "add_outputs",
     "add_run",
+    "add_runtime",
     "add_tracks",
     "add_videos",
     "add_weights",
@@ -75,20 +76,27 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a run is loaded: its frozen weights, whether to trust it, and the device."""
+def add_weights(parser: argparse.ArgumentParser, device: bool = True) -> None:
+    """Add the options that say how a run is loaded: its frozen weights, whether to trust it, and `--device`."""
     when = "if moved since training"
     parser.add_argument("--backbone.weights", dest="weights", metavar="FILE", help=f"backbone weights, {when}")
     parser.add_argument("--encoder.audio_weights", dest="audio_weights", metavar="FILE", help=f"VGGish weights, {when}")
     trusted = "open and download what the run names, although somebody else made it"
     parser.add_argument("--trust", action="store_true", help=trusted)
-    add_device(parser, "auto", "auto, which is a GPU if there is one")
+    if device:
+        add_device(parser, "auto", "auto, which is a GPU if there is one")
 
 
 def add_device(parser: argparse.ArgumentParser, default: str | None, described: str) -> None:
     """Add the option that says what to compute on."""
     about = f"auto, cpu, cuda, cuda:N or mps (default: {described})"
     parser.add_argument("--device", metavar="DEVICE", default=default, help=about)
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what computes an exported model."""
+    about = "what computes an exported model, or the run's own export (default: that of the export, or PyTorch)"
+    parser.add_argument("--runtime", choices=("onnx", "openvino"), default="", help=about)
 
 
 def device_of(options: argparse.Namespace) -> str:
@@ -111,7 +119,12 @@ def device_of(options: argparse.Namespace) -> str:
 def loading_of(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_weights`, as arguments of what loads a run."""
     files = {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
-    return {**files, "device": device_of(options)}
+    if not hasattr(options, "runtime"):
+        return {**files, "device": device_of(options)}
+    from avpea.exported import is_export
+
+    on_cpu = options.device == "auto" and (options.runtime or is_export(options.run))
+    return {**files, "device": "cpu" if on_cpu else device_of(options), "runtime": options.runtime}
 
 
 def add_missing(parser: argparse.ArgumentParser) -> None:

@@ -488,6 +488,23 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (" and so on" if len(names) > 2 else "")
 
 
+def _export_arguments(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="run folder or checkpoint file")
+    about = "what is to compute it: ONNX Runtime, OpenVINO, or other programs with torch.export"
+    parser.add_argument("--to", required=True, choices=("onnx", "openvino", "torch"), help=about)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/onnx and so on)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an export that is there")
+    add_weights(parser, device=False)
+
+
+def _export(options: Options) -> None:
+    from avpea.export import export
+
+    files = {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
+    report = export(options.run, options.to, options.out, overwrite=options.overwrite, **files)
+    print_json(report.to_dict()) if options.json else show(report.lines())
+
+
 def _index_arguments(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("folder", type=Path, help="folder of videos; its subfolders are searched too")
@@ -697,6 +714,11 @@ COMMANDS = [
         "import", "Turn an official checkpoint of AVST, CMBS, LAVISH or VALOR into a run.",
         "avpea import valor model_step_N.pt paper/avr-valor-l --run runs/valor-l",
         _import_arguments, _import, overrides=True, json=True, media=False,
+    ),
+    Command(
+        "export", "Export a run to ONNX, OpenVINO or torch.export, checked against PyTorch.",
+        "avpea export runs/NAME --to onnx\n  avpea predict runs/NAME/onnx video.mp4",
+        _export_arguments, _export, json=True, media=False,
     ),
     Command(
         "index", "Index the videos of a folder, so that they can be searched.",

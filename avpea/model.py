@@ -1,5 +1,6 @@
 """The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from avpea.labels import Labels
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions, TrainOptions
 from avpea.tasks import Dims, Encoded, Task
 
-__all__ = ["AVModel", "build", "log_mel_image"]
+__all__ = ["AVModel", "build", "log_mel_image", "require_numbers"]
 
 
 Frames = UInt8[Tensor, "batch segments height width 3"] | Float[Tensor, "batch segments patches dim"]
@@ -33,6 +34,9 @@ class AVModel(nn.Module):
         task: Turns both token streams into an output; holds the trained head.
         audio: Options that say how a log-mel becomes an image.
         tf32: Whether products in float32 are computed with TF32 on cards that have it.
+
+    Attributes:
+        portable: Whether only what every runtime computes alike is used, for an export.
     """
 
     def __init__(self, encoder: Encoder, task: Task, audio: AudioOptions, tf32: bool = False) -> None:
@@ -41,11 +45,17 @@ class AVModel(nn.Module):
         self.task = task
         self.audio = audio
         self.tf32 = tf32
+        self.portable = False
 
     @property
     def device(self) -> torch.device:
         """The device that it computes on, where its inputs must be."""
         return next(self.parameters()).device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames in pixels."""
+        return self.encoder.backbone.image_size
 
     def forward(
         self,
@@ -132,7 +142,7 @@ class AVModel(nn.Module):
             return images, log_mel.flatten(0, 1)
         if isinstance(self.audio, RowsOptions) and self.audio.layout == "slices":
             log_mel = slices(log_mel, self.audio)
-        sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2])
+        sounds = log_mel_image(log_mel.flatten(0, 1), self.audio, frames.shape[2], self.portable)
         return images, sounds.to(images.dtype)
 
     def images(self, frames: Frames) -> Float[Tensor, "images ..."]:
@@ -205,12 +215,13 @@ class AVModel(nn.Module):
 
 
 def log_mel_image(
-    log_mel: Float[Tensor, "images rows mel_bins"], options: AudioOptions, image_size: int
+    log_mel: Float[Tensor, "images rows mel_bins"], options: AudioOptions, image_size: int, portable: bool = False
 ) -> Float[Tensor, "images 3 height width"]:
     """A normalised log-mel as an image with three equal channels; image rows are time, columns are mel bins.
 
     The layout `image` resizes it to the frames' size, so that both streams have as many tokens; `native` zero-pads or
     cuts it to `audio.rows` rows, as in LAVISH; with `slices` it has that many already. VGGish's log-mel is not changed.
+    With `portable` it is resized by matrix products, as OpenVINO leaves out the antialiasing.
     """
     if not isinstance(options, LogMelOptions):
         return log_mel[:, None].expand(-1, 3, -1, -1)
@@ -220,8 +231,27 @@ def log_mel_image(
             missing = options.rows - image.shape[2]
             image = F.pad(image, (0, 0, 0, missing)) if missing > 0 else image[:, :, : options.rows]
     elif image.shape[2:] != (image_size, image_size):
-        image = F.interpolate(image, (image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
+        resize = _resized_by_products if portable else _resized
+        image = resize(image, image_size)
     return image.expand(-1, 3, -1, -1)
+
+
+def _resized(image: Float[Tensor, "images 1 rows columns"], side: int) -> Float[Tensor, "images 1 {side} {side}"]:
+    """Images resized bilinearly, with antialiasing."""
+    return F.interpolate(image, (side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _resized_by_products(image: Float[Tensor, "images 1 rows columns"], side: int) -> Float[Tensor, "images 1 _ _"]:
+    """The same to rounding, as a matrix product along each axis."""
+    rows, columns = (_resizing(size, side) for size in image.shape[2:])
+    return rows @ image @ columns.T
+
+
+@functools.cache  # so that a graph that is traced after a first pass holds it as a constant
+def _resizing(size: int, side: int) -> Float[Tensor, "{side} {size}"]:
+    """What resizing makes of each unit vector, as a column of pixels."""
+    columns = torch.eye(size)[:, None, :, None].expand(-1, -1, -1, side)
+    return _resized(columns, side)[:, 0, :, 0].T.contiguous()
 
 
 def log_mel_size(options: AudioOptions, image_size: int) -> tuple[int, int]:
@@ -241,7 +271,7 @@ def slices(
     """
     rows = log_mel.flatten(1, 2)
     missing = -rows.shape[1] % options.rows
-    return F.pad(rows, (0, 0, 0, missing)).reshape(len(rows), -1, options.rows, rows.shape[2])
+    return F.pad(rows, (0, 0, 0, missing)).reshape(rows.shape[0], -1, options.rows, rows.shape[2])
 
 
 def _wide(tokens: Tensor) -> Tensor:
@@ -267,11 +297,11 @@ def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVMod
     made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims), labels)
     if made.head.frozen_negatives:
         encoder.require_see()
-    made.register_forward_hook(_require_numbers)
+    made.register_forward_hook(require_numbers)
     return AVModel(encoder, made, experiment.audio, experiment.train.tf32)
 
 
-def _require_numbers(task: nn.Module, _: Any, output: Any) -> None:
+def require_numbers(task: nn.Module, _: Any, output: Any) -> None:
     """Refuse an answer that is NaN: the weights may all be finite, and yet so large that nothing can be computed.
 
     Raises:

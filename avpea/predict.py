@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -15,6 +15,7 @@ from avpea.data.readers.music_avqa import LAVISH_SECONDS
 from avpea.device import choose_device, enough_memory
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
+from avpea.exported import ExportedModel, find_export, open_export
 from avpea.media import Clip, Film, moments, read, read_spread, segments_in, warm_up
 from avpea.model import AVModel
 from avpea.sections import ContinuousOptions
@@ -123,10 +124,28 @@ class VideoView:
         """The tokens of a window."""
         return self.model.encode(window.frames, window.log_mel)
 
+    def respond(self, window: Window) -> Any:
+        """The task's answer about a window."""
+        return self.model.task.respond(self.encode(window))[0]
+
     def _options(self) -> dict[str, Any]:
-        side = self.model.encoder.backbone.image_size
+        side = self.model.image_size
         moment = 0.0 if _as_lavish(self.experiment) else self.experiment.data.frame_at_seconds
         return {"frame_size": (side, side), "frame_at_seconds": moment, **self.reading}
+
+
+class ExportedView(VideoView):
+    """A video and the exported model that looks at it."""
+
+    model: Any
+
+    def run(self, window: Window, targets: Any = None) -> Any:
+        """The model's output for a window."""
+        return self.model(window.frames, window.log_mel)
+
+    def respond(self, window: Window) -> Any:
+        """The task's answer about a window."""
+        return self.model.respond(window.frames, window.log_mel)[0]
 
 
 class _NoSuchAnswer(AvpeaError, AttributeError):
@@ -243,6 +262,39 @@ class Predictor:
         return sorted({*super().__dir__(), self.model.task.verb} - {""})
 
 
+class ExportedPredictor(Predictor):
+    """An exported model, ready for videos.
+
+    Args:
+        model: The model.
+    """
+
+    model: Any
+
+    def __init__(self, model: ExportedModel) -> None:
+        super().__init__(cast("AVModel", model), model.about.info)
+
+    def encode(self, window: Window) -> Encoded:
+        """Refused: an exported graph gives no tokens.
+
+        Raises:
+            AvpeaError: Always.
+        """
+        raise AvpeaError("An exported model gives no tokens; use the run that it was made from.")
+
+    def view(self, video: Path, reading: Mapping[str, Any]) -> VideoView:
+        """How the model looks at a video."""
+        return ExportedView(video, self.model, self.info.experiment, reading)
+
+    def attention(self, clip: Clip, second: int) -> AttentionMaps:
+        """Refused: an exported graph gives no attention maps.
+
+        Raises:
+            AvpeaError: Always.
+        """
+        raise AvpeaError("An exported model has no attention maps; use the run that it was made from.")
+
+
 def load(
     run: str | Path,
     *,
@@ -251,8 +303,11 @@ def load(
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     device: str = "auto",
     trust: bool = False,
+    runtime: Literal["", "onnx", "openvino"] = "",
 ) -> Predictor:
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
+
+    Or an exported model: a folder that `avpea.export` wrote.
 
     Args:
         run: Folder, file or repository.
@@ -262,8 +317,10 @@ def load(
         device: Device to compute on: `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first available one of CUDA,
             MPS and the CPU. Answers are on the CPU.
         trust: Whether to open and to download what the run names although somebody else made it.
+        runtime: What computes an exported model; empty takes the one that it was exported to, or PyTorch for a run.
 
     Raises:
+        AvpeaError: The runtime is not installed.
         CheckpointError: There is no checkpoint, it was trained on other frozen weights, or somebody else made it and it
             names files or downloads.
         ExperimentError: There is no such device here.
@@ -272,6 +329,22 @@ def load(
     """
     choose_device(device)  # before anything is fetched
     warm_up()
+    exported = find_export(run, runtime)
+    if exported is not None:
+        _require_plain(exported, device, weights or audio_weights)
+        return ExportedPredictor(open_export(exported, runtime, precision))
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
     model, info = load_model(resolve(run), precision=precision, device=device, **files)
     return Predictor(model, info)
+
+
+def _require_plain(exported: Path, device: str, weights: str | None) -> None:
+    """Refuse options that an exported model does not have.
+
+    Raises:
+        AvpeaError: One is given.
+    """
+    if device not in ("auto", "cpu"):
+        raise AvpeaError(f"{exported} is an exported model, which is computed on the CPU; leave out --device {device}.")
+    if weights:
+        raise AvpeaError(f"{exported} is an exported model, which has all weights in it; leave out {weights}.")

@@ -14,6 +14,7 @@ NAMES = (
     "cache",
     "adapters",
     "search",
+    "export",
     "indexing",
     "startup",
     "long_video",

@@ -143,7 +143,7 @@ class MBT(Encoder):
         see, hear = self._with(self.visual), self._with(self.audio)
         x = Streams(see(self._alone, see, frames), hear(self._alone, hear, sounds, self.positions))
         if self.bottleneck is not None:
-            shared = self.bottleneck(len(frames), x.visual.dtype)
+            shared = self.bottleneck(frames.shape[0], x.visual.dtype)
             for index in range(self.fusion_from, self.backbone.depth):
                 seen = self._layer_with(see, index, torch.cat((x.visual, shared), dim=1))
                 heard = self._layer_with(hear, index, torch.cat((x.audio, shared), dim=1))

@@ -96,7 +96,7 @@ class Encoded:
         """Tokens of the sound, by video."""
         assert self.visual is not None
         assert self.audio is not None
-        videos = len(self.visual) // self.segments
+        videos = self.visual.shape[0] // self.segments  # unlike `len`, which an export would take for fixed
         return self.audio.reshape(videos, -1, *self.audio.shape[1:])
 
     @property
@@ -213,8 +213,8 @@ class Viewing(Protocol):
     def run(self, window: Window, targets: Any = None) -> Any:
         """The model's output for a window; targets may be on any device."""
 
-    def encode(self, window: Window) -> Encoded:
-        """The tokens of a window, from which `Task.respond` makes the answer."""
+    def respond(self, window: Window) -> Any:
+        """The task's answer about a window, as `Task.respond` makes it."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +319,7 @@ class Task(nn.Module, ABC):
         use: Command to use a trained run with; `{run}` stands for the run folder.
         tag: Tag of such models on the hub.
         example: Python code that uses a `Predictor`, for the model card.
+        unexported: Why `avpea export` refuses such models; empty if their output needs frames and sound alone.
         calibration: What was fitted on the selection split after training; None before, and for models without it.
 
     Args:
@@ -341,6 +342,7 @@ class Task(nn.Module, ABC):
     use: ClassVar[str]
     tag: ClassVar[str]
     example: ClassVar[str]
+    unexported: ClassVar[str] = "the task does not say that its output needs frames and sound alone"
     calibration: Calibration | None
 
     def __init__(self, head: Any, labels: Any) -> None:

@@ -35,6 +35,7 @@ class QuestionTask(Task):
     use = 'avpea ask {run} VIDEO "QUESTION"'
     tag = "question-answering"
     example = 'ask("video.mp4", "How many instruments are sounding?")'
+    unexported = "its answers need a question beside frames and sound"
     labels: QuestionLabels
 
     @abstractmethod

@@ -49,7 +49,7 @@ class SwinBranches:
 
 
 def _on_grid(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    return x.reshape(len(x), *grid, x.shape[-1])
+    return x.reshape(x.shape[0], *grid, x.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,7 @@ class Backbone(TimmTransformer):
         table = self._positions((rows, columns), positions)
         if table is not None and self.no_embed_class:
             x = x + table
-        prefix = [t.expand(len(x), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
+        prefix = [t.expand(x.shape[0], -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
         x = torch.cat([*prefix, x], dim=1) if prefix else x
         if table is not None and not self.no_embed_class:
             x = x + table

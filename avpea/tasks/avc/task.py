@@ -46,6 +46,7 @@ class AVC(CaptionTask, WritingTask):
     use = "avpea caption {run} VIDEO"
     tag = "video-captioning"
     example = 'caption("video.mp4")'
+    unexported = "it writes captions word by word in a search over beams, which is no fixed graph"
 
     def require_metrics(self) -> None:
         """Require pycocoevalcap."""

@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos, names_several
+from avpea.command import (
+    Command,
+    about_videos,
+    add_missing,
+    add_outputs,
+    add_run,
+    add_runtime,
+    add_videos,
+    names_several,
+)
 from avpea.errors import AvpeaError
 from avpea.progress import say
 from avpea.tables import clock
@@ -13,6 +22,7 @@ __all__ = ["COMMANDS"]
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_runtime(parser)
     add_videos(parser)
     add_outputs(parser, ("vtt", "srt", "audacity", "elan", "csv"))
     parser.add_argument(

@@ -63,6 +63,7 @@ class AVEL(Task):
     use = "avpea predict {run} VIDEO"
     tag = "event-localization"
     example = 'predict("video.mp4")'
+    unexported = ""
     labels: EventLabels
 
     def targets(self, samples: Sequence[EventSample]) -> Int[Tensor, "batch segments"]:
@@ -247,7 +248,7 @@ class AVEL(Task):
         rule = Rule.of(self.calibration, threshold, min_seconds)  # before the video, which takes longer
         clip, found = viewing.whole(), []
         for window in viewing.windows(clip):
-            answer, new = self.respond(viewing.encode(window))[0], window.first_new - window.start
+            answer, new = viewing.respond(window), window.first_new - window.start
             assert answer.tokens is not None
             found.append(Localization(answer.probabilities[new:], answer.decisions[new:], answer.tokens[new:]))
         decisions = torch.cat([one.decisions for one in found])

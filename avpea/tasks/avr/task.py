@@ -56,6 +56,7 @@ class AVR(CaptionTask):
     use = "avpea index {run} FOLDER --library LIBRARY"
     tag = "video-retrieval"
     example = 'model  # avpea.search.index("THIS_FOLDER_OR_REPOSITORY", "videos", "library")'
+    unexported = "it compares videos with sentences, and has no answer about a video by itself"
 
     def targets(self, samples: Sequence[CaptionSample]) -> TextTargets:
         """All captions of a batch; in training one random caption of each video."""

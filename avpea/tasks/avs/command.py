@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from avpea.command import Command, about_videos, add_missing, add_run, add_videos, names_several
+from avpea.command import Command, about_videos, add_missing, add_run, add_runtime, add_videos, names_several
 from avpea.errors import AvpeaError
 from avpea.progress import say
 
@@ -15,6 +15,7 @@ __all__ = ["COMMANDS"]
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_runtime(parser)
     add_videos(parser)
     # Not `out`, which other commands have for files of other kinds.
     about = "folder for a mask of each second, VIDEO_SECOND.png, in the size of the video"

@@ -98,6 +98,7 @@ class AVS(Task):
     use = "avpea segment {run} VIDEO --out masks"
     tag = "audio-visual-segmentation"
     example = 'segment("video.mp4")'
+    unexported = ""
     labels: MaskLabels
 
     def __init__(self, head: Any, labels: Any, options: AVSOptions | None = None) -> None:

@@ -91,6 +91,7 @@ class AVVP(Task):
     use = "avpea predict {run} VIDEO"
     tag = "video-parsing"
     example = 'predict("video.mp4")'
+    unexported = ""
     labels: LaneLabels
 
     def __init__(self, head: Any, labels: Any, supervision: Literal["dense", "weak"] = "dense") -> None:
@@ -296,7 +297,7 @@ class AVVP(Task):
         rule = LaneRule.of(self.calibration, threshold, min_seconds)  # before the video, which takes longer
         clip, found = viewing.whole(), []
         for window in viewing.windows(clip):
-            answer, new = self.respond(viewing.encode(window))[0], window.first_new - window.start
+            answer, new = viewing.respond(window), window.first_new - window.start
             found.append((answer.seen[new:], answer.heard[new:], answer.video.expand_as(answer.seen)[new:]))
         seen, heard, video = (torch.cat(some) for some in zip(*found, strict=True))
         return Prediction.of(clip, self.labels.class_names, seen, heard, video, rule)

@@ -52,7 +52,7 @@ class MaskHead(Head):
 def as_map(tokens: Float[Tensor, "images patches dim"]) -> Float[Tensor, "images dim rows columns"]:
     """The patch tokens of square images as a map."""
     side = math.isqrt(tokens.shape[1])
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
 
 
 def resized(logits: Float[Tensor, "images channels rows columns"], side: int) -> Float[Tensor, "images channels _ _"]:

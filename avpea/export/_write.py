@@ -1,0 +1,122 @@
+"""Files of exported graphs, and running them to see that they compute the same."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avpea.errors import AvpeaError
+from avpea.exported import FILES, Session, open_session, require_runtime
+from avpea.files import write_bytes
+
+__all__ = ["require_writer", "runner", "write_graph"]
+
+_ONNX_BYTES = 2**31  # a protobuf message is smaller
+_LIBRARIES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
+}
+
+
+def require_writer(to: str) -> None:
+    """Refuse, before any work, if a library is missing.
+
+    Raises:
+        AvpeaError: One is.
+    """
+    import importlib.util
+
+    missing = [name for name in _LIBRARIES[to] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AvpeaError(f"Exporting to {to} needs {' and '.join(missing)}: pip install 'avpea[{to}]'")
+
+
+def write_graph(program: Any, to: str, folder: Path, outputs: list[str], about: Mapping[str, Any]) -> None:
+    """Write a traced graph to a folder.
+
+    Args:
+        program: What torch.export made.
+        to: `onnx`, `openvino` or `torch`.
+        folder: The folder, to which nobody else writes.
+        outputs: Names of the outputs.
+        about: Description that the file itself holds, under the name `avpea`.
+
+    Raises:
+        AvpeaError: It is too big, or cannot be translated.
+        WriteError: It cannot be written.
+    """
+    path = folder / FILES[to][0]
+    if to == "torch":
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={"avpea": json.dumps(about)})
+        write_bytes(path, file.getvalue())
+        return
+    content = _onnx(program, outputs, about)
+    if to == "onnx":
+        write_bytes(path, content)
+        return
+    openvino = require_runtime("openvino")
+    model = openvino.Core().read_model(content, b"")
+    model.set_rt_info(json.dumps(about), ["avpea"])
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise AvpeaError(f"{path} cannot be written ({reason}); make room there, or choose another place.") from None
+
+
+def _onnx(program: Any, outputs: list[str], about: Mapping[str, Any]) -> bytes:
+    """A traced graph as an ONNX file of one part."""
+    size = sum(one.numel() * one.element_size() for one in program.state_dict.values())
+    if size > _ONNX_BYTES * 0.98:
+        raise AvpeaError(
+            f"The model's weights have {size / 1e9:.1f} GB, and an ONNX file holds at most 2; export to torch."
+        )
+    with _quietly():
+        made = torch.onnx.export(
+            program, dynamo=True, external_data=False, input_names=["frames", "log_mel"], output_names=outputs,
+            verbose=False,
+        )  # fmt: skip
+    assert made is not None
+    made.model.metadata_props["avpea"] = json.dumps(about)
+    content: bytes = made.model_proto.SerializeToString()
+    return content
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the remarks of exporters, which are about themselves."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def runner(to: str, folder: Path, outputs: list[str]) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+    """What computes the written graph, in float32."""
+    path = folder / FILES[to][0]
+    if to != "torch":
+        session: Session = open_session(path, "onnx" if to == "onnx" else "openvino", outputs, "fp32", 1)
+        return session
+    program = torch.export.load(path).module()  # our own file, written a moment ago
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return dict(zip(outputs, program(inputs["frames"], inputs["log_mel"]), strict=True))
+
+    return run

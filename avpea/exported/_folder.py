@@ -1,0 +1,156 @@
+"""The folder of an exported model: how it is described, and how that is checked before anything is loaded."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from avpea.description import CheckpointInfo, read_calibration, read_description
+from avpea.errors import AvpeaError, CheckpointError
+from avpea.parsing import read_json
+from avpea.tensors import Unreadable, read_tensors
+
+__all__ = [
+    "ABOUT_FILE",
+    "CALIBRATION_FILE",
+    "FILES",
+    "FORMAT",
+    "Export",
+    "digest_of_folder",
+    "is_export",
+    "read_export",
+]
+
+FORMAT = "avpea-export-1"
+ABOUT_FILE = "export.json"
+CALIBRATION_FILE = "calibration.safetensors"
+# The files of each kind of graph, the first of which is the one to open.
+FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin"), "torch": ("model.pt2",)}
+_REMEDY = "export the run again"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checked description of an exported model.
+
+    Attributes:
+        folder: Its folder.
+        to: What it was exported to.
+        info: Description of the run, with its calibration.
+        checkpoint: SHA-256 of the checkpoint that it was made from.
+        outputs: Names of the graph's outputs, in order.
+        tokens: Number and width of the tokens that the head reads, of both streams and of stages, and what they are.
+        frame_size: Side of the frames in pixels.
+        segments: Number of segments that a window must have; None if any number will do.
+    """
+
+    folder: Path
+    to: Literal["onnx", "openvino", "torch"]
+    info: CheckpointInfo
+    checkpoint: str
+    outputs: tuple[str, ...]
+    tokens: dict[str, Any]
+    frame_size: int
+    segments: int | None
+
+    @property
+    def graph(self) -> Path:
+        """The file to open."""
+        return self.folder / FILES[self.to][0]
+
+
+def is_export(place: str | Path) -> bool:
+    """Whether a folder is an exported model."""
+    return (Path(place) / ABOUT_FILE).is_file()
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the description of an exported model, which holds those of its files."""
+    return _digest(folder / ABOUT_FILE)
+
+
+def read_export(folder: Path) -> Export:
+    """Read the description of an exported model, and compare its files with it.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or not as avpea writes it.
+        ExperimentError: The run's experiment names an extension that this installation does not have.
+    """
+    source = folder / ABOUT_FILE
+    about = read_json(source, remedy=_REMEDY)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CheckpointError(f"{source} does not describe an exported model (format {FORMAT}); {_REMEDY}.")
+    try:
+        found = _read(folder, about)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, AvpeaError):
+            raise
+        raise CheckpointError(f"{source} is damaged ({type(error).__name__}: {error}); {_REMEDY}.") from None
+    return found
+
+
+def _read(folder: Path, about: Mapping[str, Any]) -> Export:
+    source = str(folder / ABOUT_FILE)
+    to = about["to"]
+    known = {*FILES[to], *([CALIBRATION_FILE] if CALIBRATION_FILE in about["files"] else [])}
+    if about["files"].keys() != known:
+        raise CheckpointError(
+            f"{source} names the files {sorted(about['files'])}; expected {sorted(known)}; {_REMEDY}."
+        )
+    for name, of in about["files"].items():
+        _require_same(folder / name, of)
+    metadata = {str(key): str(value) for key, value in about["description"].items()}
+    info = read_description(metadata, source)
+    if CALIBRATION_FILE in about["files"]:
+        try:
+            tensors = read_tensors(folder / CALIBRATION_FILE).tensors
+        except Unreadable as error:
+            raise CheckpointError(f"{folder / CALIBRATION_FILE} {error}; {_REMEDY}.") from None
+        info = replace(info, calibration=read_calibration(metadata, source, tensors))
+    segments = about["segments"]
+    return Export(
+        folder=folder,
+        to=to,
+        info=info,
+        checkpoint=str(about["checkpoint"]),
+        outputs=tuple(str(one["name"]) for one in about["outputs"]),
+        tokens=_tokens(about["tokens"]),
+        frame_size=_count(about["frame_size"]),
+        segments=None if segments is None else _count(segments),
+    )
+
+
+def _tokens(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Number and width of tokens, bounded, as a head of that width is built."""
+    visual, audio, *stages = (
+        (_count(count), _count(width)) for count, width in (about["visual"], about["audio"], *about["stages"])
+    )
+    prefix, has_cls = _count(about["prefix"], 0), bool(about["has_cls"])
+    return {"visual": visual, "audio": audio, "stages": stages, "prefix": prefix, "has_cls": has_cls}
+
+
+def _count(value: Any, least: int = 1) -> int:
+    if type(value) is not int or not least <= value <= 1_000_000:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
+def _require_same(path: Path, of: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing from the exported model; copy the folder anew, or {_REMEDY}.")
+    size = path.stat().st_size
+    if size != of["bytes"]:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes, and {of['bytes']:,} were written; copy the folder anew, or {_REMEDY}."
+        )
+    if _digest(path) != of["sha256"]:
+        raise CheckpointError(
+            f"{path} is damaged: it does not have the checksum that was written with it; copy the folder anew, or "
+            f"{_REMEDY}."
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,361 @@
+"""Exported models: they compute and answer as the run does, by themselves, and what is wrong with one is a sentence."""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+
+from avpea import registry
+from avpea.checkpoint import save_model
+from avpea.cli import main
+from avpea.errors import AvpeaError, CheckpointError
+from avpea.experiment import Experiment
+from avpea.export import _export, export
+from avpea.exported import open_export, restored
+from avpea.model import build
+from avpea.predict import Predictor, load
+from tests.test_history import differences
+from tests.tiny import coloured_video, event_labels
+
+WITHOUT = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+if WITHOUT:
+    pytest.skip(f"{' and '.join(WITHOUT)} are not installed (avpea[onnx])", allow_module_level=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untyped() -> Iterator[None]:
+    """Without the checks of shapes, which take the symbols of sizes in tracing for no numbers."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run for ONNX Runtime. Read only."""
+    report = export(tiny_run, "onnx", tmp_path_factory.mktemp("exported") / "onnx")
+    assert report.difference < 1e-5
+    assert report.segments is None
+    return report.folder
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return coloured_video(tmp_path_factory.mktemp("videos") / "seven.mp4", "red", 1, 4, seconds=7)
+
+
+def alike(one: Predictor, other: Predictor, video: Path) -> None:
+    verb = one.model.task.verb
+    answers = [getattr(predictor, verb)(video).to_dict() for predictor in (one, other)]
+    assert list(differences(*answers)) == []
+
+
+# What it computes and answers.
+
+
+@pytest.mark.parametrize("seconds", [0.4, 2, 7])
+def test_it_answers_as_the_run_does(exported: Path, tiny_run: Path, tmp_path: Path, seconds: float) -> None:
+    clip = coloured_video(tmp_path / "clip.mp4", "green", 0, seconds / 2, seconds=seconds)
+    alike(load(tiny_run), load(exported), clip)
+
+
+def test_the_folder_alone_is_enough(exported: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the backbone was built")
+
+    monkeypatch.setattr("avpea.backbones.build", never)
+    assert load(exported).predict(video).events
+    assert "/" not in json.dumps(json.loads((exported / "export.json").read_text())["description"]).replace("n/a", "")
+
+
+def test_it_says_what_goes_in_and_what_comes_out(exported: Path) -> None:
+    import onnx
+
+    about = json.loads((exported / "export.json").read_text())
+    frames, sound = about["inputs"]
+    assert frames["shape"] == ["batch", "segments", 32, 32, 3]
+    assert sound["shape"] == ["batch", "segments", 98, 32]
+    assert (sound["sample_rate_hz"], sound["mel_bins"], sound["frame_shift_ms"]) == (16_000, 32, 10.0)
+    assert about["labels"] == {"class_names": ["green", "red"]}
+    assert {one["name"]: one["shape"] for one in about["outputs"]} == {
+        "output": ["batch", "segments", 3], "seen": ["batch", "segments", 64], "heard": ["batch", "segments", 64],
+    }  # fmt: skip
+    assert about["parity"]["difference"] <= about["parity"]["tolerance"] == 1e-4
+    inside = onnx.load(exported / "model.onnx").metadata_props
+    assert json.loads({one.key: one.value for one in inside}["avpea"])["inputs"] == about["inputs"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_batch_is_as_its_windows_one_by_one(exported: Path, batch: int) -> None:
+    model = open_export(exported)
+    frames = torch.randint(0, 255, (batch, 3, 32, 32, 3), dtype=torch.uint8)
+    sounds = torch.randn(batch, 3, 98, 32)
+    together = model(frames, sounds)
+    apart = torch.cat([model(frames[i : i + 1], sounds[i : i + 1]) for i in range(batch)])
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
+
+
+def test_the_command_line_answers_the_same(
+    exported: Path, tiny_run: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for words in ([str(tiny_run)], [str(exported)], [str(exported), "--runtime", "onnx"]):
+        assert main(["predict", *words, str(video), "--json"]) == 0
+        lines.append(json.loads(capsys.readouterr().out))
+    assert list(differences(lines[0], lines[1])) == []
+    assert lines[1] == lines[2]
+    out = tmp_path / "all.jsonl"
+    assert main(["predict", str(exported), str(video), "--out", str(out), "--quiet"]) == 0
+    assert json.loads(out.read_text())["events"] == lines[1]["events"]
+
+
+def test_a_run_uses_its_own_export_until_it_changes(
+    tiny_run: Path, exported: Path, video: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=r"is not exported; `avpea export .* --to onnx` makes .*onnx\."):
+        load(run, runtime="onnx")
+    shutil.copytree(exported, run / "onnx")
+    alike(load(tiny_run), load(run, runtime="onnx"), video)
+    from avpea.checkpoint import add_calibration, load_model
+
+    changed = load_model(run)[0].task.calibration
+    assert changed is not None
+    changed.chosen["threshold"] = 0.77
+    add_calibration(run / "model.safetensors", changed)
+    with pytest.raises(CheckpointError, match="before it was trained or calibrated further"):
+        load(run, runtime="onnx")
+
+
+# What is refused.
+
+
+def refused(tmp_path: Path, run: Path, match: str, to: Any = "onnx", **options: Any) -> None:
+    with pytest.raises(AvpeaError, match=match):
+        export(run, to, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_tasks_that_need_more_than_a_video(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {name: registry.load("task", name).unexported for name in registry.names("task")}
+    assert {name for name, reason in reasons.items() if not reason} == {"avel", "avs", "avvp"}
+    assert "beams" in reasons["avc"]
+    assert all("question" in reasons[name] for name in ("avqa", "avqa_generative", "avqa_grounding"))
+    monkeypatch.setattr(registry.load("task", "avel"), "unexported", reasons["avc"])
+    refused(tmp_path, tiny_run, r"'avel' cannot be exported: it writes .* beams, .*; use `avpea predict .* VIDEO`\.$")
+
+
+def test_a_graph_that_computes_something_else(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(*_: Any) -> Callable[..., Any]:
+        def run(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            with torch.no_grad():
+                return {name: value + 3e-4 for name, value in graph[0].outputs(**inputs).items()}
+
+        return run
+
+    graph: list[Any] = []
+    monkeypatch.setattr(_export, "write_graph", lambda *_: None)
+    monkeypatch.setattr(_export, "runner", off)
+    traced = _export.traced
+    monkeypatch.setattr(_export, "traced", lambda one, *some, **more: graph.append(one) or traced(one, *some, **more))
+    refused(tmp_path, tiny_run, r"differ by 0\.0003, and at most 0\.0001 is rounding; nothing was written")
+
+
+def test_nothing_is_left_of_an_export_that_fails(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_export, "_write", full)
+    refused(tmp_path, tiny_run, "out cannot be written .No space left on device.; make room there")
+
+
+def test_what_is_there_stays(tiny_run: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    with pytest.raises(AvpeaError, match=r"copy exists; --overwrite replaces it, and --out DIR names another place\."):
+        export(tiny_run, "onnx", copy)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert main(["export", str(tiny_run), "--to", "onnx", "--out", str(tmp_path / "mine"), "--overwrite"]) == 1
+    assert "mine exists and is no exported model" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_an_export_is_replaced_as_a_whole(
+    tiny_run: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "old.txt").write_text("old")
+    (tmp_path / ".copy.0123abcd.tmp").mkdir()  # of a killed process
+
+    def written(*some: Any) -> dict[str, Any]:
+        (some[-1] / "model.onnx").write_text("new")
+        return {"parity": {"difference": 0.0}, "segments": None}
+
+    monkeypatch.setattr(_export, "_write", written)
+    export(tiny_run, "onnx", copy, overwrite=True)
+    assert sorted(path.name for path in copy.iterdir()) == ["export.json", "model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path / "none"), "--to", "onnx"]) == 1
+    assert "There is no run folder or checkpoint" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_named(tiny_run: Path, exported: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    found = importlib.util.find_spec
+    absent = ("onnxscript", "openvino", "onnxruntime")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else found(name))
+    refused(tmp_path, tiny_run, r"Exporting to onnx needs onnxscript and onnxruntime: pip install 'avpea\[onnx\]'")
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(AvpeaError, match=r"^This needs ONNX Runtime: pip install 'avpea\[onnx\]'$"):
+        load(exported)
+
+
+def changed(folder: Path, **values: Any) -> None:
+    path = folder / "export.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_damage_is_a_sentence(copy: Path, exported: Path) -> None:
+    def told(match: str) -> None:
+        with pytest.raises(AvpeaError, match=match) as error:
+            load(copy)
+        assert str(error.value).endswith(".")
+        assert "\n" not in str(error.value)
+        shutil.rmtree(copy)
+        shutil.copytree(exported, copy)
+
+    about, graph = copy / "export.json", copy / "model.onnx"
+    os.truncate(graph, 1000)
+    told(r"model\.onnx has 1,000 bytes, and .* were written; copy the folder anew, or export the run again")
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    told(r"model\.onnx is damaged")
+    graph.unlink()
+    told(r"model\.onnx is missing")
+    (copy / "calibration.safetensors").unlink()
+    told(r"calibration\.safetensors is missing")
+    about.write_text("{")
+    told(r"export\.json")
+    about.write_text("[]")
+    told("does not describe an exported model")
+    for values in (
+        {"format": "avpea-export-9"}, {"to": "tf"}, {"to": ["onnx"]}, {"files": {}}, {"files": {"../x": {}}},
+        {"description": {}}, {"description": 3}, {"outputs": [{}]}, {"tokens": {}}, {"frame_size": 10**9},
+        {"segments": "3"},
+        {"files": {"model.onnx": 3, "calibration.safetensors": 4}}, {"tokens": {"visual": [5], "audio": [5, 64]}},
+    ):  # fmt: skip
+        changed(copy, **values)
+        told(r"export\.json|format")
+
+
+def test_a_file_that_the_runtime_cannot_read(copy: Path) -> None:
+    for content in (b"", b"no graph", (copy / "model.onnx").read_bytes()[:5000]):
+        (copy / "model.onnx").write_bytes(content)
+        files = json.loads((copy / "export.json").read_text())["files"]
+        files["model.onnx"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        changed(copy, files=files)
+        with pytest.raises(CheckpointError, match=r"model\.onnx cannot be read by ONNX Runtime \(.*\); export the run"):
+            load(copy)
+
+
+def test_inputs_of_other_sizes(exported: Path, copy: Path) -> None:
+    model = open_export(exported)
+    sounds = torch.randn(1, 3, 98, 32)
+    for shape in ((1, 3, 16, 16, 3), (0, 3, 32, 32, 3), (3, 32, 32, 3)):
+        with pytest.raises(
+            AvpeaError, match=r"The frames have shape .*; the exported model takes \(batch, segments, 32"
+        ):
+            model(torch.zeros(shape, dtype=torch.uint8), sounds)
+    changed(copy, segments=3)
+    with pytest.raises(AvpeaError, match="The window has 2 seconds, and this exported model takes 3 only"):
+        open_export(copy)(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8), sounds[:, :2])
+
+
+def test_an_answer_that_is_no_number(exported: Path) -> None:
+    model = open_export(exported)
+    sounds = torch.full((1, 3, 98, 32), torch.nan)
+    with pytest.raises(AvpeaError, match="output is NaN"):
+        model(torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8), sounds)
+
+
+def test_what_an_export_has_not(exported: Path, copy: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predictor = load(exported)
+    with pytest.raises(AvpeaError, match="no attention maps"):
+        predictor.attention(predictor.read(video), 1)
+    for options, match in (
+        ({"device": "mps"}, "device is 'mps'"), ({"weights": "some.safetensors"}, "leave out some.safetensors"),
+    ):  # fmt: skip
+        with pytest.raises(AvpeaError, match=match):
+            load(exported, **options)  # type: ignore[arg-type]
+    changed(copy, to="torch", files={"model.pt2": {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}})
+    (copy / "model.pt2").touch()
+    with pytest.raises(AvpeaError, match="which avpea does not open, since torch would unpickle parts of it"):
+        load(copy)
+    assert main(["evaluate", str(exported)]) == 1
+    assert "is an exported model, which only answers about videos" in capsys.readouterr().err
+
+
+# Every kind of model; longer.
+
+KINDS: dict[str, dict[str, Any]] = {
+    "cmbs": {"head.name": "cmbs"},
+    "pooled, lavish, native": {"head.name": "pooled", "adapter.name": "lavish", "audio.layout": "native"},
+    "slices": {"audio.layout": "slices", "audio.rows": 64},
+    "lora": {"adapter.name": "lora"},
+    "bitfit": {"adapter.name": "bitfit"},
+    "mbt": {"encoder.name": "mbt"},
+    "han": {"task": {"name": "avvp"}, "head": {"name": "han"}},
+    "masks": {"task": {"name": "avs"}, "head": {"name": "tpavi_pyramid"}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path: Path, kind: str, to: Any) -> None:
+    if to == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed (avpea[openvino])")
+    changes = dict(KINDS[kind])
+    sections = {name: changes.pop(name) for name in ("task", "head") if name in changes}
+    experiment = Experiment.from_dict({**tiny_values, **sections}).override(changes)
+    task = registry.load("task", experiment.task.name)
+    labels = event_labels() if experiment.task.name == "avel" else task.needs.typical()
+    torch.manual_seed(0)
+    model = build(experiment, labels).eval()
+    with torch.no_grad():
+        for name, value in model.trained_state().items():
+            if value.ndim == 0 and value.is_floating_point():
+                value.fill_(0.5)  # the gates, which start at zero
+            elif name.endswith("running_mean"):
+                value.normal_()
+    save_model(tmp_path / "run" / "model.safetensors", model, experiment, labels, {"epoch": 1, "selected_on": "val"})
+    report = export(tmp_path / "run", to)
+    assert report.difference < 1e-5
+    assert report.segments == (3 if (kind, to) == ("cmbs", "torch") else None)
+    if to != "torch":
+        alike(load(tmp_path / "run"), load(tmp_path / "run", runtime=to), video)
+
+
+def test_an_output_without_tensors() -> None:
+    with pytest.raises(AvpeaError, match="The model's output is a int, which cannot be exported"):
+        restored(3, {})
