@@ -4,25 +4,30 @@
 
 Vectors are made up: groups of windows around centres, as windows of like videos are; queries are other windows of the
 same groups. Rows up to 10^5 have tokens of real size (20 of 512, half precision, 20 KB); of 10^6 windows these would
-take 20 GB, so there each row has one token.
+take 20 GB, so there each row has one token. From 10^5 windows on, what was done up to commit 428df59 is measured too,
+in turns.
 """
 
+import os
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from lancedb.index import IvfFlat, IvfRq
 
 from avpea.measure import machine
 from avpea.search import Library
 from avpea.tasks.avr.heads.matcher import WIDTH
 
 BATCH, QUERIES, TOP = 10_000, 40, 10
+PROBES_BEFORE = 64
+CANDIDATES = 200
 
 
 def vectors(rows: int, seed: int) -> np.ndarray:
@@ -57,20 +62,43 @@ def batches(every: np.ndarray, schema: Any) -> Iterator[Any]:
         yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def measured(library: Library, queries: np.ndarray, truth: np.ndarray, *, exact: bool, count: int) -> dict[str, Any]:
-    times, hits = [], 0
+Search = Callable[[list[float]], list[str]]
+
+
+def measured(ways: dict[str, Search], queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Times and recall of several ways to search, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    hits = dict.fromkeys(ways, 0)
     for query, wanted in zip(queries, truth, strict=True):
-        started = time.perf_counter()
-        found = library.nearest(query.tolist(), "vector", count, exact=exact)
-        times.append(1000 * (time.perf_counter() - started))
-        hits += len({int(row["id"]) for row in found} & set(wanted.tolist()))
-    times = times[2:]  # the first ones open files
+        for name, search in ways.items():
+            started = time.perf_counter()
+            found = search(query.tolist())
+            times[name].append(1000 * (time.perf_counter() - started))
+            hits[name] += len({int(one) for one in found} & set(wanted.tolist()))
+    return {name: _figures(some[2:], hits[name] / truth.size) for name, some in times.items()}  # the first open files
+
+
+def _figures(times: list[float], recall: float) -> dict[str, Any]:
     return {
         "median_ms": round(statistics.median(times), 1),
         "p95_ms": round(sorted(times)[int(0.95 * len(times))], 1),
-        f"recall_of_{TOP}": round(hits / truth.size, 4),
-        "candidates": count,
+        f"recall_of_{TOP}": round(recall, 4),
+        "candidates": CANDIDATES,
     }
+
+
+def now(library: Library, exact: bool) -> Search:
+    return lambda query: [row["id"] for row in library.nearest(query, "vector", CANDIDATES, exact=exact)]
+
+
+def before(library: Library) -> Search:
+    """As up to 428df59: cells of whole vectors (here, of the column `seen`), and every column of the windows found."""
+
+    def search(query: list[float]) -> list[str]:
+        found = library._windows.search(query, vector_column_name="seen").distance_type("dot").limit(CANDIDATES)
+        return [row["id"] for row in found.nprobes(PROBES_BEFORE).to_list()]
+
+    return search
 
 
 def one(rows: int, place: Path) -> dict[str, Any]:
@@ -82,14 +110,24 @@ def one(rows: int, place: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"windows": rows, "write_seconds": round(time.perf_counter() - started, 1)}
     queries = vectors(rows, 3)[:QUERIES]
     truth = np.argsort(-(queries @ every.T), axis=1)[:, :TOP]
-    report["exhaustive"] = measured(library, queries, truth, exact=True, count=200)
+    ways = {"exhaustive": now(library, exact=True)}
     if rows >= 100_000:
-        started = time.perf_counter()
-        library.index_vectors()
-        report["index_seconds"] = round(time.perf_counter() - started, 1)
-        report["indexed"] = measured(Library(str(place)), queries, truth, exact=False, count=200)
-    report["megabytes"] = round(sum(f.stat().st_size for f in place.rglob("*") if f.is_file()) / 1e6)
+        # A column of each kind of index, which hold the same vectors; a library has three columns of one kind.
+        for name, column, kind in (("index", "vector", IvfRq), ("index_before", "seen", IvfFlat)):
+            size, started = _bytes(place), time.perf_counter()
+            cells = kind(distance_type="dot", num_partitions=round(rows**0.5))
+            table.create_index(column, config=cells)
+            seconds = round(3 * (time.perf_counter() - started), 1)
+            report[name] = {"seconds": seconds, "kb_a_window": round(3 * (_bytes(place) - size) / rows / 1e3, 2)}
+        library = Library(str(place))
+        ways |= {"indexed": now(library, exact=False), "indexed_before": before(library)}
+    report |= measured(ways, queries, truth)
+    report["megabytes"] = round(_bytes(place) / 1e6)
     return report
+
+
+def _bytes(place: Path) -> int:
+    return sum(f.stat().st_size for f in place.rglob("*") if f.is_file())
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -104,6 +142,7 @@ def run(quick: bool) -> dict[str, Any]:
         "what": __doc__,
         "command": "python -m bench search",
         "machine": machine(),
+        "load": os.getloadavg(),
         "queries": QUERIES,
         "rows": rows,
     }

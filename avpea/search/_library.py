@@ -20,8 +20,10 @@ FORMAT = "avpea-library-1"
 _WINDOWS, _ABOUT = "windows", "about"
 # From this number of windows on, a search scans only part of the vectors (bench/results/search.json).
 INDEX_FROM = 100_000
-NPROBES = 64  # number of cells that a search scans
+NPROBES = 128  # number of cells that a search scans
 _VECTORS = ("vector", "seen", "heard")
+# What ranking reads of a window. Its vectors, three lists of numbers, would take longer than finding it.
+_RANKED = ["id", "source", "start", "end", "tokens", "scores", "frames", "_distance"]
 
 
 class Library:
@@ -179,17 +181,17 @@ class Library:
                 raise AvpeaError(f"The library {self.place} could not be tidied ({_first_line(error)}).") from None
 
     def index_vectors(self) -> None:
-        """Sort the vectors into cells, so that a search scans only some (an inverted file without compression)."""
-        from lancedb.index import IvfFlat
+        """Sort the vectors into cells, of which a search scans some, with a bit for each number (RaBitQ)."""
+        from lancedb.index import IvfRq
 
         cells = max(1, round(len(self) ** 0.5))
         for name in _VECTORS:
-            self._windows.create_index(name, config=IvfFlat(distance_type="dot", num_partitions=cells))
+            self._windows.create_index(name, config=IvfRq(distance_type="dot", num_partitions=cells))
 
     def nearest(
         self, vector: Sequence[float], column: str, count: int, *, exact: bool = False, condition: str = ""
     ) -> list[dict[str, Any]]:
-        """The rows with the vectors most similar to a vector, the most similar first.
+        """The windows with the vectors most similar to a vector, the most similar first, without thumbnails.
 
         Args:
             vector: A vector of unit length.
@@ -202,11 +204,12 @@ class Library:
             AvpeaError: The library is not as avpea writes it.
         """
         query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
+        query = query.select(_RANKED).with_row_id(True)
         query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
         if condition:
             query = query.where(condition, prefilter=True)
         try:
-            found: list[dict[str, Any]] = query.to_list()
+            found: list[dict[str, Any]] = query.to_arrow().to_pylist()
         except Exception as error:  # the vectors are not of the width that the description says
             raise AvpeaError(f"The library {self.place} cannot be searched ({_first_line(error)}).") from None
         for row in found:
@@ -215,6 +218,24 @@ class Library:
                     f"The library {self.place} is damaged: a window has {complaint}; index the videos anew."
                 )
         return found
+
+    def thumbnails(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """The thumbnails of windows that `nearest` found; empty where a file has no picture.
+
+        Raises:
+            AvpeaError: The library is not as avpea writes it.
+        """
+        if not rows:
+            return []
+        numbers = [row["_rowid"] for row in rows]
+        try:
+            taken = self._windows.take_row_ids(numbers).select(["thumbnail"]).with_row_id().to_arrow().to_pylist()
+        except Exception as error:
+            raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
+        found = {row["_rowid"]: row["thumbnail"] for row in taken}
+        if not all(isinstance(found.get(number), bytes) for number in numbers):
+            raise AvpeaError(f"The library {self.place} is damaged: a window has no picture; index the videos anew.")
+        return [found[number] for number in numbers]
 
     def _columns(self, names: list[str]) -> Iterator[dict[str, Any]]:
         for batch in self._windows.search().select(names).limit(max(1, len(self))).to_batches():

@@ -140,23 +140,23 @@ class Query:
         videos = stacked([embeddings_from(row, by) for row in candidates])
         scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
         best = scores.topk(min(top, len(candidates)))
+        chosen = [candidates[i] for i in best.indices.tolist()]
+        pictures = self.library.thumbnails(chosen)
         return [
-            Found(
-                round(score, 4), candidates[i]["source"], candidates[i]["start"], candidates[i]["end"],
-                self._thumbnail(candidates[i]),
-            )
-            for score, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]  # fmt: skip
+            Found(round(score, 4), row["source"], row["start"], row["end"], _thumbnail(picture))
+            for score, row, picture in zip(best.values.tolist(), chosen, pictures, strict=True)
+        ]
 
-    def _thumbnail(self, row: dict[str, Any]) -> str | None:
-        """Path of a window's thumbnail, which is written if it does not exist."""
-        if not row["thumbnail"]:
-            return None
-        name = hashlib.sha256(row["thumbnail"]).hexdigest()[:24]
-        path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
-        if not path.is_file():
-            write_bytes(path, row["thumbnail"])
-        return str(path)
+
+def _thumbnail(picture: bytes) -> str | None:
+    """Path of a window's thumbnail, which is written if it does not exist."""
+    if not picture:
+        return None
+    name = hashlib.sha256(picture).hexdigest()[:24]
+    path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
+    if not path.is_file():
+        write_bytes(path, picture)
+    return str(path)
 
 
 def search(

@@ -161,10 +161,10 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
 
 
 def complaint_about(row: dict[str, Any]) -> str:
-    """What is wrong with a row that a library gives; empty for one as `rows_of` makes it."""
+    """What is wrong with what a library gives of a row to rank it; empty for one as `rows_of` makes it."""
     tokens, scores, frames = row.get("tokens"), row.get("scores"), row.get("frames")
-    if not isinstance(row.get("source"), str) or not isinstance(row.get("thumbnail"), bytes):
-        return "no file or no picture"
+    if not isinstance(row.get("source"), str):
+        return "no file"
     if not all(isinstance(row.get(name), float) and math.isfinite(row[name]) for name in ("start", "end")):
         return f"no time in {row['source']!r:.80}"
     if not isinstance(scores, list) or not all(isinstance(one, float) for one in scores):
