@@ -286,7 +286,7 @@ class ExportedPredictor(Predictor):
         """How the model looks at a video."""
         return ExportedView(video, self.model, self.info.experiment, reading)
 
-    def attention(self, clip: Clip, second: int) -> AttentionMaps:
+    def attention(self, clip: Clip | Film, second: int) -> AttentionMaps:
         """Refused: an exported graph gives no attention maps.
 
         Raises:

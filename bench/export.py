@@ -49,7 +49,7 @@ def _row(recipe: str, folder: Path, rounds: int, batch: int) -> dict[str, Any]:
         if value.ndim == 0 and name.endswith("gate"):
             value.fill_(0.3)
     save_model(folder / "model.safetensors", made, experiment, labels, {"epoch": 1, "selected_on": "val"})
-    reports = {to: export(folder, to) for to in ("onnx", "openvino")}  # type: ignore[arg-type]
+    reports = {to: export(folder, to) for to in ("onnx", "openvino")}
     models = _models(folder)
     frames, log_mel = inputs_of(experiment, models["eager fp32"].image_size, batch, experiment.data.segments)
     with torch.inference_mode():

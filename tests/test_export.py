@@ -1,5 +1,6 @@
 """Exported models: they compute and answer as the run does, by themselves, and what is wrong with one is a sentence."""
 
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -18,7 +19,7 @@ from avpea.checkpoint import save_model
 from avpea.cli import main
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
-from avpea.export import _export, export
+from avpea.export import _export, _graph, export
 from avpea.exported import open_export, restored
 from avpea.model import build
 from avpea.predict import Predictor, load
@@ -135,8 +136,7 @@ def test_a_run_uses_its_own_export_until_it_changes(
 
     changed = load_model(run)[0].task.calibration
     assert changed is not None
-    changed.chosen["threshold"] = 0.77
-    add_calibration(run / "model.safetensors", changed)
+    add_calibration(run / "model.safetensors", dataclasses.replace(changed, chosen={"threshold": 0.77}))
     with pytest.raises(CheckpointError, match="before it was trained or calibrated further"):
         load(run, runtime="onnx")
 
@@ -171,8 +171,13 @@ def test_a_graph_that_computes_something_else(tiny_run: Path, tmp_path: Path, mo
     graph: list[Any] = []
     monkeypatch.setattr(_export, "write_graph", lambda *_: None)
     monkeypatch.setattr(_export, "runner", off)
-    traced = _export.traced
-    monkeypatch.setattr(_export, "traced", lambda one, *some, **more: graph.append(one) or traced(one, *some, **more))
+    kept: Any = _graph.traced
+
+    def traced(one: Any, *some: Any, **more: Any) -> Any:
+        graph.append(one)
+        return kept(one, *some, **more)
+
+    monkeypatch.setattr(_export, "traced", traced)
     refused(tmp_path, tiny_run, r"differ by 0\.0003, and at most 0\.0001 is rounding; nothing was written")
 
 
@@ -258,12 +263,13 @@ def test_damage_is_a_sentence(copy: Path, exported: Path) -> None:
     told(r"export\.json")
     about.write_text("[]")
     told("does not describe an exported model")
-    for values in (
+    wrong: tuple[dict[str, Any], ...] = (
         {"format": "avpea-export-9"}, {"to": "tf"}, {"to": ["onnx"]}, {"files": {}}, {"files": {"../x": {}}},
         {"description": {}}, {"description": 3}, {"outputs": [{}]}, {"tokens": {}}, {"frame_size": 10**9},
         {"segments": "3"},
         {"files": {"model.onnx": 3, "calibration.safetensors": 4}}, {"tokens": {"visual": [5], "audio": [5, 64]}},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for values in wrong:
         changed(copy, **values)
         told(r"export\.json|format")
 
@@ -336,7 +342,8 @@ def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path:
     if to == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed (avpea[openvino])")
     changes = dict(KINDS[kind])
-    sections = {name: changes.pop(name) for name in ("task", "head") if name in changes}
+    sections = {name: value for name, value in changes.items() if "." not in name}
+    changes = {name: value for name, value in changes.items() if "." in name}
     experiment = Experiment.from_dict({**tiny_values, **sections}).override(changes)
     task = registry.load("task", experiment.task.name)
     labels = event_labels() if experiment.task.name == "avel" else task.needs.typical()

@@ -17,6 +17,10 @@ class _OnnxLSTM(nn.Module):
         lstm: The LSTM of torch, whose gates are input, forget, cell, output.
     """
 
+    inputs: Tensor
+    states: Tensor
+    biases: Tensor
+
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
         directions = [""] + ["_reverse"] * lstm.bidirectional

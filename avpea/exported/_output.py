@@ -37,4 +37,6 @@ def restored(like: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(like, Tensor):
         return tensors[ONLY]
     own = {name: tensors[name] for name in named(like)}
-    return replace(like, **own) if is_dataclass(like) else like._replace(**own)
+    if is_dataclass(like) and not isinstance(like, type):
+        return replace(like, **own)
+    return like._replace(**own)
