@@ -93,7 +93,8 @@ def test_it_says_what_goes_in_and_what_comes_out(exported: Path) -> None:
     assert (sound["sample_rate_hz"], sound["mel_bins"], sound["frame_shift_ms"]) == (16_000, 32, 10.0)
     assert about["labels"] == {"class_names": ["green", "red"]}
     assert {one["name"]: one["shape"] for one in about["outputs"]} == {
-        "output": ["batch", "segments", 3], "seen": ["batch", "segments", 64], "heard": ["batch", "segments", 64],
+        "output": ["batch", "segments", 3],
+        "visual_cls": ["batch", "segments", 64], "audio_cls": ["batch", "segments", 64],
     }  # fmt: skip
     assert about["parity"]["difference"] <= about["parity"]["tolerance"] == 1e-4
     inside = onnx.load(exported / "model.onnx").metadata_props
@@ -326,12 +327,11 @@ def test_what_an_export_has_not(exported: Path, copy: Path, video: Path, capsys:
 KINDS: dict[str, dict[str, Any]] = {
     "cmbs": {"head.name": "cmbs"},
     "pooled, lavish, native": {"head.name": "pooled", "adapter.name": "lavish", "audio.layout": "native"},
-    "slices": {"audio.layout": "slices", "audio.rows": 64},
     "lora": {"adapter.name": "lora"},
     "bitfit": {"adapter.name": "bitfit"},
-    "mbt": {"encoder.name": "mbt"},
-    "han": {"task": {"name": "avvp"}, "head": {"name": "han"}},
-    "masks": {"task": {"name": "avs"}, "head": {"name": "tpavi_pyramid"}},
+    "mbt": {"encoder.name": "mbt", "encoder.fusion_from": 1},
+    "han": {"task": {"name": "avvp"}, "data": {"name": "lanes"}, "head": {"name": "han"}},
+    "masks": {"task": {"name": "avs"}, "data": {"name": "masks"}, "head": {"name": "tpavi_pyramid"}},
 }
 
 
@@ -344,6 +344,7 @@ def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path:
     changes = dict(KINDS[kind])
     sections = {name: value for name, value in changes.items() if "." not in name}
     changes = {name: value for name, value in changes.items() if "." in name}
+    sections["data"] = {**tiny_values["data"], **sections.get("data", {})}
     experiment = Experiment.from_dict({**tiny_values, **sections}).override(changes)
     task = registry.load("task", experiment.task.name)
     labels = event_labels() if experiment.task.name == "avel" else task.needs.typical()
@@ -356,6 +357,9 @@ def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path:
             elif name.endswith("running_mean"):
                 value.normal_()
     save_model(tmp_path / "run" / "model.safetensors", model, experiment, labels, {"epoch": 1, "selected_on": "val"})
+    if (kind, to) == ("han", "torch"):
+        refused(tmp_path, tmp_path / "run", "cannot be computed for 1 windows of 2 seconds .Guard failed", to)
+        return
     report = export(tmp_path / "run", to)
     assert report.difference < 1e-5
     assert report.segments == (3 if (kind, to) == ("cmbs", "torch") else None)

@@ -19,7 +19,7 @@ from avpea.tasks import Dims, Encoded, Task
 
 __all__ = ["HEARD", "SEEN", "ExportedModel", "find_export", "open_export"]
 
-SEEN, HEARD = "seen", "heard"  # outputs of every graph: CLS tokens of the streams, second by second
+SEEN, HEARD = "visual_cls", "audio_cls"  # outputs of every graph: CLS tokens of the streams, second by second
 
 
 class ExportedModel:
