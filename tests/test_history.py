@@ -410,12 +410,15 @@ def test_parameters_are_what_they_were(name: str) -> None:
     assert {key: now[key] for key in was} == was
 
 
+NOT_RUN_YET = {"mini/avs-digits", "mini/avvp-digits"}
+
+
 @pytest.mark.parametrize("name", sweep_names())
 def test_stored_results_belong_to_their_sweeps(name: str) -> None:
     sweep, _ = parse_sweep(name)
     found, wrong = load_results(sweep, Path(__file__).parents[1] / "results" / "mini")
     assert wrong == []
-    assert bool(found) == name.startswith("mini/")
+    assert bool(found) == (name.startswith("mini/") and name not in NOT_RUN_YET)
 
 
 def test_a_manifest_without_splits_is_divided_as_when_the_run_was_made(tiny_experiment: Callable[..., Any]) -> None:

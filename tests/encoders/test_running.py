@@ -82,7 +82,8 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(changes: dict[str, A
     plain, theirs, whole = stepped(experiment, False)
     again, ours, less = stepped(experiment, True)
     assert_same(again, plain, ours, theirs)
-    assert less < 0.8 * whole
+    # The blocks keep nothing for the backward pass of a side network, which does not go through them.
+    assert less == whole if changes.get("adapter.name") == "ladder" else less < 0.8 * whole
 
 
 def test_checkpointing_with_dropout_in_an_adapter(tiny_experiment: Make, monkeypatch: pytest.MonkeyPatch) -> None:
