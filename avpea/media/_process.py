@@ -47,7 +47,8 @@ class Worker:
             bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, env=environment,
             pipesize=2**20, **apart,
         )  # fmt: skip
-        self._say({"limits": asdict(limits), "threads": decoding.video_threads(), "parent": os.getpid()})
+        with contextlib.suppress(Ended):  # then the first job says why it does not start
+            self._say({"limits": asdict(limits), "threads": decoding.video_threads(), "parent": os.getpid()})
         self._ready, self.overdue, self.stopped = False, False, False
         self._unwanted: Callable[[], bool] | None = None
         self._judging = threading.Lock()  # held from looking at a job to ending the process for it

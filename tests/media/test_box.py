@@ -278,6 +278,19 @@ def test_a_worker_that_cannot_start_says_why(video: Path, monkeypatch: pytest.Mo
         probe(video)
 
 
+def test_one_that_ended_before_anything_was_said_to_it_says_why(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    say = _process.Worker._say
+
+    def late(self: Any, value: dict[str, Any]) -> None:
+        self._process.wait(timeout=120)
+        say(self, value)
+
+    monkeypatch.setattr("avpea.media._process.START", "raise ImportError('no av here')")
+    monkeypatch.setattr(_process.Worker, "_say", late)
+    with boxed(), pytest.raises(AvpeaError, match=r"does not start \(ImportError: no av here\); --in-process"):
+        probe(video)
+
+
 class Saying(_process.Worker):
     """Says these bytes instead of a worker."""
 

@@ -81,8 +81,8 @@ def test_values_that_cannot_work_are_refused(name: str, value: Any) -> None:
 def test_only_heads_that_can_do_without_the_sound_read_the_visual_stream_alone() -> None:
     assert section("head", "pooled", reads="visual").reads == "visual"
     message = (
-        r"head.reads is an option of the head 'lane_readout' and the head 'linear' and the head 'pooled', but head.name "
-        r"is 'cmbs'; leave it out"
+        r"head.reads is an option of the head 'lane_readout' and the head 'linear' and the head 'pooled', but "
+        r"head.name is 'cmbs'; leave it out"
     )
     with pytest.raises(ExperimentError, match=message):
         section("head", "cmbs", reads="visual")
