@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 BROWSER = find_browser()
 
 
+@pytest.mark.timeout(600)  # with the runs that it sets up
 @pytest.mark.skipif(isinstance(BROWSER, str), reason=str(BROWSER))
 def test_a_person_uses_the_page(
     tmp_path: Path,
