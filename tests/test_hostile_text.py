@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 import yaml
@@ -228,6 +229,17 @@ def lines_of(name: str, world: World, fixture: Callable[[str], Any]) -> Iterator
         yield [name, written, video, "--json"]
         yield ["evaluate", written, "--details", "--quiet"]
         yield ["report", written, "--quiet"]
+    elif name == "export":
+        for needed in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(needed, reason=f"{needed} is not installed (avpea[onnx])")
+        jaxtyping.config.update("jaxtyping_disable", True)  # its checks take the symbols of sizes for no numbers
+        try:
+            yield [name, run, "--to", "onnx", "--out", out]
+            yield [name, run, "--to", "onnx", "--out", out]  # which exists
+            yield ["predict", out, video]
+            yield [name, HOSTILE, "--to", "onnx", "--out", f"{out} {FILE}"]
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
     elif name == "segment":
         masked = str(fixture("masking"))
         pictures = ["--plot", f"{out}.png", "--film", f"{out}.mp4", "--csv", f"{out}.csv"]

@@ -48,6 +48,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("avpea ask run d.mp4 why", 1, "avpea predict run"),
     ("avpea caption run d.mp4", 1, "avpea predict run"),
     ("avpea segment run d.mp4", 1, "avpea predict run"),
+    ("avpea export run --to onnx", 1, "avpea[onnx]"),
     ("avpea report run", 0, "run"),
     ("avpea calibrate run", 0, "run"),
     ("avpea data pack manifest shards --data.root v.csv", 0, "shards"),
