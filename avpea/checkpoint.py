@@ -6,7 +6,6 @@ state, position) is a second file beside it. Nothing is pickled.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from avpea.description import CALIBRATION, FORMATS, CheckpointInfo, described, r
 from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
+from avpea.files import digest_of_file
 from avpea.labels import Labels
 from avpea.model import AVModel, build
 from avpea.parsing import parse_json
@@ -121,8 +121,7 @@ def fingerprint_of(run: str | Path) -> str:
     Raises:
         CheckpointError: There is none.
     """
-    with find(run).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of_file(find(run))
 
 
 def weights_fingerprint(run: str | Path) -> str:

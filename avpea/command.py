@@ -36,6 +36,7 @@ __all__ = [
     "predictor_for",
     "print_json",
     "reading_of",
+    "weights_of",
 ]
 
 
@@ -116,9 +117,14 @@ def device_of(options: argparse.Namespace) -> str:
     return str(device)
 
 
+def weights_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_weights` but for the device, as arguments of what loads a run."""
+    return {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
+
+
 def loading_of(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_weights`, as arguments of what loads a run."""
-    files = {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
+    files = weights_of(options)
     if not hasattr(options, "runtime"):
         return {**files, "device": device_of(options)}
     from avpea.exported import is_export

@@ -17,6 +17,7 @@ from avpea.command import (
     loading_of,
     print_json,
     reading_of,
+    weights_of,
 )
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note, say
@@ -500,8 +501,7 @@ def _export_arguments(parser: Parser) -> None:
 def _export(options: Options) -> None:
     from avpea.export import export
 
-    files = {"weights": options.weights, "audio_weights": options.audio_weights, "trust": options.trust}
-    report = export(options.run, options.to, options.out, overwrite=options.overwrite, **files)
+    report = export(options.run, options.to, options.out, overwrite=options.overwrite, **weights_of(options))
     print_json(report.to_dict()) if options.json else show(report.lines())
 
 

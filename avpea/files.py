@@ -1,4 +1,4 @@
-"""Writing files: each is either the old one or the complete new one, even if the process is killed.
+"""Writing files, each of which is the old one or the complete new one even if the process is killed; and checksums.
 
 A file is written under a temporary name in the same folder, `.NAME.RANDOM.tmp`, and renamed when it is complete. Its
 writer holds a lock on it, so what a killed process leaves is known by its lock being free, and the next writer of the
@@ -8,6 +8,7 @@ A file that grows while a command runs, row by row, ends with a whole row (`writ
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from avpea.errors import WriteError
 from avpea.locks import try_lock
 
 __all__ = [
+    "digest_of_file",
     "finite",
     "json_line",
     "remove_leftovers",
@@ -196,6 +198,12 @@ def json_line(value: Any, encoding: str = "utf-8") -> str:
     except UnicodeEncodeError:
         text = json.dumps(plain, allow_nan=False)
     return text
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finite(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """`avpea export`: a run as a folder for another runtime, which computes the same or is not written."""
 
 import dataclasses
-import hashlib
 import json
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from avpea.export._about import inputs_of, preprocessing
 from avpea.export._graph import BATCH, Graph, Traced, traced
 from avpea.export._write import require_writer, runner, write_graph
 from avpea.exported import ABOUT_FILE, CALIBRATION_FILE, FILES, FORMAT, is_export
-from avpea.files import write_json, writing
+from avpea.files import digest_of_file, write_json, writing
 from avpea.locks import locked
 from avpea.model import AVModel
 from avpea.sharing import resolve
@@ -238,8 +237,7 @@ def _without_places(experiment: Experiment) -> Experiment:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": digest_of_file(path)}
 
 
 def _require_free(folder: Path, overwrite: bool) -> None:

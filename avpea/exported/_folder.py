@@ -1,6 +1,5 @@
 """The folder of an exported model: how it is described, and how that is checked before anything is loaded."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from avpea.description import CheckpointInfo, read_calibration, read_description
 from avpea.errors import AvpeaError, CheckpointError
+from avpea.files import digest_of_file
 from avpea.parsing import read_json
 from avpea.tensors import Unreadable, read_tensors
 
@@ -67,7 +67,7 @@ def is_export(place: str | Path) -> bool:
 
 def digest_of_folder(folder: Path) -> str:
     """SHA-256 of the description of an exported model, which holds those of its files."""
-    return _digest(folder / ABOUT_FILE)
+    return digest_of_file(folder / ABOUT_FILE)
 
 
 def read_export(folder: Path) -> Export:
@@ -144,13 +144,8 @@ def _require_same(path: Path, of: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{path} has {size:,} bytes, and {of['bytes']:,} were written; copy the folder anew, or {_REMEDY}."
         )
-    if _digest(path) != of["sha256"]:
+    if digest_of_file(path) != of["sha256"]:
         raise CheckpointError(
             f"{path} is damaged: it does not have the checksum that was written with it; copy the folder anew, or "
             f"{_REMEDY}."
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,15 +6,23 @@ from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from avpea.distributed import mean_of
 from avpea.labels import LaneLabels
 from avpea.tasks import Dims, Encoded, Head
 
-__all__ = ["SMOOTHING", "LaneTargets", "Parsed", "ParsingHead", "binary_cross_entropy", "second_losses"]
+__all__ = [
+    "LaneTargets",
+    "Parsed",
+    "ParsingHead",
+    "ThreeInputs",
+    "binary_cross_entropy",
+    "second_losses",
+    "smoothed",
+]
 
-SMOOTHING = 0.1  # of the weak label of the visual stream: y becomes 0.9 y + 0.05
+_SMOOTHING = 0.1  # of the weak label of the visual stream: y becomes 0.9 y + 0.05
 _SMALLEST = 1e-7  # probabilities are kept this far from 0 and 1, as in the public code
 
 
@@ -106,6 +114,40 @@ class ParsingHead(Head):
     @abstractmethod
     def loss(self, output: Any, targets: LaneTargets) -> dict[str, Float[Tensor, ""]]:
         """Loss terms by name; the total is their sum."""
+
+
+class ThreeInputs(ParsingHead):
+    """A head whose inputs are three vectors for each second, of the sound, of the patches and of a frame, as in LLP.
+
+    Args:
+        width: Width of both streams after it.
+        dim: Width of the patch tokens.
+        audio_dim: Width of the audio tokens; None means `dim`.
+        cls_dim: Width of the frames' CLS tokens; None means `dim`.
+    """
+
+    def __init__(self, width: int, dim: int, audio_dim: int | None, cls_dim: int | None) -> None:
+        super().__init__()
+        self.audio = nn.Linear(audio_dim or dim, width)
+        self.patches = nn.Linear(dim, width)
+        self.frame = nn.Linear(cls_dim or dim, width)
+        self.join = nn.Linear(2 * width, width)
+
+    def streams(
+        self,
+        patches: Float[Tensor, "videos segments dim"],
+        visual_cls: Float[Tensor, "videos segments cls_dim"],
+        audio_cls: Float[Tensor, "videos segments audio_dim"],
+    ) -> tuple[Float[Tensor, "videos segments width"], Float[Tensor, "videos segments width"]]:
+        """The sound's vector of each second, and one of the frame's two."""
+        sound: Tensor = self.audio(audio_cls)
+        picture: Tensor = self.join(torch.cat((self.patches(patches), self.frame(visual_cls)), dim=-1))
+        return sound, picture
+
+
+def smoothed(truth: Tensor) -> Tensor:
+    """A weak label of the visual stream, in which an event of the video often cannot be seen."""
+    return (1 - _SMOOTHING) * truth + _SMOOTHING / 2
 
 
 def binary_cross_entropy(probabilities: Tensor, truth: Tensor) -> Tensor:

@@ -4,14 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.tasks.avvp.heads._base import (
-    SMOOTHING,
-    LaneTargets,
-    Parsed,
-    ParsingHead,
-    binary_cross_entropy,
-    second_losses,
-)
+from avpea.tasks.avvp.heads._base import LaneTargets, Parsed, ThreeInputs, binary_cross_entropy, second_losses, smoothed
 
 __all__ = ["HAN", "HybridAttention"]
 
@@ -19,7 +12,7 @@ WIDTH = 512
 DROPOUT = 0.1
 
 
-class HAN(ParsingHead):
+class HAN(ThreeInputs):
     """HAN (Tian et al., ECCV 2020; public code YapengTian/AVVP-ECCV20).
 
     The sound's CLS token takes the place of VGGish's vector, the mean of a frame's patches that of ResNet-152's, and
@@ -35,11 +28,7 @@ class HAN(ParsingHead):
     """
 
     def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None, cls_dim: int | None = None) -> None:
-        super().__init__()
-        self.audio = nn.Linear(audio_dim or dim, WIDTH)
-        self.patches = nn.Linear(dim, WIDTH)
-        self.frame = nn.Linear(cls_dim or dim, WIDTH)
-        self.join = nn.Linear(2 * WIDTH, WIDTH)
+        super().__init__(WIDTH, dim, audio_dim, cls_dim)
         self.attention = HybridAttention()
         self.classes = nn.Linear(WIDTH, num_classes)
         self.over_seconds = nn.Linear(WIDTH, num_classes)
@@ -52,8 +41,7 @@ class HAN(ParsingHead):
         audio_cls: Float[Tensor, "videos segments audio_dim"],
     ) -> Parsed:
         """Probabilities of each second, and of the video as means over seconds, and over seconds and streams."""
-        sound = self.audio(audio_cls)
-        picture = self.join(torch.cat((self.patches(patches), self.frame(visual_cls)), dim=-1))
+        sound, picture = self.streams(patches, visual_cls, audio_cls)
         both = torch.stack((self.attention(sound, picture), self.attention(picture, sound)), dim=2)
         chances = self.classes(both).float().sigmoid()
         pooled = chances * self.over_seconds(both).float().softmax(dim=1)
@@ -72,9 +60,7 @@ class HAN(ParsingHead):
         The visual stream's weak label is smoothed, for an event of a video is often not seen. Where the seconds are
         labelled, each stream's own label is known, and taken as it is.
         """
-        smooth = torch.where(
-            targets.timed[:, None], targets.classes_seen, (1 - SMOOTHING) * targets.classes_seen + SMOOTHING / 2
-        )
+        smooth = torch.where(targets.timed[:, None], targets.classes_seen, smoothed(targets.classes_seen))
         return {
             "video": binary_cross_entropy(output.video, targets.classes).mean(),
             "video_heard": binary_cross_entropy(output.video_heard, targets.classes_heard).mean(),

@@ -9,14 +9,7 @@ from torch import Tensor, nn
 
 from avpea.labels import LaneLabels
 from avpea.tasks import Dims, HeadOptions
-from avpea.tasks.avvp.heads._base import (
-    SMOOTHING,
-    LaneTargets,
-    Parsed,
-    ParsingHead,
-    binary_cross_entropy,
-    second_losses,
-)
+from avpea.tasks.avvp.heads._base import LaneTargets, Parsed, ParsingHead, binary_cross_entropy, second_losses, smoothed
 
 __all__ = ["EXTENSION", "LaneReadout", "LaneReadoutOptions"]
 
@@ -86,11 +79,10 @@ class LaneReadout(ParsingHead):
     def loss(self, output: Parsed, targets: LaneTargets) -> dict[str, Float[Tensor, ""]]:
         """Losses of the seconds of videos that have their labels; of the others, those of the video as in `HAN`."""
         weak = (~targets.timed).to(torch.float32)[:, None]
-        smooth = (1 - SMOOTHING) * targets.classes + SMOOTHING / 2
         pairs = {
             "video": (output.video, targets.classes),
             "video_heard": (output.video_heard, targets.classes),
-            "video_seen": (output.video_seen, smooth),
+            "video_seen": (output.video_seen, smoothed(targets.classes)),
         }
         return {
             **{name: (weak * binary_cross_entropy(found, truth)).mean() for name, (found, truth) in pairs.items()},

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea.tasks.avvp.heads._base import SMOOTHING, LaneTargets, Parsed, ParsingHead, binary_cross_entropy
+from avpea.tasks.avvp.heads._base import LaneTargets, Parsed, ThreeInputs, binary_cross_entropy, smoothed
 from avpea.tasks.avvp.heads._grouping import WIDTH, AttentionBlock, GroupingBlock
 
 __all__ = ["EXTENSION", "MGN", "Grouped"]
@@ -31,7 +31,7 @@ class Grouped:
     tokens_heard: Float[Tensor, "classes classes"]
 
 
-class MGN(ParsingHead):
+class MGN(ThreeInputs):
     r"""MGN (Mo and Tian, NeurIPS 2022; public code stoneMo/MGN at 11be034), the head of DG-SCT and AVMoE.
 
     Each stream has a token for each class. Its seconds and these tokens go through three transformer blocks; the
@@ -59,11 +59,7 @@ class MGN(ParsingHead):
     tells_seconds: ClassVar[bool] = False
 
     def __init__(self, dim: int, num_classes: int, audio_dim: int | None = None, cls_dim: int | None = None) -> None:
-        super().__init__()
-        self.audio = nn.Linear(audio_dim or dim, WIDTH)
-        self.patches = nn.Linear(dim, WIDTH)
-        self.frame = nn.Linear(cls_dim or dim, WIDTH)
-        self.join = nn.Linear(2 * WIDTH, WIDTH)
+        super().__init__(WIDTH, dim, audio_dim, cls_dim)
         self.class_tokens_seen = nn.Parameter(torch.zeros(num_classes, WIDTH))
         self.class_tokens_heard = nn.Parameter(torch.zeros(num_classes, WIDTH))
         self.blocks_seen, self.blocks_heard, self.blocks_joint = (
@@ -82,8 +78,7 @@ class MGN(ParsingHead):
         audio_cls: Float[Tensor, "videos segments audio_dim"],
     ) -> Grouped:
         """Probabilities of the video, and from them those of each second; and the classes of the class tokens."""
-        sound = self.audio(audio_cls)
-        picture = self.join(torch.cat((self.patches(patches), self.frame(visual_cls)), dim=-1))
+        sound, picture = self.streams(patches, visual_cls, audio_cls)
         seconds, tokens = _apart(self.blocks_seen, picture, self.class_tokens_seen)
         seen, weights_seen = self.group_seen(seconds, tokens)
         seconds, tokens = _apart(self.blocks_heard, sound, self.class_tokens_heard)
@@ -111,12 +106,11 @@ class MGN(ParsingHead):
     def loss(self, output: Grouped, targets: LaneTargets) -> dict[str, Float[Tensor, ""]]:
         """Three losses of the video from its weak label, as in the public code, and those of the class tokens."""
         found, truth = output.parsed, targets.classes
-        smooth = (1 - SMOOTHING) * truth + SMOOTHING / 2
         own = torch.arange(len(output.tokens_seen), device=truth.device)
         return {
             "video": binary_cross_entropy(found.video, truth).mean(),
             "video_heard": binary_cross_entropy(found.video_heard, truth).mean(),
-            "video_seen": binary_cross_entropy(found.video_seen, smooth).mean(),
+            "video_seen": binary_cross_entropy(found.video_seen, smoothed(truth)).mean(),
             "tokens_seen": F.cross_entropy(output.tokens_seen.float(), own),
             "tokens_heard": F.cross_entropy(output.tokens_heard.float(), own),
         }
