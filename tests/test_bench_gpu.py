@@ -121,6 +121,30 @@ def test_the_largest_batch(limit: int, guess: int, found: int) -> None:
     assert largest(lambda videos: videos <= limit, guess) == found
 
 
+def test_every_task_head_adapter_and_encoder_is_compared() -> None:
+    from avpea import registry
+    from bench.gpu.models import every
+
+    pytest.importorskip("transformers")
+    found = {name for name, _ in every()}
+    for task in registry.names("task"):
+        kind = registry.load("task", task).heads
+        heads = [head for head in registry.names("head") if issubclass(registry.load("head", head), kind)]
+        assert heads
+        assert {f"task {task} with head {head}" for head in heads} <= found
+    assert {f"adapter {name}" for name in registry.names("adapter")} <= found
+    for encoder in registry.names("encoder"):
+        assert any(name.startswith(f"encoder {encoder}") for name in found)
+
+
+def test_parts_without_a_time_run_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [Part("about", 1), Part("same", 1), Part("training", 1, beside=True), Part("batch", 1)]
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert bench.gpu._rounds(parts) == [[parts[0]], [parts[1], parts[2]], [parts[3]]]
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert bench.gpu._rounds(parts) == [[one] for one in parts]
+
+
 def test_what_is_wrong_on_a_device_is_seen(tiny_experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kernel would be that adds up wrongly, or gives NaN."""
     ones = {"outputs": [torch.ones(3)], "gradients": {"a": torch.ones(3), "b": 1e-9 * torch.ones(1)}}
@@ -138,7 +162,7 @@ def test_what_is_wrong_on_a_device_is_seen(tiny_experiment: Any, monkeypatch: py
 
     def second_is_wrong(pair: Any, *given: Any) -> dict[str, Any]:
         seen[0] += 1
-        if seen[0] == 2:
+        if seen[0] == 4:  # the truth, two on the CPU, and then the device
             with torch.no_grad():
                 pair[0].encoder.backbone.layers[1].mlp.fc1.weight[0] *= 1.02
         return whole(pair, *given)

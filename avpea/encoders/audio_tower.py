@@ -173,7 +173,7 @@ class AudioTowerEncoder(Encoder):
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "slices 3 rows columns"]
     ) -> Streams:
         """Normalised frames and slices of log-mels to tokens; the numbers of frames and slices may differ."""
-        heard = self.tower(sounds.float())
+        heard = self.tower(sounds.to(next(self.tower.parameters()).dtype))
         return Streams(lend_tuned(self.tuning, self.backbone, self.see, frames), heard)
 
 

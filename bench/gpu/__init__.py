@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / ".gpu"  # of `make gpu-bundle`
 BUNDLED = ("pydantic", "pydantic_core", "platformdirs")
 WHOLE_SECONDS = 345.0  # of all parts together: under 6 minutes
+CORES_FOR_TWO = 8
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,24 @@ class Part:
     Attributes:
         name: Its name; `bench.gpu.NAME`, up to the first hyphen, has the function `rows`.
         seconds: Its limit of time.
+        beside: Whether it is run beside the part before it: neither of the two takes a time.
     """
 
     name: str
     seconds: float
+    beside: bool = False
 
 
 # Correctness first, then the figures that are most wanted.
 PARTS = (
     Part("about", 30),
     Part("same", 110),
-    Part("training", 50),
-    Part("speed-base", 60),
+    Part("training", 70, beside=True),
+    Part("speed-base", 70),
     Part("speed-ways", 70),
-    Part("batch", 50),
-    Part("inference", 30),
-    Part("speed-large", 60),
+    Part("inference", 50),
+    Part("batch", 60),
+    Part("speed-large", 75),
 )
 QUICK_SECONDS = 280.0  # for a busy machine without a card
 
@@ -73,17 +77,34 @@ def check(device: str, quick: bool, out: Path, parts: Iterable[Part] = PARTS) ->
         "machine": {},
         "parts": {},
     }
-    for part in parts:
+    for some in _rounds(parts):
         left = WHOLE_SECONDS - (time.monotonic() - began)
-        limit = QUICK_SECONDS if quick else min(part.seconds, left)
-        whole["parts"][part.name] = found = run_part(part.name, device, quick, limit)
-        if part.name == "about":
-            whole["machine"] = found["rows"][0] if found["rows"] else {}
-        whole["seconds"] = round(time.monotonic() - began, 1)
-        whole["ok"] = all(one["ok"] for one in whole["parts"].values())
-        write_json(out / "gpu.json", whole, indent=1)
-        print(table(part.name, found), flush=True)
+        with ThreadPoolExecutor(len(some)) as running:
+            limits = [QUICK_SECONDS if quick else min(part.seconds, left) for part in some]
+            ended = [
+                running.submit(run_part, part.name, device, quick, limit)
+                for part, limit in zip(some, limits, strict=True)
+            ]
+            for part, one in zip(some, ended, strict=True):
+                whole["parts"][part.name] = found = one.result()
+                if part.name == "about":
+                    whole["machine"] = found["rows"][0] if found["rows"] else {}
+                whole["seconds"] = round(time.monotonic() - began, 1)
+                whole["ok"] = all(each["ok"] for each in whole["parts"].values())
+                write_json(out / "gpu.json", whole, indent=1)
+                print(table(part.name, found), flush=True)
     return whole
+
+
+def _rounds(parts: Iterable[Part]) -> list[list[Part]]:
+    """Parts that run beside each other; on few cores, each alone."""
+    rounds: list[list[Part]] = []
+    for part in parts:
+        if part.beside and rounds and (os.cpu_count() or 1) >= CORES_FOR_TWO:
+            rounds[-1].append(part)
+        else:
+            rounds.append([part])
+    return rounds
 
 
 def run_part(name: str, device: str, quick: bool, seconds: float) -> dict[str, Any]:

@@ -41,17 +41,18 @@ def peak_mb(experiment: Experiment, videos: int) -> float:
 
 def tried(experiment: Experiment, device: torch.device, limit_mb: float, guess: int) -> dict[str, Any]:
     """The largest batch under a limit; on a card that has as much."""
-    whole = torch.cuda.get_device_properties(device).total_memory / 2**20
+    number = torch.cuda.current_device() if device.index is None else device.index  # torch wants one here
+    whole = torch.cuda.get_device_properties(number).total_memory / 2**20
     share = min(limit_mb / whole, 0.98)
 
     def fits(videos: int) -> bool:
-        torch.cuda.set_per_process_memory_fraction(share, device)
+        torch.cuda.set_per_process_memory_fraction(share, number)
         try:
             peak_mb(experiment, videos)
         except torch.OutOfMemoryError:
             return False
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, number)
         return True
 
     return {"videos": largest(fits, guess), "limit_mb": round(share * whole)}

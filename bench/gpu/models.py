@@ -12,7 +12,13 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, class_of, load_recipe
 from avpea.options import option_names
 
-READERS = {"events": "ave", "questions": "music_avqa", "captions": "valor32k"}
+READERS = {
+    "events": "ave",
+    "questions": "music_avqa",
+    "captions": "valor32k",
+    "masks": "masks",
+    "lanes of events": "llp",
+}
 PLAIN: dict[str, Any] = {
     "title": "small",
     "task": "avel",
@@ -22,6 +28,7 @@ PLAIN: dict[str, Any] = {
     "head": {"name": "linear"},
     "train": {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "precision": "fp32"},
 }
+SWIN = {"name": "swinv2_tiny_window8_256.ms_in1k", "depth": 0}
 SOUNDS: dict[str, list[dict[str, Any]]] = {
     "kaldi": [
         {},
@@ -52,14 +59,24 @@ def words() -> str:
 
 def of_head(task: str, head: str) -> Experiment:
     """A small experiment of a task with a head."""
+    head_class = registry.load("head", head)
     known = set(option_names(class_of("head", {"name": head})))
     options: dict[str, Any] = {"name": head}
     if "text.name" in known:
         options["text"] = {"name": "tiny", "weights": words(), "length": 24}
     if "longest" in known:
         options |= {"longest": 4, "beams": 2}
-    reader = READERS[registry.load("task", task).needs.kind]
-    return Experiment.from_dict({**PLAIN, "task": task, "data": {**PLAIN["data"], "name": reader}, "head": options})
+    if "stages" in known:
+        options |= {"width": 8, "stages": [4, 4, 6, 8]}
+    kind = registry.load("task", task).needs.kind
+    values = {**PLAIN, "task": task, "data": {**PLAIN["data"], "name": READERS[kind]}, "head": options}
+    if kind == "masks":
+        values["data"] |= {"mask_size": 24}
+    if head_class.reads_stages:
+        values["backbone"] = {**PLAIN["backbone"], **SWIN}
+    if head == "mgn":  # it labels whole videos, and learns from labels of these alone
+        values["task"] = {"name": task, "supervision": "weak"}
+    return Experiment.from_dict(values)
 
 
 def every() -> Iterator[tuple[str, Experiment]]:
