@@ -32,6 +32,7 @@ __all__ = [
     "require_size",
     "seconds_of",
     "tracks_of",
+    "turn_messages_off",
     "video_track_of",
     "zero_seconds",
 ]
@@ -58,6 +59,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         MediaError: The file is missing, empty or not media.
     """
     require_file(path)
+    turn_messages_off()
     try:
         with path.open("rb") as file:
             first_bytes = file.read(len(PLAYLIST))
@@ -76,6 +78,16 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(path, f"cannot be opened: {error.strerror}.") from None
     with container:
         yield container
+
+
+def turn_messages_off() -> None:
+    """Turn PyAV's messages off, as they are by default; older releases of torchvision turn them on.
+
+    A thread of a codec that has a message waits for Python's lock. What frees the codec holds that lock and waits for
+    the thread: the process would hang for good (PyAV's issues 751 and 909).
+    """
+    if av.logging.get_level() is not None:
+        av.logging.set_level(None)
 
 
 def tracks_of(

@@ -96,7 +96,10 @@ def write_film(
     """
     import av
 
+    from avpea.media.container import turn_messages_off
+
     width = max(2, 2 * round(FILM_HEIGHT * frame_aspect / 2))
+    turn_messages_off()
     with replacing(path) as aside, av.open(str(aside), "w", format="mp4") as container:
         video: Any = container.add_stream("libx264", rate=FILM_RATE, options={"preset": "veryfast", "crf": "20"})
         video.width, video.height, video.pix_fmt = width, FILM_HEIGHT, "yuv420p"

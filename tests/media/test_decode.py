@@ -51,6 +51,18 @@ def test_probe_of_sound_alone(tmp_path: Path) -> None:
     assert (info.has_video, info.has_audio, info.width, info.height, info.fps) == (False, True, 0, 0, 0)
 
 
+def test_messages_of_decoders_do_not_reach_python(tmp_path: Path) -> None:
+    """A thread that has one waits for the lock of Python; who frees the decoder has it, and waits for the thread."""
+    path = make_video(tmp_path / "a.mp4", seconds=2)
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)  # as torchvision 0.21 does
+    try:
+        probe(path)
+        assert av.logging.get_level() is None
+    finally:
+        av.logging.set_level(before)
+
+
 def test_a_stream_without_a_header(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.h264", seconds=2, fps=25, audio_hz=None)
     assert probe(path).duration_seconds == pytest.approx(2)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from avpea.files import replacing
+from avpea.media.container import turn_messages_off
 
 __all__ = ["write_clip"]
 
@@ -24,6 +25,7 @@ def write_clip(
         OSError: The file cannot be written.
     """
     # The temporary file is hidden and does not end in .mp4, so nothing takes it for a clip.
+    turn_messages_off()
     with replacing(path) as aside, av.open(str(aside), "w", format="mp4") as container:
         # `ultrafast` for speed, and because `veryfast` sometimes encodes the same frames differently.
         video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "27"})
