@@ -7,6 +7,7 @@ and an embedding of its own in place of the token type's.
 """
 
 import importlib.util
+import inspect
 import os
 import re
 from collections.abc import Sequence
@@ -126,6 +127,9 @@ class TextModel(nn.Module):
         self.dim: int = bert.config.hidden_size
         self.prompt_embedding = nn.Parameter(0.02 * torch.randn(self.dim))
         self.words = WordHead(self.dim, bert.config.vocab_size) if writes else None
+        # transformers 5.24 renamed it; an argument that `forward` does not know is ignored without a word.
+        known = inspect.signature(bert.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
         """Tokenize texts, padded to the longest."""
@@ -223,8 +227,8 @@ class TextModel(nn.Module):
                 position_ids=torch.cat(positions)[None].expand(len(words), -1),
                 attention_mask=mask[:, None],
                 encoder_hidden_states=memory,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{self._cache_argument: cache},
             )
         found: Tensor = out.last_hidden_state.to(words.dtype)
         return found
