@@ -89,8 +89,8 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
     grids = {stream: encoder.backbone.grids(*other.shape[-2:]) for stream, other in others.items()}
 
     def keep(index: int, stream: str) -> Any:
-        def hook(adapter: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
-            theta = adapter.attention_map(*inputs)[0].mean(dim=0)[encoder.backbone.num_prefix_tokens :]
+        def hook(adapter: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+            theta = adapter.attention_map(*inputs[:2])[0].mean(dim=0)[encoder.backbone.num_prefix_tokens :]
             maps[stream].append(theta.float().cpu().reshape(grids[stream][index]))
 
         return hook

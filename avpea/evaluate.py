@@ -148,13 +148,14 @@ def infer(
     """Run a model over samples that are in the cache, and compute the loss too if asked for."""
     training, task, here = model.training, model.task, distributed.world()
     model.eval()
+    answering = model.folded()
     batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
     own = range(here.rank, len(batches), here.size)  # each batch is computed by one process, and as it is by a single
     found: dict[int, tuple[list[Any], float]] = {}
-    frozen = kept_activations(model, cache)
+    frozen = kept_activations(answering, cache)
     with distributed.apart(), progress_bar("Evaluating", sum(len(batches[i]) for i in own), shown=progress) as advance:
         for index in own:
-            found[index] = _answers(model, cache, frozen, batches[index], loss)
+            found[index] = _answers(answering, cache, frozen, batches[index], loss)
             advance(len(batches[index]))
     model.train(training)
     for others in distributed.everyones(found):

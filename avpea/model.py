@@ -1,5 +1,6 @@
 """The whole model, from frames and log-mels to the task's output; only adapters and head train."""
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from avpea import backbones, registry
+from avpea.adapters import Trained
 from avpea.device import choose_precision, float32_products
 from avpea.encoders import Encoder, Streams, build_encoder
 from avpea.errors import TrainingError
@@ -207,11 +209,31 @@ class AVModel(nn.Module):
             self.encoder.checkpoint_blocks()
         return self, self.encoder.compile_blocks() if config.compile else ""
 
+    def folded(self) -> "AVModel":
+        """The same model for inference, whose adapters have their constants computed beforehand: see `Trained.folded`.
+
+        Frozen layers, head and trained weights are shared.
+        """
+        made: AVModel = _folded(self)
+        return made
+
     def half_precision(self) -> "AVModel":
         """Keep the frozen weights in bfloat16; trained weights stay in float32 and compute in the tokens' dtype."""
         self.encoder.half_precision()
         self.task.head.half_precision()
         return self
+
+
+def _folded(module: Any) -> Any:
+    """The module itself, if it has no adapters, or a copy with folded ones that shares everything else."""
+    if isinstance(module, Trained):
+        return module.folded()
+    parts = {name: None if part is None else _folded(part) for name, part in module._modules.items()}
+    if all(part is module._modules[name] for name, part in parts.items()):
+        return module
+    made = copy.copy(module)
+    made._modules = parts
+    return made
 
 
 def log_mel_image(

@@ -335,7 +335,7 @@ def load(
         return ExportedPredictor(open_export(exported, runtime, precision))
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
     model, info = load_model(resolve(run), precision=precision, device=device, **files)
-    return Predictor(model, info)
+    return Predictor(model.folded(), info)
 
 
 def _require_plain(exported: Path, device: str, weights: str | None) -> None:

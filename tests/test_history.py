@@ -243,6 +243,8 @@ def test_an_interrupted_run_goes_on_to_the_end_that_it_had(
         for key, value in was.items():
             if key == "random.cpu":
                 continue  # each batch is seeded by its place since then, so what is left of the generator differs
+            if key.endswith("norm_before.bias"):
+                continue  # BatchNorm takes it away again, so its gradient is rounding, which Adam follows
             if alike or not value.is_floating_point():
                 assert torch.equal(now[key], value), (file, key)
             else:

@@ -213,3 +213,9 @@ def test_hooks_go_even_when_the_encoder_fails(
     with pytest.raises(ZeroDivisionError):
         predictor.attention(clip, 0)
     assert hooks(predictor) == 0
+
+
+def test_a_loaded_model_is_folded(tiny_run: Path) -> None:
+    folds = [adapter.fold for _, _, adapter in load(tiny_run).model.encoder.beside_attention()]
+    assert folds
+    assert None not in folds

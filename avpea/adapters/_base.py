@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,9 @@ class Trained(nn.Module, ABC):
     # in float32. Otherwise it gets the tokens in the type of its weights, so that plain layers work. A subclass has to
     # say so again, since layers that it adds may not.
     follows_dtype: ClassVar[bool] = False
+    # Whether `forward` takes what the residual is added to as a third argument, which spares a pass over the tokens. A
+    # subclass has to say so again, since its own `forward` may not.
+    adds: ClassVar[bool] = False
     # Names of the parameters, in it or in its parts, that scale what it reads from the other stream, for
     # `train.gate_learning_rate`.
     exchange_gates: ClassVar[tuple[str, ...]] = ()
@@ -33,6 +36,7 @@ class Trained(nn.Module, ABC):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         cls.follows_dtype = bool(vars(cls).get("follows_dtype", False))
+        cls.adds = bool(vars(cls).get("adds", False))
 
     def __call__(self, *inputs: Any, **more: Any) -> Any:
         """Call the module; unless it `follows_dtype`, inputs are cast to the type of its weights, and answers back."""
@@ -45,6 +49,14 @@ class Trained(nn.Module, ABC):
             return call(*inputs, **more)
         answer = call(*(_cast(one, own) for one in inputs), **{name: _cast(one, own) for name, one in more.items()})
         return tuple(_cast(one, given) for one in answer) if type(answer) is tuple else _cast(answer, given)
+
+    def folded(self) -> Self:
+        """The same for inference, with constants computed beforehand; itself, unless a subclass has any.
+
+        The answers are the same to rounding. It shares weights and buffers, which must not change afterwards, and is
+        for evaluation mode on the device where it is.
+        """
+        return self
 
     def gates(self) -> dict[str, float]:
         """Its scalar parameters, which multiply what the adapter adds or what it reads from the other stream."""

@@ -1,17 +1,18 @@
 """The bottleneck that AV-PEA and LAVISH share: LayerNorm, down, BatchNorm, ReLU, up, BatchNorm, LayerNorm, gate."""
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import distributed
 from avpea.adapters._base import Adapter
+from avpea.adapters._fused import Folded, linear_norm, norm_linear
 from avpea.errors import ExperimentError
 from avpea.options import require
 from avpea.sections import AdapterOptions, Blocks
@@ -123,6 +124,7 @@ class GatedBottleneck(Adapter):
     """
 
     exchange_gates: ClassVar[tuple[str, ...]] = ("cross_gate",)
+    fold: Folded | None = None
 
     def __init__(
         self,
@@ -149,23 +151,41 @@ class GatedBottleneck(Adapter):
         self.batch_norm_up: Any = nn.BatchNorm1d(dim) if batch_norm else None
         self.norm_after = nn.LayerNorm(dim)
 
+    @torch.no_grad()
+    def folded(self) -> Self:
+        """See `Adapter`: LayerNorms, BatchNorms and the output gate become part of the matrices, to rounding."""
+        if self.fold is not None:
+            return self
+        made = copy.copy(self)
+        down, up = (dense(layer.weight, self.groups) for layer in (self.down, self.up))
+        maps = [(one, one.new_zeros(len(one))) for one in (down, up)]
+        if self.batch_norm_down is not None:
+            maps = [_in_evaluation(down, self.batch_norm_down), _in_evaluation(up, self.batch_norm_up)]
+        made.fold = Folded(self.norm_before, maps[0], maps[1], self.norm_after, self.output_gate)
+        return made
+
     def project(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens narrow"]:
         """LayerNorm and the linear map down, for each token separately."""
-        norm = self.norm_before
-        x = F.layer_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
-        return F.linear(x, dense(self.down.weight, self.groups).to(x.dtype))
+        if self.fold is not None:
+            return self.fold.project(x)
+        return norm_linear(x, self.norm_before, dense(self.down.weight, self.groups))
 
-    def finish(self, z: Float[Tensor, "batch tokens narrow"]) -> Float[Tensor, "batch tokens dim"]:
-        """The rest, from BatchNorm in the bottleneck to the gated residual."""
-        up = dense(self.up.weight, self.groups)
+    def finish(
+        self, z: Float[Tensor, "batch tokens narrow"], onto: Float[Tensor, "batch tokens dim"] | None = None
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """The rest, from BatchNorm in the bottleneck to the gated residual, added to `onto`."""
+        if onto is None:
+            onto = z.new_zeros(()).expand(*z.shape[:-1], len(self.norm_after.weight))
+        if self.fold is not None:
+            return self.fold.finish(z, onto)
+        weight = dense(self.up.weight, self.groups)
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
         if self.batch_norm_down is None:
-            y = F.linear(z.relu(), up.to(z.dtype))
+            z, bias = z.relu(), weight.new_zeros(len(weight))
         else:
-            y = batch_norm_of_linear(batch_norm(z, self.batch_norm_down).relu(), up, self.batch_norm_up)
-        # The gate times the last LayerNorm, as one affine map.
-        h = self.output_gate
-        weight, bias = h * self.norm_after.weight, h * self.norm_after.bias
-        return F.layer_norm(y, y.shape[-1:], weight.to(y.dtype), bias.to(y.dtype), self.norm_after.eps)
+            z = batch_norm(z, self.batch_norm_down).relu()
+            z, weight, bias = fold_batch_norm(z, weight, self.batch_norm_up)
+        return linear_norm(z, weight, bias, self.norm_after, self.output_gate, onto)
 
 
 def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor, "out in"]:
@@ -177,10 +197,10 @@ def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor
 
 
 def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
-    """BatchNorm over all tokens of the batch, computed in float32 or wider and returned in the type of `x`."""
-    wide = x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32))
-    normed: Tensor = norm(wide) if distributed.world().alone or not norm.training else _norm_of_all(wide, norm)
-    return normed.to(x.dtype).view_as(x)
+    """BatchNorm over all tokens of the batch."""
+    rows = x.flatten(0, 1)
+    normed: Tensor = norm(rows) if distributed.world().alone or not norm.training else _norm_of_all(rows, norm)
+    return normed.view_as(x)
 
 
 def _norm_of_all(rows: Float[Tensor, "rows dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "rows dim"]:
@@ -212,25 +232,34 @@ def _move(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: float) ->
     running_var.lerp_(unbiased.to(running_var.dtype), norm.momentum)
 
 
-def batch_norm_of_linear(
+def fold_batch_norm(
     z: Float[Tensor, "batch tokens narrow"], u: Float[Tensor, "dim narrow"], norm: nn.BatchNorm1d
-) -> Float[Tensor, "batch tokens dim"]:
-    """`norm(z @ u.T)`, with the batch statistics computed from `z`.
+) -> tuple[Float[Tensor, "batch tokens narrow"], Float[Tensor, "dim narrow"], Float[Tensor, " dim"]]:
+    """`norm(z @ u.T)` as one affine map of narrow tokens, with the batch statistics computed from `z`.
 
-    For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor y is written
-    once instead of being read three times. The running statistics are updated as BatchNorm does it.
+    For y = U z the mean is U mean(z) and the variance of y_i is u_i^T Cov(z) u_i, so the wide tensor y need not be read
+    for them. The running statistics are updated as BatchNorm does it.
+
+    Returns:
+        Tokens, matrix and bias of the map.
     """
     if norm.training:
-        rows = z.flatten(0, 1).to(torch.promote_types(z.dtype, torch.float32))
+        rows = z.flatten(0, 1)
         centre, count = _mean(rows) if not distributed.world().alone else (rows.mean(dim=0), len(rows))
-        centred = rows - centre
-        covariance = distributed.pooled(centred.T @ centred) / count
-        mean = u @ centre
+        rows = rows - centre
+        covariance = distributed.pooled(rows.T @ rows) / count
         variance = ((u @ covariance) * u).sum(dim=1)
-        _move(norm, mean, variance, count)
-    else:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean, variance = norm.running_mean, norm.running_var
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return F.linear(z, (u * scale[:, None]).to(z.dtype), (norm.bias - mean * scale).to(z.dtype))
+        _move(norm, u @ centre, variance, count)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return rows.view_as(z), u * scale[:, None], norm.bias
+    return z, *_in_evaluation(u, norm)
+
+
+def _in_evaluation(
+    u: Float[Tensor, "out narrow"], norm: nn.BatchNorm1d
+) -> tuple[Float[Tensor, "out narrow"], Float[Tensor, " out"]]:
+    """Matrix and bias of `norm(z @ u.T)` with the running statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return u * scale[:, None], norm.bias - norm.running_mean * scale

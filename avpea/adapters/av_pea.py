@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
+from avpea.adapters._fused import Exchange
 
 __all__ = ["AVPEA", "EXTENSION", "AVPEAOptions"]
 
@@ -70,6 +71,7 @@ class AVPEA(GatedBottleneck):
 
     Options = AVPEAOptions
     follows_dtype = True
+    adds = True
 
     def __init__(
         self,
@@ -105,25 +107,37 @@ class AVPEA(GatedBottleneck):
         logits = query @ key.transpose(1, 2)
         return (logits * self.scale).softmax(dim=-1)
 
+    def _heard(
+        self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Θ X' of Eq. (7), (8)."""
+        if self.normalised:
+            return self.attention_map(x, other).to(x.dtype) @ other
+        heard: Tensor = Exchange.apply(self._queries(x), other, self.scale)
+        return heard
+
     def _queries(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch queries dim"]:
         if self.queries == "all":
             return x
         return x[:, :1] if self.has_cls else x.mean(dim=1, keepdim=True)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        other: Float[Tensor, "batch other_tokens dim"],
+        onto: Float[Tensor, "batch tokens dim"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """B of Eq. (5), (6)."""
+        """B of Eq. (5), (6), added to `onto`."""
         if self.cross_gate is None:
-            return self.finish(self.project(x))
-        heard = self.attention_map(x, other).to(x.dtype) @ other  # Eq. (7), (8): Θ X'
+            return self.finish(self.project(x), onto)
+        heard = self._heard(x, other)
         heard = self.cross_gate.to(x.dtype) * heard
         if self.has_cls and self.queries == "cls":
             # `project` treats tokens separately, so the CLS token can be replaced after it, in the bottleneck.
             z = torch.cat((self.project(x[:, :1] + heard), self.project(x)[:, 1:]), dim=1)
         else:
             z = self.project(x + heard)
-        return self.finish(z)
+        return self.finish(z, onto)
 
 
 EXTENSION = AVPEA

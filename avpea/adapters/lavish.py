@@ -69,6 +69,7 @@ class LAVISH(GatedBottleneck):
 
     Options = LAVISHOptions
     follows_dtype = True
+    adds = True
     beside: ClassVar[tuple[Literal["attn", "mlp"], ...]] = ("attn", "mlp")
 
     def __init__(
@@ -97,18 +98,21 @@ class LAVISH(GatedBottleneck):
         self.latent_gate = nn.Parameter(torch.ones(())) if cross_modal and latent_gate else None
 
     def forward(
-        self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        other: Float[Tensor, "batch other_tokens dim"],
+        onto: Float[Tensor, "batch tokens dim"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """B, the residual for `x`."""
+        """B, the residual for `x`, added to `onto`."""
         if self.latents is None or self.cross_gate is None:
-            return self.finish(self.project(x))
+            return self.finish(self.project(x), onto)
         # Unscaled logits reach hundreds, where bfloat16 steps by whole units, so float32 or wider.
         wide = torch.promote_types(x.dtype, torch.float32)
         latents, theirs, mine = self.latents.to(wide), other.to(wide), x.to(wide)
         gathered = (latents @ theirs.transpose(1, 2)).softmax(dim=-1) @ theirs
         latents = latents + (gathered if self.latent_gate is None else self.latent_gate * gathered)
         heard = (mine @ latents.transpose(1, 2)).softmax(dim=-1) @ latents
-        return self.finish(self.project(x + (self.cross_gate * heard).to(x.dtype)))
+        return self.finish(self.project(x + (self.cross_gate * heard).to(x.dtype)), onto)
 
 
 EXTENSION = LAVISH

@@ -26,17 +26,19 @@ class Beside(nn.Module):
         self.visual = visual
         self.audio = audio
 
-    def forward(self, x: Streams, branch: Streams) -> tuple[Tensor | None, Tensor | None]:
-        """The residual for each stream, from the input `x` or the output `branch` of the branch; or None."""
+    def forward(self, x: Streams, branch: Streams) -> Streams:
+        """Input and output of the branch and the adapters' residuals, added up."""
 
-        def residual(adapter: Any, stream: Stream, other: Stream) -> Tensor | None:
+        def total(adapter: Any, stream: Stream, other: Stream) -> Tensor:
+            both: Tensor = getattr(x, stream) + getattr(branch, stream)
             if adapter is None:
-                return None
+                return both
             read = x if adapter.reads == "input" else branch
-            answer: Tensor = adapter(getattr(read, stream), getattr(read, other))
+            inputs = getattr(read, stream), getattr(read, other)
+            answer: Tensor = adapter(*inputs, both) if adapter.adds else both + adapter(*inputs)
             return answer
 
-        return residual(self.visual, "visual", "audio"), residual(self.audio, "audio", "visual")
+        return Streams(total(self.visual, "visual", "audio"), total(self.audio, "audio", "visual"))
 
 
 class Inside(nn.Module):

@@ -181,9 +181,9 @@ class DualStreamEncoder(Encoder):
         """The tokens after a block."""
         x = Streams(*tokens)
         branch = x.each(see.attend, hear.attend, self.run)
-        x = x.plus(branch).plus(beside.attn(x, branch))  # Eq. (3), (4)
+        x = beside.attn(x, branch)  # Eq. (3), (4): x + branch + residuals
         branch = x.each(see.feed, hear.feed, self.run)
-        return x.plus(branch).plus(beside.mlp(x, branch))  # AV-PEA leaves this one empty
+        return cast("Streams", beside.mlp(x, branch))  # AV-PEA leaves this one empty
 
     def _blocks(self, frames: Size, sounds: Size) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The blocks for each stream: the same frozen weights, for its patch grid and with its inner adapters."""

@@ -152,7 +152,7 @@ class Models:
         model, info = load_model(path, backbone=self._backbones.get(key), device=str(self._device), **self._loading)
         self._backbones.setdefault(key, model.encoder.backbone)
         size = sum(tensor.numel() * tensor.element_size() for tensor in model.trained_state().values())
-        return Run(name, source, Predictor(model, info), changed, size, time.monotonic() - begun)
+        return Run(name, source, Predictor(model.folded(), info), changed, size, time.monotonic() - begun)
 
     def _key(self, path: Path) -> str:
         """What runs have in common that share a backbone: its options and weights, and the precision."""
