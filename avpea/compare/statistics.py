@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -20,6 +20,7 @@ def paired_bootstrap(
     theirs: Float[np.ndarray, "their_seeds videos"],
     asked: Shaped[np.ndarray, " videos"] | None = None,
     *,
+    groups: Sequence[Sequence[Hashable]] = (),
     draws: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -34,6 +35,10 @@ def paired_bootstrap(
         ours: Share of correct answers for each test video, one row per seed.
         theirs: The same for the other row of the comparison, with the same videos as columns.
         asked: Weight of each video, such as its number of questions; None weighs all videos equally.
+        groups: Further things that are drawn anew, such as classes and source recordings, each as the group of each
+            video: a video's weight is the product of how often it and its groups were drawn (the pigeonhole bootstrap
+            of Owen, 2007). The interval then is about other classes and sources too, and not only about other clips
+            of these.
         draws: Number of bootstrap samples.
         confidence: Share of the samples inside the interval.
         seed: Random seed.
@@ -41,17 +46,22 @@ def paired_bootstrap(
     generator = np.random.default_rng(seed)
     videos = ours.shape[1]
     counts = np.ones(videos) if asked is None else asked
-    differences = np.empty(draws)
+    differences: list[Float[np.ndarray, " some_draws"]] = []
     for start in range(0, draws, 1000):
         some = min(1000, draws - start)
         weights = generator.multinomial(videos, np.full(videos, 1 / videos), size=some) * counts
+        for group in groups:
+            names, of_video = np.unique(np.array([str(one) for one in group]), return_inverse=True)
+            chance = np.full(len(names), 1 / len(names))
+            weights = weights * generator.multinomial(len(names), chance, size=some)[:, of_video]
+        weights = weights[weights.any(axis=1)]  # few groups may be drawn so that no video is left
         weights = weights / weights.sum(axis=1, keepdims=True)
         sides = []
         for side in (ours, theirs):
             seeds = len(side)
-            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=some) / seeds
+            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(weights)) / seeds
             sides.append(np.einsum("ds,sv,dv->d", drawn, side, weights, optimize=True))
-        differences[start : start + some] = sides[0] - sides[1]
+        differences.append(sides[0] - sides[1])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
     return float(low), float(high)

@@ -72,3 +72,23 @@ def test_videos_count_for_what_is_asked_of_them() -> None:
     low, high = paired_bootstrap(*many)
     assert low < 1 / 3 < high
     assert high < 0.45
+
+
+def test_groups_that_are_drawn_too_widen_the_interval() -> None:
+    """Ten classes whose differences are their own: with them drawn anew, the error is that of ten values."""
+    generator = np.random.default_rng(7)
+    classes = np.repeat(np.arange(10), 40)
+    theirs = generator.random((1, 400))
+    of_class = 0.2 * generator.standard_normal(10)
+    ours = theirs + of_class[classes]
+    clips = paired_bootstrap(ours, theirs)
+    drawn = paired_bootstrap(ours, theirs, groups=[[f"class {one}" for one in classes]])
+    expected = stats.bootstrap((of_class,), np.mean, n_resamples=10_000, rng=np.random.default_rng(0))
+    interval = expected.confidence_interval
+    assert drawn[1] - drawn[0] == pytest.approx(interval.high - interval.low, rel=0.25)
+    assert clips[1] - clips[0] < (drawn[1] - drawn[0]) / 3
+    own = [list(range(400))]  # of each video by itself: a little wider, as everything is drawn twice
+    twice = paired_bootstrap(ours, theirs, groups=own)
+    assert twice[1] - twice[0] == pytest.approx((clips[1] - clips[0]) * 3**0.5, rel=0.15)
+    few = paired_bootstrap(ours[:, :2], theirs[:, :2], groups=[[0, 1], [0, 1], [0, 1]])
+    assert all(map(math.isfinite, few))
