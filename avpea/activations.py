@@ -47,7 +47,7 @@ def computed(model: AVModel, frames: Any, log_mel: Any) -> tuple[Streams, ...]:
     assert model.encoder.kept is not None
     kind = model.encoder.kept.dtype
     outputs = model.encoder.enter(*model.pixels(frames, log_mel))
-    return tuple(Streams(*(tokens.to(kind or tokens.dtype) for tokens in one)) for one in outputs)
+    return tuple(Streams(*(_as(tokens, kind or tokens.dtype) for tokens in one)) for one in outputs)
 
 
 class Activations:
@@ -68,7 +68,8 @@ class Activations:
             "network": encoder.backbone.fingerprint(),
             "type": str(computed_in),
             "kept": str(self.kept.dtype or computed_in),
-            "layers": list(self.kept.layers),
+            "layers": list(self.kept.names),
+            "made_with": [list(pair) for pair in self.kept.made_with],
             "positions": encoder.positions,
             "audio": plain(model.audio),
             "samples": cache.folder.name,
@@ -107,7 +108,7 @@ class Activations:
             if entry.checked and entry.tensors.keys() == set(self._names()):
                 tensors = entry.tensors
                 return tuple(
-                    Streams(*(tensors[f"{stream}.{layer}"] for stream in Streams._fields)) for layer in self.kept.layers
+                    Streams(*(tensors[f"{stream}.{name}"] for stream in Streams._fields)) for name in self.kept.names
                 )
         except Unreadable as error:
             if path.exists():
@@ -126,13 +127,11 @@ class Activations:
     def resumed(self, entered: Sequence[Streams], segments: int) -> Encoded:
         """What the encoder makes of them."""
         device, kind = self.model.device, next(self.model.encoder.backbone.parameters()).dtype
-        here = [
-            Streams(*(tokens.to(device, kind, non_blocking=tokens.is_pinned()) for tokens in one)) for one in entered
-        ]
+        here = [Streams(*(_as(one.to(device, non_blocking=one.is_pinned()), kind) for one in each)) for each in entered]
         return self.model.resume(here, segments, self.cache.frame_size)
 
     def _names(self) -> list[str]:
-        return [f"{stream}.{layer}" for layer in self.kept.layers for stream in Streams._fields]
+        return [f"{stream}.{name}" for name in self.kept.names for stream in Streams._fields]
 
     def _compute(self, sample: Sample) -> tuple[Streams, ...]:
         batch = self.cache.batch([sample]).to(self.model.device)
@@ -178,6 +177,11 @@ def _tell(folder: Path, sentence: str) -> None:
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("??/*.safetensors"))
+
+
+def _as(tokens: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tokens in a type; whole numbers beside them stay as they are."""
+    return tokens.to(dtype) if tokens.is_floating_point() else tokens
 
 
 def _plain(tokens: Tensor) -> Tensor:

@@ -80,6 +80,11 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
             f"This run's encoder '{name}' has {has}, so there are no attention maps; the adapter 'av_pea' has them."
         )
     encoder: Any = model.encoder
+    if any(getattr(encoder, "merge", ())):
+        raise AvpeaError(
+            "This run merges tokens (encoder.merge_visual, encoder.merge_audio), so its adapters attend to tokens that "
+            "have no place in the picture, and there are no attention maps; train without merging for maps."
+        )
     frames, log_mel = sample_from_clip(clip, experiment.audio)
     maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
     only = frames[None, second : second + 1].to(model.device), log_mel[None, second : second + 1].to(model.device)

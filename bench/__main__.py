@@ -23,6 +23,8 @@ NAMES = (
     "processes",
     "threads",
     "processor",
+    "prefix",
+    "time_to_accuracy",
     "serve",
 )
 

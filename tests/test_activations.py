@@ -137,7 +137,7 @@ def test_several_layers_of_a_clip(tiny_experiment: Make, own_cache: dict[str, An
 
     def enter(frames: Any, sounds: Any) -> tuple[Streams, ...]:
         x, sizes = encoder.embed(frames, sounds), ((frames.shape[-2:]), (sounds.shape[-2:]))
-        return tuple(encoder._through(x, sizes, 0, layer) for layer in encoder.kept.layers)
+        return tuple(encoder._through(x, sizes, 0, layer)[0] for layer in encoder.kept.layers)
 
     encoder.enter = enter
     every = Activations(model, cache)

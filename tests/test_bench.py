@@ -15,7 +15,7 @@ def test_quick_benchmarks_run(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "bench", "--quick", "--out", tmp_path], cwd=ROOT, check=True)
     reports = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     every = {"adapters", "boxed", "cache", "checksums", "indexing", "processes", "processor", "search", "startup"}
-    every |= {"export", "serve", "threads", "long_video"}
+    every |= {"export", "serve", "threads", "long_video", "prefix", "time_to_accuracy"}
     assert set(reports) == every
     for report in reports.values():
         assert {"what", "command", "machine"} <= report.keys()
@@ -27,4 +27,5 @@ def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "cash"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     known = "cache, adapters, search, export, indexing, startup, long_video, checksums, boxed, processes, threads"
-    assert f"no benchmark is called cash; known: {known}, processor, serve" in done.stderr
+    rest = "processor, prefix, time_to_accuracy, serve"
+    assert f"no benchmark is called cash; known: {known}, {rest}" in done.stderr

@@ -178,7 +178,7 @@ def test_maps_of_all_tokens_are_the_mean_over_them(tiny_experiment: Make, videos
     thetas: list[torch.Tensor] = []
     for _, stream, adapter in every.model.encoder.beside_attention():
         if stream == "audio":
-            adapter.register_forward_hook(lambda one, given, _: thetas.append(one.attention_map(*given)))
+            adapter.register_forward_hook(lambda one, given, _: thetas.append(one.attention_map(*given[:2])))
     maps = every.attention(clip, 1)
     assert maps.sound_looked is not None
     assert [tuple(theta.shape) for theta in thetas] == [(1, 5, 5)] * 2

@@ -55,6 +55,15 @@ class PlainBranches:
         out: Tensor = self.block.ls1(self.block.attn(self.block.norm1(x)))
         return out
 
+    def attend_with_keys(
+        self, x: Float[Tensor, "images tokens dim"], bias: Float[Tensor, "images 1 1 tokens"] | None
+    ) -> tuple[Float[Tensor, "images tokens dim"], Float[Tensor, "images tokens head_dim"]]:
+        """What `attend` gives with `bias` added to the attention's logits, and the keys, the mean of all heads."""
+        keys: list[Tensor] = []
+        attn = _shallow(self.block.attn, {"k_norm": _Told(self.block.attn.k_norm, keys)})
+        out: Tensor = self.block.ls1(attn(self.block.norm1(x), attn_mask=bias))
+        return out, keys[0].mean(dim=1)
+
     def feed(self, x: Float[Tensor, "images tokens dim"]) -> Float[Tensor, "images tokens dim"]:
         """The feed-forward branch, without the skip connection."""
         out: Tensor = self.block.ls2(self.block.mlp(self.block.norm2(x)))
@@ -111,6 +120,18 @@ def attention_linears(block: Any) -> dict[str, nn.Linear]:
     if apart or not all(isinstance(layer, nn.Linear) for layer in found.values()):
         return {}
     return {name: layer for name, layer in found.items() if layer is not None}
+
+
+class _Told(nn.Module):
+    """A layer whose answers are put into a list."""
+
+    def __init__(self, layer: nn.Module, answers: list[Tensor]) -> None:
+        super().__init__()
+        self.layer, self.answers = layer, answers
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.answers.append(self.layer(x))
+        return self.answers[-1]
 
 
 def _with_attention(block: Any, linears: Mapping[str, nn.Module]) -> Any:

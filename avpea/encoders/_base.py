@@ -110,11 +110,20 @@ class Kept(NamedTuple):
         layers: The layers: 0 is the embedding, i the i-th block, counted from 1.
         dtype: The type that they are kept in; None keeps them as they are computed.
         most_bytes: How much they may take.
+        more: Names of what `enter` returns after the outputs of the layers, whole numbers of both streams.
+        made_with: Options of the encoder, with their values, that change what the layers make.
     """
 
     layers: tuple[int, ...]
     dtype: torch.dtype | None = None
     most_bytes: float = math.inf
+    more: tuple[str, ...] = ()
+    made_with: tuple[tuple[str, int | float | str], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all that is kept, in order."""
+        return (*map(str, self.layers), *self.more)
 
 
 class Streams(NamedTuple):
@@ -230,7 +239,10 @@ class Encoder(nn.Module, ABC):
     def enter(
         self, frames: Float[Tensor, "images 3 height width"], sounds: Float[Tensor, "images 3 rows columns"]
     ) -> tuple[Streams, ...]:
-        """The outputs of the layers in `kept`, in their order; `forward` is `resume` of them."""
+        """The outputs of the layers in `kept`, in their order, and what `kept.more` names.
+
+        `forward` is `resume` of them.
+        """
         raise NotImplementedError
 
     def resume(self, entered: Sequence[Streams], sizes: tuple[Size, Size]) -> Streams:

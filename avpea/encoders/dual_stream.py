@@ -14,10 +14,12 @@ from avpea import registry
 from avpea.adapters import AdapterOptions, SideNetwork, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
 from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer
+from avpea.encoders._merging import Merged, merge_tokens, require_merging
 from avpea.encoders._parts import BlockAdapters, block_adapters, read_by, side_network, tuning
 from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
+from avpea.options import require
 
 __all__ = ["EXTENSION", "DualStreamEncoder", "DualStreamOptions"]
 
@@ -26,7 +28,24 @@ _STREAMS: tuple[Literal["visual", "audio"], ...] = ("visual", "audio")
 
 @dataclass(frozen=True)
 class DualStreamOptions(KeptOptions):
-    """Options of the dual-stream encoder."""
+    """Options of the dual-stream encoder.
+
+    Attributes:
+        merge_visual: How many visual tokens each block merges into the most similar ones, r of token merging (ToMe):
+            later blocks then have fewer to compute. The attention counts a token as often as it stands for others; CLS
+            and registers are spared; the head gets a token for each patch again. Only for ViTs without rotary
+            positions.
+        merge_audio: The same for the tokens of the sound.
+    """
+
+    merge_visual: int = 0
+    merge_audio: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("merge_visual", "merge_audio"):
+            value = getattr(self, name)
+            require(value >= 0, f"encoder.{name} is {value}; expected 0 (none are merged) or more.")
 
 
 class DualStreamEncoder(Encoder):
@@ -36,6 +55,7 @@ class DualStreamEncoder(Encoder):
         backbone: The frozen transformer.
         adapter: Which adapters, in which streams and blocks.
         positions: How position embeddings are resampled to the grid of a log-mel image.
+        merge: How many tokens of each stream a block merges.
     """
 
     Options = DualStreamOptions
@@ -49,6 +69,7 @@ class DualStreamEncoder(Encoder):
         backbone: Transformer,
         adapter: AdapterOptions,
         positions: Literal["grid", "sequence"] = "grid",
+        merge: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -58,15 +79,22 @@ class DualStreamEncoder(Encoder):
         self.tuning = tuning(adapter, backbone)
         self.side = side_network(adapter, backbone)
         self.read = () if self.side is None else read_by(adapter, backbone.depth)
+        self.merge = merge
+        if any(merge):
+            require_merging(backbone, adapter.name if self.read else "")
 
     @classmethod
     def build(cls, backbone: Transformer | CNN, experiment: Experiment) -> "DualStreamEncoder":
         """The encoder of an experiment, with new adapters."""
         options: Any = experiment.encoder
         assert experiment.adapter is not None
-        made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions)
+        merge = options.merge_visual, options.merge_audio
+        made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions, merge)
         # What a side network reads, or where the tokens enter the first block with adapters.
         made.kept = options.kept(*made.read or (made.first_trained,))
+        if made.kept and any(merge):
+            with_them = (("merge_visual", merge[0]), ("merge_audio", merge[1]))
+            made.kept = made.kept._replace(more=("sizes", "sources"), made_with=with_them)
         return made
 
     @classmethod
@@ -114,7 +142,7 @@ class DualStreamEncoder(Encoder):
 
     def _run(self, frames: Tensor, sounds: Tensor, stages: list[Tensor] | None = None) -> Streams:
         sizes = _size(frames), _size(sounds)
-        return self._finish(self.embed(frames, sounds), sizes, start=0, stages=stages)
+        return self._finish(self.embed(frames, sounds), sizes, 0, stages=stages)
 
     @property
     def stage_dims(self) -> tuple[int, ...]:
@@ -141,41 +169,97 @@ class DualStreamEncoder(Encoder):
     ) -> tuple[Streams, ...]:
         """See `Encoder`; the one layer is the last before anything is trained, unless a side network reads several."""
         x, sizes = self.embed(frames, sounds), (_size(frames), _size(sounds))
-        return self._outputs(x, sizes) if self.read else (self._through(x, sizes, 0, self.first_trained),)
+        if self.read:
+            return self._outputs(x, sizes)
+        x, merged = self._through(x, sizes, 0, self.first_trained)
+        return (x, *(Streams(*each) for each in zip(*merged, strict=True)))
 
     @torch.no_grad()
     def _outputs(self, x: Streams, sizes: tuple[Size, Size]) -> tuple[Streams, ...]:
         """What the side network reads: the tokens that enter the first block, and those after some of the blocks."""
         every = [x]
         for index in range(self.backbone.depth):
-            every.append(self._through(every[-1], sizes, index, index + 1))
+            every.append(self._through(every[-1], sizes, index, index + 1)[0])
         return tuple(every[count] for count in self.read)
 
     def resume(self, entered: Sequence[Streams], sizes: tuple[Size, Size]) -> Streams:
         """See `Encoder`."""
         if self.side is None:
-            return self._finish(entered[0], sizes, self.first_trained)
+            merged = tuple(Merged(*each) for each in zip(*entered[1:], strict=True))
+            return self._finish(entered[0], sizes, self.first_trained, merged)
         with torch.no_grad():
             norm = self.backbone.norm
             last = entered[-1].each(norm, norm)
         return last.plus(self.side([one.visual for one in entered], [one.audio for one in entered]))
 
-    def _finish(self, x: Streams, sizes: tuple[Size, Size], start: int, stages: list[Tensor] | None = None) -> Streams:
+    def _finish(
+        self,
+        x: Streams,
+        sizes: tuple[Size, Size],
+        start: int,
+        merged: tuple[Merged, ...] = (),
+        stages: list[Tensor] | None = None,
+    ) -> Streams:
         norm = self.backbone.norm
-        return self._through(x, sizes, start, self.backbone.depth, stages).each(norm, norm)
+        x, merged = self._through(x, sizes, start, self.backbone.depth, merged, stages)
+        x = x.each(norm, norm)
+        return Streams(*(one.spread(tokens) for one, tokens in zip(merged, x, strict=True))) if merged else x
 
     def _through(
-        self, x: Streams, sizes: tuple[Size, Size], start: int, stop: int, stages: list[Tensor] | None = None
-    ) -> Streams:
-        """The tokens after the blocks from `start` to before `stop`; adds the visual ones that end a stage."""
+        self,
+        x: Streams,
+        sizes: tuple[Size, Size],
+        start: int,
+        stop: int,
+        merged: tuple[Merged, ...] = (),
+        stages: list[Tensor] | None = None,
+    ) -> tuple[Streams, tuple[Merged, ...]]:
+        """The tokens after the blocks from `start` to before `stop`, and what they stand for, if any are merged.
+
+        Adds the visual ones that end a stage to `stages`.
+        """
+        if any(self.merge) and not merged:
+            merged = Merged.none(x.visual), Merged.none(x.audio)
         blocks = enumerate(zip(*self._blocks(*sizes), self.in_blocks(), strict=True))
         for index, (see, hear, beside) in islice(blocks, start, stop):
             if see.merge and hear.merge:  # where a stage of Swin's begins
                 if stages is not None:
                     stages.append(x.visual)
                 x = x.each(see.merge, hear.merge)
-            x = Streams(*self.in_block(index, partial(self._block, see, hear, beside), *x, trained=(beside,)))
-        return x
+            if merged:
+                run = partial(self._merging_block, see, hear, beside)
+                state = [tensor for one in merged for tensor in one]
+                visual, audio, merged = self.in_block(index, run, *x, *state, trained=(beside,))
+                x = Streams(visual, audio)
+            else:
+                x = Streams(*self.in_block(index, partial(self._block, see, hear, beside), *x, trained=(beside,)))
+        return x, merged
+
+    def _merging_block(
+        self,
+        see: FrozenBlock,
+        hear: FrozenBlock,
+        beside: BlockAdapters,
+        visual: Tensor,
+        audio: Tensor,
+        *state: Tensor,
+    ) -> tuple[Tensor, Tensor, tuple[Merged, ...]]:
+        """The tokens after a block that merges some between its branches, and what they stand for."""
+        x, blocks = Streams(visual, audio), cast("tuple[Any, Any]", (see, hear))
+        merged = Merged(*state[:2]), Merged(*state[2:])
+        attended = [
+            block.attend_with_keys(tokens, one.bias(tokens.dtype))
+            for block, tokens, one in zip(blocks, x, merged, strict=True)
+        ]
+        x = beside.attn(x, Streams(*(branch for branch, _ in attended)))  # Eq. (3), (4)
+        spared = self.backbone.num_prefix_tokens
+        fewer = [
+            merge_tokens(tokens, keys, one, count, spared)
+            for tokens, (_, keys), one, count in zip(x, attended, merged, self.merge, strict=True)
+        ]
+        x = Streams(*(tokens for tokens, _ in fewer))
+        x = beside.mlp(x, x.each(see.feed, hear.feed, self.run))
+        return x.visual, x.audio, tuple(one for _, one in fewer)
 
     def _block(self, see: FrozenBlock, hear: FrozenBlock, beside: BlockAdapters, *tokens: Tensor) -> Streams:
         """The tokens after a block."""
@@ -183,7 +267,8 @@ class DualStreamEncoder(Encoder):
         branch = x.each(see.attend, hear.attend, self.run)
         x = beside.attn(x, branch)  # Eq. (3), (4): x + branch + residuals
         branch = x.each(see.feed, hear.feed, self.run)
-        return cast("Streams", beside.mlp(x, branch))  # AV-PEA leaves this one empty
+        after: Streams = beside.mlp(x, branch)  # AV-PEA leaves this one empty
+        return after
 
     def _blocks(self, frames: Size, sounds: Size) -> tuple[list[FrozenBlock], list[FrozenBlock]]:
         """The blocks for each stream: the same frozen weights, for its patch grid and with its inner adapters."""

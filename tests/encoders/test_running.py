@@ -90,7 +90,7 @@ def test_checkpointing_with_dropout_in_an_adapter(tiny_experiment: Make, monkeyp
     from avpea.adapters.av_pea import AVPEA
 
     finish = AVPEA.finish
-    monkeypatch.setattr(AVPEA, "finish", lambda self, z: finish(self, nn.functional.dropout(z, 0.5)))
+    monkeypatch.setattr(AVPEA, "finish", lambda self, z, onto: finish(self, nn.functional.dropout(z, 0.5), onto))
     plain, theirs, _ = stepped(tiny_experiment(), False)
     again, ours, _ = stepped(tiny_experiment(), True)
     assert_same(again, plain, ours, theirs)

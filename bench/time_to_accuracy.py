@@ -1,0 +1,187 @@
+"""Seconds of training until the validation accuracy that faithful AV-PEA reaches at its best, and what it is worth.
+
+    python -m bench time_to_accuracy [--quick]
+    python -m bench.time_to_accuracy ROOT [--seeds 5] [--work FOLDER] [--sources timelines.jsonl]
+
+The first is a small run on a few clips of av-digits. The second trains each row on a data set in AVE's layout, seed by
+seed, one row after the other, so that other load affects all alike; one thread. What has been trained is not trained
+again, an interrupted run goes on, and what each reached goes to FOLDER/results.
+
+`seconds` are those of training and of the evaluation after each epoch, and of the frozen layers where these are
+computed once (`once`; without them in `seconds_again`, as for a second run on the same clips). Decoding is left out: it
+is the same for all. The target is the mean over seeds of the best validation accuracy of AV-PEA. Differences in test
+accuracy have intervals over clips, classes and, if `--sources` names them, source recordings, all drawn anew.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avpea import data, measure
+from avpea.activations import kept_activations
+from avpea.compare.statistics import mean_and_std, paired_bootstrap
+from avpea.data import samples
+from avpea.evaluate import evaluate, prepare
+from avpea.experiment import Experiment, load_recipe
+from avpea.files import write_json
+from avpea.model import build
+from avpea.train import train
+
+Rows = dict[str, tuple[str, dict[str, Any]]]
+REFERENCE, AGAINST = "AV-PEA", "LAVISH"
+ROWS: Rows = {
+    "LAVISH, float32": ("mini/avel-lavish", {"train.precision": "fp32"}),
+    AGAINST: ("mini/avel-lavish", {}),
+    REFERENCE: ("mini/avel", {}),
+    "LoRA": ("mini/avel-lora", {}),
+    "fast": ("mini/avel-fast", {}),
+}
+DIGITS: Rows = {
+    AGAINST: ("mini/av-digits", {"adapter.name": "lavish"}),
+    REFERENCE: ("mini/av-digits", {}),
+    "LoRA": ("mini/av-digits", {"adapter.name": "lora", "adapter.rank": 16}),
+    "fast": ("mini/av-digits-fast", {}),
+}
+
+
+def trained(name: str, experiment: Experiment, work: Path) -> dict[str, Any]:
+    """What a row reached with a seed: from its file, or by training it, or going on with it."""
+    file = work / "results" / f"{name.replace(', ', '-')}-seed{experiment.train.seed}.json"
+    if file.is_file():
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    torch.set_num_threads(1)
+    once, run = keep(experiment, work), work / "runs" / file.stem
+    result = train(experiment, run, progress=False)
+    tested = evaluate(run, "test", progress=False)
+    labels: Any = data.read(experiment.data).labels
+    metric, background = tested.task.figure.metric, labels.background
+    found = {
+        "row": name,
+        "seed": experiment.train.seed,
+        "epochs": [[line["seconds"], line[f"val/{metric}"]] for line in result.epochs],
+        "once": once,
+        "test": tested.metrics[metric],
+        "clips": [sample.video_id for sample in tested.samples],
+        "categories": [_category(sample, background) for sample in tested.samples],
+        "scores": [score for score, _ in tested.scores],
+        "machine": measure.machine(),
+        "experiment": experiment.to_dict(),
+    }
+    write_json(file, found, indent=1)
+    print(f"{file.stem}: {found['test']:.4f} on test, {found['epochs'][-1][0]} s, {once} s once", file=sys.stderr)
+    return found
+
+
+def _category(sample: Any, background: int) -> int:
+    """The class of most seconds that are no background."""
+    seconds: tuple[int, ...] = sample.labels
+    return max((one for one in seconds if one != background), key=seconds.count, default=background)
+
+
+def keep(experiment: Experiment, work: Path) -> float:
+    """Decode the clips, and compute and keep the outputs of frozen layers; how many seconds the latter took."""
+    annotations = data.read(experiment.data)
+    cache, usable, _ = prepare(experiment, annotations, ["train", "val", "test"], progress=False)
+    torch.manual_seed(0)
+    model, _ = build(experiment, annotations.labels).to_train(experiment.train, torch.device("cpu"))
+    kept = kept_activations(model.eval(), cache)
+    if kept is None:
+        return 0.0
+    noted = work / "once" / f"{kept.folder.name}.json"
+    if not noted.is_file():
+        shutil.rmtree(kept.folder, ignore_errors=True)  # of an interrupted call, which had no time to note
+        began = time.perf_counter()
+        kept.fill([*usable["train"], *usable["val"]], progress=False)
+        write_json(noted, round(time.perf_counter() - began, 1))
+    seconds: float = json.loads(noted.read_text(encoding="utf-8"))
+    return seconds
+
+
+def table(found: Sequence[dict[str, Any]], sources: dict[str, str]) -> dict[str, Any]:
+    """A row for each method: seconds to the target, ratio to LAVISH's, and test accuracy with its interval."""
+    of_row: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        of_row.setdefault(one["row"], []).append(one)
+    target = statistics.fmean(max(value for _, value in one["epochs"]) for one in of_row[REFERENCE])
+    first = found[0]
+    groups = [first["categories"], *([[sources[clip] for clip in first["clips"]]] if sources else [])]
+    against = np.array([one["scores"] for one in of_row[AGAINST]])
+    rows = []
+    for name, some in of_row.items():
+        reached = [_reached(one, target) for one in some]
+        seconds = [one["once"] + own for one, own in zip(some, reached, strict=True) if own is not None]
+        mean, deviation = mean_and_std([one["test"] for one in some])
+        scores = np.array([one["scores"] for one in some])
+        row: dict[str, Any] = {"row": name, "reached": f"{len(seconds)} of {len(some)}"}
+        row |= {"seconds": [round(one, 1) for one in seconds], "once": some[0]["once"]}
+        row |= {"seconds_again": [round(own, 1) for own in reached if own is not None]}
+        row |= {"test": round(mean, 4), "test_std": round(deviation, 4)}
+        if name != AGAINST:
+            row["over_clips"] = [round(x, 4) for x in paired_bootstrap(scores, against)]
+            row["over_classes_and_sources"] = [round(x, 4) for x in paired_bootstrap(scores, against, groups=groups)]
+        rows.append(row)
+    times = {row["row"]: statistics.fmean(row["seconds"]) for row in rows if row["seconds"]}
+    for row in rows:
+        if row["row"] in times and AGAINST in times:
+            row["of_lavish"] = round(times[row["row"]] / times[AGAINST], 3)
+    return {
+        "target": round(target, 4),
+        "rows": rows,
+        "curves": [[one["row"], one["seed"], one["epochs"]] for one in found],
+    }
+
+
+def _reached(one: dict[str, Any], target: float) -> float | None:
+    return next((seconds for seconds, value in one["epochs"] if value >= target), None)
+
+
+def measured(rows: Rows, root: str, seeds: int, work: Path, sources: dict[str, str], changes: Any) -> dict[str, Any]:
+    """Train all rows, seed by seed, and tabulate."""
+    found = []
+    for seed in range(seeds):
+        for name, (recipe, own) in rows.items():
+            more = {"data.root": root, "data.cache": str(work / "cache"), "train.threads": 1, "train.seed": seed}
+            found.append(trained(name, load_recipe(recipe).override({**own, **more, **changes}), work))
+    about = {"what": __doc__, "command": "python -m bench time_to_accuracy", "machine": measure.machine()}
+    return about | table(found, sources)
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """The small run."""
+    with tempfile.TemporaryDirectory() as folder:
+        counts = {"train": 4, "val": 2, "test": 4} if quick else {"train": 60, "val": 20, "test": 30}
+        samples.make("av-digits", f"{folder}/digits", **counts, progress=False)
+        changes = {"train.epochs": 1, "train.trackers": ()} if quick else {"train.trackers": ()}
+        return measured(DIGITS, f"{folder}/digits", 1 if quick else 2, Path(folder), {}, changes)
+
+
+def sources_of(file: Path) -> dict[str, str]:
+    """The first recording of each clip, from a JSONL file with `video_id` and `audio_sources`."""
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return {line["video_id"]: min(map(str, line["audio_sources"].values()), default="") for line in lines}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.time_to_accuracy", description=__doc__.splitlines()[0])
+    parser.add_argument("root", help="data set in AVE's layout")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("time-to-accuracy"), help="folder for runs and results")
+    parser.add_argument("--sources", type=Path, help="JSONL with video_id and audio_sources")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these")
+    options = parser.parse_args()
+    chosen = {name: ROWS[name] for name in ROWS if name in {*options.rows, REFERENCE, AGAINST}}
+    levels = sources_of(options.sources) if options.sources else {}
+    answer = measured(chosen, options.root, options.seeds, options.work, levels, {"train.trackers": ()})
+    write_json(options.work / "time_to_accuracy.json", answer, indent=1)
+    print(json.dumps(answer["rows"], indent=1))
