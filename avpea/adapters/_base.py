@@ -53,8 +53,9 @@ class Trained(nn.Module, ABC):
     def folded(self) -> Self:
         """The same for inference, with constants computed beforehand; itself, unless a subclass has any.
 
-        The answers are the same to rounding. It shares weights and buffers, which must not change afterwards, and is
-        for evaluation mode on the device where it is.
+        The answers are the same to rounding. It shares weights and buffers: where the other one is trained afterwards,
+        fold it again. Training it, moving it and loading weights give its constants up, and they are used only in
+        evaluation mode where no gradients are wanted.
         """
         return self
 

@@ -124,7 +124,7 @@ class GatedBottleneck(Adapter):
     """
 
     exchange_gates: ClassVar[tuple[str, ...]] = ("cross_gate",)
-    fold: Folded | None = None
+    _fold: Folded | None = None
 
     def __init__(
         self,
@@ -153,21 +153,43 @@ class GatedBottleneck(Adapter):
 
     @torch.no_grad()
     def folded(self) -> Self:
-        """See `Adapter`: LayerNorms, BatchNorms and the output gate become part of the matrices, to rounding."""
-        if self.fold is not None:
+        """See `Adapter`: LayerNorms, BatchNorms and the output gate become part of the matrices, to rounding.
+
+        A subclass that does not say that it `adds` is not folded, since it may change what is between the two halves.
+        """
+        if self._fold is not None or not self.adds:
             return self
         made = copy.copy(self)
         down, up = (dense(layer.weight, self.groups) for layer in (self.down, self.up))
         maps = [(one, one.new_zeros(len(one))) for one in (down, up)]
         if self.batch_norm_down is not None:
             maps = [_in_evaluation(down, self.batch_norm_down), _in_evaluation(up, self.batch_norm_up)]
-        made.fold = Folded(self.norm_before, maps[0], maps[1], self.norm_after, self.output_gate)
+        made._fold = Folded(self.norm_before, maps[0], maps[1], self.norm_after, self.output_gate)
         return made
+
+    @property
+    def fold(self) -> Folded | None:
+        """The constants to compute with, if there are any: not in training, and not where gradients are wanted."""
+        return None if self.training or torch.is_grad_enabled() else self._fold
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; training changes the weights, so constants computed from them are given up."""
+        self._fold = None if mode else self._fold
+        return super().train(mode)
+
+    def _apply(self, *arguments: Any, **more: Any) -> Self:
+        self._fold = None  # it is on the device and in the type of before
+        super()._apply(*arguments, **more)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
+        self._fold = None  # it is of the weights of before
+        super()._load_from_state_dict(*arguments, **more)
 
     def project(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens narrow"]:
         """LayerNorm and the linear map down, for each token separately."""
-        if self.fold is not None:
-            return self.fold.project(x)
+        if (fold := self.fold) is not None:
+            return fold.project(x)
         return norm_linear(x, self.norm_before, dense(self.down.weight, self.groups))
 
     def finish(
@@ -176,8 +198,8 @@ class GatedBottleneck(Adapter):
         """The rest, from BatchNorm in the bottleneck to the gated residual, added to `onto`."""
         if onto is None:
             onto = z.new_zeros(()).expand(*z.shape[:-1], len(self.norm_after.weight))
-        if self.fold is not None:
-            return self.fold.finish(z, onto)
+        if (fold := self.fold) is not None:
+            return fold.finish(z, onto)
         weight = dense(self.up.weight, self.groups)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         if self.batch_norm_down is None:

@@ -3,7 +3,8 @@
 The products of these narrow layers are cheap; what costs is to write and to read whole tokens, above all in bfloat16 on
 a CPU. So LayerNorms become part of the products beside them: their mean is taken out of the matrices, whose columns or
 rows are centred, and their deviation is a factor of each token. Nothing wide is kept for the backward pass but tokens
-that the frozen layers keep anyway.
+that the frozen layers keep anyway. On a card, it is the number of operations that costs: there training goes through
+the plain layers, which are fewer.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["Exchange", "Folded", "linear_norm", "norm_linear"]
 
@@ -22,7 +24,7 @@ class _NormLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         # In bfloat16 on a CPU, the statistics are in float32 only if there are weights in float32.
-        ones = weight.new_ones(x.shape[-1], dtype=torch.float32) if x.dtype == torch.bfloat16 and _on_cpu(x) else None
+        ones = weight.new_ones(x.shape[-1], dtype=torch.float32) if x.dtype == torch.bfloat16 else None
         zeros = None if ones is None else torch.zeros_like(ones)
         normed, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], ones, zeros, eps)
         z = F.linear(normed, weight, bias)
@@ -30,6 +32,7 @@ class _NormLinear(torch.autograd.Function):
         return z
 
     @staticmethod
+    @once_differentiable  # the statistics that are kept have no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, deviation, z = ctx.saved_tensors
         scaled = grad * deviation.to(grad.dtype)
@@ -49,6 +52,9 @@ def norm_linear(
     x: Float[Tensor, "*images tokens dim"], norm: nn.LayerNorm, weight: Float[Tensor, "narrow dim"]
 ) -> Float[Tensor, "*images tokens narrow"]:
     """`F.linear(norm(x), weight)`, in the type of `x`."""
+    if not _on_cpu(x):
+        normed = F.layer_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+        return F.linear(normed, weight.to(x.dtype))
     scaled = weight * norm.weight
     centred = scaled - scaled.mean(dim=1, keepdim=True)
     z: Tensor = _NormLinear.apply(x, centred.to(x.dtype), (weight @ norm.bias).to(x.dtype), norm.eps)
@@ -68,6 +74,10 @@ def linear_norm(
     Mean and deviation of y = W z + b are those of |y|^2 = z~^T W~^T W~ z~, with the centred W~ = (W | b) and
     z~ = (z | 1): they are had from narrow tensors.
     """
+    if not _on_cpu(onto):
+        y = F.linear(z.to(onto.dtype), weight.to(onto.dtype), bias.to(onto.dtype))
+        scale, shift = (gate * norm.weight).to(y.dtype), (gate * norm.bias).to(y.dtype)
+        return onto + F.layer_norm(y, y.shape[-1:], scale, shift, norm.eps)
     both = torch.cat((weight, bias[:, None]), dim=1)
     both = both - both.mean(dim=0)
     z = torch.cat((z, torch.ones_like(z[..., :1])), dim=-1)
@@ -97,6 +107,7 @@ class Exchange(torch.autograd.Function):
         return (attention @ wide).to(key.dtype)
 
     @staticmethod
+    @once_differentiable  # the attention that is kept has no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, attention = ctx.saved_tensors
         to_attention = (grad @ key.transpose(1, 2)).to(attention.dtype)
@@ -133,12 +144,13 @@ class Folded:
         self._gram = second.T @ second / len(second)
         self._second = torch.cat((second * after.weight[:, None], after.bias[:, None]), dim=1) * gate
         self._before, self._after = before.eps, after.eps
-        self._in_type: dict[torch.dtype, tuple[Tensor, ...]] = {}
+        self._halves = self._cast(torch.bfloat16)
+
+    def _cast(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return tuple(one.to(dtype) for one in (self._first, self._bias, self._second))
 
     def _matrices(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        if dtype not in self._in_type:
-            self._in_type[dtype] = tuple(one.to(dtype) for one in (self._first, self._bias, self._second))
-        return self._in_type[dtype]
+        return self._halves if dtype == torch.bfloat16 else self._cast(dtype)
 
     def project(self, x: Float[Tensor, "*images tokens dim"]) -> Float[Tensor, "*images tokens narrow"]:
         """Tokens in the bottleneck, before the ReLU."""

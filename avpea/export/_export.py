@@ -121,7 +121,7 @@ def export(
 
 def _write(model: AVModel, info: CheckpointInfo, to: str, folder: Path) -> dict[str, Any]:
     """Write the graph, see that it computes the same, and describe it."""
-    graph, experiment = Graph(model), info.experiment
+    graph, experiment = Graph(model.folded()), info.experiment
     example = inputs_of(experiment, model.image_size, BATCH, max(2, experiment.data.segments))
     found = traced(graph, *example, to="torch" if to == "torch" else "onnx")
     about: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """An exported model in the place of the trained one: it computes outputs elsewhere, and its task makes the answers."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import UInt8
@@ -48,6 +48,10 @@ class ExportedModel:
             AvpeaError: The graph does not take inputs of these shapes.
         """
         return restored(self._like, self._run(frames, log_mel))
+
+    def folded(self) -> Self:
+        """Itself: the graph is for inference only."""
+        return self
 
     def respond(self, frames: UInt8[Tensor, "batch segments height width 3"], log_mel: Tensor) -> list[Any]:
         """The task's answer about each window of a batch.

@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
-from avpea.checkpoint import load_model, save_model
+from avpea.checkpoint import save_model
 from avpea.experiment import Experiment
 from avpea.model import build
 from avpea.predict import load
@@ -61,7 +61,7 @@ def test_runs_that_share_answer_as_each_alone(runs: dict[str, Path]) -> None:
     with torch.inference_mode():
         for _ in range(2):  # one run after another leaves nothing behind
             for name, run in shared.items():
-                alone, _ = load_model(runs[name], device="cpu")
+                alone = load(runs[name], device="cpu").model
                 expected, found = (m.encode(window.frames, window.log_mel) for m in (alone, run.predictor.model))
                 assert found.visual is not None
                 assert expected.visual is not None
