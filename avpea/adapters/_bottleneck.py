@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -227,18 +228,36 @@ def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Fl
 
 def _norm_of_all(rows: Float[Tensor, "rows dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "rows dim"]:
     """BatchNorm over the batches of all processes."""
-    mean, count = _mean(rows)
-    centred = rows - mean
-    variance = distributed.pooled(centred.square().sum(dim=0)) / count
+    mean = rows.mean(dim=0)
+    mean, squares, count = _of_all(mean, (rows - mean).square().sum(dim=0), len(rows))
+    variance = squares / count
     _move(norm, mean, variance, count)
-    return centred * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias
+    return (rows - mean) * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias
 
 
-def _mean(rows: Float[Tensor, "rows dim"]) -> tuple[Float[Tensor, " dim"], float]:
-    """The mean of the rows of all processes, and their number."""
-    together = distributed.pooled(torch.cat((rows.sum(dim=0), rows.new_tensor([len(rows)]))))
-    count = together[-1].item()
-    return together[:-1] / count, count
+def _of_all(
+    mean: Float[Tensor, " dim"], scatter: Float[Tensor, "..."], count: int
+) -> tuple[Float[Tensor, " dim"], Float[Tensor, "..."], float]:
+    """Mean, scatter about it, and number of the rows of all processes, from those of each, in a single exchange.
+
+    What lies between the means of the processes is added to the scatter (Chan, Golub and LeVeque, 1979).
+
+    Args:
+        mean: Mean of the rows of this process.
+        scatter: Sum of the squares of their deviations from it, or of the outer products (dim x dim).
+        count: Their number.
+    """
+    here = distributed.world()
+    if here.alone or not here.global_statistics:
+        return mean, scatter, count
+    own = torch.cat((mean.new_tensor([count]), mean, scatter.flatten()))
+    table = distributed.total(F.pad(own[None], (0, 0, here.rank, here.size - 1 - here.rank)))
+    counts, means, scatters = torch.split(table, [1, len(mean), scatter.numel()], dim=1)
+    whole = counts.sum()
+    together = (counts * means).sum(dim=0) / whole
+    between = means - together
+    apart = between.square().T @ counts if scatter.ndim == 1 else between.T @ (counts * between)
+    return together, scatters.sum(dim=0).view_as(scatter) + apart.view_as(scatter), whole.item()
 
 
 def _move(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: float) -> None:
@@ -267,9 +286,11 @@ def fold_batch_norm(
     """
     if norm.training:
         rows = z.flatten(0, 1)
-        centre, count = _mean(rows) if not distributed.world().alone else (rows.mean(dim=0), len(rows))
-        rows = rows - centre
-        covariance = distributed.pooled(rows.T @ rows) / count
+        centre = rows.mean(dim=0)
+        own = rows - centre
+        together, scatter, count = _of_all(centre, own.T @ own, len(rows))
+        rows = own if together is centre else rows - together
+        centre, covariance = together, scatter / count
         variance = ((u @ covariance) * u).sum(dim=1)
         _move(norm, u @ centre, variance, count)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
