@@ -225,6 +225,12 @@ def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "There is no run folder or checkpoint" in capsys.readouterr().err
 
 
+def test_a_torch_that_is_too_old_is_named(tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
+    with pytest.raises(AvpeaError, match=r"^Exporting to onnx needs torch 2\.8 or newer, and this is 2\.7\.1"):
+        export(tiny_run, "onnx", tmp_path / "onnx")
+
+
 def test_a_missing_library_is_named(tiny_run: Path, exported: Path, tmp_path: Path, monkeypatch: Any) -> None:
     found = importlib.util.find_spec
     absent = ("onnxscript", "openvino", "onnxruntime")

