@@ -8,9 +8,10 @@ share all the same, as all have to take part in what they compute together, but 
 absent from that batch.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from torch import Tensor
 from avpea.errors import AvpeaError, ExperimentError
 
 __all__ = [
+    "Meeting",
     "OthersEnded",
     "World",
     "add_up",
@@ -33,8 +35,10 @@ __all__ = [
     "joined",
     "launched",
     "mean_of",
+    "meet",
     "own_share",
     "pooled",
+    "prepared",
     "share",
     "total",
     "wait",
@@ -43,6 +47,8 @@ __all__ = [
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)  # for the first process, which may write much while the others wait
+_LAST_WORDS = "avpea-last-words"
+_numbers = itertools.count()
 
 
 @dataclass
@@ -111,18 +117,99 @@ def launched() -> World:
     return World(rank, size, local)
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """Where the processes leave word for each other, also when one of them ends.
+
+    Attributes:
+        here: This process among the others.
+        store: torch's store of keys and values, which the launcher or the first process keeps; None without others, or
+            if the program that calls has connected them already.
+    """
+
+    here: World
+    store: Any = None
+
+    def leave(self, error: AvpeaError) -> None:
+        """Leave word why this process ends, unless another one has done so before."""
+        if self.store is not None and not isinstance(error, OthersEnded):
+            with suppress(RuntimeError):  # whoever keeps the store may have ended before
+                words = f"Process {self.here.rank} of {self.here.size} has ended: {error}"
+                self.store.compare_set(_LAST_WORDS, "", words)
+
+    def last_words(self) -> str:
+        """Why another process has ended, as far as it could say it."""
+        with suppress(RuntimeError):
+            if self.store is not None and self.store.check([_LAST_WORDS]):
+                return str(self.store.get(_LAST_WORDS).decode())
+        return "Another process of this training has ended; its own message says why."
+
+
+def meet(here: World) -> Meeting:
+    """Find the other processes; without others, do nothing.
+
+    Raises:
+        ExperimentError: They cannot be reached.
+    """
+    import torch.distributed as dist
+
+    if here.alone or dist.is_initialized():
+        return Meeting(here)
+    try:
+        found = dist.rendezvous("env://", here.rank, here.size, timeout=_PATIENCE)  # type: ignore[attr-defined]
+        store, _, _ = next(found)
+    except (ValueError, RuntimeError) as error:  # dist's errors are RuntimeErrors
+        raise _unreachable(here, error) from None
+    return Meeting(here, store)
+
+
+def _unreachable(here: World, error: Exception) -> ExperimentError:
+    reason = " ".join(str(error).split())[:200]
+    return ExperimentError(
+        f"This is process {here.rank} of {here.size} (RANK, WORLD_SIZE), but the others cannot be reached "
+        f"({reason}); start it with `torchrun --nproc_per_node {here.size} -m -- avpea train RECIPE`, or "
+        "with --train.devices."
+    )
+
+
 @contextmanager
-def joined(here: World, device: torch.device) -> Iterator[World]:
-    """Join the other processes in this block; without others, do nothing.
+def prepared(meeting: Meeting) -> Iterator[None]:
+    """In this block each process prepares by itself; if that fails in one, it fails in all, each with the reason.
+
+    Raises:
+        OthersEnded: It has failed in another one.
+    """
+    if meeting.here.alone:
+        yield
+        return
+    with joined(meeting, torch.device("cpu")):
+        failure: AvpeaError | None = None
+        try:
+            yield
+        except AvpeaError as error:
+            failure = error
+            meeting.leave(error)
+        failed = any(everyones(failure is not None))
+        if failure is not None:
+            raise failure
+        if failed:
+            raise OthersEnded(meeting.last_words())
+
+
+@contextmanager
+def joined(meeting: Meeting, device: torch.device) -> Iterator[World]:
+    """Work with the other processes in this block; without others, do nothing.
 
     Args:
-        here: This process among the others.
+        meeting: Where they meet.
         device: Device of this process; on CUDA, NCCL connects them, else gloo.
 
     Raises:
         ExperimentError: The others cannot be reached.
+        OthersEnded: Another process has ended; says why, if it could say it.
     """
     global _current
+    here = meeting.here
     if here.alone:
         yield here
         return
@@ -130,26 +217,33 @@ def joined(here: World, device: torch.device) -> Iterator[World]:
 
     own = not dist.is_initialized()
     if own:
-        try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-        except (ValueError, RuntimeError) as error:  # dist's errors are RuntimeErrors
-            reason = " ".join(str(error).split())[:200]
-            raise ExperimentError(
-                f"This is process {here.rank} of {here.size} (RANK, WORLD_SIZE), but the others cannot be reached "
-                f"({reason}); start it with `torchrun --nproc_per_node {here.size} -m -- avpea train RECIPE`, or "
-                "with --train.devices."
-            ) from None
+        _connect(meeting, "nccl" if device.type == "cuda" else "gloo")
     before, _current = _current, here
     try:
         yield here
     except RuntimeError as error:
         if not _of_connection(error):
             raise
-        raise OthersEnded("Another process of this training has ended; its own message says why.") from None
+        raise OthersEnded(meeting.last_words()) from None
+    except AvpeaError as error:
+        meeting.leave(error)
+        raise
     finally:
         _current = before
         if own:
             dist.destroy_process_group()
+
+
+def _connect(meeting: Meeting, backend: str) -> None:
+    import torch.distributed as dist
+
+    here = meeting.here
+    # A name of its own for each group, as the store keeps what earlier ones wrote.
+    store = dist.PrefixStore(f"avpea-{next(_numbers)}", meeting.store)  # type: ignore[attr-defined]
+    try:
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=_PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        raise _unreachable(here, error) from None
 
 
 def _of_connection(error: RuntimeError) -> bool:

@@ -100,7 +100,8 @@ def _filled(cache: SampleCache | FeatureStore, wanted: Sequence[Sample], progres
         broken |= share
     # What is not there yet was made on another machine, for a cache that this one does not see.
     report = cache.fill([sample for sample in wanted if sample.key not in broken], progress=False)
-    broken |= report.broken
+    for here_broken in distributed.everyones(dict(report.broken)):  # such as for want of memory on one machine
+        broken |= here_broken
     return dataclasses.replace(report, broken={one.key: broken[one.key] for one in wanted if one.key in broken})
 
 

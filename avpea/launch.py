@@ -127,8 +127,9 @@ def reported(error: AvpeaError) -> bool:
 
 
 def ends_with_parent() -> None:
-    """In a process that `launch` started: end, as if asked to, when the launcher is gone."""
-    parent = os.environ.get(_PARENT)
+    """In a process that `launch` or torchrun started: end, as if asked to, when the launcher is gone."""
+    under_torchrun = str(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    parent = os.environ.get(_PARENT, under_torchrun)
     if parent is None:
         return
 

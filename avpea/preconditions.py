@@ -1,18 +1,31 @@
 """What must hold before a training begins, and what is said if it does not."""
 
+import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from avpea import distributed, registry
+from avpea.data.identity import DataIdentity, appeared, changes, names_changed, reordered, vanished
 from avpea.device import choose_precision
 from avpea.errors import DataError, ExperimentError
 from avpea.experiment import Experiment
-from avpea.labels import Annotations
-from avpea.run import differences
+from avpea.labels import SPLITS, Annotations
+from avpea.locks import LOCK_FILE
+from avpea.run import RunFolder, differences
 from avpea.sections import TrainOptions
 
-__all__ = ["require_needed", "require_same", "require_videos", "smaller", "with_all_processes"]
+__all__ = [
+    "require_needed",
+    "require_same",
+    "require_same_data",
+    "require_same_run",
+    "require_videos",
+    "smaller",
+    "with_all_processes",
+]
 
 
 def require_needed(experiment: Experiment, annotations: Annotations) -> None:
@@ -63,6 +76,60 @@ def require_same(experiment: Experiment, run: Path) -> None:
         if changed := differences(asked[0][1], options, ()):
             raise ExperimentError(
                 f"Process {rank} has another recipe than process 0 ({'; '.join(changed[:4])}); give all the same."
+            )
+
+
+def require_same_run(folder: RunFolder) -> None:
+    """Refuse processes that do not see the run folder of the first one, as on machines that do not share it.
+
+    Raises:
+        ExperimentError: One does not see the lock that the first one holds there, or reads another state.
+    """
+    if distributed.world().alone:
+        return
+    lock, name = folder.path / LOCK_FILE, socket.gethostname()
+    held = distributed.from_first(_bytes(lock))
+    with suppress(OSError):
+        os.listdir(folder.path)  # NFS then asks the server for what is new
+    seen = distributed.everyones((name, _bytes(lock) == held, folder.position))
+    for rank, (host, sees, position) in enumerate(seen):
+        if not sees:
+            raise ExperimentError(
+                f"Process {rank} on {host} does not see {folder.path} of process 0 on {seen[0][0]}; give --run a "
+                "folder that all machines share, such as one on NFS."
+            )
+        if position != seen[0][2]:
+            raise ExperimentError(
+                f"Process {rank} on {host} reads another training state in {folder.path} than process 0 on "
+                f"{seen[0][0]}; wait until its machine sees the folder as it is now, and start again."
+            )
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def require_same_data(identity: DataIdentity) -> None:
+    """Refuse processes that read other data, as where each machine has a copy.
+
+    Raises:
+        ExperimentError: One does; says what differs.
+    """
+    there = distributed.from_first(identity)
+    differs = [
+        *names_changed(identity.outputs, there.names, identity.names),
+        *changes(there, identity),
+        *vanished(there, identity, SPLITS),
+        *appeared(there, identity, SPLITS),
+        *(phrase for split in SPLITS if split in there.rows for phrase in reordered(there, identity, split)),
+    ]
+    for rank, found in enumerate(distributed.everyones(differs)):
+        if found:
+            raise ExperimentError(
+                f"Process {rank} reads other data than process 0 ({'; '.join(found[:3])}); give all machines the same."
             )
 
 

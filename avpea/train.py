@@ -29,7 +29,15 @@ from avpea.labels import Annotations, weight_of
 from avpea.locks import locked
 from avpea.model import build
 from avpea.optimizer import make_optimizer, rate_factor
-from avpea.preconditions import require_needed, require_same, require_videos, smaller, with_all_processes
+from avpea.preconditions import (
+    require_needed,
+    require_same,
+    require_same_data,
+    require_same_run,
+    require_videos,
+    smaller,
+    with_all_processes,
+)
 from avpea.progress import note, progress_bar, say
 from avpea.run import RunFolder, StopRequest
 from avpea.sections import TrainOptions
@@ -114,20 +122,50 @@ def train(
         DeviceMemoryError: The device's memory is too small for a step; the last saved state is kept.
         Stopped: Ctrl-C was pressed (or SIGTERM or SIGHUP came); the state after the last optimiser step is saved first.
     """
-    place = choose_device(experiment.train.device, "train.device") if device is None else choose_device(device)
-    here = distributed.launched()
-    alone = locked(Path(run), "is being trained") if here.first else contextlib.nullcontext()
+    meeting = distributed.meet(distributed.launched())
     try:
-        with alone, enough_memory(place, smaller(experiment.train, place)):
-            return _train(with_all_processes(experiment, here), Path(run), extend, place, progress, here)
+        with contextlib.ExitStack() as held:
+            with distributed.prepared(meeting):  # nothing is written before all have read what was there
+                start = _prepared(experiment, Path(run), extend, device, meeting.here, held)
+            with distributed.joined(meeting, start.device):
+                return _train(start, progress, meeting.here.first)
     except WriteError as error:
         raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
 
 
-def _train(
-    experiment: Experiment, run: Path, extend: int, device: torch.device, progress: bool, here: distributed.World
-) -> TrainResult:
-    folder = RunFolder(run, experiment, extend)
+@dataclass(frozen=True)
+class _Start:
+    """What a training begins with.
+
+    Attributes:
+        folder: The run folder, with the experiment.
+        annotations: The data set.
+        identity: What the data set is now.
+        device: Device of this process.
+        sentences: What has changed in the data set that does not matter, for the user.
+    """
+
+    folder: RunFolder
+    annotations: Annotations
+    identity: DataIdentity
+    device: torch.device
+    sentences: Sequence[str]
+
+
+def _prepared(
+    experiment: Experiment,
+    run: Path,
+    extend: int,
+    wanted: str | None,
+    here: distributed.World,
+    held: contextlib.ExitStack,
+) -> _Start:
+    """Read and check what there is; what `held` gets is held as long as the training takes."""
+    device = choose_device(experiment.train.device, "train.device") if wanted is None else choose_device(wanted)
+    if here.first:
+        held.enter_context(locked(run, "is being trained"))
+    held.enter_context(enough_memory(device, smaller(experiment.train, device)))
+    folder = RunFolder(run, with_all_processes(experiment, here), extend)
     if not folder.finished:
         folder.require_writable()
     if here.first and not folder.position and folder.model.is_file():
@@ -139,17 +177,23 @@ def _train(
     identity = identify(experiment.data, annotations)
     sentences = folder.require_same_data(identity, annotations.labels)
     here.global_statistics = experiment.train.batch_norm == "whole"
-    with distributed.joined(here, device):
-        require_same(experiment, folder.path)  # and nothing is written before all have read what was there
-        for sentence in [*sentences, *data.keep_division(annotations)] if here.first else ():
-            note(sentence)
-        if folder.finished and not folder.lost_model:
-            if here.first:
-                folder.restore_metrics()
-                _tell_trackers(folder, progress)
-            epochs = folder.metrics()
-            return TrainResult(folder.path, folder.position["best"], epochs, True, _compiled_last(epochs))
-        return _Training(experiment, folder, annotations, identity, device, progress and here.first).run()
+    return _Start(folder, annotations, identity, device, sentences)
+
+
+def _train(start: _Start, progress: bool, first: bool) -> TrainResult:
+    folder = start.folder
+    require_same(folder.experiment, folder.path)
+    require_same_run(folder)
+    require_same_data(start.identity)
+    for sentence in [*start.sentences, *data.keep_division(start.annotations)] if first else ():
+        note(sentence)
+    if folder.finished and not folder.lost_model:
+        if first:
+            folder.restore_metrics()
+            _tell_trackers(folder, progress)
+        epochs = folder.metrics()
+        return TrainResult(folder.path, folder.position["best"], epochs, True, _compiled_last(epochs))
+    return _Training(start, progress and first).run()
 
 
 def _tell_trackers(folder: RunFolder, progress: bool) -> None:
@@ -197,18 +241,10 @@ class Asked:
 
 
 class _Training:
-    def __init__(
-        self,
-        experiment: Experiment,
-        folder: RunFolder,
-        annotations: Annotations,
-        identity: DataIdentity,
-        device: torch.device,
-        progress: bool,
-    ) -> None:
-        self.experiment, self.folder, self.progress = experiment, folder, progress
-        self.device, self.writes = device, distributed.world().first
-        self.annotations, self.identity = annotations, identity
+    def __init__(self, start: _Start, progress: bool) -> None:
+        self.folder, self.identity, self.device = folder, identity, _ = start.folder, start.identity, start.device
+        self.annotations, self.experiment = start.annotations, folder.experiment
+        self.progress, self.writes, experiment = progress, distributed.world().first, folder.experiment
         self.config = config = experiment.train
         if config.threads:
             torch.set_num_threads(config.threads)

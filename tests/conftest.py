@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.object_store import object_store  # noqa: F401 (a fixture)
 from tests.tiny import (  # noqa: F401 (fixtures)
     small_tower,
     small_vggish,

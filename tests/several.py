@@ -56,7 +56,16 @@ def _call(rank: int, processes: int, port: int, results: Any, function: Callable
 def trained(values: dict[str, Any], run: str) -> dict[str, Any]:
     """Train in float64 and without dropout; the trained weights, the lines of metrics and the number of steps."""
     from avpea.experiment import Experiment
-    from avpea.train import _Training, train
+    from avpea.train import train
+
+    kept = in_float64()
+    train(Experiment.from_dict(values), Path(run), progress=False)
+    return kept
+
+
+def in_float64() -> dict[str, Any]:
+    """Let this process train in float64 and without dropout from now on; what `trained` returns, once it has."""
+    from avpea.train import _Training
 
     torch.set_default_dtype(torch.float64)
     kept: dict[str, Any] = {}
@@ -84,5 +93,19 @@ def trained(values: dict[str, Any], run: str) -> dict[str, Any]:
 
     patched: Any = _Training
     patched.run, patched.calibrate = without_dropout, last
-    train(Experiment.from_dict(values), Path(run), progress=False)
     return kept
+
+
+def refused(values: list[dict[str, Any]], run: str, folders: list[str]) -> str:
+    """Why a training is refused, to which each process brings its own experiment from its own working directory."""
+    from avpea.errors import AvpeaError
+    from avpea.experiment import Experiment
+    from avpea.train import train
+
+    rank = int(os.environ["RANK"])
+    os.chdir(folders[rank])
+    try:
+        train(Experiment.from_dict(values[rank]), Path(run), progress=False)
+    except AvpeaError as error:
+        return str(error)
+    return ""

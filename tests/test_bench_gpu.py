@@ -181,7 +181,7 @@ def test_a_plan_is_made_from_its_figures(tiny_experiment: Any, tmp_path: Path) -
     path = tmp_path / "gpu.json"
     whole = {"machine": {"card": "Made up"}, "parts": {"about": {"rows": []}, "speed-base": {"rows": [found]}}}
     path.write_text(json.dumps(whole), encoding="utf-8")
-    source, _, said = learned(path, tiny_experiment(), torch.device("cuda"), ASSUMED)
+    source, _, said = learned(path, tiny_experiment(), torch.device("cuda"), 2, ASSUMED)
     assert source == "figures"
     assert "Made up reached" in said[0]
     assert "experiment" not in bench.gpu.table("speed-base", {"ok": True, "ended": "", "seconds": 1.0, "rows": [found]})

@@ -18,7 +18,7 @@ Make = Callable[..., Experiment]
 
 
 def rows_of_three(counts: list[int]) -> dict[str, Any]:
-    with distributed.joined(distributed.launched(), torch.device("cpu")) as here:
+    with distributed.joined(distributed.meet(distributed.launched()), torch.device("cpu")) as here:
         own = counts[here.rank]
         rows = torch.arange(float(max(own, 1)) * 2).reshape(-1, 2) + 10 * here.rank
         rows.requires_grad_()

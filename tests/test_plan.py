@@ -229,7 +229,8 @@ def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, t
     path.write_text(json.dumps(check))
     found = plan(experiment, samples=(400,), figures=path)
     assert found.source == "figures"
-    assert any("card reached 100 TFLOP/s" in note for note in found.notes)
+    assert any("card reached 100 TFLOP/s (10% of its peak)" in note for note in found.notes)
+    assert not any(note.startswith(("Assumed: 10%", "Here a process")) for note in found.notes)
     assert found.rates.step_seconds == pytest.approx(2 * work / 1e14)
     for content in (
         "[]",

@@ -63,8 +63,8 @@ def read_bytes(place: str, first: int, count: int) -> bytes:
         return _asked(place, first, count)[0]
     try:
         if is_url(place):
-            with _opened(place) as file:
-                return bytes(file.read_at(count, first))
+            with _opened(place) as file:  # which refuses to read past its end
+                return bytes(file.read_at(max(0, min(count, file.size() - first)), min(first, file.size())))
         with open(place, "rb") as file:
             file.seek(first)
             return file.read(count)

@@ -16,7 +16,7 @@ __all__ = ["learned"]
 
 
 def learned(
-    path: Path | None, experiment: Experiment, place: torch.device, assumed: Assumed
+    path: Path | None, experiment: Experiment, place: torch.device, samples: int, assumed: Assumed
 ) -> tuple[Literal["figures", "counted"], Assumed, list[str]]:
     """Replace the assumed utilisation by what a check has reached with the recipe that is most like this one.
 
@@ -27,6 +27,7 @@ def learned(
         path: The file; None for none.
         experiment: The experiment.
         place: Device that is planned for; a file is about GPUs.
+        samples: Number of samples of a batch that one process computes.
         assumed: What is assumed without it.
 
     Returns:
@@ -54,11 +55,17 @@ def learned(
             f"{path} has no step of a GPU that can be read ({type(error).__name__}: {error}); `python -m bench gpu` "
             "writes it anew."
         ) from None
-    said = (
-        f"From {path}: {name} reached {reached:.3g} TFLOP/s with {like.backbone.name} and "
-        f"{like.adapter.name if like.adapter else 'no adapter'}."
-    )
-    return "figures", dataclasses.replace(assumed, utilisation=share), [said]
+    measured = like.train.batch_size
+    notes = [
+        f"From {path}: {name} reached {reached:.3g} TFLOP/s ({share:.0%} of its peak) with {like.backbone.name} and "
+        f"{like.adapter.name if like.adapter else 'no adapter'}, {measured} videos at a time."
+    ]
+    if samples < measured:
+        notes.append(
+            f"Here a process computes {samples} at a time, of which a card reaches less, so that training may take up "
+            f"to {measured / samples:.3g} times as long."
+        )
+    return "figures", dataclasses.replace(assumed, utilisation=share), notes
 
 
 def _likeness(like: Any, experiment: Experiment, half: bool) -> tuple[bool | float, ...]:

@@ -166,7 +166,7 @@ def plan(
     notes = [] if counts.whole else ["Operations of the head are estimated from its parameters."]
     source: Literal["measured", "figures", "counted"] = "counted"
     if not (measure and here):
-        source, assumed, more = learned(figures, experiment, place, assumed)
+        source, assumed, more = learned(figures, experiment, place, share, assumed)
         notes += more
     rates = rates_of(counts, experiment, place, share, assumed)
     if measure and here:
@@ -177,7 +177,8 @@ def plan(
         if not sizes.to_read:
             notes.append(_decoding(assumed))
     else:
-        notes += [_speed(experiment, place, assumed), _decoding(assumed)]
+        notes += [*([_speed(experiment, place, assumed)] if source == "counted" else []), _speed_of_files(assumed)]
+        notes.append(_decoding(assumed))
     # What is not here may have as many cores as are asked for.
     cores = usable_cores() if here else config.devices * max(1, experiment.data.workers)
     times = tuple(_times(experiment, sizes, rates, read, cores, _exchange(counts, config.devices, assumed)))
@@ -365,10 +366,11 @@ def _speed(experiment: Experiment, place: torch.device, assumed: Assumed) -> str
     half = planned_half(experiment, place)
     peak = peak_tflops(place, half, experiment.train.threads, assumed)
     kind = "bfloat16" if half else "float32"
-    return (
-        f"Assumed: {assumed.utilisation:.0%} of a peak of {peak:,.3g} TFLOP/s in {kind} (--utilisation, --tflops), and "
-        f"reading at {assumed.read_mb_per_second:,.0f} MB/s."
-    )
+    return f"Assumed: {assumed.utilisation:.0%} of a peak of {peak:,.3g} TFLOP/s in {kind} (--utilisation, --tflops)."
+
+
+def _speed_of_files(assumed: Assumed) -> str:
+    return f"Assumed: samples are read and states saved at {assumed.read_mb_per_second:,.0f} MB/s."
 
 
 def _decoding(assumed: Assumed) -> str:

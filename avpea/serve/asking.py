@@ -30,6 +30,7 @@ __all__ = [
     "Search",
     "answered",
     "begin",
+    "body_schema",
     "parsed",
     "read_body",
     "received_file",
@@ -139,6 +140,22 @@ async def received_file(request: Request) -> AsyncIterator[Received]:
         if form.file is None:
             raise Problem(422, "The form has no file; send the video in the field `file`.", "invalid-request")
         yield form
+
+
+def body_schema(kind: type[BaseModel], form: bool = True) -> dict[str, Any]:
+    """The description of a body that is read by hand: JSON, or a form with the file."""
+    schema = kind.model_json_schema()
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if form:
+        file = {"type": "string", "format": "binary", "description": "The video."}
+        properties = {name: one for name, one in schema["properties"].items() if name != "video"}
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object", "properties": {"file": file, **properties},
+                "required": ["file", *schema.get("required", [])],
+            }
+        }  # fmt: skip
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def parsed(kind: type[Body], body: bytes | dict[str, Any]) -> Body:

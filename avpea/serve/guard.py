@@ -99,6 +99,8 @@ class Guard:
         except Problem as problem:
             await answer_to(problem)(scope, receive, sent)
             return
+        if scope["method"] == "HEAD":  # as GET, without the body
+            scope, sent = {**scope, "method": "GET"}, _without_body(sent)
         await self._app(scope, receive, sent)
 
     def _require(self, scope: Scope) -> None:
@@ -130,6 +132,13 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _without_body(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sent
 
 
 def _with_headers(send: Send) -> Callable[[Message], Any]:

@@ -198,6 +198,8 @@ class _Form:
 
     def _part_end(self) -> None:
         if not self._is_file:
+            if self._name in self.received.fields:
+                raise Problem(422, f"The form has the field '{self._name[:40]}' twice; send it once.")
             self.received.fields[self._name] = self._value.decode("utf-8", "replace")
 
     def _end(self) -> None:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from avpea.formats import Stretch, read
-from avpea.serve.asking import server_of
+from avpea.serve.asking import body_schema, parsed, server_of
 from avpea.serve.exports import Reviewed, exported, save_manifest
 from avpea.serve.problems import Problem
 from avpea.serve.receiving import body_of
@@ -78,12 +78,18 @@ def get_review(request: Request, video: str) -> ReviewBody:
     return _body(found, server_of(request).reviews.get(_key(server_of(request), found), found.name))
 
 
-@ROUTES.put("/videos/{video}/review")
-def put_review(request: Request, video: str, edit: Edit) -> ReviewBody:
+@ROUTES.put("/videos/{video}/review", openapi_extra=body_schema(Edit, form=False))
+async def put_review(request: Request, video: str) -> ReviewBody:
     """Store an edit; it is on disk when this answers. 409 if it is of an earlier revision than the stored one."""
-    found = server_of(request).videos.get(video)
-    events = [Stretch(one.start_seconds, one.end_seconds, one.label) for one in edit.events]
-    return _stored(server_of(request), found, events, edit.revision, edit.done, [])
+    server = server_of(request)
+    content = await body_of(request, MOST_IMPORT_BYTES)
+
+    def stored() -> ReviewBody:
+        found, edit = server.videos.get(video), parsed(Edit, content)
+        events = [Stretch(one.start_seconds, one.end_seconds, one.label) for one in edit.events]
+        return _stored(server, found, events, edit.revision, edit.done, [])
+
+    return await run_in_threadpool(stored)
 
 
 @ROUTES.post("/videos/{video}/review/import")

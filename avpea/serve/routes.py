@@ -19,6 +19,7 @@ from avpea.serve.asking import (
     Search,
     answered,
     begin,
+    body_schema,
     parsed,
     received_file,
     server_of,
@@ -66,22 +67,6 @@ class TokenBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     token: str = Field(max_length=1000)
-
-
-def body_schema(kind: type[BaseModel], form: bool = True) -> dict[str, Any]:
-    """The description of a body that is read by hand: JSON, or a form with the file."""
-    schema = kind.model_json_schema()
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    if form:
-        file = {"type": "string", "format": "binary", "description": "The video."}
-        properties = {name: one for name, one in schema["properties"].items() if name != "video"}
-        content["multipart/form-data"] = {
-            "schema": {
-                "type": "object", "properties": {"file": file, **properties},
-                "required": ["file", *schema.get("required", [])],
-            }
-        }  # fmt: skip
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def described(server: Server, video: Video, run: str | None = None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def serve(settings: Settings, loading: dict[str, Any]) -> None:
         warm_up()
         server = Server(settings, **loading)
         config = uvicorn.Config(
-            make_app(server), settings.host, settings.port, log_config=_log_config(), access_log=False,
+            make_app(server), settings.host, settings.port, log_config=_log_config(), access_log=False, ws="none",
             server_header=False, date_header=True, timeout_graceful_shutdown=GRACE_SECONDS,
             timeout_keep_alive=IDLE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
         )  # fmt: skip

@@ -4,7 +4,10 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from avpea.labels import Annotations, Packed
 from avpea.optimizer import rate_factor
 from avpea.train import epoch_batches, train
 from tests.data.range_server import served
+from tests.object_store import upload
 from tests.tiny import assert_same_run, assert_same_tensors, exit_code, metric_lines, start_training, write_rows
 
 Make = Callable[..., Any]
@@ -292,6 +296,84 @@ def test_a_web_server_is_as_good_as_a_folder(
             data.read(from_shards(tiny_experiment(), f"{url}/nothing").data)
     with served(shards["decoded"], ranges=False) as url, pytest.raises(DataError, match="ranges of bytes"):
         data.read(from_shards(tiny_experiment(), url).data)
+
+
+@pytest.mark.slow
+def test_an_object_store_is_as_good_as_a_folder(
+    shards: dict[str, Path], tiny_experiment: Make, tmp_path: Path, object_store: str
+) -> None:
+    """Against a server that is not ours: the command line trains by two processes and two readers from `s3://`."""
+    pytest.importorskip("pyarrow")
+    for kind in shards:
+        upload(shards[kind], f"{object_store}/videos/{kind}")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(tiny_experiment(**{"train.batch_size": 3}).to_yaml())
+    for kind, workers in (("videos", 2), ("decoded", 0)):
+        runs: list[Path] = []
+        for root in (str(shards[kind]), f"s3://videos/{kind}"):
+            runs.append(tmp_path / f"{kind}-{len(runs)}")
+            words = [
+                "train",
+                str(recipe),
+                "--run",
+                str(runs[-1]),
+                "--quiet",
+                "--data.name",
+                "shards",
+                "--data.root",
+                root,
+            ]
+            words += ["--data.workers", str(workers), "--data.cache", f"{runs[-1]}-cache"]
+            command = [sys.executable, "-m", "avpea", *words, "--train.devices", "2", "--train.readers", "2"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        for name in ("model.safetensors", "state.safetensors"):
+            assert_same_tensors(runs[0] / name, runs[1] / name)
+        assert metric_lines(runs[0]) == metric_lines(runs[1])
+    there = from_shards(tiny_experiment(), "s3://videos/decoded")
+    cache, samples = source_of(there), data.read(there.data).samples
+    found = [sample.key for sample in samples if cache.read(sample)]
+    assert found == [sample.key for sample in data.read(tiny_experiment().data).samples]
+
+
+@pytest.mark.slow
+def test_what_an_object_store_refuses_is_said_in_a_sentence(
+    copied: Path, tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, object_store: str
+) -> None:
+    from avpea.data import _places
+
+    pytest.importorskip("pyarrow")
+    upload(copied, f"{object_store}/videos/whole")
+    cut(copied)
+    upload(copied, f"{object_store}/videos/cut")
+    place = _places.below("s3://videos/cut", "train-000000.tar")
+    size = (copied / "train-000000.tar").stat().st_size
+    for first, count in ((0, 10), (size - 4, 10), (size, 10), (size + 5, 10)):  # as from a folder
+        there = _places.read_bytes(str(copied / "train-000000.tar"), first, count)
+        assert _places.read_bytes(place, first, count) == there
+    cases = [
+        ({}, "s3://videos/cut", r"s3://videos/cut/train-000000.tar is cut short or another one: it has [\d,]+ bytes"),
+        ({}, "s3://nothing/whole", r"s3://nothing/whole/index.json cannot be read \(.*NoSuchBucket|does not exist"),
+        ({}, "s3://videos/nothing", r"s3://videos/nothing/index.json cannot be read \(.*does not exist"),
+        ({}, "s3://not a bucket/x", r"s3://not a bucket/x/index.json cannot be read \(.*"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://videos/whole", r"/index.json cannot be read \(.*"),
+    ]
+    cases.append(({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://videos/whole", r"index.json cannot be read \(.*ACCESS_DENIED"))
+    for variables, root, sentence in cases:
+        if "AWS_ACCESS_KEY_ID" in variables:  # from now on the store asks who reads
+            switch, kind = f"{object_store}/moto-api/reset-auth", {"Content-Type": "application/octet-stream"}
+            with urllib.request.urlopen(urllib.request.Request(switch, b"0", kind, method="POST")):
+                pass
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            _places._file_system.cache_clear()
+            with pytest.raises(DataError, match=sentence) as refused:
+                train(from_shards(tiny_experiment(), root), tmp_path / "run", progress=False)
+        assert str(refused.value).endswith(".")
+        assert "\n" not in str(refused.value)
+    _places._file_system.cache_clear()
+    assert not (tmp_path / "run").exists()
 
 
 def cut(root: Path) -> None:

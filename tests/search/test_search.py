@@ -4,12 +4,9 @@ import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -404,36 +401,9 @@ def test_ray_indexes_with_two_workers(folder: Path, tiny_matched_run: Path, tmp_
     assert done.returncode == 1  # one file was left out
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("moto", reason="the object store of the tests: pip install 'moto[s3]' flask flask-cors")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with (tmp_path / "moto.log").open("wb") as log:
-        command = [sys.executable, "-m", "moto.server", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    values = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ENDPOINT": address}
-    for name, value in {**values, "ALLOW_HTTP": "true"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    try:
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(urllib.request.Request(f"{address}/videos", method="PUT"), timeout=5):
-                    break
-            except OSError:
-                assert server.poll() is None, (tmp_path / "moto.log").read_text()
-                time.sleep(0.1)
-        yield "s3://videos"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
 @pytest.mark.slow
-def test_an_object_store_is_as_good_as_a_folder(folder: Path, tiny_matched_run: Path, bucket: str) -> None:
-    place = f"{bucket}/library"
+def test_an_object_store_is_as_good_as_a_folder(folder: Path, tiny_matched_run: Path, object_store: str) -> None:
+    place = "s3://videos/library"
     with pytest.raises(AvpeaError, match=r"s3://videos/library is no library; `avpea index RUN FOLDER --library s3:"):
         Library(place)
     report = index(tiny_matched_run, folder, place, progress=False)
@@ -442,6 +412,6 @@ def test_an_object_store_is_as_good_as_a_folder(folder: Path, tiny_matched_run: 
     report = index(tiny_matched_run, folder, place, progress=False)
     assert (report.indexed, report.unchanged, report.removed) == (0, 3, 1)
     assert len(Query(place).text("a green light")) == report.windows
-    place = f"{bucket}/another"
+    place = "s3://videos/another"
     _index_twice(tiny_matched_run, folder, place)
     assert len(Library(place)) == report.windows

@@ -350,3 +350,40 @@ def test_names_of_files_are_text(client: TestClient, video: Path) -> None:
     assert not set(found) & {"\x1b", "\u202e"}
     answer = client.get(f"/v1/videos/{key}/media")
     assert answer.headers["content-disposition"] == "inline"
+
+
+def test_a_head_request_is_a_get_request_without_the_body(client: TestClient, video: Path) -> None:
+    key = uploaded(client, video)
+    for path in ("/healthz", "/v1/runs", f"/v1/videos/{key}/media", "/v1/videos/none/media"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+    assert client.head("/v1/localize").status_code == 405
+
+
+def test_a_field_that_stands_twice_is_refused(client: TestClient, video: Path) -> None:
+    before = len(client.get("/v1/videos").json())
+    answer = client.post(
+        "/v1/localize", files={"file": ("a.mp4", video.read_bytes())}, data={"run": "tiny", "threshold": ["0.1", "0.9"]}
+    )
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "The form has the field 'threshold' twice; send it once.",
+    )
+    assert len(client.get("/v1/videos").json()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "sentence"),
+    [
+        (b'{"x": "' + b"a" * (17 << 20) + b'"}', 413, "bigger than this server takes (16 MiB)"),
+        (b"[" * 100_000 + b"]" * 100_000, 400, "more than 50 levels"),
+        (b'{"events": [], "revision": ' + b"9" * 5000 + b"}", 400, "expected less than 2**63"),
+        (b'{"events": [], "revision": NaN}', 400, "NaN, which is no number"),
+        (b"\xff", 400, "is not UTF-8"),
+    ],
+)
+def test_edits_that_are_no_edits(client: TestClient, video: Path, content: bytes, status: int, sentence: str) -> None:
+    answer = client.put(f"/v1/videos/{uploaded(client, video)}/review", content=content)
+    assert answer.status_code == status
+    assert sentence in answer.json()["detail"]
