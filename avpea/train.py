@@ -20,7 +20,7 @@ from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, identify
 from avpea.device import choose_device, enough_memory, float32_products, placed
 from avpea.draws import drawing, seed_of
-from avpea.errors import CheckpointError, DataError, MediaError, TrainingError, WriteError
+from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.feeding import Feed, Inputs, Place
@@ -122,7 +122,12 @@ def train(
         DeviceMemoryError: The device's memory is too small for a step; the last saved state is kept.
         Stopped: Ctrl-C was pressed (or SIGTERM or SIGHUP came); the state after the last optimiser step is saved first.
     """
-    meeting = distributed.meet(distributed.launched())
+    here = distributed.launched()
+    try:
+        meeting = distributed.meet(here)
+    except ExperimentError:
+        with_all_processes(experiment, here)  # what is wrong with their number comes before that they are not there
+        raise
     try:
         with contextlib.ExitStack() as held:
             with distributed.prepared(meeting):  # nothing is written before all have read what was there
