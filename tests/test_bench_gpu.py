@@ -169,6 +169,19 @@ def test_what_is_wrong_on_a_device_is_seen(tiny_experiment: Any, monkeypatch: py
 
     monkeypatch.setattr(same, "exercised", second_is_wrong)
     assert not compared(experiment, torch.device("cpu"))["ok"]
+    monkeypatch.setattr(same, "distance", lambda *_: float("inf"))
+    found = compared(experiment, torch.device("cpu"))
+    assert not found["ok"]
+    json.dumps(found, allow_nan=False)  # a file with Infinity is refused by `avpea plan --figures`
+
+
+def test_a_plan_is_made_from_what_a_card_has_shown(capsys: Any) -> None:
+    from avpea.cli import main
+
+    path = ROOT / "bench/results/gpu.json"
+    words = ["plan", "paper/avel-vit-b16", "--samples", "3339,402,402", "--device", "cuda", "--no-measure"]
+    assert main([*words, "--figures", str(path)]) == 0
+    assert "NVIDIA H200 reached" in capsys.readouterr().out
 
 
 def test_a_plan_is_made_from_its_figures(tiny_experiment: Any, tmp_path: Path) -> None:

@@ -96,7 +96,13 @@ class TrainingStep:
             say(obstacle)
         self.model.train()
         self.optimizer = make_optimizer(self.model, config)
-        self.batch = random_batch(experiment, self.model).to(device)
+        self._experiment = experiment
+        self.draw(config.batch_size)
+
+    def draw(self, videos: int) -> None:
+        """Draw another batch, of so many videos."""
+        device = self.model.device
+        self.batch = random_batch(self._experiment.override({"train.batch_size": videos}), self.model).to(device)
         self.targets = self.model.task.targets(self.batch.samples).to(device)
         self._negatives = self.batch.frames.flip(0) if self.model.task.head.frozen_negatives else None
         # What the frozen layers make of the batch, if that is kept; else None.

@@ -53,8 +53,8 @@ PARTS = (
     Part("speed-base", 70),
     Part("speed-ways", 70),
     Part("inference", 50),
-    Part("batch", 60),
-    Part("speed-large", 75),
+    Part("batch", 75),
+    Part("speed-large", 60),
 )
 QUICK_SECONDS = 280.0  # for a busy machine without a card
 

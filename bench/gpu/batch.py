@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from avpea.compare.cost import TrainingStep
-from avpea.experiment import Experiment
 from bench.gpu.speed import forget, measured, of
 
 CARDS_GB = (16, 24, 80)
@@ -21,26 +20,28 @@ MODELS = {"av_pea": {}, "av_pea, checkpointed": {"train.checkpointing": True}, "
 
 def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     for name, options in list(MODELS.items())[: 1 if quick else None]:
-        experiment = of("base", name.partition(",")[0], device, quick, **options)
-        few, more = (peak_mb(experiment, videos) for videos in (2, 6))
+        forget()
+        step = TrainingStep(of("base", name.partition(",")[0], device, quick, **options))
+        few, more = (peak_mb(step, videos) for videos in (2, 6))
         each = max((more - few) / 4, 1e-3)
         for card in CARDS_GB:
             limit = card * 1e9 / 2**20 - BESIDE_MB
             guess = int(max(0.0, 2 + (limit - few) / each))
             row = {"what": f"ViT-B/16 {name}, bf16, {card} GB", "guess_videos": guess, "mb_per_video": round(each, 1)}
-            yield row | (tried(experiment, device, limit, guess) if device.type == "cuda" else {"videos": None})
+            yield row | (tried(step, limit, guess) if device.type == "cuda" else {"videos": None})
+        del step
 
 
-def peak_mb(experiment: Experiment, videos: int) -> float:
+def peak_mb(step: TrainingStep, videos: int) -> float:
     """Peak memory of a step with a batch of so many videos."""
     forget()
-    batch = experiment.override({"train.batch_size": videos})
-    found = measured(lambda: TrainingStep(batch), experiment.train.device, 1)
-    return float(found["peak_mb"])
+    step.draw(videos)
+    return float(measured(lambda: step, step.config.device, 1)["peak_mb"])
 
 
-def tried(experiment: Experiment, device: torch.device, limit_mb: float, guess: int) -> dict[str, Any]:
+def tried(step: TrainingStep, limit_mb: float, guess: int) -> dict[str, Any]:
     """The largest batch under a limit; on a card that has as much."""
+    device = step.model.device
     number = torch.cuda.current_device() if device.index is None else device.index  # torch wants one here
     whole = torch.cuda.get_device_properties(number).total_memory / 2**20
     share = min(limit_mb / whole, 0.98)
@@ -48,8 +49,9 @@ def tried(experiment: Experiment, device: torch.device, limit_mb: float, guess: 
     def fits(videos: int) -> bool:
         torch.cuda.set_per_process_memory_fraction(share, number)
         try:
-            peak_mb(experiment, videos)
+            peak_mb(step, videos)
         except torch.OutOfMemoryError:
+            step.optimizer.zero_grad(set_to_none=True)
             return False
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, number)

@@ -34,7 +34,7 @@ def measured(experiment: Experiment, device: torch.device, times: int) -> dict[s
     wait: Callable[[], None] = torch.cuda.synchronize if on_card else lambda: None
     kind = registry.load("task", experiment.task.name)
     model, _ = build(experiment, kind.needs.typical()).to_train(experiment.train, device)
-    model.eval()
+    model = model.eval().folded()  # as `avpea predict` has it
     batch = random_batch(experiment, model).to(device)
     seconds = []
     for number in range(times + 2):
