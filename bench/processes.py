@@ -23,7 +23,7 @@ CLIPS, BATCH = 48, 8
 
 
 def run(quick: bool) -> dict[str, Any]:
-    epochs, rounds = (2, 1) if quick else (3, 3)
+    epochs, rounds = (2, 1) if quick else (3, 2)
     clips = 16 if quick else CLIPS
     seconds: dict[str, list[float]] = {"1": [], "2": [], "2 apart": []}
     waited: list[float] = []

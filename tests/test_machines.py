@@ -105,7 +105,7 @@ def test_a_machine_that_dies_ends_the_other_and_both_go_on(
     dies: int, whom: str, tiny_experiment: Make, tmp_path: Path
 ) -> None:
     """Within 30 seconds, and later to the bits of `--train.devices 2`."""
-    changes = {"train.epochs": 60, "train.checkpoint_minutes": 1e-4}
+    changes = {"train.epochs": 20, "train.checkpoint_minutes": 1e-4}
     words = ["train", recipe(tiny_experiment(**STEPS | changes), tmp_path), "--quiet", "--run"]
     run, whole = str(tmp_path / "run"), str(tmp_path / "whole")
     both = nodes([*words, run], [*words, run])
@@ -128,7 +128,7 @@ def test_a_machine_that_dies_ends_the_other_and_both_go_on(
     if whom != "its launcher":
         assert "Another process of this training has ended; its own message says why." in survivor[2]
     assert not list((tmp_path / "run").glob(".*.tmp"))
-    assert 0 < len(metrics.read_text().splitlines()) < 60
+    assert 0 < len(metrics.read_text().splitlines()) < 20
     for code, _, said in ended(nodes([*words, run], [*words, run])):
         assert code == 0, said
     command = [sys.executable, "-m", "avpea", *words, whole, "--train.devices", "2"]

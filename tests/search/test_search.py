@@ -253,7 +253,10 @@ def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, 
     import lancedb
 
     table = lancedb.connect(small).open_table("windows")
-    table.update(**({"values_sql": values} if "start" in values else {"values": values}))  # lancedb 0.34 knows no NaN
+    if "start" in values:
+        table.update(values_sql=values)  # lancedb 0.34 knows no NaN as a value
+    else:
+        table.update(values=values)
     with pytest.raises(AvpeaError, match=f"is damaged: a window has .*{reason}"):
         search(small, "a light")
     lancedb.connect(small).drop_table("windows")
