@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from avpea.distributed import OthersEnded, launched
-from avpea.errors import AvpeaError
+from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note
 from avpea.stopping import handled
 from avpea.threads import usable_cores
@@ -22,6 +22,7 @@ __all__ = ["ends_with_parent", "launch", "reported"]
 
 _PARENT = "AVPEA_LAUNCHER"  # process number of the launcher
 _ERRORS = "AVPEA_ERRORS"  # folder for the errors of the processes other than the first
+_MOST_ON_A_CORE = 8
 _GRACE_SECONDS = 10.0  # for the others to end by themselves, and again after they were told to
 
 
@@ -34,8 +35,17 @@ def launch(words: Sequence[str], processes: int) -> int:
     Args:
         words: Arguments of the command.
         processes: Number of processes.
+
+    Raises:
+        ExperimentError: There are too few cores for so many.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    if processes > (most := _MOST_ON_A_CORE * usable_cores()):
+        raise ExperimentError(
+            f"train.devices is {processes}, but there are {usable_cores()} cores here, on which so many processes would "
+            f"mostly wait for each other; expected at most {most}."
+        )
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with TemporaryDirectory(prefix="avpea-") as errors:

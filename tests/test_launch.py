@@ -62,6 +62,8 @@ def test_two_processes_from_the_command_line(tiny_experiment: Make, tmp_path: Pa
         ({"RANK": "0", "WORLD_SIZE": "3"}, {}, "3 processes cannot share batches of 2 videos"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, {"train.devices": 3}, "train.devices is 3, but 2 processes were started"),
         ({}, {"train.devices": 0}, "train.devices is 0; expected 1 or more"),
+        ({}, {"train.devices": 900}, "900 processes cannot share batches of 2 videos"),
+        ({}, {"train.devices": 900, "train.batch_size": 1000}, "train.devices is 900, but there are"),
     ],
 )
 def test_numbers_that_do_not_fit(
@@ -73,6 +75,7 @@ def test_numbers_that_do_not_fit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)  # it is said before there are any processes
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     path = recipe(tiny_experiment(), tmp_path)

@@ -36,12 +36,14 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int | None:
     from avpea import launch, registry
     from avpea import train as training
-    from avpea.distributed import launched
+    from avpea.distributed import World, launched
+    from avpea.preconditions import with_all_processes
 
     if options.strict:
         options.overrides["data.strict"] = True
     experiment, here = experiment_of(options), launched()
     if experiment.train.devices > 1 and here.alone:
+        with_all_processes(experiment, World(0, experiment.train.devices))  # said once, before there are any
         return launch.launch(options.words, experiment.train.devices)
     launch.ends_with_parent()
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
