@@ -43,7 +43,7 @@ def launch(words: Sequence[str], processes: int) -> int:
 
     if processes > (most := _MOST_ON_A_CORE * usable_cores()):
         raise ExperimentError(
-            f"train.devices is {processes}, but there are {usable_cores()} cores here, on which so many processes would "
+            f"train.devices is {processes}, but there are {usable_cores()} cores here, on which so many would "
             f"mostly wait for each other; expected at most {most}."
         )
 
