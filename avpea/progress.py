@@ -1,5 +1,6 @@
 """Progress bars with rate and remaining time, and notes, on stderr."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,9 @@ def say(text: str) -> None:
     Where it cannot be written (a log on a full disk, a terminal that was closed), work goes on without.
     """
     with suppress(OSError):
-        print(for_terminal(text, lines=True), file=sys.stderr, flush=True)
+        # Our own further lines are indented; a break in a file's name must not begin what looks like a line of ours.
+        own = re.sub(r"\n(?!  )", r"\\n", text)
+        print(for_terminal(own, lines=True), file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

@@ -50,7 +50,7 @@ def show(parts: Iterable[str | Table]) -> None:
         if isinstance(part, Table):
             _print(part)
         else:
-            print(for_terminal(part, lines=True))
+            print(for_terminal(part))  # a line each: a file's name may hold a line break, and must not begin one
 
 
 def _print(table: Table) -> None:

@@ -180,3 +180,15 @@ def test_evaluate_prints_types_of_questions(
     assert "Annotations: avqa/avqa-test.json, 9 questions about 3 videos" in printed
     assert "mean of the three modalities (the paper's)" in printed
     assert "For comparison, most frequent answer of the wording" in printed
+
+
+def test_an_adapter_that_the_recipe_has_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before, it was taken and not used, so that two adapters compared as equal."""
+    words = ["train", "own", "--data.root", str(tmp_path), "--run", str(tmp_path / "run")]
+    assert main([*words, "--adapter.name", "lavish"]) == 1
+    assert capsys.readouterr().err == (
+        "avpea: --adapter.name lavish is for an adapter, and own has none (adapter.streams is none); add "
+        "--adapter.streams both.\n"
+    )
+    assert not (tmp_path / "run").exists()
+    assert main(["params", "own", "--adapter.name", "lavish", "--adapter.streams", "both"]) == 0

@@ -405,3 +405,15 @@ def test_a_picture_of_any_text_is_drawn(text: str, tmp_path: Path) -> None:
         class_names=[text],
     )
     check_svg((tmp_path / "a.svg").read_bytes())
+
+
+def test_a_name_with_a_line_break_begins_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a file called `a.mp4\\navpea: 99 of 99 videos done.mp4` would; our own further lines are indented."""
+    from avpea.progress import say
+    from avpea.tables import show
+
+    show(["a.mp4\navpea: done.mp4: 0:03.0, 1 event"])
+    say("avpea: a.mp4\navpea: done.mp4 is empty.\n  one: reason")
+    printed = capsys.readouterr()
+    assert printed.out == "a.mp4\\navpea: done.mp4: 0:03.0, 1 event\n"
+    assert printed.err == "avpea: a.mp4\\navpea: done.mp4 is empty.\n  one: reason\n"

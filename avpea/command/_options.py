@@ -13,11 +13,21 @@ def experiment_of(options: argparse.Namespace) -> Any:
     """The experiment of the argument `recipe`, with the options that follow it.
 
     Raises:
-        ExperimentError: There is no such recipe, or an option does not fit it.
+        ExperimentError: There is no such recipe, or an option does not fit it, or says what an adapter is to be like
+            where there is none.
     """
+    from avpea.errors import ExperimentError
     from avpea.experiment import load_recipe
 
-    return load_recipe(options.recipe).override(options.overrides)
+    experiment = load_recipe(options.recipe).override(options.overrides)
+    nowhere = experiment.adapter is not None and experiment.adapter.streams == "none"
+    for name, value in options.overrides.items():
+        if nowhere and name.startswith("adapter.") and name != "adapter.streams":
+            raise ExperimentError(
+                f"--{name} {value} is for an adapter, and {options.recipe} has none (adapter.streams is none); add "
+                "--adapter.streams both."
+            )
+    return experiment
 
 
 def device_of(options: argparse.Namespace) -> str:

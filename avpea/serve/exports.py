@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from avpea.errors import DataError
+from avpea.escapes import for_terminal
 from avpea.files import write_text
 from avpea.formats import FORMATS, SUFFIXES, Stretch, csv_line, rendered
 
@@ -137,7 +138,7 @@ def _places(videos: Sequence[Reviewed], suffix: str) -> list[str]:
     found: list[str] = []
     for video in videos:
         parts = [part for part in PurePosixPath(video.name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-        stem = "/".join(parts) or "video"
+        stem = for_terminal("/".join(parts)).encode("utf-8", "backslashreplace").decode() or "video"
         place, number = f"{stem}{suffix}", 2
         while place in found:
             place, number = f"{stem} {number}{suffix}", number + 1

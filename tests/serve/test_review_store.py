@@ -219,6 +219,16 @@ def test_several_videos_are_files_of_their_own(name: str) -> None:
     assert not any(".." in one or one.startswith("/") or "\\" in one for one in names)
 
 
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name != "manifest"])
+def test_a_name_that_is_no_text_is_packed_all_the_same(name: str) -> None:
+    """As of a file whose name is Latin-1: before, one such file kept those of all others from being exported."""
+    file = exported(name, [Reviewed("dog.mp4", [BARK]), Reviewed("d\udcff\n.mp4", [MEOW])], one=False)
+    if file.name.endswith(".zip"):
+        places = zipfile.ZipFile(io.BytesIO(file.content)).namelist()
+        assert len(places) == 2
+        assert all(place.isprintable() for place in places)
+
+
 def test_several_videos_are_one_table_or_list() -> None:
     some = [Reviewed("a.mp4", [BARK, MEOW]), Reviewed("b/c.mp4", [])]
     rows = list(csv.DictReader(io.StringIO(exported("csv", some, one=False).content.decode())))
