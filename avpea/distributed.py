@@ -37,7 +37,6 @@ __all__ = [
     "mean_of",
     "meet",
     "own_share",
-    "pooled",
     "prepared",
     "share",
     "total",
@@ -322,11 +321,6 @@ def total(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return value
     added: Tensor = _Total.apply(value if _current.present else value * 0)
     return added
-
-
-def pooled(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The sum over the processes whose batches share their statistics: all, or this one alone."""
-    return total(value) if _current.global_statistics else value
 
 
 def mean_of(added: Float[Tensor, ""], count: Tensor) -> Float[Tensor, ""]:

@@ -12,7 +12,6 @@ from avpea import cluster
 from avpea.checkpoint import fingerprint_of
 from avpea.device import choose_device
 from avpea.errors import AvpeaError, DeviceMemoryError, MediaError
-from avpea.escapes import for_terminal
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
@@ -71,7 +70,7 @@ class IndexReport:
         parts += [f"{len(self.broken)} left out"] * bool(self.broken)
         rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
         total = f"{self.library}: {', '.join(parts)}; {self.windows} windows in all ({self.seconds:.0f} s{rate})."
-        left_out = (for_terminal(f"Left out: {reason}") for reason in self.broken.values())  # a name may have two lines
+        left_out = (f"Left out: {reason}" for reason in self.broken.values())
         return [*left_out, *self.remarks, total]
 
 
