@@ -1,6 +1,6 @@
 """Predict: run a trained model on your own videos."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +101,7 @@ class VideoView:
         clip = read_spread(self.path, self.experiment.data.segments, spread, **self._options())
         return clip.part(0, min(len(clip.frames), segments_in(clip.duration_seconds)))
 
-    def windows(self, clip: Clip | Film) -> Iterator[Window]:
+    def windows(self, clip: Clip | Film) -> Generator[Window, None, None]:
         """The windows of a clip, each of as many seconds as in training, on the model's device.
 
         Raises:

@@ -27,7 +27,7 @@ from avpea.media.found import Found
 from avpea.media.info import SAMPLE_RATE_HZ
 from avpea.media.regular import require_file
 
-__all__ = ["Film"]
+__all__ = ["AT_ONCE_SECONDS", "Film"]
 
 AT_ONCE_SECONDS = 60  # of a part: its last window alone may overlap the one before
 

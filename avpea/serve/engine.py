@@ -1,9 +1,11 @@
 """One thread computes; what waits for the same run and has the same shape goes through the encoder together."""
 
+import contextlib
 import dataclasses
+import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from avpea.media import Clip, Film
+from avpea.media import Clip, Film, film
 from avpea.model import AVModel
 from avpea.predict import Predictor, VideoView
 from avpea.serve.work import Piece
@@ -154,26 +156,46 @@ class _ServedView(VideoView):
     seconds: float
     futures: dict[tuple[int, int], "Future[Encoded]"] = field(default_factory=dict)
 
-    def whole(self) -> Clip:
-        with self.piece.decoding(self.seconds):
-            return super().decoded()
+    def whole(self) -> Clip | Film:
+        # A film has a decoder of its own while it is used; what is a single part of one goes through the common ones.
+        if 0 < self.seconds <= film.AT_ONCE_SECONDS:
+            with self.piece.decoding(self.seconds):
+                return super().decoded()
+        return super().whole()
 
     def spread(self) -> Clip:
         with self.piece.decoding(self.seconds):
             return super().spread()
 
-    def windows(self, clip: Clip | Film) -> Iterator[Window]:
-        length = self.experiment.data.segments
-        total = -(-len(clip.frames) // length)
+    def windows(self, clip: Clip | Film) -> Generator[Window, None, None]:
+        # The length of a film is known at its end; what its file declares does for telling how far this is.
+        seconds = self.seconds if isinstance(clip, Film) else len(clip.frames)
+        about = math.ceil(seconds / self.experiment.data.segments)
         ahead: list[Window] = []
-        for number, window in enumerate(super().windows(clip)):
-            ahead.append(window)
-            self._ask(window)
-            if len(ahead) > AHEAD:
-                yield self._next(ahead, number - AHEAD, total)
-        rest = len(ahead)
-        for number in range(rest):
-            yield self._next(ahead, total - rest + number, total)
+        number = 0
+        # A failure keeps its traceback, and by it this generator; a film would wait on.
+        with contextlib.closing(self._cut(clip)) as found:
+            for window in found:
+                ahead.append(window)
+                self._ask(window)
+                if len(ahead) > AHEAD:
+                    yield self._next(ahead, number, max(about, number + len(ahead)))
+                    number += 1
+        total = number + len(ahead)
+        for done in range(number, total):
+            yield self._next(ahead, done, total)
+
+    def _cut(self, clip: Clip | Film) -> Generator[Window, None, None]:
+        """The windows of a clip; decoding a film ends when nobody waits any more."""
+        if isinstance(clip, Clip):
+            yield from super().windows(clip)
+            return
+        with contextlib.closing(super().windows(clip)) as found:
+            with self.piece.decoding(self.seconds):  # it begins with the first window, and is watched to its end
+                window = next(found, None)
+            while window is not None:
+                yield window
+                window = next(found, None)
 
     def encode(self, window: Window) -> Encoded:
         found = self._ask(window).result()

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from pydantic import TypeAdapter
 
 from avpea.cli import main
+from tests.media_factory import make_video
 from tests.serve.serving import served, until, uploaded
 
 
@@ -255,6 +256,38 @@ def test_reading_is_stopped_when_a_job_is_cancelled(client: TestClient, video: P
     for process in pool.process_ids:
         os.kill(process, signal.SIGCONT)
     assert client.post("/v1/localize", json={"video": key}).status_code == 200
+
+
+@pytest.fixture
+def long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A video of several parts, which may not be read as a whole."""
+    monkeypatch.setattr("avpea.media.film.AT_ONCE_SECONDS", 3)
+    monkeypatch.delattr("avpea.predict.VideoView.decoded")
+    return make_video(tmp_path / "long.mp4", seconds=16.5)
+
+
+def test_a_long_video_is_read_in_parts(
+    client: TestClient, tiny_run: Path, long_video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = printed(capsys, "predict", str(tiny_run), str(long_video))
+    key = uploaded(client, long_video, "long.mp4")
+    answer = client.post("/v1/localize", json={"run": "tiny", "video": key})
+    assert answer.json() == {**expected, "video": "long.mp4"}
+
+
+def test_a_long_video_is_let_go_of_when_its_job_is_cancelled(client: TestClient, long_video: Path) -> None:
+    server, free = server_of(client), threading.Event()
+    blocker = threading.Thread(target=server.engine.call, args=(lambda: free.wait(120),))
+    blocker.start()
+    key = uploaded(client, long_video)
+    job = client.post("/v1/jobs", json={"kind": "localize", "video": key}).json()["job"]
+    until(lambda: (state(client, job)["progress"] or {}).get("stage") == "window")
+    client.delete(f"/v1/jobs/{job}")
+    free.set()
+    blocker.join()
+    until(lambda: state(client, job)["state"] == "cancelled")
+    until(lambda: not any("_decode" in thread.name for thread in threading.enumerate()))
+    assert client.delete(f"/v1/videos/{key}").status_code == 204
 
 
 def test_pages_and_headers(client: TestClient) -> None:
