@@ -1,13 +1,11 @@
 """Base classes: a task turns both token streams into an output, and defines its loss, metrics and answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea import registry
@@ -18,7 +16,9 @@ from avpea.labels import Labels
 from avpea.metrics.figures import Figure
 from avpea.sections import HeadOptions, TaskOptions
 from avpea.tables import Table
+from avpea.tasks._answer import Answer, Confusion, Mistake, Viewing, Window, beginning
 from avpea.tasks._calibration import Calibration, Chances
+from avpea.tasks._encoded import Dims, Encoded
 
 __all__ = [
     "Answer",
@@ -37,93 +37,7 @@ __all__ = [
     "Viewing",
     "Window",
     "beginning",
-    "video_index",
 ]
-
-
-@dataclass(frozen=True)
-class Dims:
-    """Widths of an encoder's tokens.
-
-    Attributes:
-        visual: Width of the visual tokens.
-        audio: Width of the audio tokens.
-        stages: Width of the visual tokens at the end of each stage of a Swin; empty for another network.
-    """
-
-    visual: int
-    audio: int
-    stages: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The tokens of both streams for a batch of videos, from an encoder to a task.
-
-    Images are in the order of videos, then segments. A video has one frame for each segment; the number of log-mel
-    images of a video depends on the encoder.
-
-    Attributes:
-        visual: Tokens of the frames; None for a head that reads no video.
-        audio: Tokens of the log-mel images; None for a head that reads no video.
-        segments: Number of segments of each video.
-        num_prefix_tokens: Number of tokens before the patches, in the visual stream.
-        has_cls: Whether token 0 is a CLS token.
-        negatives: Tokens of frames of other videos, if the head's training uses them.
-        positions: Index of each segment in its video; None if all segments are given.
-        sound_positions: The same of the log-mel images; None if they are all there, as slices of the whole sound are.
-        stages: Visual tokens at the end of each stage of a Swin, if the head reads them.
-    """
-
-    visual: Float[Tensor, "images visual_tokens dim"] | None
-    audio: Float[Tensor, "images_of_sound audio_tokens audio_dim"] | None
-    segments: int
-    num_prefix_tokens: int
-    has_cls: bool
-    negatives: Float[Tensor, "images visual_tokens dim"] | None = None
-    positions: Int[Tensor, "videos segments"] | None = None
-    sound_positions: Int[Tensor, "videos segments"] | None = None
-    stages: tuple[Float[Tensor, "images _tokens _dim"], ...] = ()
-
-    @property
-    def frames(self) -> Float[Tensor, "videos segments visual_tokens dim"]:
-        """Tokens of the frames, by video."""
-        assert self.visual is not None
-        return self.visual.reshape(-1, self.segments, *self.visual.shape[1:])
-
-    @property
-    def sounds(self) -> Float[Tensor, "videos sounds audio_tokens audio_dim"]:
-        """Tokens of the sound, by video."""
-        assert self.visual is not None
-        assert self.audio is not None
-        videos = self.visual.shape[0] // self.segments  # unlike `len`, which an export would take for fixed
-        return self.audio.reshape(videos, -1, *self.audio.shape[1:])
-
-    @property
-    def patches(self) -> Float[Tensor, "videos segments patches dim"]:
-        """Patch tokens of the frames, by video."""
-        return self.frames[:, :, self.num_prefix_tokens :]
-
-    @property
-    def negative_patches(self) -> Float[Tensor, "videos segments patches dim"] | None:
-        """Patch tokens of the frames of other videos, one frame for each segment; None without negatives."""
-        if self.negatives is None:
-            return None
-        patches = self.negatives[:, self.num_prefix_tokens :]
-        return patches.reshape(-1, self.segments, *patches.shape[1:])
-
-    @property
-    def visual_cls(self) -> Float[Tensor, "videos segments dim"]:
-        """CLS token of each frame; the mean of its tokens if there is no CLS token."""
-        return self._cls(self.frames)
-
-    @property
-    def audio_cls(self) -> Float[Tensor, "videos sounds audio_dim"]:
-        """CLS token of each log-mel image; the mean of its tokens if there is no CLS token."""
-        return self._cls(self.sounds)
-
-    def _cls(self, tokens: Float[Tensor, "... tokens dim"]) -> Float[Tensor, "... dim"]:
-        return tokens[..., 0, :] if self.has_cls else tokens.mean(dim=-2)
 
 
 class Head(nn.Module, ABC):
@@ -172,130 +86,6 @@ class Head(nn.Module, ABC):
     def registered_but_unused(self) -> dict[str, int]:
         """Number of parameters that the head's public code registers but never uses, by layer."""
         return {}
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of a clip that a model processes in one pass.
-
-    Attributes:
-        start: Index of the first segment.
-        stop: Index after the last segment.
-        first_new: Index of the first segment that is in no earlier window.
-        frames: RGB frames, one per second.
-        log_mel: Log-mel of each second.
-    """
-
-    start: int
-    stop: int
-    first_new: int
-    frames: UInt8[Tensor, "1 segments height width 3"]
-    log_mel: Float[Tensor, "1 sounds rows mel_bins"]
-
-
-@runtime_checkable
-class Viewing(Protocol):
-    """A video and a trained model: what a task needs to answer a user."""
-
-    @property
-    def path(self) -> Path:
-        """The video file."""
-
-    def whole(self) -> Any:
-        """The whole video: an `avpea.media.Clip`, or a `Film`, whose length is known when its last window is."""
-
-    def spread(self) -> Any:
-        """Decode as many seconds as the model was trained on, spread over the video, to a `Clip`."""
-
-    def windows(self, clip: Any) -> Iterator[Window]:
-        """Windows of as many seconds as the model was trained on, on its device; the last one ends with the clip."""
-
-    def run(self, window: Window, targets: Any = None) -> Any:
-        """The model's output for a window; targets may be on any device."""
-
-    def respond(self, window: Window) -> Any:
-        """The task's answer about a window, as `Task.respond` makes it."""
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """A confusion matrix.
-
-    Attributes:
-        of: What its rows and columns are, such as `class`.
-        names: Names of its rows and columns.
-        counts: Number of answers by what is annotated (row) and predicted (column).
-    """
-
-    of: str
-    names: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer in an evaluation.
-
-    Attributes:
-        key: Key of its sample.
-        second: Index of its segment in the sample; None if it is about all of it.
-        expected: What is annotated.
-        answered: What was answered.
-        confidence: Confidence of the answer in [0, 1], if there is one.
-        about: What was asked, if anything.
-    """
-
-    key: str
-    second: int | None
-    expected: str
-    answered: str
-    confidence: float | None = None
-    about: str = ""
-
-
-def beginning(schema: str, video: Path, clip: Any) -> dict[str, Any]:
-    """What the plain values of every answer begin with.
-
-    Args:
-        schema: Name and version of the form of the values, such as `avpea-events-1`.
-        video: The video file.
-        clip: Its decoded frames and sound.
-    """
-    return {
-        "schema": schema,
-        "video": str(video),
-        "duration_seconds": round(clip.duration_seconds, 3),
-        "declared_seconds": round(clip.declared_seconds, 3),
-        "remarks": clip.remarks(),
-    }
-
-
-class Answer(ABC):
-    """A task's answer to a user about a video."""
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `--json` prints them."""
-
-    @abstractmethod
-    def report(self) -> Iterator[str | Table]:
-        """The answer as text and tables for the terminal."""
-
-    def rows(self) -> Iterable[Sequence[Any]]:
-        """The answer as rows of a table: a cell for each of the task's `columns`; none if there is nothing to say."""
-        return ()
-
-    def stretches(self) -> Iterable[Stretch]:
-        """The stretches of the video that the answer is about, in order of time, for the task's `stretches`."""
-        return ()
-
-    def plot(self, path: str | Path) -> None:
-        """Draw the answer to a file.
-
-        Raises:
-            AvpeaError: There is no picture of this kind of answer.
-        """
-        raise AvpeaError(f"There is no picture of this kind of answer; leave out {path}.")
 
 
 class Task(nn.Module, ABC):
@@ -501,9 +291,3 @@ class Task(nn.Module, ABC):
     def total(terms: dict[str, Tensor]) -> Tensor:
         """The sum of loss terms."""
         return torch.stack(list(terms.values())).sum()
-
-
-def video_index(counts: Iterable[int]) -> Int[Tensor, " rows"]:
-    """Index of the video of each row, where `counts` gives the number of rows of each video."""
-    of_each = torch.tensor(list(counts), dtype=torch.int64)
-    return torch.arange(len(of_each)).repeat_interleave(of_each)

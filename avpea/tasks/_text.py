@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avpea.labels import CaptionLabels, CaptionSample
 from avpea.tasks import Encoded, Task
-from avpea.tasks._base import video_index
+from avpea.tasks._encoded import video_index
 from avpea.text import Sentences
 
 __all__ = ["CaptionTask", "TextTargets", "WritingTask", "clean"]

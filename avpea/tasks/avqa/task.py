@@ -14,7 +14,7 @@ from torch import Tensor
 from avpea.labels import Question, QuestionSample
 from avpea.metrics.calibration import temper
 from avpea.tasks import Chances, Encoded, Viewing
-from avpea.tasks._base import video_index
+from avpea.tasks._encoded import video_index
 from avpea.tasks._questions import QuestionTask
 from avpea.tasks.avqa.answer import Reply, read_question
 from avpea.tasks.avqa.heads import AnsweringHead, QuestionOutput, shuffled_frames

@@ -12,7 +12,7 @@ import torch
 
 from avpea.labels import QuestionSample
 from avpea.tasks import Viewing
-from avpea.tasks._base import video_index
+from avpea.tasks._encoded import video_index
 from avpea.tasks._questions import QuestionTask
 from avpea.tasks._text import TextTargets, WritingTask, clean
 from avpea.tasks.avc.heads._beams import Written

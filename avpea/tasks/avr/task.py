@@ -18,7 +18,7 @@ from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
 from avpea.tables import Table
 from avpea.tasks import Encoded, Figure, Mistake
-from avpea.tasks._base import video_index
+from avpea.tasks._encoded import video_index
 from avpea.tasks._text import CaptionTask, TextTargets, clean
 from avpea.tasks._text_head import GROUPS
 from avpea.tasks.avr.heads._matching import contrastive_loss
