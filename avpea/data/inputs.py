@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -39,8 +40,13 @@ def sample_from_clip(
         )
     if isinstance(audio, ContinuousOptions):
         return clip.frames, _continuous(clip, audio, sound or clip.path)
-    waveform = clip.waveform if audio.features == "vggish" else clip.waveform - clip.waveform.mean()
+    waveform = clip.waveform if audio.features == "vggish" else _centred(clip.waveform)
     return clip.frames, features(waveform.reshape(clip.frames.shape[0], -1), audio)
+
+
+def _centred(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+    """The waveform less its mean, whose bits are the same with any number of threads: those of torch's mean are not."""
+    return waveform - float(waveform.numpy().mean(dtype=np.float64))
 
 
 def _continuous(clip: Clip, audio: ContinuousOptions, path: Path) -> Float[Tensor, "slices rows mel_bins"]:
@@ -56,8 +62,7 @@ def _continuous(clip: Clip, audio: ContinuousOptions, path: Path) -> Float[Tenso
     )
     if len(waveform) < rate // 40:  # less than one window of 25 ms
         return torch.full((audio.slices, audio.rows, audio.mel_bins), audio.mean)
-    waveform = waveform - waveform.mean()
-    rows = log_mel(waveform, mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms, rate_hz=rate)
+    rows = log_mel(_centred(waveform), mel_bins=audio.mel_bins, frame_shift_ms=audio.frame_shift_ms, rate_hz=rate)
     every: Tensor = F.pad(rows, (0, 0, 0, audio.rows - len(rows) % audio.rows)).view(-1, audio.rows, rows.shape[1])
     return every[middles(len(every), audio.slices)]
 

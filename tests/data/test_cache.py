@@ -95,6 +95,22 @@ def test_a_constant_offset_of_the_waveform_changes_nothing(videos: Path) -> None
     torch.testing.assert_close(plain, other, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("layout", ["image", "native", "continuous"])
+def test_threads_change_no_bit_of_a_log_mel(layout: str, tmp_path: Path) -> None:
+    """Torch sums more than 32,768 numbers in as many parts as there are threads."""
+    video = make_video(tmp_path / "a.mkv", seconds=3, fps=5, size=(48, 32), audio_codec="pcm_s16le", tone_hz=331.7)
+    clip, audio = read_media(video, frame_size=(SIDE, SIDE)), section("audio", layout=layout, mel_bins=128)
+    clip = dataclasses.replace(clip, waveform=clip.waveform + torch.linspace(-1, 1, len(clip.waveform)) ** 3 / 7)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            found.append(sample_from_clip(clip, audio)[1])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
 def test_a_window_later_in_the_file(videos: Path, tmp_path: Path) -> None:
     cache, late = make_cache(tmp_path), sample(videos / "v0.mp4", start_seconds=1.0, segments=1)
     whole, part = cache.read(samples(videos)[0]), cache.read(late)
@@ -452,7 +468,7 @@ def test_the_layout_continuous_is_valors_public_pipeline(tmp_path: Path) -> None
     assert cache.fill([sample], progress=False).broken == {}
     batch = cache.batch([sample])
     waveform = read_sound(video, 22_050)
-    waveform = waveform - waveform.mean()
+    waveform = waveform - waveform.double().mean().float()
     fbank = kaldi.fbank(
         waveform[None], sample_frequency=22_050, htk_compat=True, use_energy=False, window_type="hanning",
         num_mel_bins=64, dither=0.0, frame_shift=10,
