@@ -144,14 +144,17 @@ class Batch:
         predictor: The predictor, whose task says what can be written.
         jobs: The videos.
         outputs: What to write.
+        worded: The sentence of an error for the table.
 
     Raises:
         AvpeaError: What is asked for cannot be written; nothing was done.
     """
 
-    def __init__(self, predictor: Any, jobs: Sequence[Job], outputs: Outputs) -> None:
+    def __init__(
+        self, predictor: Any, jobs: Sequence[Job], outputs: Outputs, worded: Callable[[AvpeaError], str] = str
+    ) -> None:
         _require_written(predictor, outputs)
-        self.task, self.jobs, self.outputs = predictor.model.task, jobs, outputs
+        self.task, self.jobs, self.outputs, self._worded = predictor.model.task, jobs, outputs, worded
         self.written = plan(jobs, outputs)
         self.done = self.failed = 0
 
@@ -183,18 +186,19 @@ class Batch:
         ):
             try:
                 for index, job in enumerate(self.jobs):
+                    name = _in_table(self.outputs.csv, job.video)
                     try:
                         answer = self._one(index, answer_of)
                     except AvpeaError as error:
                         self.failed += 1
-                        add([[job.video, *self._nothing, error]])
+                        add([[name, *self._nothing, self._worded(error)]])
                         fail(job.video, error)
                         if not many:
                             raise
                     else:
                         self.done += 1
                         rows = list(answer.rows()) if self.outputs.csv else []
-                        add([[job.video, *row, None] for row in rows or [self._nothing]])
+                        add([[name, *row, None] for row in rows or [self._nothing]])
                         succeed(answer)
                         yield job.video, answer
                     step()
@@ -270,6 +274,22 @@ def _require_written(predictor: Any, outputs: Outputs) -> None:
         raise AvpeaError(f"An answer of the task '{name}' has no start and end, which --format {timed[0]} needs{also}.")
     if (outputs.csv or "csv" in outputs.formats) and not task.columns:
         raise AvpeaError(f"The task '{name}' names no columns, so there is no CSV of its answers; use --json.")
+
+
+def _in_table(table: Path | None, video: Path) -> str:
+    """A video's path for a table, which counts from the table's folder, as in the manifest that it is once corrected.
+
+    In a table that is no file, such as a pipe, it is the path as it was given.
+    """
+    if table is None or video.is_absolute() or not table.is_file():
+        return formats.file_cell(video)
+    folder = os.path.realpath(table.parent)
+    if folder == os.path.realpath(os.curdir):
+        return formats.file_cell(video)
+    try:
+        return formats.file_cell(os.path.relpath(os.path.abspath(video), folder))
+    except ValueError:  # on another drive
+        return formats.file_cell(os.path.abspath(video))
 
 
 @contextmanager

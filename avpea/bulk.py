@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -200,6 +200,7 @@ def answer_all(
     loading: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    worded: Callable[[str], str] = str,
 ) -> BulkReport:
     """Answer about every video, and write a line for each; videos with an answer already are left out.
 
@@ -214,6 +215,7 @@ def answer_all(
         loading: How workers load the run: arguments of `avpea.load`.
         overwrite: Whether to begin anew.
         progress: Whether to show a progress bar on stderr.
+        worded: The reason of a failure as the results have it.
 
     Raises:
         AvpeaError: The file holds something else; Ray is not installed, or its workers cannot load the run.
@@ -235,6 +237,8 @@ def answer_all(
             ):
                 for job, values, tries in answers:
                     video = str(job.video)
+                    if "error" in values:
+                        values["error"] = worded(values["error"])
                     size, modified = states[video]
                     line = {"video": video, "file": {"bytes": size, "modified_ns": modified}, **values}
                     results.add(file, video, line)

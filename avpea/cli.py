@@ -76,7 +76,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()  # so that what cannot be written is an error now
     except AvpeaError as error:
         if not _told_by_launcher(error):
-            note(as_options(error))
+            note(as_options(error, options))
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command resumes from there."

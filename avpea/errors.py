@@ -20,6 +20,7 @@ The command line prints the sentence and exits with 1; from Python, catch the cl
 
 import errno
 import os
+import re
 from pathlib import Path
 
 __all__ = [
@@ -37,7 +38,10 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "WriteError",
+    "with_option",
 ]
+
+_MISSING = re.compile(r'\bmissing_(audio|video)="(\w+)"')
 
 
 class AvpeaError(ValueError):
@@ -146,3 +150,16 @@ class WriteError(AvpeaError, OSError):
         first = _REMEDIES.get(self.errno or 0, "")
         remedy = f"{first}, or choose another place" if first else "choose a place that you may write to"
         return f"{self.filename} cannot be written ({self.strerror}); {remedy}."
+
+
+def with_option(text: str, option: str) -> str:
+    """A sentence whose remedy `missing_video="black"`, an argument of Python, is the option where the user is.
+
+    Args:
+        text: The sentence.
+        option: How the option is given there, such as `--missing-{} {}`; empty leaves the remedy out, where there is no
+            such option.
+    """
+    if not option:
+        return re.sub(f", or {_MISSING.pattern}", "", text)
+    return _MISSING.sub(lambda found: option.format(*found.groups()), text)

@@ -69,13 +69,16 @@ def about_videos(
 
         print_json(answer.to_dict()) if options.json else show(answer.report())
 
+    def worded(error: AvpeaError) -> str:
+        return as_options(error, options)
+
     def fail(video: Path, error: AvpeaError) -> None:
         if options.json:
-            print_json({"video": str(video), "error": as_options(error)})
+            print_json({"video": str(video), "error": worded(error)})
         if len(jobs) > 1:
-            note(as_options(error))
+            note(worded(error))
 
-    batch = Batch(predictor, jobs, outputs)
+    batch = Batch(predictor, jobs, outputs, worded)
     for video, answer in batch.run(answer_of, succeed, fail, not getattr(options, "quiet", False)):
         yield predictor, video, answer
 
@@ -129,8 +132,9 @@ def _answer_in_bulk(
         loading=loading,
         overwrite=options.overwrite,
         progress=not options.quiet,
+        worded=lambda reason: as_options(reason, options),
     )
-    print_json(report.to_dict()) if options.json else show(as_options(AvpeaError(line)) for line in report.lines())
+    print_json(report.to_dict()) if options.json else show(report.lines())
     if report.failed:
         raise AvpeaError(f"{len(report.failed)} of {len(jobs)} videos failed; the same command tries them again.")
 

@@ -1,5 +1,6 @@
 """JSON and errors as a command prints them."""
 
+import argparse
 import errno
 import os
 import re
@@ -7,15 +8,16 @@ import stat
 import sys
 from typing import Any
 
-from avpea.errors import AvpeaError, WriteError
+from avpea.errors import AvpeaError, WriteError, with_option
 from avpea.files import json_line, write_whole
 
 __all__ = ["as_options", "print_json"]
 
 
-def as_options(error: AvpeaError) -> str:
-    """The message of an error, with Python arguments rewritten as options of the command line."""
-    text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--missing-\1 \2", str(error))
+def as_options(error: AvpeaError | str, options: argparse.Namespace) -> str:
+    """The message of an error, with Python arguments rewritten as options of the command."""
+    of_recipe = "--data.missing_{} {}" if options.takes_overrides else ""
+    text = with_option(str(error), "--missing-{} {}" if hasattr(options, "missing_audio") else of_recipe)
     text = re.sub(r'\bdevice="(\w+)"', r"--device \1", text.replace("trust=True", "--trust"))
     text = re.sub(r"\bbatch_size=(\d+)", r"--batch-size \1", text)
     text = re.sub(r"^(device|batch_size) is", lambda found: f"--{found[1].replace('_', '-')} is", text)

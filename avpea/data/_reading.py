@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from avpea.errors import with_option
 from avpea.labels import Sample
 from avpea.media import Clip, moments, read, read_spread
 from avpea.sections import ReaderOptions
@@ -17,7 +18,7 @@ __all__ = ["as_options", "read_sample", "tracks"]
 
 def as_options(text: str) -> str:
     """Reasons of files, with Python arguments rewritten as options of a recipe."""
-    text = re.sub(r'\bmissing_(audio|video)="(\w+)"', r"--data.missing_\1 \2", text)
+    text = with_option(text, "--data.missing_{} {}")
     return re.sub(r"\b(audio|video)_track is", r"--data.\1_track is", text)
 
 

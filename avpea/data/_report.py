@@ -57,5 +57,5 @@ def strict_error(broken: Mapping[str, str], asked: int) -> DataError:
     more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
     return DataError(
         f"{len(broken)} of {asked} samples cannot be used, and data.strict is set; "
-        f"mend or remove them, or set data.strict to false to skip them:\n{first}{more}"
+        f"mend or remove them, or set data.strict to false to skip them:\n{as_options(first)}{more}"
     )

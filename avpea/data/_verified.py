@@ -75,7 +75,8 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `ok`."""
-        return {"ok": self.ok, **dataclasses.asdict(self)}
+        broken = {video: as_options(reason) for video, reason in self.broken.items()}
+        return {"ok": self.ok, **dataclasses.asdict(self), "broken": broken}
 
     def lines(self) -> list[str]:
         """Sentences for the terminal: counts, then faults, then remarks."""

@@ -8,9 +8,9 @@ What is read may be a stranger's: it is bounded, XML with a document type is ref
 
 from avpea.formats._read import READABLE, read
 from avpea.formats._stretch import Stretch
-from avpea.formats._write import csv_line, rendered
+from avpea.formats._write import csv_line, file_cell, rendered
 
-__all__ = ["FORMATS", "READABLE", "SUFFIXES", "Stretch", "csv_line", "read", "rendered"]
+__all__ = ["FORMATS", "READABLE", "SUFFIXES", "Stretch", "csv_line", "file_cell", "read", "rendered"]
 
 # The ending of a file's name, by format.
 SUFFIXES = {"vtt": ".vtt", "srt": ".srt", "audacity": ".txt", "elan": ".eaf", "csv": ".csv"}

@@ -6,6 +6,7 @@ import math
 import mimetypes
 import os
 import re
+import unicodedata
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from avpea.formats._stretch import Stretch
-from avpea.formats.rows import FORMULA
+from avpea.formats.rows import ESCAPED, FORMULA
 
-__all__ = ["WORD_JOINER", "csv_line", "one_line", "rendered"]
+__all__ = ["WORD_JOINER", "csv_line", "file_cell", "one_line", "rendered"]
 
 WORD_JOINER = "\u2060"
 
@@ -152,6 +153,20 @@ def csv_line(cells: Iterable[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([_cell(cell) for cell in cells])
     return text.getvalue()
+
+
+def file_cell(name: str | Path) -> str:
+    """A file's name for `csv_line`, from which our readers of tables get the same file again.
+
+    A table cannot hold line breaks and other control characters, bytes that are no UTF-8, and spaces around a text.
+    A name with any of them is written as `file:` with escapes as in an address (`file:a%0Ab.mp4`), and so is one that
+    begins with `file:` itself.
+    """
+    text = str(name)
+    whole = text == text.strip() and not text.startswith(ESCAPED)
+    if whole and not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+        return text
+    return ESCAPED + urllib.parse.quote(os.fsencode(text))
 
 
 def _cell(value: Any) -> Any:

@@ -2,24 +2,28 @@
 
 CSV is read as spreadsheets of all countries write it: separated by commas, semicolons, tabs or bars, with decimal
 points or commas, with or without a byte order mark. `formats.csv_line` puts an apostrophe before what a spreadsheet
-would take for a formula; here it is taken off.
+would take for a formula; here it is taken off. A video whose name a table cannot hold is `file:` and the name with
+escapes, as `formats.file_cell` writes it.
 """
 
 import csv
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from avpea.errors import DataError
 from avpea.parsing import parse_json
 from avpea.registry import did_you_mean
 
-__all__ = ["FORMULA", "Columns", "csv_rows", "json_rows", "seconds_in", "span_in", "text_in", "time_of"]
+__all__ = ["ESCAPED", "FORMULA", "Columns", "csv_rows", "json_rows", "seconds_in", "span_in", "text_in", "time_of"]
 
 # A text that starts like this is a formula to a spreadsheet, or was one before it got its apostrophe.
 FORMULA = re.compile("'*[=+\\-@\t＝＋－＠]")
+ESCAPED = "file:"  # begins the name of a file whose bytes stand as in an address, as %0A
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)", re.ASCII)
@@ -71,9 +75,21 @@ def csv_rows(source: str, text: str, columns: Columns) -> Iterator[tuple[str, Ma
                     f"(a name with '{separator}' goes between double quotes)."
                 )
             plain = [cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell for cell in cells]
-            yield where, _with_points(dict(zip(header, plain, strict=True)), separator)
+            values = _with_points(dict(zip(header, plain, strict=True)), separator)
+            yield where, values | {"video": _file_in(where, str(values["video"]))} if "video" in values else values
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num}: not CSV ({error}).") from None
+
+
+def _file_in(where: str, cell: str) -> str:
+    """The name of the file that `formats.file_cell`, or a person, wrote into a cell."""
+    name = cell.strip()
+    if not name.startswith(ESCAPED):
+        return name
+    content = unquote_to_bytes(name.removeprefix(ESCAPED))
+    if b"\0" in content:
+        raise DataError(f"{where}: found the video '{name[:100]}'; no file has a null character (%00) in its name.")
+    return os.fsdecode(content)
 
 
 def _with_points(values: dict[str, object], separator: str) -> dict[str, object]:
@@ -129,7 +145,7 @@ def _check_columns(where: str, names: list[str], columns: Columns, required: tup
 
 
 def text_in(where: str, values: Mapping[str, object], name: str) -> str:
-    """The text in a column of a row, stripped; empty if the column is missing.
+    """The text in a column of a row, stripped unless it is a video's name; empty if the column is missing.
 
     Raises:
         DataError: It is not a text.
@@ -139,7 +155,9 @@ def text_in(where: str, values: Mapping[str, object], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise DataError(f"{where}: found {name} = {value!r:.100}; expected text.")
-    if name != "video" and not value.isascii() and value.encode(errors="ignore").decode() != value:
+    if name == "video":
+        return value  # as the file is called: with spaces around, or with bytes that are no text
+    if not value.isascii() and value.encode(errors="ignore").decode() != value:
         raise DataError(f"{where}: found {name} = {value!r:.100}, which is no Unicode text; write it anew.")
     return value.strip()
 

@@ -11,7 +11,7 @@ from typing import Any
 from avpea import cluster
 from avpea.checkpoint import fingerprint_of
 from avpea.device import choose_device
-from avpea.errors import AvpeaError, DeviceMemoryError, MediaError
+from avpea.errors import AvpeaError, DeviceMemoryError, MediaError, with_option
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
@@ -206,7 +206,7 @@ def _look(
     try:
         return "indexed", rows_of(predictor, Path(state.source), **tracks)
     except (MediaError, DeviceMemoryError) as error:
-        return str(error), []
+        return with_option(str(error), ""), []
     except OSError as error:  # it was moved or deleted in the meantime
         return f"{state.source}: {error.strerror or error}.", []
 

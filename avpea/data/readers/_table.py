@@ -81,7 +81,7 @@ def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, obj
 
 def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
     video, label = (text_in(where, values, name) for name in ("video", "label"))
-    if not video:
+    if not video.strip():
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
     if values.get("error"):
         raise DataError(f"{where}: {video} could not be read when this table was written; mend it, or remove the row.")

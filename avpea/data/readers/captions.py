@@ -43,7 +43,7 @@ def read(options: SpreadOptions) -> Annotations:
     twice: list[str] = []
     for where, values in rows:
         video, caption = (text_in(where, values, name) for name in ("video", "caption"))
-        if not video or not caption:
+        if not video.strip() or not caption:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
         name = names.setdefault(identity(path.parent / name), name)

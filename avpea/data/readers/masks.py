@@ -70,7 +70,7 @@ def _videos(table: Path, rows: Sequence[tuple[str, Mapping[str, object]]], has_s
     found: dict[object, _Video] = {}
     for where, values in rows:
         name, mask, other = (text_in(where, values, column) for column in ("video", "mask", "other"))
-        if not name:
+        if not name.strip():
             raise DataError(f"{where}: the video is empty; expected a path relative to the table.")
         name = os.path.normpath(name)  # ./a.mp4 and a.mp4 are one video
         split = split_of(where, values, has_split) or by_hash(name)
