@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from avpea.serve import problems, review_api, routes
 from avpea.serve.guard import Guard, policy
 from avpea.serve.monitor import Timed
-from avpea.serve.problems import Problem, answer_to
+from avpea.serve.problems import OnlyProblems, Problem, answer_to
 from avpea.serve.server import Server
 from avpea.version import __version__
 
@@ -48,6 +48,7 @@ def make_app(server: Server) -> FastAPI:
     _add_health(app, server)
     _add_pages(app)
     app.mount("/static", StaticFiles(directory=str(_STATIC)), name="static")
+    app.add_middleware(OnlyProblems)
     app.add_middleware(Guard, settings=server.settings, sessions=server.sessions)
     app.add_middleware(Timed, monitor=server.monitor)
     return app

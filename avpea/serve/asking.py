@@ -13,7 +13,7 @@ from avpea.errors import AvpeaError
 from avpea.files import json_line
 from avpea.parsing import parse_json
 from avpea.serve.models import Run
-from avpea.serve.problems import Problem, explained, problem_of
+from avpea.serve.problems import FIELD, Problem, about_file, explained
 from avpea.serve.receiving import Received, body_of, receive
 from avpea.serve.review import unsureness
 from avpea.serve.server import Server
@@ -185,7 +185,7 @@ def _validated(kind: type[Body], values: dict[str, Any]) -> Body:
 
 def about(server: Server, run: Run, asked: AskAbout, video: Video, piece: Piece) -> bytes:
     """What a run answers about a video, as JSON: that of the command line, in which the file has its name."""
-    try:
+    with about_file(video.path, video.name, FIELD):
         with piece.decoding(0):
             looked = server.videos.looked_at(video)
         words, options = asked.arguments()
@@ -193,8 +193,6 @@ def about(server: Server, run: Run, asked: AskAbout, video: Video, piece: Piece)
         if video.id and (unsure := unsureness(answer)) is not None:
             server.reviews.note_unsure(server.reviews.key(video.path), run.key, unsure)
         return json_line({**answer, "video": video.name}).encode()
-    except AvpeaError as error:
-        raise problem_of(error, str(video.path), video.name) from error
 
 
 def begin(server: Server, can: str, asked: AskAbout, video: Video | None, keep: bool = False) -> Piece:

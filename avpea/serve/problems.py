@@ -1,20 +1,39 @@
 """Errors as RFC 9457 problems (`application/problem+json`), each with a sentence for a person."""
 
+import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from avpea.errors import AvpeaError, DeviceMemoryError, InUseError, MediaError, MissingFile
+from avpea.errors import AvpeaError, DeviceMemoryError, InUseError, MediaError, MissingFile, with_option
+from avpea.escapes import for_terminal
 
-__all__ = ["PROBLEM_TYPE", "Problem", "ProblemBody", "add_handlers", "answer_to", "problem_of", "sentence_of"]
+__all__ = [
+    "FIELD",
+    "PROBLEM_TYPE",
+    "OnlyProblems",
+    "Problem",
+    "ProblemBody",
+    "about_file",
+    "add_handlers",
+    "answer_to",
+    "problem_of",
+]
 
 PROBLEM_TYPE = "application/problem+json"
+FIELD = '"missing_{}": "{}"'  # how requests about a video say what a track that is missing may be replaced by
 _log = logging.getLogger("avpea.serve")
 
 
@@ -39,7 +58,7 @@ class Problem(Exception):
 
     def __init__(self, status: int, detail: str, kind: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers or {}
+        self.status, self.detail, self.headers = status, for_terminal(detail), headers or {}
         self.title = HTTPStatus(status).phrase if status != 499 else "Client Closed Request"
         self.kind = kind or self.title.lower().replace(" ", "-")
 
@@ -48,33 +67,41 @@ class Problem(Exception):
         return {"type": f"urn:avpea:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail}
 
 
-def problem_of(error: BaseException, path: str = "", name: str = "") -> Problem:
-    """The problem that an exception is.
-
-    Args:
-        error: The exception.
-        path: The file that was worked on; problems never tell where files of the server lie.
-        name: What that file is called for the user.
-    """
+def problem_of(error: BaseException) -> Problem:
+    """The problem that an exception is; one about a file becomes a problem where the file has a name, `about_file`."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, MissingFile):
-        return Problem(404, f"{name or 'The video'} is not there any more; list the videos anew.", "no-such-video")
     if isinstance(error, MediaError):
-        return Problem(422, f"{name or 'The file'}: {error.reason}".replace(path or "\0", name), "unreadable-media")
+        return Problem(422, f"{error.path.name}: {error.reason}", "unreadable-media")
     if isinstance(error, DeviceMemoryError):
-        return Problem(507, sentence_of(error, path, name), "out-of-memory")
+        return Problem(507, str(error), "out-of-memory")
     if isinstance(error, InUseError):
-        return Problem(409, sentence_of(error, path, name), "in-use")
+        return Problem(409, str(error), "in-use")
     if isinstance(error, AvpeaError):
-        return Problem(422, sentence_of(error, path, name), "refused")
+        return Problem(422, str(error), "refused")
     _log.error("a request failed", exc_info=error)
     return Problem(500, f"The server failed ({type(error).__name__}), by no fault of yours; its log says where.")
 
 
-def sentence_of(error: BaseException, path: str = "", name: str = "") -> str:
-    """An exception's message, in which a file's path is its name."""
-    return str(error).replace(path, name) if path else str(error)
+@contextmanager
+def about_file(path: Path, name: str, option: str = "") -> Iterator[None]:
+    """Let every error in the block be a problem that calls the file by its name, and never tells where it lies.
+
+    Args:
+        path: The file that is worked on.
+        name: What it is called for the user.
+        option: `FIELD`, if the request may say what a missing track is replaced by.
+
+    Raises:
+        Problem: There was an error that a user can cause, or the file is gone.
+    """
+    try:
+        yield
+    except (MissingFile, FileNotFoundError, PermissionError) as error:
+        raise Problem(404, f"{name} cannot be read any more; list the videos anew.", "no-such-video") from error
+    except AvpeaError as error:
+        found, told = problem_of(error), f"{name}: {error.reason}" if isinstance(error, MediaError) else str(error)
+        raise Problem(found.status, with_option(told, option).replace(str(path), name), found.kind) from error
 
 
 def answer_to(problem: Problem) -> JSONResponse:
@@ -90,13 +117,15 @@ def add_handlers(app: FastAPI) -> None:
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        path, headers = request.scope["path"][:200], dict(error.headers or {})
         if error.status_code == 404:
-            detail = f"There is no {request.url.path} here; /docs lists what there is."
+            detail = f"There is no {path} here; /docs lists what there is."
         elif error.status_code == 405:
-            detail = f"{request.url.path} has no {request.method}; /docs lists what there is."
+            headers["Allow"] = _allowed(request)
+            detail = f"{path} has no {request.method[:20]}, but {headers['Allow']}; /docs lists what there is."
         else:
             detail = f"{error.detail}."
-        return answer_to(Problem(error.status_code, detail, headers=dict(error.headers or {})))
+        return answer_to(Problem(error.status_code, detail, headers=headers))
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -107,6 +136,68 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, known)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path, as RFC 9110 wants them in `Allow`; each is a route of its own."""
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", request.scope.get("root_path", ""))}
+    found = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in request.app.routes
+        if route.matches({**scope, "method": method})[0] is Match.FULL
+        and (method == "GET" or not isinstance(route, Mount))  # a folder of files matches whatever the method is
+    }
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))  # HEAD is served as GET
+
+
+class OnlyProblems:
+    """Middleware that lets errors be problems which the libraries below answer as plain text, such as those of ranges.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = replaced = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started, replaced
+            if message["type"] == "http.response.start":
+                started, headers = True, Headers(raw=message["headers"])
+                if message["status"] >= 400 and headers.get("content-type") != PROBLEM_TYPE:
+                    replaced = True
+                    await answer_to(_plain(message["status"], headers, Headers(scope=scope)))(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except asyncio.CancelledError:  # a request that took longer than the server waits for at its end
+            if started:
+                raise
+            await answer_to(Problem(503, "The server is ending.", "not-ready", {"Retry-After": "5"}))(
+                scope, receive, send
+            )
+
+
+def _plain(status: int, answer: Headers, request: Headers) -> Problem:
+    """The problem of an answer that has only a status."""
+    asked = request.get("range", "")[:100]
+    if status == 416:
+        size = answer.get("content-range", "").rpartition("/")[2]
+        detail = f"The range '{asked}' is outside the file, which has {size} bytes; ask for some of these."
+        return Problem(status, detail, headers={"Content-Range": f"bytes */{size}"})
+    if status == 400 and asked:
+        return Problem(status, f"The range '{asked}' is none; expected bytes from 0, such as bytes=0-1023.")
+    return Problem(status, f"{HTTPStatus(status).phrase}; /docs says what is expected.")
 
 
 def explained(errors: Any) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,8 @@ class _Form:
         if self._name != "file" or self.received.file is not None:
             raise Problem(422, f"The form has a file in the field '{self._name[:40]}'; expected one, in `file`.")
         self.received.file = self._target
-        self.received.name = options.get(b"filename", b"").decode("utf-8", "replace")
+        sent = options.get(b"filename", b"").decode("utf-8", "replace")
+        self.received.name = re.split(r"[/\\]", sent)[-1]  # some clients send the path as their system writes it
         try:
             self._file = self._target.open("xb")
         except OSError as error:

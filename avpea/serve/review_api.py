@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from avpea.formats import Stretch, read
 from avpea.serve.asking import body_schema, parsed, server_of
 from avpea.serve.exports import Reviewed, exported, save_manifest
-from avpea.serve.problems import Problem
+from avpea.serve.problems import Problem, about_file
 from avpea.serve.receiving import body_of
 from avpea.serve.review import Review, Stale, checked
 from avpea.serve.server import Server
-from avpea.serve.videos import Video
+from avpea.serve.videos import Video, shown_name
 
 __all__ = ["ROUTES", "reviewed", "summary"]
 
@@ -98,6 +98,7 @@ async def import_review(
     video: str,
     format: Annotated[Literal["audacity", "srt", "vtt", "elan", "csv", "json"], Query()],  # noqa: A002
     revision: Annotated[int, Query(ge=0, lt=2**53)],
+    name: Annotated[str, Query(max_length=200, description="What errors call the file.")] = "The file",
 ) -> ReviewBody:
     """Replace the events of a video by those of a file, which is the body."""
     server = server_of(request)
@@ -105,7 +106,7 @@ async def import_review(
 
     def stored() -> ReviewBody:
         found = server.videos.get(video)
-        events, remarks = _certain(read(format, content, "The file"))
+        events, remarks = _certain(read(format, content, shown_name(name)))
         return _stored(server, found, events, revision, False, remarks)
 
     return await run_in_threadpool(stored)
@@ -222,7 +223,5 @@ def _path(server: Server, video: Video) -> str:
 
 
 def _key(server: Server, video: Video) -> str:
-    try:
+    with about_file(video.path, video.name):
         return server.reviews.key(video.path)
-    except OSError as error:
-        raise Problem(404, f"{video.name} cannot be read any more ({error.strerror}); list the videos anew.") from None

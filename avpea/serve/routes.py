@@ -27,10 +27,10 @@ from avpea.serve.asking import (
     waited,
 )
 from avpea.serve.guard import COOKIE
-from avpea.serve.problems import PROBLEM_TYPE, Problem, ProblemBody, problem_of
+from avpea.serve.problems import PROBLEM_TYPE, Problem, ProblemBody, about_file, problem_of
 from avpea.serve.receiving import body_of
 from avpea.serve.server import Server
-from avpea.serve.videos import Video, shown_name
+from avpea.serve.videos import Video
 from avpea.serve.work import Piece
 
 __all__ = ["router", "task_router"]
@@ -135,11 +135,8 @@ async def upload_video(request: Request) -> Any:
 
 
 def _added(server: Server, name: str, target: Path, piece: Piece) -> Video:
-    try:
-        with piece.decoding(0):
-            return server.videos.add(target, name)
-    except AvpeaError as error:
-        raise problem_of(error, str(target), shown_name(name)) from error
+    with piece.decoding(0):
+        return server.videos.add(target, name)
 
 
 @router.get("/videos", tags=["videos"], response_model=list[schemas.Video])
@@ -148,7 +145,7 @@ def list_videos(request: Request, run: Annotated[str | None, Query(max_length=20
     server = server_of(request)
     found = []
     for video in server.videos:
-        with suppress(FileNotFoundError):  # it has just gone
+        with suppress(OSError):  # it has just gone, or may not be read
             found.append(described(server, video, run))
     return found
 
@@ -172,6 +169,8 @@ def delete_video(request: Request, video: str) -> Response:
 def get_media(request: Request, video: str) -> FileResponse:
     """The file itself, or ranges of it."""
     found = server_of(request).videos.get(video)
+    with about_file(found.path, found.name), found.path.open("rb"):
+        pass  # what cannot be opened is said before an answer begins
     return FileResponse(found.path, media_type=found.media_type, headers={"Content-Disposition": "inline"})
 
 

@@ -9,15 +9,15 @@ import uvicorn
 from avpea.media import boxed, warm_up
 from avpea.progress import say
 from avpea.serve.app import make_app
+from avpea.serve.protocol import Protocol
 from avpea.serve.server import Server
 from avpea.serve.settings import Settings
 from avpea.stopping import handled
 
-__all__ = ["serve"]
+__all__ = ["configured", "serve"]
 
 GRACE_SECONDS = 10  # for answers that have begun
 IDLE_SECONDS = 15  # after which a connection without requests is closed
-MOST_CONNECTIONS = 512
 
 
 class _Uvicorn(uvicorn.Server):
@@ -46,18 +46,23 @@ def serve(settings: Settings, loading: dict[str, Any]) -> None:
     with boxed(settings.limits, settings.workers):
         warm_up()
         server = Server(settings, **loading)
-        config = uvicorn.Config(
-            make_app(server), settings.host, settings.port, log_config=_log_config(), access_log=False, ws="none",
-            server_header=False, date_header=True, timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=IDLE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
-        )  # fmt: skip
-        running = _Uvicorn(config)
+        running = _Uvicorn(configured(server))
         try:
             # Uvicorn ends in order at a signal, and raises it again afterwards, which is of no use here.
             with handled(lambda number, frame: setattr(running, "should_exit", True)):
                 running.run()
         finally:
             server.close()
+
+
+def configured(server: Server) -> uvicorn.Config:
+    """How uvicorn serves a server."""
+    settings = server.settings
+    return uvicorn.Config(
+        make_app(server), settings.host, settings.port, log_config=_log_config(), access_log=False, ws="none",
+        http=Protocol, server_header=False, date_header=True, timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
+    )  # fmt: skip
 
 
 def _log_config() -> dict[str, Any]:

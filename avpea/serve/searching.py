@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from avpea.errors import AvpeaError
 from avpea.files import json_line
 from avpea.search import Found
 from avpea.serve.asking import Search
-from avpea.serve.problems import Problem, problem_of
+from avpea.serve.problems import Problem, about_file
 from avpea.serve.server import Server
 from avpea.serve.work import Piece
 
@@ -32,12 +31,9 @@ def search(server: Server, asked: Search, piece: Piece) -> bytes:
         found = server.engine.call(lambda: query.text(sentence, by=asked.by, top=asked.top))
     else:
         example = server.videos.get(asked.video or "")
-        try:
-            with piece.decoding(0):
-                looked = server.videos.looked_at(example)
-                found = query.example(looked.path, by=asked.by, top=asked.top)
-        except AvpeaError as error:
-            raise problem_of(error, str(example.path), example.name) from error
+        with about_file(example.path, example.name), piece.decoding(0):
+            looked = server.videos.looked_at(example)
+            found = query.example(looked.path, by=asked.by, top=asked.top)
     return json_line([_shown(server, one) for one in found]).encode()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from avpea.escapes import for_terminal
 from avpea.labels import MEDIA_SUFFIXES
 from avpea.media import MediaInfo, media_below, probe
-from avpea.serve.problems import Problem
+from avpea.serve.problems import Problem, about_file
 from avpea.serve.scratch import Scratch
 from avpea.serve.settings import Settings
 
@@ -125,8 +125,7 @@ class Videos:
         """Keep a file that was received, once it is known to be media within the bounds.
 
         Raises:
-            MediaError: It is no media that can be decoded.
-            Problem: It is too long.
+            Problem: It is no media that can be decoded, or too long.
         """
         info = self.look(path, name)
         suffix = Path(name).suffix.lower()
@@ -140,10 +139,10 @@ class Videos:
         """What is in a file, within the bounds.
 
         Raises:
-            MediaError: It is no media that can be decoded.
-            Problem: It is too long.
+            Problem: It is no media that can be decoded, or too long.
         """
-        info, most = probe(path), self._settings.video_seconds
+        with about_file(path, shown_name(name)):
+            info, most = probe(path), self._settings.video_seconds
         if info.duration_seconds > most:
             raise Problem(
                 422,
@@ -156,11 +155,12 @@ class Videos:
         """The video with what is in it, within the bounds.
 
         Raises:
-            MediaError, Problem: As `look`.
+            Problem: As `look`, or the file is gone.
         """
         if video.info is not None:
             return video
-        about = video.path.stat()
+        with about_file(video.path, video.name):
+            about = video.path.stat()
         key = str(video.path), about.st_size, about.st_mtime_ns
         if key not in self._infos:
             self._infos[key] = self.look(video.path, video.name)
@@ -221,5 +221,5 @@ def _key(path: Path) -> str:
 
 def shown_name(name: str) -> str:
     """A stranger's name of a file as it is shown and written: without what steers a terminal."""
-    plain = for_terminal(name.replace("\\", "/").strip())
+    plain = for_terminal(name.strip())
     return plain[-MOST_NAME:] or "video"

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from avpea.errors import AvpeaError
 from avpea.media import SAMPLE_RATE_HZ, Clip, log_mel, read, read_sound, segments_in
 from avpea.serve.models import Run
-from avpea.serve.problems import Problem, problem_of
+from avpea.serve.problems import Problem, about_file
 from avpea.serve.server import Server
 from avpea.serve.videos import Video
 from avpea.serve.work import Piece
@@ -91,10 +90,8 @@ def attention(server: Server, run: Run, video: Video, second: int, piece: Piece)
     side = predictor.model.encoder.backbone.image_size
     clip = _read(looked, piece, second, frame_size=(side, side), missing_audio="silence", missing_video="black")
     clip = replace(clip, path=video.path)
-    try:
+    with about_file(video.path, video.name):
         maps = server.engine.call(lambda: predictor.attention(clip, 0))
-    except AvpeaError as error:
-        raise problem_of(error, str(video.path), video.name) from error
     looks = {"sound_looked": maps.sound_looked, "image_listened": maps.image_listened}
     found = {name: None if one is None else one.mean(dim=0) for name, one in looks.items()}
     return {
@@ -108,20 +105,14 @@ def attention(server: Server, run: Run, video: Video, second: int, piece: Piece)
 
 
 def _read(video: Video, piece: Piece, second: float, **options: Any) -> Clip:
-    try:
-        with piece.decoding(1):
-            return read(video.path, start_seconds=second, segments=1, **options)
-    except AvpeaError as error:
-        raise problem_of(error, str(video.path), video.name) from error
+    with about_file(video.path, video.name), piece.decoding(1):
+        return read(video.path, start_seconds=second, segments=1, **options)
 
 
 def _sound(server: Server, video: Video, piece: Piece) -> tuple[Any, float]:
     """The samples of a video's sound, and its length in seconds."""
     looked = within(server, video, piece, 0)
     assert looked.info is not None
-    try:
-        with piece.decoding(looked.info.duration_seconds):
-            sound = read_sound(looked.path, SAMPLE_RATE_HZ, missing_audio="silence")
-    except AvpeaError as error:
-        raise problem_of(error, str(video.path), video.name) from error
+    with about_file(video.path, video.name), piece.decoding(looked.info.duration_seconds):
+        sound = read_sound(looked.path, SAMPLE_RATE_HZ, missing_audio="silence")
     return sound.numpy(), looked.info.duration_seconds

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,11 @@ def listening(settings: Any, **loading: Any) -> Iterator[str]:
     import uvicorn
 
     from avpea.media import boxed
-    from avpea.serve.app import make_app
+    from avpea.serve.running import configured
     from avpea.serve.server import Server
 
     with boxed(settings.limits, settings.workers):
-        app = make_app(Server(settings, device="cpu", **loading))
-        running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        running = uvicorn.Server(configured(Server(replace(settings, port=0), device="cpu", **loading)))
         thread = threading.Thread(target=running.run)
         thread.start()
         try:

@@ -109,8 +109,9 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
         ("srt", b"nothing", "expected a cue"),
         ("audacity", b"0\t9\tdog\n", "within the 3 s"),
     ]:
-        answer = client.post(path + name, content=content)
+        answer = client.post(f"{path}{name}&name=my%20labels", content=content)
         assert (answer.status_code, sentence in answer.json()["detail"]) == (422, True), answer.text
+        assert name == "audacity" or answer.json()["detail"].startswith("my labels")
     answer = client.post(f"{path}audacity", content=b"0\t1\tdog ?\n").json()
     assert answer["events"][0]["label"] == "dog"
     assert answer["remarks"] == ["1 label ends in ' ?', as avpea marks doubtful events; it was taken off."]

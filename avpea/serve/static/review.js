@@ -158,7 +158,7 @@ export class Review {
   /** Replace the events by those of a file. */
   async import(file, format) {
     const before = { events: this.events, done: this.done, mine: this.mine };
-    const query = new URLSearchParams({ format, revision: this.revision });
+    const query = new URLSearchParams({ format, revision: this.revision, name: file.name.slice(-120) });
     const headers = { "Content-Type": "application/octet-stream" };
     const answer = await request(`${this.path}/import?${query}`, { method: "POST", headers, body: file });
     const stored = await answer.json();

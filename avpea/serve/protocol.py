@@ -1,0 +1,95 @@
+"""HTTP on a connection, where uvicorn leaves something open: half a header, no HTTP at all, too many connections.
+
+They are answered with problems as all others are, and no connection waits for ever for the rest of a header.
+"""
+
+import asyncio
+import contextlib
+import sys
+from typing import Any
+
+import h11
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from avpea.serve.problems import Problem, answer_to
+
+__all__ = ["Protocol"]
+
+HEADER_SECONDS = 15.0  # for the header of a request, and for what a client still sends after the answer
+MOST_CONNECTIONS = 512
+
+
+class Protocol(H11Protocol):
+    """A connection on which each header has to be whole in time; the body of a request has bounds of its own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to wait for the first header."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = _too_many
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        super().data_received(data)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._wait_no_more()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; uvicorn calls this while it handles h11's error."""
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        if status == 431:
+            self._refuse(Problem(431, "The header of the request is bigger than 16 KiB; send a shorter one."))
+            return
+        reason = str(error).partition(":")[0]  # and not the bytes that h11 shows after it
+        self._refuse(Problem(400, f"This is no request of HTTP/1.1 ({reason}); send one as clients do."))
+
+    def _wait(self) -> None:
+        """Go on waiting for a header, which a request that is being answered has sent."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_more()
+        elif self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _wait_no_more(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        begun, _ = self.conn.trailing_data
+        if begun and self.conn.our_state is h11.IDLE:
+            self._refuse(Problem(408, f"The header was not whole after {HEADER_SECONDS:g} s; send the request again."))
+        else:
+            self.timeout_keep_alive_handler()  # closes the connection
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with a problem, unless an answer has begun, and close the connection."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            answer = answer_to(problem)
+            headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+            events = (
+                h11.Response(status_code=problem.status, headers=headers, reason=problem.title.encode()),
+                h11.Data(data=bytes(answer.body)),
+                h11.EndOfMessage(),
+            )
+            with contextlib.suppress(h11.LocalProtocolError):  # the answer to HEAD has no body
+                self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self.transport.close()
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"Retry-After": "5", "Connection": "close"}
+    problem = Problem(503, f"More than {MOST_CONNECTIONS} connections are open; try again in 5 s.", "busy", headers)
+    await answer_to(problem)(scope, receive, send)
