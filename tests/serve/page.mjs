@@ -39,8 +39,7 @@ const stored = async () => {
   const id = decodeURIComponent(new URL(page.url()).hash.slice(1));
   return page.evaluate((one) => fetch(`/v1/videos/${one}/review`).then((answer) => answer.json()), id);
 };
-const accessible = async (theme) => {
-  await page.selectOption("#theme", theme);
+const accessible = async () => {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
@@ -303,13 +302,44 @@ await step("no other host, and no error", async () => {
 });
 
 // Last, as axe itself tries inline styles, which the policy blocks.
-await step("accessible in both themes, and on a phone", async () => {
-  await accessible("light");
-  await accessible("dark");
-  await page.setViewportSize({ width: 390, height: 800 });
-  await page.waitForTimeout(300);
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "scrolls sideways");
-  await accessible("dark");
+await step("accessible in both themes, and on a phone, while one edits and while one waits", async () => {
+  const fits = async () =>
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "scrolls sideways");
+  const job = { job: "held", kind: "localize", state: "running", progress: { stage: "window", done: 1, of: 4 }, result: null };
+  for (const width of [1280, 390]) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.reload();
+    await page.waitForSelector("#rule:not([hidden])");
+    await page.waitForSelector("#task", { state: "hidden" });
+    if (!(await events().count())) await page.click("#add");
+    for (const theme of ["light", "dark"]) {
+      await page.selectOption("#theme", theme);
+      await events().first().locator('[data-part="label"]').focus();
+      await page.waitForSelector(".event.selected");
+      await fits();
+      await accessible();
+      for (const dialog of ["help", "import", "export"]) {
+        await page.click(`#${dialog}-open`);
+        await page.waitForSelector(`#${dialog}[open]`);
+        await fits();
+        await accessible();
+        await page.keyboard.press("Escape");
+      }
+    }
+    await page.route("**/v1/jobs", (route) => route.fulfill({ status: 202, json: { job: "held" } }));
+    await page.route("**/v1/jobs/*", (route) => route.fulfill({ json: job }));
+    await page.evaluate(() => document.getElementById("run").dispatchEvent(new Event("change")));
+    await page.waitForFunction(() => document.getElementById("task-text").textContent.includes("window 2 of 4"));
+    for (const theme of ["light", "dark"]) {
+      await page.selectOption("#theme", theme);
+      await fits();
+      await accessible();
+    }
+    await page.unroute("**/v1/jobs");
+    await page.unroute("**/v1/jobs/*");
+    await page.click("#task-cancel");
+    await page.waitForSelector("#task", { state: "hidden" });
+  }
 });
 
 await step("a finger drags an event's end, and adds one", async () => {
