@@ -18,7 +18,7 @@ from typing import Any
 import platformdirs
 
 from avpea.errors import DataError, InUseError
-from avpea.files import unwritable, write_json, writing
+from avpea.files import remove_leftovers, unwritable, write_json, writing
 from avpea.formats import Stretch
 from avpea.labels import refuse_reserved
 from avpea.locks import locked
@@ -83,6 +83,7 @@ class Reviews:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        remove_leftovers(folder)  # of a server that was killed while it stored an edit
         self._lock = threading.Lock()
         self._unsure: dict[str, dict[str, float]] = {}
         self._keys: dict[str, tuple[tuple[int, int], str]] = {}

@@ -6,8 +6,10 @@ from typing import Any
 
 from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError
+from avpea.files import remove_leftovers
 from avpea.search import Library, Query
 from avpea.serve.engine import Engine, ServedPredictor
+from avpea.serve.exports import MANIFEST
 from avpea.serve.guard import Sessions
 from avpea.serve.models import Models, Run, require_useful
 from avpea.serve.monitor import Monitor
@@ -60,6 +62,8 @@ class Server:
         self.scratch = Scratch()
         self.videos = Videos(settings, self.scratch)
         self.reviews = Reviews(home(settings.folder))
+        if settings.folder is not None:
+            remove_leftovers(settings.folder, MANIFEST)  # of a server that was killed while it wrote one
         self.ready = True
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""SIGKILL of a server while labels are saved and a video arrives: what was answered is there, and nothing half."""
+"""SIGKILL of a server while labels are saved and a video arrives: what was answered is there, and nothing half.
+
+Once at random moments, and once at each moment of a save or an upload at which something changes on the disk.
+"""
 
 import contextlib
 import http.client
@@ -109,3 +112,86 @@ def test_what_was_answered_outlives_a_kill(tiny_run: Path, tmp_path: Path) -> No
     finally:
         assert server.end() in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
     assert not list(folder.rglob("*.tmp")), "half of a save is left"
+
+
+# Python runs this at the start of the server. Once the file `armed` is there, it ends the process at the moment that
+# the file names, just before the system is asked for it.
+KILLER = """
+import fnmatch, os, signal, sys
+armed, seen = os.environ["AVPEA_TEST_ARMED"], []
+def watch(event, arguments):
+    place = str(arguments[1 if event == "os.rename" else 0]) if event in EVENTS else armed
+    if place == armed or not os.path.exists(armed):  # reading the file is an event as well
+        return
+    with open(armed) as file:
+        wanted, path, number = file.read().split("|")
+    if event == wanted and fnmatch.fnmatch(place, path):
+        seen.append(event)
+        if len(seen) == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+EVENTS = ("open", "os.rename", "os.remove")
+sys.addaudithook(watch)
+"""
+# The event, its path, how often; and whether the edit is stored by then.
+SAVES = [
+    ("open|*.tmp|1", False),  # nothing is written
+    ("open|*.tmp|2", False),  # the file aside is empty
+    ("os.rename|*.json|1", False),  # it is whole, but not in place
+    ("open|*/.avpea-reviews|1", True),  # in place, and not flushed
+    ("os.remove|*.lock|1", True),  # flushed, and not answered
+]
+
+
+def refused(address: str, method: str, path: str, body: Any = None) -> None:
+    """A request in the middle of which the server is killed."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        asked(address, method, path, body)
+        raise AssertionError("the server was not killed")
+
+
+@pytest.mark.slow
+def test_a_kill_at_each_moment_of_a_save_and_of_an_upload(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, temporary, armed = tmp_path / "videos", tmp_path / "tmp", tmp_path / "armed"
+    for made in (folder, temporary, tmp_path / "killer"):
+        made.mkdir()
+    video = coloured_video(folder / "green.mp4", "green", 0, 2)
+    (tmp_path / "killer" / "sitecustomize.py").write_text(KILLER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "killer"))
+    monkeypatch.setenv("AVPEA_TEST_ARMED", str(armed))
+    words = str(tiny_run), "--folder", str(folder), "--device", "cpu", "--workers", "1"
+    revision, manifest = 0, folder / "avpea-reviewed.csv"
+    for moment, stored in [*SAVES, ("os.rename|*-reviewed.csv|1", None), ("os.rename|*-kept*|1", None), ("", None)]:
+        server = Process(*words, temporary=temporary)
+        try:
+            assert not [path for path in folder.rglob("*") if path.suffix == ".tmp"], "half of a save is left"
+            (known,) = asked(server.address, "GET", "/v1/videos")  # and no upload
+            path = f"/v1/videos/{known['video']}/review"
+            found = asked(server.address, "GET", path)
+            assert found["revision"] == revision
+            assert found["events"] == (labels_of(revision) if revision else [])
+            body = {"events": labels_of(revision + 1), "revision": revision, "done": True}
+            revision = asked(server.address, "PUT", path, body)["revision"]
+            saved = asked(server.address, "POST", "/v1/review/save", {})
+            assert saved["events"] == 1000
+            table = manifest.read_bytes()
+            if moment:
+                armed.write_text(moment)
+            body = {"events": labels_of(revision + 1), "revision": revision, "done": True}
+            if "-kept" in moment:
+                half = begin_upload(server.address, video)
+                half.sendall(video.read_bytes()[video.stat().st_size // 2 :] + b"\r\n--X--\r\n")
+                with half, contextlib.suppress(ConnectionError):
+                    assert half.recv(1000) == b"", "the server was not killed"
+            elif moment and stored is None:
+                refused(server.address, "POST", "/v1/review/save", {})
+                assert manifest.read_bytes() == table
+            elif moment:
+                refused(server.address, "PUT", path, body)
+                revision += bool(stored)
+            assert server.end(signal.SIGTERM) == (-signal.SIGKILL if moment else 0), moment
+        finally:
+            armed.unlink(missing_ok=True)
+            server.end(signal.SIGKILL)
+        until(lambda: not list(temporary.glob("avpea-serve-*/*/*")))
