@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,37 @@ def test_checkpointing_takes_more_operations_and_keeps_less(tiny_experiment: Mak
     assert again.answer_flops == usual.answer_flops
 
 
+CHECKED = json.loads((Path(__file__).parents[1] / "bench" / "results" / "gpu.json").read_text("utf-8"))["parts"]
+QUICK = ("ViT-B/16 none, bf16", "ViT-B/16 full, bf16", "ViT-B/16 full, bf16, checkpointed")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row["what"], marks=() if row["what"] in QUICK else pytest.mark.slow)
+        for part in ("speed-base", "speed-ways", "speed-large")
+        for row in CHECKED[part]["rows"]
+    ],
+)
+def test_the_memory_of_a_step_is_what_a_gpu_check_has_measured(row: dict[str, Any]) -> None:
+    like = Experiment.from_dict(row["experiment"])
+    found = counted(like, None, half=like.train.precision == "bf16")
+    assert found.step_bytes == pytest.approx(row["peak_mb"] * 2**20, rel=0.2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process's memory needs Linux")
+def test_the_memory_of_a_step_is_what_a_processor_takes() -> None:
+    """Here a process's memory before the step has the weights, and what it takes more is compared."""
+    from avpea import measure
+
+    changes = {"backbone.weights": "random", "train.device": "cpu", "train.threads": 1, "train.precision": "fp32"}
+    experiment = load_recipe("mini/avel-full").override(changes | {"backbone.depth": 4})
+    found = counted(experiment, None, half=False)
+    weights = 4.0 * (found.frozen_parameters + 2 * found.trained_parameters)
+    taken = measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict())) * 2**20
+    assert found.step_bytes - weights == pytest.approx(taken, rel=0.25)
+
+
 def test_bytes_are_those_of_a_run(tiny_experiment: Make, tiny_run: Path) -> None:
     experiment = tiny_experiment()
     found = plan(experiment, measure=False)
@@ -232,16 +264,51 @@ def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, t
     assert any("card reached 100 TFLOP/s (10% of its peak)" in note for note in found.notes)
     assert not any(note.startswith(("Assumed: 10%", "Here a process")) for note in found.notes)
     assert found.rates.step_seconds == pytest.approx(2 * work / 1e14)
+    assert any(note.startswith(f"{path} has no speed of answering") for note in found.notes)
+    assert found.rates.answer_seconds == pytest.approx(found.counts.answer_flops / 1e14)
     for content in (
         "[]",
+        "{}",
         "{",
         '{"parts": {"speed": {"rows": []}}}',
         '{"parts": {"speed": {"rows": [3]}}}',
         '{"parts": 3}',
     ):
         path.write_text(content)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(CheckpointError) as refused:
             plan(experiment, samples=(400,), figures=path)
+        assert not re.search(r"Error|'parts'", str(refused.value))
+        if content != "{":
+            assert "has no training step that was measured on a GPU" in str(refused.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_answering_is_planned_at_the_speed_of_answering(
+    of_its_own: bool, tiny_experiment: Make, tmp_path: Path
+) -> None:
+    """By the row's own experiment, or in an older file by that of the training row of the same name."""
+    experiment = tiny_experiment(**{"train.device": "cuda", "train.precision": "bf16"})
+    work, plain = counted(experiment, None, half=True), experiment.to_dict()
+    training = {"what": "one", "experiment": plain, "step_seconds": 2 * work.train_flops / 1e14}
+    answering = {"what": "one", "seconds": 2 * work.answer_flops / 3e14} | ({"experiment": plain} if of_its_own else {})
+    others = [{"what": "another", "seconds": 9.0}, {"what": "one", "ok": False}]
+    parts = {"speed-base": {"rows": [training]}, "inference": {"rows": [*others, answering]}}
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"machine": {"card": "card"}, "parts": parts}))
+    found = plan(experiment, samples=(400, 40), figures=path)
+    assert found.rates.step_seconds == pytest.approx(2 * work.train_flops / 1e14)
+    assert found.rates.answer_seconds == pytest.approx(work.answer_flops / 3e14)
+    assert any("in answering, card reached 300 TFLOP/s" in note for note in found.notes)
+
+
+def test_the_file_of_figures_that_is_here_has_speeds_of_both(tiny_experiment: Make) -> None:
+    path = Path(__file__).parents[1] / "bench" / "results" / "gpu.json"
+    if torch.cuda.is_available():
+        pytest.skip("it would be measured")
+    notes = plan(tiny_experiment(**{"train.device": "cuda"}), samples=(4,), figures=path).notes
+    assert sum("NVIDIA H200 reached" in note for note in notes) == 2
+    assert any("The check trained with 4 videos at a time, and here a process has 2." in note for note in notes)
 
 
 @pytest.mark.slow
@@ -260,7 +327,8 @@ def test_every_recipe_can_be_counted() -> None:
         (["mini/avel"], "--samples TRAIN,VAL,TEST"),
         (["mini/avel", "--data.root", "nowhere"], "There is no nowhere"),
         (["mini/avel", "--samples", "many"], "--samples is 'many'"),
-        (["mini/avel", "--samples", "0"], "--samples is '0'"),
+        (["mini/avel", "--samples", "0"], "--samples is '0', which has no sample to train on"),
+        (["mini/avel", "--samples", "0,0,0"], "--samples is '0,0,0', which has no sample to train on"),
         (["mini/avel", "--samples", "9,9,9,9"], "--samples is"),
         (["mini/avel", "--samples", "9", "--videos", "10"], "--videos is 10; expected 1 to 9"),
         (["mini/avel", "--videos", "10"], "--videos is 10; expected 1 to 0"),

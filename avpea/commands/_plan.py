@@ -64,9 +64,13 @@ def _numbers_of(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     words = text.split(",")
-    if len(words) > 3 or not all(word.strip().isdecimal() and len(word) < 16 for word in words) or not int(words[0]):
+    if len(words) > 3 or not all(word.strip().isdecimal() and len(word) < 16 for word in words):
         raise ExperimentError(
             f"--samples is '{text:.60}'; expected one to three whole numbers, as in 3339,402,402 (train, val, test)."
+        )
+    if not int(words[0]):
+        raise ExperimentError(
+            f"--samples is '{text:.60}', which has no sample to train on; expected 1 or more as the first number."
         )
     return tuple(map(int, words))
 

@@ -16,12 +16,14 @@ class Assumed:
         cpu_flops_per_cycle: Operations of a core in a cycle in float32: two units of 8 numbers (AVX2), each multiplied
             and added.
         utilisation: Share of the peak that training reaches.
+        answering: The same for answering; 0 for that of training.
         decode_share: Seconds of one core that decoding takes for a second of video.
         read_mb_per_second: Speed of reading the cache and of writing a checkpoint, in 10^6 bytes a second.
         exchange_mb_per_second: Speed at which processes add up their gradients.
         start_seconds: Time to start a process and to build the model.
         gpu_context_mb: Memory of a GPU that its driver and libraries take.
-        host_mb: Memory of a training process on the host, without batches and weights.
+        host_mb: Memory of a training process on the host, without batches, weights and activations.
+        driver_mb: What CUDA's libraries take there.
         worker_mb: Memory of a process that decodes, or waits for that, with its box.
     """
 
@@ -29,12 +31,14 @@ class Assumed:
     gpu_tflops_fp32: float = 494.0
     cpu_flops_per_cycle: float = 32.0
     utilisation: float = 0.3
+    answering: float = 0.0
     decode_share: float = 0.02
     read_mb_per_second: float = 500.0
     exchange_mb_per_second: float = 10_000.0
     start_seconds: float = 10.0
     gpu_context_mb: float = 600.0
-    host_mb: float = 1500.0
+    host_mb: float = 1000.0
+    driver_mb: float = 500.0
     worker_mb: float = 600.0
 
 

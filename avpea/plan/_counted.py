@@ -1,31 +1,34 @@
 """Floating-point operations and bytes of a recipe, counted on the meta device, and the rates that follow from them."""
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from avpea import backbones
 from avpea.accounting import on_meta, size_of
-from avpea.activations import computed
-from avpea.compare.cost import random_batch
+from avpea.compare.cost import entered, random_batch
+from avpea.data.cache import Batch
 from avpea.device import choose_precision
+from avpea.encoders import Streams
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
 from avpea.model import AVModel
 from avpea.plan._assumed import Assumed
+from avpea.plan._memory import Taken, fused_attention
 from avpea.plan._rates import Rates
 
 __all__ = ["Counts", "counted", "rates_of"]
 
 _FEW = 2  # samples that are counted; the others are alike
 _WORD_PIECES = 30  # of a text
+_WITHOUT_VALUES = (NotImplementedError, RuntimeError, TypeError)  # of what depends on values, which there are none of
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Counts:
         answer_flops: The same in evaluation.
         entry_flops: The same for what the frozen layers make of a sample, if that is kept.
         activation_bytes: What a sample's forward pass keeps for the backward pass.
+        step_bytes: The most that a step takes at a time: weights, gradients, the optimiser's moments, and activations.
         frozen_parameters: Frozen parameters.
         trained_parameters: Trained parameters.
         sample_bytes: Frames and log-mel of a sample in the cache.
@@ -48,6 +52,7 @@ class Counts:
     answer_flops: float
     entry_flops: float
     activation_bytes: float
+    step_bytes: float
     frozen_parameters: int
     trained_parameters: int
     sample_bytes: float
@@ -55,103 +60,136 @@ class Counts:
     whole: bool
 
 
-def counted(experiment: Experiment, labels: Labels | None, half: bool) -> Counts:
+def counted(experiment: Experiment, labels: Labels | None, half: bool, share: int = 0) -> Counts:
     """Count operations and bytes; nothing is computed, and no weights are loaded.
 
     Args:
         experiment: The experiment.
         labels: Labels of the data set; None for as many as the best-known data set of the task has.
         half: Whether it is computed in bfloat16.
+        share: Number of samples of a batch that one process computes; 0 for all.
 
     Raises:
         ExperimentError: Options that do not fit each other.
     """
-    experiment = experiment.override({"train.batch_size": _FEW})
+    share = share or experiment.train.batch_size
     model = _on_meta(experiment, labels, half)
-    batch = random_batch(experiment, model)
+    batch = random_batch(experiment.override({"train.batch_size": _FEW}), model)
     cached = sum(one.nbytes for one in (batch.frames, batch.log_mel)) / _FEW
     cached *= experiment.data.segments / (experiment.train.segments or experiment.data.segments)
-    batch = batch.to(torch.device("meta"))
-    entry_flops = entry_bytes = 0.0
-    whole, step = True, _Step(model, batch.frames, batch.log_mel)
+    step = _Step(model, _on_meta_of(batch, share, model))
     try:
-        targets = model.task.targets(batch.samples).to(torch.device("meta"))
-        forward, every, kept = step.counted(targets)
-    except (NotImplementedError, RuntimeError, TypeError):  # what depends on values cannot be counted without any
-        whole = False
-        forward, every, kept = _without_head(step)
-        head = 2 * _WORD_PIECES * size_of(model.task.head)
-        forward, every = forward + _FEW * head, every + 3 * _FEW * head
-    if model.encoder.kept is not None:
-        with FlopCounterMode(display=False) as counter:
-            tokens = computed(model, batch.frames, batch.log_mel)
-        entry_flops, entry_bytes = (
-            counter.get_total_flops() / _FEW,
-            sum(one.nbytes for streams in tokens for one in streams) / _FEW,
-        )
+        whole, found = True, step.counted()
+    except _WITHOUT_VALUES:
+        whole, found = False, _without_head(step, 2 * _WORD_PIECES * share * size_of(model.task.head))
     frozen, _ = model.encoder.parameter_counts()
     trained = sum(parameter.numel() for group in model.trained_parameters().values() for parameter in group)
-    once = entry_flops  # the frozen layers are computed once, not in each epoch
     return Counts(
-        train_flops=every / _FEW - once,
-        answer_flops=forward / _FEW - once,
-        entry_flops=entry_flops,
-        activation_bytes=kept / _FEW,
+        train_flops=found.every / share,
+        answer_flops=found.forward / share,
+        entry_flops=step.entry_flops / share,
+        activation_bytes=found.kept / share,
+        step_bytes=found.most + 8 * trained,  # AdamW has two moments
         frozen_parameters=frozen,
         trained_parameters=trained,
         sample_bytes=cached,
-        entry_bytes=entry_bytes,
+        entry_bytes=step.entry_bytes / share,
         whole=whole,
     )
 
 
-def _without_head(step: "_Step") -> tuple[float, float, float]:
-    try:
-        return step.counted(None)
-    except (NotImplementedError, RuntimeError, TypeError) as error:  # an encoder of another package
-        reason = " ".join(str(error).split())[:200]
-        raise ExperimentError(f"The operations of this recipe's encoder cannot be counted ({reason}).") from None
+def _on_meta_of(batch: Batch, videos: int, model: AVModel) -> Batch:
+    """A batch on the meta device with another number of videos."""
+    meta = batch.to(torch.device("meta"))
+    frames, log_mel = (one.new_empty((videos, *one.shape[1:])) for one in (meta.frames, meta.log_mel))
+    samples = tuple(model.task.examples(videos, batch.samples[0].segments))
+    return dataclasses.replace(meta, frames=frames, log_mel=log_mel, samples=samples)
+
+
+class _Found(NamedTuple):
+    """What a step takes.
+
+    Attributes:
+        forward: Operations of the forward pass.
+        every: Operations of the forward and the backward pass.
+        kept: Bytes that are kept between them.
+        most: The most memory at a time, in bytes, without the optimiser's moments.
+    """
+
+    forward: float
+    every: float
+    kept: float
+    most: float
 
 
 class _Step:
-    """Counts a forward and a backward pass."""
+    """Counts a forward and a backward pass.
 
-    def __init__(self, model: AVModel, frames: Tensor, log_mel: Tensor) -> None:
-        self.model, self.frames, self.log_mel = model, frames, log_mel
+    Attributes:
+        entry_flops: Operations of the frozen layers, if what they make is kept.
+        entry_bytes: What is kept of them.
+    """
+
+    def __init__(self, model: AVModel, batch: Batch) -> None:
+        self.model, self.batch = model, batch
+        self.entry_flops = self.entry_bytes = 0.0
         self._weights = {one.untyped_storage()._cdata for one in model.parameters()}
+        self._tokens: tuple[Streams, ...] | None = None
+        if model.encoder.kept is not None:
+            with Taken() as taken, fused_attention():
+                self._tokens = entered(model, batch)
+            self.entry_flops = taken.flops
+            self.entry_bytes = sum(one.nbytes for streams in self._tokens for one in streams)
 
-    def counted(self, targets: Any) -> tuple[float, float, float]:
-        """Operations of the forward pass and of both, and bytes that are kept between them.
-
-        Args:
-            targets: Targets of the task; None leaves the head and the loss out.
-        """
-        kept: dict[int, Tensor] = {}
-        with (
-            FlopCounterMode(display=False) as counter,
-            torch.autograd.graph.saved_tensors_hooks(lambda one: self._note(one, kept), lambda one: one),
-        ):
-            loss = self._loss(targets)
-            forward = counter.get_total_flops()
+    def counted(self, head: bool = True) -> _Found:
+        """Count with the head and the loss, or without."""
+        kept: dict[int, int] = {}
+        with Taken() as taken, fused_attention():
+            for one in (*self.model.parameters(), *self.model.buffers(), self.batch.frames, self.batch.log_mel):
+                taken.note(one)
+            with torch.autograd.graph.saved_tensors_hooks(lambda one: self._note(one, kept), lambda one: one):
+                loss = self._loss() if head else self._without_head()
+            forward, between = taken.flops, sum(kept.values())
             if loss.requires_grad:
                 torch.autograd.backward(loss)
         self.model.zero_grad(set_to_none=True)
-        return forward, counter.get_total_flops(), sum(one.untyped_storage().nbytes() for one in kept.values())
+        return _Found(forward, taken.flops, between, taken.most)
 
-    def _loss(self, targets: Any) -> Tensor:
-        model, frames = self.model, self.frames
-        if targets is None:
-            tokens = model.encoder(*model.pixels(frames, self.log_mel))
-            return sum((one.float().sum() for one in tokens), start=torch.zeros((), device="meta"))
-        negatives = frames.flip(0) if model.task.head.frozen_negatives else None
-        loss: Tensor = model.task.loss(model(frames, self.log_mel, targets, negatives), targets)[0]
+    def _loss(self) -> Tensor:
+        model, frames, task = self.model, self.batch.frames, self.model.task
+        targets = task.targets(self.batch.samples).to(torch.device("meta"))
+        if self._tokens is None:
+            negatives = frames.flip(0) if task.head.frozen_negatives else None
+            output = model(frames, self.batch.log_mel, targets, negatives)
+        else:
+            output = task(model.resume(self._tokens, frames.shape[1], frames.shape[2]), targets)
+        loss: Tensor = task.loss(output, targets)[0]
         return loss
 
-    def _note(self, one: Tensor, kept: dict[int, Tensor]) -> Tensor:
-        where = one.untyped_storage()._cdata
-        if where not in self._weights:
-            kept[where] = one
+    def _without_head(self) -> Tensor:
+        frames, encoder = self.batch.frames, self.model.encoder
+        if self._tokens is None:
+            tokens = encoder(*self.model.pixels(frames, self.batch.log_mel))
+        else:
+            encoded = self.model.resume(self._tokens, frames.shape[1], frames.shape[2])
+            tokens = (encoded.visual, encoded.audio)
+        return sum((one.float().sum() for one in tokens), start=torch.zeros((), device="meta"))
+
+    def _note(self, one: Tensor, kept: dict[int, int]) -> Tensor:
+        storage = one.untyped_storage()
+        if storage._cdata not in self._weights:
+            kept[storage._cdata] = storage.nbytes()
         return one
+
+
+def _without_head(step: _Step, head: float) -> _Found:
+    """What is counted if the head depends on values; `head` is an estimate of its operations in a forward pass."""
+    try:
+        found = step.counted(head=False)
+    except _WITHOUT_VALUES as error:  # an encoder of another package
+        reason = " ".join(str(error).split())[:200]
+        raise ExperimentError(f"The operations of this recipe's encoder cannot be counted ({reason}).") from None
+    return found._replace(forward=found.forward + head, every=found.every + 3 * head)
 
 
 def _on_meta(experiment: Experiment, labels: Labels | None, half: bool) -> AVModel:
@@ -168,7 +206,7 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
     """The rates that follow from counts and from what is assumed about the machine.
 
     Args:
-        counts: Operations and bytes.
+        counts: Operations and bytes, those of a step with its share of a batch.
         experiment: The experiment.
         device: Device to compute on.
         share: Number of samples of a batch that one process computes.
@@ -176,11 +214,9 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
     """
     config, on_gpu = experiment.train, device.type != "cpu"
     half = planned_half(experiment, device)
-    speed = 1e12 * assumed.utilisation * peak_tflops(device, half, config.threads, assumed)
-    width, megabyte = (2 if half else 4), 1e6
-    # Of the trained weights also the gradient and AdamW's two moments.
-    weights = counts.frozen_parameters * width + 16 * counts.trained_parameters
-    kept = counts.activation_bytes * share + weights
+    peak = 1e12 * peak_tflops(device, half, config.threads, assumed)
+    speed, answering = assumed.utilisation * peak, (assumed.answering or assumed.utilisation) * peak
+    megabyte = 1e6
     batches = (config.readers + 2) * share * counts.sample_bytes
     model_bytes, state_bytes = 4.0 * counts.trained_parameters, 12.0 * counts.trained_parameters
     seconds = experiment.data.segments
@@ -188,14 +224,14 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
         start_seconds=assumed.start_seconds,
         decode_seconds=assumed.decode_share * seconds,
         workers_seconds=assumed.start_seconds / 2,
-        frozen_seconds=counts.entry_flops / speed,
+        frozen_seconds=counts.entry_flops / answering,
         read_seconds=counts.sample_bytes / (megabyte * assumed.read_mb_per_second),
         step_seconds=config.accumulate * share * counts.train_flops / speed,
-        answer_seconds=counts.answer_flops / speed,
+        answer_seconds=counts.answer_flops / answering,
         save_seconds=(model_bytes + state_bytes) / (megabyte * assumed.read_mb_per_second),
-        host_mb=assumed.host_mb + batches / megabyte + (0 if on_gpu else kept / megabyte),
+        host_mb=assumed.host_mb + batches / megabyte + (assumed.driver_mb if on_gpu else counts.step_bytes / megabyte),
         worker_mb=assumed.worker_mb,
-        device_mb=assumed.gpu_context_mb + kept / megabyte if on_gpu else 0.0,
+        device_mb=assumed.gpu_context_mb + counts.step_bytes / megabyte if on_gpu else 0.0,
         sample_bytes=counts.sample_bytes,
         frozen_bytes=counts.entry_bytes,
         model_bytes=model_bytes,

@@ -162,7 +162,7 @@ def plan(
     _require_work(experiment, sizes)
     read = time.monotonic() - began
     share = math.ceil(config.batch_size / config.devices)
-    counts = counted(experiment, sizes.labels, planned_half(experiment, place))
+    counts = counted(experiment, sizes.labels, planned_half(experiment, place), share)
     notes = [] if counts.whole else ["Operations of the head are estimated from its parameters."]
     source: Literal["measured", "figures", "counted"] = "counted"
     if not (measure and here):

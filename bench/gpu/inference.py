@@ -22,7 +22,8 @@ def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
                 experiment = of(size, adapter, device, quick, **{"train.precision": precision})
                 what = f"ViT-{size[0].upper()}/16 {adapter}, {precision}"
                 try:
-                    yield {"what": what, **measured(experiment, device, 2 if quick else 7)}
+                    found = measured(experiment, device, 2 if quick else 7)
+                    yield {"what": what, **found, "experiment": experiment.to_dict()}  # as in `bench.gpu.speed`
                 except Exception as error:  # the others come next
                     yield {"what": what, "ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
 
