@@ -26,7 +26,7 @@ LAYERS = [
     ("sharing", "official", "exported"),
     ("run", "evaluate", "predict", "augment", "cluster", "export"),
     ("calibrate", "feeding", "optimizer", "preconditions"),
-    ("train", "launch"),
+    ("train", "launch", "silence"),
     ("compare", "search", "report"),
     ("batch", "plan", "serve"),
     ("bulk",),

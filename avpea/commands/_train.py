@@ -9,6 +9,7 @@ from avpea.command import (
     device_of,
     experiment_of,
 )
+from avpea.errors import AvpeaError
 from avpea.tables import show
 
 __all__ = ["COMMANDS"]
@@ -38,6 +39,8 @@ def _train(options: argparse.Namespace) -> int | None:
     from avpea import train as training
     from avpea.distributed import World, launched
     from avpea.preconditions import with_all_processes
+    from avpea.progress import note
+    from avpea.silence import ended_by_silence
 
     if options.strict:
         options.overrides["data.strict"] = True
@@ -49,7 +52,13 @@ def _train(options: argparse.Namespace) -> int | None:
     name = options.recipe.removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     run = options.run or Path("runs") / f"{name}-seed{experiment.train.seed}"
     device = _training_device(options, experiment.train.device) if here.first else options.device
-    result = training.train(experiment, run, extend=options.extend, device=device, progress=not options.quiet)
+
+    def tell(error: AvpeaError) -> None:
+        if not launch.reported(error):
+            note(str(error))
+
+    with ended_by_silence(here, experiment.train.silence_seconds, tell):
+        result = training.train(experiment, run, extend=options.extend, device=device, progress=not options.quiet)
     if not here.first:
         return None
     best, task = result.best, registry.load("task", experiment.task.name)

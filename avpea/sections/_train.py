@@ -99,6 +99,9 @@ class TrainOptions(Options):
             of `batch_size` videos. The result is the same up to rounding and to what dropout draws.
         batch_norm: What BatchNorm takes its statistics over, with several devices: the `whole` batch, or the `share`
             of each device, which takes less exchange between them.
+        silence_seconds: How long another process may give no sign of life, which it does every few seconds whatever it
+            computes, before training ends (its machine or the network has failed, or it was stopped); 0 waits for it,
+            for up to 30 minutes.
         trackers: Who is told the metrics, which are in `metrics.jsonl` anyhow: `tensorboard` (files in the run's
             folder), `wandb` (Weights & Biases), `mlflow`. The latter two get the options, too, and nothing else.
         checkpoint_minutes: Minutes between saves of the training state within an epoch; 0 saves after each epoch only.
@@ -110,7 +113,9 @@ class TrainOptions(Options):
     """
 
     locations: ClassVar[tuple[str, ...]] = ("start_from",)
-    harmless: ClassVar[tuple[str, ...]] = ("checkpoint_minutes", "checkpointing", "device", "readers", "trackers")
+    harmless: ClassVar[tuple[str, ...]] = (
+        "checkpoint_minutes", "checkpointing", "device", "readers", "silence_seconds", "trackers"
+    )  # fmt: skip
 
     epochs: int = 10
     keep: Literal["best", "last"] = "best"
@@ -137,6 +142,7 @@ class TrainOptions(Options):
     readers: int = 1
     devices: int = 1
     batch_norm: Literal["whole", "share"] = "whole"
+    silence_seconds: float = 300.0
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     checkpoint_minutes: float = 5.0
     device: str = "auto"
@@ -158,6 +164,11 @@ class TrainOptions(Options):
         require(self.seed < 2**63, f"train.seed is {self.seed}; expected less than 2**63.")
         require(self.threads <= 4096, f"train.threads is {self.threads}; expected at most 4096.")
         require(self.readers <= 64, f"train.readers is {self.readers}; expected at most 64.")
+        silence = self.silence_seconds
+        require(
+            silence == 0 or silence >= 5,
+            f"train.silence_seconds is {silence:g}; expected 5 or more, or 0 to wait for a silent process.",
+        )
         require_device_name(self.device, "train.device")
         require(0 < self.beta2 < 1, f"train.beta2 is {self.beta2}; expected a number between 0 and 1.")
         rate = self.learning_rate
