@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tests.shapes  # noqa: F401 (before what imports avpea)
+
+# isort: split
 from tests.object_store import object_store  # noqa: F401 (a fixture)
 from tests.tiny import (  # noqa: F401 (fixtures)
     small_tower,
@@ -33,7 +36,7 @@ from tests.tiny import (  # noqa: F401 (fixtures)
 
 # Examples of hypothesis: few, and the same ones each time; with `--hypothesis-profile long` many, and others each time.
 _CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
-settings.register_profile("quick", max_examples=15, derandomize=True, deadline=None, suppress_health_check=_CHECKS)
+settings.register_profile("quick", max_examples=10, derandomize=True, deadline=None, suppress_health_check=_CHECKS)
 settings.register_profile(
     "long",
     max_examples=int(os.environ.get("EXAMPLES", "3000")),

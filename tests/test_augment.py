@@ -136,6 +136,7 @@ def test_draws_depend_on_seed_epoch_and_batch_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # torch's own generator is left alone
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_augments_as_if_never_interrupted(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(
         **{f"train.augment.{k}": v for k, v in {"flip": 0.5, "mel_masks": 1, "mixup": 0.4, "shift": 1}.items()},

@@ -178,6 +178,7 @@ def test_what_is_wrong_on_a_device_is_seen(tiny_experiment: Any, monkeypatch: py
     json.dumps(found, allow_nan=False)  # a file with Infinity is refused by `avpea plan --figures`
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_from_what_a_card_has_shown(capsys: Any) -> None:
     from avpea.cli import main
 

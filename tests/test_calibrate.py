@@ -180,6 +180,7 @@ def test_other_data_is_refused(tiny_run: Path, tiny_data: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("part", [(slice(0, 1), slice(None)), (slice(None), slice(0, 1))], ids=["rows", "width"])
+@pytest.mark.slow
 def test_means_of_another_model_are_refused_and_made_anew(
     part: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_params_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["adapters"] == 3_654_192 // 2
 
 
+@pytest.mark.slow
 def test_params_table_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("params") == 0
     printed = capsys.readouterr().out

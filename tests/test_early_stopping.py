@@ -63,6 +63,7 @@ def test_no_patience_trains_all_epochs(tiny_experiment: Make, tmp_path: Path, re
 
 
 @pytest.mark.parametrize("moment", [("avpea.model:AVModel.forward", 8), ("avpea.checkpoint:save_state", 2)])
+@pytest.mark.slow
 def test_an_interrupted_training_stops_where_it_would_have(
     moment: tuple[str, int], tiny_experiment: Make, tmp_path: Path
 ) -> None:

@@ -209,6 +209,7 @@ def test_trained_further_a_run_is_one_of_all_epochs(tiny_experiment: Make, tiny_
         train(short, tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_an_interrupted_extension_goes_on(
     tiny_experiment: Make, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

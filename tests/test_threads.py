@@ -88,6 +88,7 @@ def test_where_torch_is_imported_nothing_is_set() -> None:
         ("import avpea; avpea.load; import os; print(os.environ.get('OMP_WAIT_POLICY'))", "None"),
     ],
 )
+@pytest.mark.slow
 def test_the_command_line_sets_it_and_the_library_does_not(program: str, expected: str) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {name: value for name, value in os.environ.items() if name not in names}

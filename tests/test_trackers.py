@@ -367,6 +367,7 @@ def test_a_damaged_record_of_trackers_begins_anew(
     assert [about["step"] for about in calls(fake, "log")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_tells_the_trackers(fake: Path, tiny_experiment: Make, tmp_path: Path) -> None:
     values = tiny_experiment(**{"train.trackers": ["wandb"], "train.epochs": 1}).to_dict()
     together(2, trained_beside_others, str(fake), values, str(tmp_path / "run"))

@@ -64,7 +64,12 @@ LEFTOVERS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+QUICK = ("in the second epoch", "a state is written, but not yet in its place", "an epoch is logged, but not saved")
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(one, marks=[] if one in QUICK else [pytest.mark.slow]) for one in MOMENTS]
+)
 def test_a_killed_run_goes_on_to_the_same_bits(
     moment: str, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +143,7 @@ def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: M
 
 
 @pytest.mark.parametrize("task", ["avr", "avc"])
+@pytest.mark.slow
 def test_training_of_texts_goes_on_as_if_never_interrupted(
     task: str, tiny_captioned: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

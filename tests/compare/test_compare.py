@@ -159,6 +159,7 @@ def test_a_lost_result_is_made_again_from_the_finished_run(
     assert model.stat().st_mtime_ns == changed  # nothing was trained
 
 
+@pytest.mark.slow
 def test_interrupted_and_gone_on_with(
     finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

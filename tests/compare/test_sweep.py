@@ -21,7 +21,15 @@ def write(path: Path, text: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", sweep_names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if name in ("paper/table1", "mini/table1", "mini/avs-digits") else [pytest.mark.slow]
+        )
+        for name in sweep_names()
+    ],
+)
 def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> None:
     sweep = load_sweep(name)
     assert len(sweep.seeds) >= 3

@@ -206,6 +206,7 @@ def swin_large(**adapters: Any) -> dict[str, tuple[int, ...]]:
     return shapes | files.adapters(dims, **adapters)
 
 
+@pytest.mark.slow
 def test_every_name_of_the_real_sizes_finds_its_place() -> None:
     labels = EventLabels(tuple("abcdefghijklmnopqrstuvwxyzäö"))
     heads = dict(files.linear("mlp_class", 512, 2 * 1536)) | dict(files.linear("mlp_class_2", 29, 512))

@@ -47,26 +47,27 @@ def _without_its_end(app: Any) -> Any:
     return lasting
 
 
+@pytest.mark.parametrize("examples", [1, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_it_answers_as_it_says(api: Any, mode: GenerationMode) -> None:
+def test_it_answers_as_it_says(api: Any, mode: GenerationMode, examples: int) -> None:
     statuses: dict[str, set[int]] = {}
     for found in api.get_all_operations():
         operation = found.ok()
         seen = statuses.setdefault(f"{operation.method.upper()} {operation.path}", set())
         asks = operation.definition.raw.get("parameters") or operation.definition.raw.get("requestBody")
         if mode == GenerationMode.POSITIVE:
-            _tried(operation.as_strategy(generation_mode=mode), seen)
+            _tried(operation.as_strategy(generation_mode=mode), seen, examples)
         elif asks:
             with suppress(Unsatisfiable):  # any text can be an id, so no request is wrong
-                _tried(operation.as_strategy(generation_mode=mode), seen)
+                _tried(operation.as_strategy(generation_mode=mode), seen, examples)
     assert len(statuses) >= 20
     expected = {200, 401} if mode == GenerationMode.POSITIVE else {400, 401, 422}
     assert statuses["GET /v1/runs"] | statuses["POST /v1/session"] <= expected
     assert len([one for one in statuses.values() if one]) >= (20 if mode == GenerationMode.POSITIVE else 8)
 
 
-def _tried(cases: Any, seen: set[int]) -> None:
-    @trials(max_examples=4, deadline=None, derandomize=True, suppress_health_check=SLOW, database=None)
+def _tried(cases: Any, seen: set[int], examples: int) -> None:
+    @trials(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=SLOW, database=None)
     @given(case=cases)
     def answers(case: Any) -> None:
         answer = case.call()

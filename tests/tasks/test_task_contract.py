@@ -16,8 +16,8 @@ from tests.contract import assert_refuses_other_data, assert_task, values_for
 TASKS = {name: registry.load("task", name) for name in registry.names("task")}
 HEADS = {name: registry.load("head", name) for name in registry.names("head")}
 PAIRS = [
-    # What reads stages needs a Swin, of which there is no small one by name.
-    pytest.param(task, head, marks=[pytest.mark.slow] if HEADS[head].reads_stages else [])
+    # The task's own head at once, the others slowly; each has tests of its own.
+    pytest.param(task, head, marks=[] if head == TASKS[task].default_head else [pytest.mark.slow])
     for task in TASKS
     for head in HEADS
     if issubclass(HEADS[head], TASKS[task].heads)

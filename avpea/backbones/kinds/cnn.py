@@ -166,6 +166,9 @@ def _probe(model: Any, image_size: int) -> tuple[Tensor, list[str]]:
     called: set[int] = set()
     hooks = [m.register_forward_pre_hook(lambda module, _: called.add(id(module))) for m in model.modules()]
     pixels = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:  # a shape is not changed by it, and on the meta device torch would import its compiler for it
+        norm.forward = lambda x: x
     try:
         with torch.no_grad():
             feature_map: Tensor = model.forward_features(pixels)
@@ -177,6 +180,8 @@ def _probe(model: Any, image_size: int) -> tuple[Tensor, list[str]]:
     finally:
         for hook in hooks:
             hook.remove()
+        for norm in norms:
+            del norm.forward
     unused = [name for name, child in model.named_children() if not any(id(m) in called for m in child.modules())]
     return feature_map, unused
 

@@ -16,6 +16,7 @@ from avpea.train import train
 Make = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_captions_are_scored(tiny_written_run: Path) -> None:
     pytest.importorskip("pycocoevalcap")
     found = evaluate(tiny_written_run, progress=False)
@@ -57,6 +58,7 @@ def test_what_cannot_be_asked_is_refused(tiny_written_run: Path, tiny_captions: 
 
 
 @pytest.mark.parametrize("groups", [["tva", "tv", "ta", "t"], ["tv"], ["t"]])
+@pytest.mark.slow
 def test_writers_look_at_what_they_are_told(
     groups: list[str], tiny_captioned: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

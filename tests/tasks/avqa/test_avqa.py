@@ -70,6 +70,7 @@ def test_batches_do_not_matter(tiny_asked_run: Path, tiny_asking: Make) -> None:
 
 
 @pytest.mark.parametrize("negatives", ["batch", "frozen"])
+@pytest.mark.slow
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     tiny_asking: Make, tmp_path: Path, negatives: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_video_alone_in_its_batch_is_left_out(stage: Path, tmp_path: Path) -> 
     assert (found["match_accuracy"], found["pairs"]) == (0.0, 0)
 
 
+@pytest.mark.slow
 def test_avst_starts_from_the_grounding_stage(stage: Path, tiny_asking: Make, tmp_path: Path) -> None:
     given = load_model(stage)[0].trained_state()
     experiment = tiny_asking(**{"train.start_from": str(stage)})

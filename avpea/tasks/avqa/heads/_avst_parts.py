@@ -106,7 +106,11 @@ class QuestionEncoder(nn.Module):
 
     def forward(self, token_ids: Int[Tensor, "questions length"]) -> Float[Tensor, "questions width"]:
         """From the LSTM's last hidden and cell states."""
-        _, (hidden, cell) = self.lstm(self.words(token_ids).tanh())
+        words = self.words(token_ids).tanh()
+        if torch.is_autocast_enabled(words.device.type):
+            # It would be cast to this anyway, but then oneDNN computes it, which cannot on processors without AVX-512.
+            words = words.to(torch.get_autocast_dtype(words.device.type))
+        _, (hidden, cell) = self.lstm(words)
         vector: Tensor = self.join(torch.cat((hidden[0], cell[0]), dim=-1).tanh())
         return vector
 

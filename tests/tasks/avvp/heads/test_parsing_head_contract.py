@@ -119,6 +119,7 @@ def test_runs_in_bfloat16_autocast(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_learns_a_small_task(name: str) -> None:
     head, inputs, wanted = make(name), tokens(), targets()
     optimizer = torch.optim.Adam(head.parameters(), 1e-3)
