@@ -9,6 +9,7 @@ from typing import Any
 
 from avpea.device import choose_device
 from avpea.errors import AvpeaError, ExperimentError
+from avpea.stopping import handled, kept_handlers
 
 __all__ = ["cards", "device_of_workers", "joined", "workers_of"]
 
@@ -33,14 +34,16 @@ def joined(what: str) -> Iterator[None]:
     own = not ray.is_initialized()
     with redirect_stdout(sys.stderr):
         if own:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+            with kept_handlers():  # Ray's own ends the process at SIGTERM, without a word about what is kept
+                ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         try:
             yield
         finally:
             if own:
-                ray.shutdown()
+                with handled(lambda *_: None):  # a second Ctrl-C would leave some of Ray's processes behind
+                    ray.shutdown()
 
 
 def cards() -> float:

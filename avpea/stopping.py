@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "handled", "interruptible", "stoppable"]
+__all__ = ["SIGNALS", "Stopped", "handled", "interruptible", "kept_handlers", "stoppable"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -52,6 +52,19 @@ def handled(handler: Callable[[int, FrameType | None], Any], numbers: Sequence[i
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """At the end of the block put back the handlers of the signals that a library has replaced in it."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:  # of another language
+                    signal.signal(number, handler)
 
 
 def _by_nohup(number: int, handler: Any) -> bool:

@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from avpea import bulk
@@ -224,6 +227,48 @@ def hook(event, given):
             os._exit(7)
 sys.addaudithook(hook)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)], ids=["once", "twice", "term"]
+)
+def test_a_signal_ends_ray_and_keeps_what_is_done(
+    number: signal.Signals, times: int, tiny_run: Path, videos: Path, answer: Answer, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    (videos / "broken.mp4").unlink()
+    for copy in range(60):
+        shutil.copy(videos / "a.mp4", videos / f"copy{copy}.mp4")
+    out = tmp_path / "ray.jsonl"
+    command = [sys.executable, "-m", "avpea", "predict", str(tiny_run), str(videos), "--ray", "2", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(PLAIN)}
+    running = subprocess.Popen(
+        [*command, "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 180
+    while not (out.is_file() and out.stat().st_size):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.02)
+    started = psutil.Process(running.pid).children(recursive=True)
+    for _ in range(times):
+        os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)  # as a terminal does
+        time.sleep(0.3)
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 128 + number
+    kept = lines(out)  # each is whole
+    assert 0 < len(kept) < 64
+    ours = [line for line in said.splitlines() if not line.startswith("[20")]  # Ray's own lines begin with the date
+    assert ours == [f"avpea: stopped: {len(kept)} of 64 videos are answered about in {out}; the same command goes on."]
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    found = subprocess.run([*command, "--json", "--quiet"], capture_output=True, text=True, timeout=240,
+                           env=environment, check=False)  # fmt: skip
+    report = json.loads(found.stdout)
+    assert (report["before"], report["answered"]) == (len(kept), 64 - len(kept))
+    answer("here.jsonl")
+    assert out.read_bytes() == (tmp_path / "here.jsonl").read_bytes()
 
 
 @pytest.mark.slow
