@@ -43,9 +43,12 @@ def test_equal_to_pycocoevalcaps_own_evaluation() -> None:
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+    from pycocoevalcap.tokenizer import ptbtokenizer
 
-    tokens = PTBTokenizer()
+    folder = Path(ptbtokenizer.__file__).parent
+    if not os.access(folder, os.W_OK):
+        pytest.skip(f"pycocoevalcap's own tokenizer writes into {folder}, which is read only here")
+    tokens = ptbtokenizer.PTBTokenizer()
     given = tokens.tokenize({k: [{"caption": c} for c in v] for k, v in REFERENCES.items()})
     made = tokens.tokenize({k: [{"caption": v}] for k, v in ANSWERS.items()})
     found = caption_metrics(REFERENCES, ANSWERS)
