@@ -10,10 +10,11 @@ import torch
 
 from avpea.device import choose_device
 from avpea.embeddings import Embeddings, stacked
-from avpea.errors import AvpeaError
+from avpea.errors import AvpeaError, WriteError
 from avpea.files import write_bytes
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
+from avpea.progress import note
 from avpea.search._index import about
 from avpea.search._library import Library
 from avpea.search._windows import BY, embedded, embeddings_from, require_searchable
@@ -33,7 +34,7 @@ class Found:
         file: Path of the video.
         start_seconds: Start of the window.
         end_seconds: End of the window.
-        thumbnail: Path of an image of its middle; None if the video has no picture.
+        thumbnail: Path of an image of its middle; None if the video has no picture, or the cache cannot be written to.
     """
 
     score: float
@@ -141,17 +142,23 @@ class Query:
         scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
         best = scores.topk(min(top, len(candidates)))
         chosen = [candidates[i] for i in best.indices.tolist()]
-        pictures = self.library.thumbnails(chosen)
+        thumbnails = _thumbnails(self.library.thumbnails(chosen))
         return [
-            Found(round(score, 4), row["source"], row["start"], row["end"], _thumbnail(picture))
-            for score, row, picture in zip(best.values.tolist(), chosen, pictures, strict=True)
+            Found(round(score, 4), row["source"], row["start"], row["end"], thumbnail)
+            for score, row, thumbnail in zip(best.values.tolist(), chosen, thumbnails, strict=True)
         ]
 
 
-def _thumbnail(picture: bytes) -> str | None:
-    """Path of a window's thumbnail, which is written if it does not exist."""
-    if not picture:
-        return None
+def _thumbnails(pictures: list[bytes]) -> list[str | None]:
+    """Paths of thumbnails, which are written if they do not exist; none if that is impossible, which is said once."""
+    try:
+        return [_written(picture) if picture else None for picture in pictures]
+    except WriteError as error:
+        note(f"there are no thumbnails: {error}")
+        return [None] * len(pictures)
+
+
+def _written(picture: bytes) -> str:
     name = hashlib.sha256(picture).hexdigest()[:24]
     path = Path(platformdirs.user_cache_dir("avpea")) / "thumbnails" / f"{name}.jpg"
     if not path.is_file():

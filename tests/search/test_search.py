@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from tests.tiny import coloured_video
 
 pytest.importorskip("lancedb")
 Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def own_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -114,6 +120,20 @@ def test_a_clip_finds_itself(library: str, folder: Path) -> None:
         assert best.score == pytest.approx(1.0, abs=2e-3)
     assert best.thumbnail is not None
     assert Path(best.thumbnail).read_bytes().startswith(b"\xff\xd8")
+
+
+def test_without_a_place_for_thumbnails_all_else_is_answered(
+    library: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = Query(library)
+    with_them = query.text("a green light")
+    shutil.rmtree(tmp_path / "home")
+    (tmp_path / "home").write_text("no folder")
+    without = query.text("a green light")
+    assert without == [replace(one, thumbnail=None) for one in with_them]
+    said = capsys.readouterr().err
+    assert said.count("avpea: there are no thumbnails: ") == 1
+    assert str(tmp_path / "home") in said
 
 
 def test_only_what_is_new_or_changed_is_read(library: str, folder: Path, tiny_matched_run: Path) -> None:
