@@ -257,7 +257,11 @@ def test_an_epoch_of_a_side_network_needs_neither_pass_of_the_backbone(
     assert_same_run(train(experiment, tmp_path / "again", progress=False).run, first)
 
 
-@pytest.mark.parametrize("adapter", [LAST, {"adapter.name": "ladder"}], ids=["in the last block", "a side network"])
+@pytest.mark.parametrize(
+    "adapter",
+    [LAST, pytest.param({"adapter.name": "ladder"}, marks=pytest.mark.slow)],
+    ids=["in the last block", "a side network"],
+)
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     adapter: dict[str, Any], tiny_experiment: Make, own_cache: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -259,6 +259,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_fetches_nothing_from_other_hosts(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) >= 15
@@ -274,6 +275,7 @@ def test_the_site_fetches_nothing_from_other_hosts(site: Path) -> None:
         assert not re.search(r"(url\(|@import\s*)['\"]?(https?:)?//", text_of(style)), style.name
 
 
+@pytest.mark.slow
 def test_the_site_shows_formulas_examples_and_docstrings(site: Path) -> None:
     parts = text_of(site / "api" / "parts.html")
     assert "<math" in parts

@@ -268,7 +268,9 @@ def steering(text: str, but: str = "\n") -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "export" else []) for name in NAMES]
+)
 def test_a_command_shows_a_strangers_text_as_text(
     name: str,
     world: World,

@@ -122,7 +122,10 @@ def test_a_killed_training_is_no_obstacle(tiny_experiment: Make, tiny_run: Path,
     assert not list((tmp_path / "run").glob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+SLOWLY = [pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGHUP, signal.SIGINT)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, *SLOWLY])
 def test_every_signal_that_asks_to_end_saves_the_state_first(
     number: signal.Signals, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
 ) -> None:

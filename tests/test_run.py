@@ -291,7 +291,7 @@ def test_settings_that_stand_twice_are_told(tiny_experiment: Make, tiny_run: Pat
         train(tiny_experiment(), run, progress=False)
 
 
-@pytest.mark.parametrize("gone", ["cache", "videos", "both"])
+@pytest.mark.parametrize("gone", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("cache", "videos")), "both"])
 def test_what_vanishes_in_the_middle_of_training(
     gone: str, tiny_experiment: Make, tiny_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

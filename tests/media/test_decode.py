@@ -96,7 +96,9 @@ CONTAINERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("ending", CONTAINERS)
+@pytest.mark.parametrize(
+    "ending", [pytest.param(one, marks=[] if one in ("mp4", "ts") else [pytest.mark.slow]) for one in CONTAINERS]
+)
 def test_a_window_equals_that_part_of_the_whole(tmp_path: Path, ending: str) -> None:
     path = long_video(tmp_path / f"a.{ending}", **CONTAINERS[ending])
     whole = read(path)
