@@ -79,7 +79,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             note(as_options(error, options))
         return 1
     except KeyboardInterrupt as stopped:
-        kept = "stopped; what was finished is kept, and the same command resumes from there."
+        kept = "stopped; what was finished is kept, and the same command goes on from there or begins anew."
         note(str(stopped) or kept)
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except BrokenPipeError:

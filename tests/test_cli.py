@@ -49,7 +49,11 @@ def test_the_package_runs_as_a_module() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "stopped; what was finished is kept, and the same command resumes from there."),
+        (
+            KeyboardInterrupt(),
+            130,
+            "stopped; what was finished is kept, and the same command goes on from there or begins anew.",
+        ),
         (KeyboardInterrupt("stopped after 3."), 130, "stopped after 3."),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device; make room or give permission"),
         (PermissionError(errno.EACCES, "Permission denied", "a.json"), 1, "a.json: Permission denied; make room or"),

@@ -266,6 +266,11 @@ def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, t
     assert found.rates.step_seconds == pytest.approx(2 * work / 1e14)
     assert any(note.startswith(f"{path} has no speed of answering") for note in found.notes)
     assert found.rates.answer_seconds == pytest.approx(found.counts.answer_flops / 1e14)
+    for seconds in (-1.0, 0.0, 1e-9, 1e400):
+        rows[1]["step_seconds"] = seconds
+        path.write_text(json.dumps(check | {"parts": {"speed": {"rows": [rows[1]]}}}))
+        with pytest.raises(CheckpointError):
+            plan(experiment, samples=(400,), figures=path)
     for content in (
         "[]",
         "{}",

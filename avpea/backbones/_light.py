@@ -59,9 +59,14 @@ def _withdraw() -> None:
 def _import_timm() -> None:
     if not any(name in sys.modules for name in ("timm", "torchvision", *_COMPILER)):
         sys.modules.update({name: _StandIn(name) for name in _COMPILER})
+    # A log of timm's scripts imports it where it is installed, which takes a second and makes a temporary folder.
+    kept = {"wandb": sys.modules["wandb"]} if "wandb" in sys.modules else {}
+    sys.modules["wandb"] = None  # type: ignore[assignment]
     try:
         importlib.import_module("timm")
     finally:
+        del sys.modules["wandb"]
+        sys.modules.update(kept)
         _withdraw()
 
 

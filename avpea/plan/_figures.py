@@ -39,6 +39,9 @@ class _Reached:
         )
 
 
+_MOST_PEAKS = 10  # times the peak that is assumed, which later cards exceed
+
+
 def learned(
     path: Path | None, experiment: Experiment, place: torch.device, samples: int, assumed: Assumed
 ) -> tuple[Literal["figures", "counted"], Assumed, list[str]]:
@@ -73,6 +76,8 @@ def learned(
         passes = [one for one in passes if one["experiment"] and "seconds" in one]
         training = _reached(steps, experiment, place, assumed, "step_seconds")
         answering = _reached(passes, experiment, place, assumed, "seconds") if passes else None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; `python -m bench gpu` writes it anew.") from None
     except AvpeaError as error:
         raise CheckpointError(f"A recipe in {path} cannot be read: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
@@ -110,7 +115,10 @@ def _reached(
     counts, videos = counted(like, None, own), like.train.batch_size
     work = videos * (like.train.accumulate * counts.train_flops if seconds == "step_seconds" else counts.answer_flops)
     tflops = work / float(best[seconds]) / 1e12
-    return _Reached(like, tflops, tflops / peak_tflops(place, own, 0, assumed))
+    share = tflops / peak_tflops(place, own, 0, assumed)
+    if not 0 < share < _MOST_PEAKS:
+        raise CheckpointError(f"it says that {seconds} is {best[seconds]!r:.40}, which no card reaches")
+    return _Reached(like, tflops, share)
 
 
 def _likeness(like: Any, experiment: Experiment, half: bool) -> tuple[bool | float, ...]:

@@ -173,7 +173,9 @@ class _Form:
         self._is_file = b"filename" in options or self._name == "file"
         if not self._is_file:
             return
-        if self._name != "file" or self.received.file is not None:
+        if self._name == "file" and self.received.file is not None:
+            raise Problem(422, "The form has two files in the field `file`; send one of them.")
+        if self._name != "file":
             raise Problem(422, f"The form has a file in the field '{self._name[:40]}'; expected one, in `file`.")
         self.received.file = self._target
         sent = options.get(b"filename", b"").decode("utf-8", "replace")

@@ -23,6 +23,7 @@ import timm, torchvision
 boxes = torchvision.ops.roi_align(torch.ones(1, 1, 4, 4), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2)
 assert boxes.shape == (1, 1, 2, 2)
 
+assert "wandb" not in sys.modules
 import torch._dynamo
 assert torch._dynamo.__file__ and torch._dynamo.utils.__file__
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2)).tolist() == [1.0, 1.0]

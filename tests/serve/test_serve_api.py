@@ -403,6 +403,12 @@ def test_a_field_that_stands_twice_is_refused(client: TestClient, video: Path) -
         422,
         "The form has the field 'threshold' twice; send it once.",
     )
+    files = [("file", ("a.mp4", video.read_bytes())), ("file", ("b.mp4", video.read_bytes()))]
+    answer = client.post("/v1/localize", files=files, data={"run": "tiny"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "The form has two files in the field `file`; send one of them.",
+    )
     assert len(client.get("/v1/videos").json()) == before
 
 
