@@ -1,6 +1,7 @@
 """`avpea train`."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from avpea.command import (
@@ -66,11 +67,12 @@ def _train(options: argparse.Namespace) -> int | None:
     if result.finished_before:
         more = f"more than --extend {options.extend} trains it further" if options.extend else _MORE
         show([f"{run} is finished already, and nothing was trained; {more}."])
+    named = shlex.quote(str(run))
     which = "last" if best.get("kept") == "last" else "best"
     show(
         [
             f"{run}: {which} epoch {best['epoch']} of {len(result.epochs)}, {reached} on {best['selected_on']}.",
-            f"Next: avpea evaluate {run} --split test;  {task.use.format(run=run)}",
+            f"Next: avpea evaluate {named} --split test;  {task.use.format(run=named)}",
         ]
     )
     return None
