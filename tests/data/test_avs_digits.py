@@ -98,13 +98,15 @@ def test_only_the_sound_tells_who_speaks(plans: list[PairPlan]) -> None:
         assert word is None or (which is not None and word.text == DIGIT_NAMES[plan.digits[second][which]])
     assert all(left != right for plan in plans for left, right in plan.digits)
     # Neither the digit nor its place says that it is spoken: each speaks about as often as its neighbour.
-    for digit in range(10):
+    assert {digit for plan in plans for both in plan.digits for digit in both} == {0, 1, 4}
+    for digit in (0, 1, 4):
         own = [plan.spoken[s] == plan.digits[s].index(digit) for plan, s in seconds if digit in plan.digits[s]]
         assert 0.33 < np.mean(own) < 0.43
-    # So many pairs that a model has to know the digits: all 90 are there, the most frequent in few of the seconds.
+    # No clip is known by its pair: every pair, in either order, is about as frequent, and changes within a clip.
     pairs = Counter(pair for plan in plans for pair in plan.digits)
-    assert len(pairs) == 90
-    assert max(pairs.values()) < 0.025 * len(seconds)
+    assert len(pairs) == 6
+    assert max(pairs.values()) < 0.19 * len(seconds)
+    assert min(len(set(plan.digits)) for plan in plans) > 2
 
 
 def test_splits_share_no_image_or_voice(plans: list[PairPlan]) -> None:

@@ -19,6 +19,8 @@ from avpea.data.samples._plan import (
 
 __all__ = ["PairPlan", "pair_plans"]
 
+# Three that differ in form and in sound. Some hundred clips do not teach a small model ten of each.
+_DIGITS = (0, 1, 4)
 _SILENT_SHARE = 0.25  # share of stretches in which nothing is spoken
 
 
@@ -65,7 +67,7 @@ def _pair_plan(split: str, index: int, seed: int, targets: Sequence[int]) -> Pai
 
 def _pair(rng: np.random.Generator) -> tuple[int, int]:
     """Two different digits."""
-    left, right = rng.choice(len(DIGIT_NAMES), 2, replace=False).tolist()
+    left, right = rng.choice(_DIGITS, 2, replace=False).tolist()
     return left, right
 
 

@@ -1,8 +1,8 @@
 """`avs-digits`: 10-second clips in which two handwritten digits are seen side by side and one of them is spoken.
 
-The mask of a second is that of the digit which is spoken, known to the pixel; a second in which nothing is spoken has
-an empty mask. Which of the two speaks is in the sound alone: from the picture it cannot be known. All parts are those
-of `av-digits`, and come with `pip install "avpea[samples]"`.
+The digits are 0, 1 and 4. The mask of a second is that of the digit which is spoken, known to the pixel; a second in
+which nothing is spoken has an empty mask. Which of the two speaks is in the sound alone: from the picture it cannot be
+known. All parts are those of `av-digits`, and come with `pip install "avpea[samples]"`.
 """
 
 import csv
@@ -26,11 +26,11 @@ __all__ = ["KIND"]
 _README = """\
 # avs-digits
 
-Composed by avpea (`avpea data make avs-digits`). Two handwritten digits are seen in each second, others in the next,
-and in three of four seconds one of them is spoken. masks.csv has a row for each second of each clip: `mask` is the
-picture of the digit that is spoken (empty where none is), `other` that of what is seen and not spoken. Both are of the
-frame at the middle of the second, in its size, white on black. timelines.jsonl says which digit is on which side, and
-which is spoken.
+Composed by avpea (`avpea data make avs-digits`). Two of the digits 0, 1 and 4, handwritten, are seen in each second,
+others in the next, and in three of four seconds one of them is spoken. masks.csv has a row for each second of each
+clip: `mask` is the picture of the digit that is spoken (empty where none is), `other` that of what is seen and not
+spoken. Both are of the frame at the middle of the second, in its size, white on black. timelines.jsonl says which digit
+is on which side, and which is spoken.
 
 No image of a digit, no voice and no piece of a photograph is in two splits; README.md of av-digits has the details,
 the origins and the licences, which are the same: `avpea data make av-digits FOLDER`.
@@ -95,4 +95,4 @@ def _timeline(plan: PairPlan) -> dict[str, Any]:
     }
 
 
-KIND = Kind("avs-digits", 2, "videos", pair_plans, _shown, _write_layout, _write_masks)
+KIND = Kind("avs-digits", 3, "videos", pair_plans, _shown, _write_layout, _write_masks)
