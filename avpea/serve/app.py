@@ -1,5 +1,6 @@
 """The application: endpoints, page, documentation, and what stands around them."""
 
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from avpea.version import __version__
 
 __all__ = ["make_app"]
 
+_log = logging.getLogger("avpea.serve")
 _STATIC = files("avpea.serve") / "static"
 _NONCE = "{{nonce}}"
 _ABOUT = """Events, answers and captions of videos, by trained adapters.
@@ -34,7 +36,11 @@ def make_app(server: Server) -> FastAPI:
         try:
             yield
         finally:
-            server.close()
+            try:
+                server.close()
+            except Exception:  # uvicorn would tell it in lines that are not shown
+                _log.exception("the server did not end in order")
+                raise
 
     app = FastAPI(
         title="avpea", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=life,

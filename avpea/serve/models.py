@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avpea import registry
 from avpea.checkpoint import find, load_model
 from avpea.device import choose_device, choose_precision
 from avpea.errors import AvpeaError
@@ -14,7 +15,16 @@ from avpea.predict import Predictor
 from avpea.serve.problems import Problem
 from avpea.sharing import resolve
 
-__all__ = ["Models", "Run"]
+__all__ = ["Models", "Run", "kinds", "require_useful"]
+
+# What a run does that answers a kind of question.
+_DOES = {
+    "localize": "finds events",
+    "parse": "finds what is seen and what is heard",
+    "segment": "masks what sounds",
+    "ask": "answers questions",
+    "caption": "writes captions",
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,7 @@ class Run:
     def can(self) -> list[str]:
         """What it can do."""
         task = self.predictor.model.task
-        served = task.serves or task.verb
-        return [served] * bool(served) + ["search"] * hasattr(task, "embed_text")
+        return [kind for kind in [_kind(task)] if kind] + ["search"] * hasattr(task, "embed_text")
 
     def described(self) -> dict[str, Any]:
         """Plain values for the API."""
@@ -132,9 +141,11 @@ class Models:
         if name is None:
             if len(able) == 1:
                 return able[0]
+            if not able:
+                raise self.none_can(can)
             raise Problem(
                 422,
-                f"{len(able)} runs of this server {can}; name one with `run`; GET /v1/runs lists them.",
+                f"{len(able)} runs of the server can {can or 'do this'}; name one with `run`; GET /v1/runs lists them.",
                 "which-run",
             )
         found = self._runs.get(name)
@@ -144,6 +155,15 @@ class Models:
             what = ", ".join(found.can) or "nothing that a server offers"
             raise Problem(422, f"The run '{name}' cannot {can}; it can {what}.", "cannot")
         return found
+
+    def none_can(self, can: str) -> Problem:
+        """The problem of a request for what no run does; it says what the runs are for."""
+        runs = ", ".join(f"'{run.name}' has the task {run.predictor.info.experiment.task.name}" for run in self.all())
+        return Problem(
+            404,
+            f"None of the server's runs {_DOES.get(can, f'can {can}')}: {runs}; start it with a run that does.",
+            "no-run-can",
+        )
 
     def _loaded(self, name: str, source: str) -> Run:
         begun, path = time.monotonic(), resolve(source)
@@ -162,6 +182,16 @@ class Models:
         options = info.experiment.to_dict()["backbone"]
         precision = choose_precision(info.experiment.train.precision, self._device)
         return json.dumps([options, info.fingerprint, precision, self._loading["weights"]], sort_keys=True, default=str)
+
+
+def kinds() -> list[str]:
+    """All kinds of questions about a video that some task answers."""
+    return sorted({_kind(task) for task in registry.usable("task").values()} - {""})
+
+
+def _kind(task: Any) -> str:
+    """What a server calls the questions about a video that a task answers; empty if it has no answer for a user."""
+    return str(task.serves or task.verb)
 
 
 def require_useful(runs: list[Run], library: str | None) -> None:

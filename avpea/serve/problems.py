@@ -154,6 +154,8 @@ def _allowed(request: Request) -> str:
 class OnlyProblems:
     """Middleware that lets errors be problems which the libraries below answer as plain text, such as those of ranges.
 
+    A range of another unit than bytes is no error: it is ignored, as RFC 9110, 14.2, wants.
+
     Args:
         app: The application.
     """
@@ -166,6 +168,7 @@ class OnlyProblems:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _without_other_units(scope)
         started = replaced = False
 
         async def sent(message: Message) -> None:
@@ -186,6 +189,20 @@ class OnlyProblems:
             await answer_to(Problem(503, "The server is ending.", "not-ready", {"Retry-After": "5"}))(
                 scope, receive, send
             )
+        except Exception as error:
+            if started:  # nothing else can be said of it: the connection is closed before the answer is whole
+                _log.error("%s %s broke off (%s: %s)", scope["method"], scope["path"], type(error).__name__, error)
+            raise
+
+
+def _without_other_units(scope: Scope) -> Scope:
+    """A request without a range of another unit, such as `Range: seconds=1-2`; one without a unit is an error."""
+    kept = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name != b"range" or not (unit := value.partition(b"=")[0].strip()) or unit.lower() == b"bytes"
+    ]
+    return {**scope, "headers": kept}
 
 
 def _plain(status: int, answer: Headers, request: Headers) -> Problem:

@@ -16,8 +16,21 @@ from avpea.serve.problems import Problem, answer_to
 
 __all__ = ["Protocol"]
 
+MOST_HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 15.0  # for the header of a request, and for what a client still sends after the answer
 MOST_CONNECTIONS = 512
+
+
+class _Connection(h11.Connection):
+    """Refuses a header that is too big also if it comes in one piece; h11 bounds only what it still waits for."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            size = len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+            if size > MOST_HEADER_BYTES:
+                raise h11.RemoteProtocolError("header too big", error_status_hint=431)
+        return event
 
 
 class Protocol(H11Protocol):
@@ -25,6 +38,7 @@ class Protocol(H11Protocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.conn = _Connection(h11.SERVER, MOST_HEADER_BYTES)
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -49,7 +63,8 @@ class Protocol(H11Protocol):
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == 431:
-            self._refuse(Problem(431, "The header of the request is bigger than 16 KiB; send a shorter one."))
+            most = f"{MOST_HEADER_BYTES >> 10} KiB"
+            self._refuse(Problem(431, f"The header of the request is bigger than {most}; send a shorter one."))
             return
         reason = str(error).partition(":")[0]  # and not the bytes that h11 shows after it
         self._refuse(Problem(400, f"This is no request of HTTP/1.1 ({reason}); send one as clients do."))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from avpea import schemas
 from avpea.errors import AvpeaError
-from avpea.serve import review_api, searching, views
+from avpea.serve import models, review_api, searching, views
 from avpea.serve.asking import (
     BODIES,
     MOST_JSON_BYTES,
@@ -288,7 +288,7 @@ def state_of(piece: Piece) -> Any:
 
 
 def task_router(kinds: list[str]) -> APIRouter:
-    """An endpoint for each kind of question that some run answers."""
+    """An endpoint for each kind of question that some run answers; others say that none does."""
     made = APIRouter(prefix="/v1", responses=ERRORS, tags=["answers"])
 
     def endpoint(kind: str) -> Callable[[Request], Any]:
@@ -298,6 +298,14 @@ def task_router(kinds: list[str]) -> APIRouter:
         answer.__doc__ = f"What a run finds in a video, as the command line's `--json` has it ({kind})."
         return answer
 
+    def refusal(kind: str) -> Callable[[Request], Any]:
+        def refuse(request: Request) -> Response:
+            raise server_of(request).models.none_can(kind)
+
+        return refuse
+
+    for kind in set(models.kinds()) - set(kinds):
+        made.add_api_route(f"/{kind}", refusal(kind), methods=["POST"], include_in_schema=False)
     for kind in kinds:
         body = BODIES.get(kind, AskAbout)
         made.add_api_route(

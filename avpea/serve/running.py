@@ -6,6 +6,7 @@ from typing import Any
 
 import uvicorn
 
+from avpea.errors import AvpeaError
 from avpea.media import boxed, warm_up
 from avpea.progress import say
 from avpea.serve.app import make_app
@@ -21,10 +22,18 @@ IDLE_SECONDS = 15  # after which a connection without requests is closed
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells the address as soon as it listens."""
+    """Tells the address as soon as it listens, or why it cannot."""
 
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # which uvicorn makes of it
+            if not isinstance(error.__context__, OSError):
+                raise
+            where, reason = f"{self.config.host}:{self.config.port}", str(error.__context__.strerror)
+            raise AvpeaError(
+                f"The server cannot listen at {where} ({reason.rpartition(': ')[2]}); choose another --port or --host."
+            ) from None
         if self.started and self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
@@ -39,8 +48,7 @@ def serve(settings: Settings, loading: dict[str, Any]) -> None:
         loading: How runs are loaded, for `avpea.serve.models.Models`.
 
     Raises:
-        AvpeaError: A run or the library cannot be opened.
-        OSError: The port is in use.
+        AvpeaError: A run or the library cannot be opened, or the port is in use.
     """
     logging.getLogger("avpea.serve").setLevel(logging.ERROR)
     with boxed(settings.limits, settings.workers):
@@ -66,8 +74,8 @@ def configured(server: Server) -> uvicorn.Config:
 
 
 def _log_config() -> dict[str, Any]:
-    """Uvicorn's log, without what it says when all is well."""
+    """Uvicorn's log without its lines: what a user has to know, the server says itself."""
     found = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
     for one in found["loggers"].values():
-        one["level"] = "WARNING"
+        one["level"] = "CRITICAL"
     return found

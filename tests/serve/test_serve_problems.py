@@ -59,9 +59,37 @@ def test_a_range_that_cannot_be_answered(client: TestClient, path: str) -> None:
         assert problem_in(answer, 416).startswith(f"The range '{wanted}' is outside the file, which has {size} bytes")
         assert answer.headers["content-range"] == f"bytes */{size}"
         assert answer.headers["x-content-type-options"] == "nosniff"
-    for wanted in ("bytes=x-y", "bytes=", "bytes=9-2", "lines=1-2", "=", "bytes=" + "9" * 5000):
+    for wanted in ("bytes=x-y", "bytes=", "bytes=9-2", "BYTES = x-y", "=", "bytes=" + "9" * 5000):
         detail = problem_in(client.get(path, headers={"Range": wanted}), 400)
         assert detail.startswith(f"The range '{wanted[:100]}' is none; expected bytes from 0")
+
+
+@pytest.mark.parametrize("path", ["/v1/videos/{id}/media", "/static/docs.js"])
+def test_a_range_of_another_unit_is_ignored(client: TestClient, path: str) -> None:
+    """RFC 9110, 14.2."""
+    path = path.format(id=ids(client)["green.mp4"])
+    whole = client.get(path).content
+    for wanted in ("lines=1-2", "seconds=0-", "bytes2=0-9", "none"):
+        answer = client.get(path, headers={"Range": wanted})
+        assert (answer.status_code, answer.content) == (200, whole)
+    assert client.get(path, headers={"Range": "Bytes=0-9"}).content == whole[:10]
+
+
+def test_a_question_that_no_run_answers_says_what_the_runs_are_for(client: TestClient, tiny_asked_run: Path) -> None:
+    from avpea.serve.settings import Settings
+
+    found = problem_in(client.post("/v1/ask", json={"question": "?"}), 404)
+    assert found == (
+        "None of the server's runs answers questions: 'tiny' has the task avel; start it with a run that does."
+    )
+    assert "None of the server's runs writes captions: " in problem_in(client.post("/v1/caption"), 404)
+    assert "/docs lists what there is" in problem_in(client.post("/v1/nothing"), 404)
+    assert problem_in(client.get("/v1/ask"), 405).startswith("/v1/ask has no GET, but POST; ")
+    assert "/v1/ask" not in client.get("/openapi.json").json()["paths"]
+    with served(Settings(runs=(str(tiny_asked_run),), workers=1)) as asked:
+        assert "None of the server's runs finds events: 'asked' has the task avqa" in problem_in(
+            asked.get("/v1/review/next"), 404
+        )
 
 
 def test_a_method_that_a_path_lacks_names_those_that_it_has(client: TestClient) -> None:

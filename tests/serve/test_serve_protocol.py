@@ -13,8 +13,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
+from avpea.cli import main
 from avpea.serve import protocol
-from tests.serve.serving import listening
+from tests.serve.serving import Process, listening
 
 BOUND_SECONDS = 1.0
 
@@ -129,6 +130,8 @@ def test_a_slow_upload_that_lives_is_received(address: tuple[str, int]) -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"a" * 17_000, 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"A: aaaaaaaaaa\r\n" * 1_200 + b"\r\n", 431),
+        (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"a" * 8_000 + b"\r\n\r\n", 431),
         (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", 404),
         (b"CONNECT evil.example:80 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", 404),
         (b"GET /healthz HTTP/1.0\r\n\r\n", 421),
@@ -137,6 +140,30 @@ def test_a_slow_upload_that_lives_is_received(address: tuple[str, int]) -> None:
 def test_what_is_no_http_is_a_problem(address: tuple[str, int], sent: bytes, status: int) -> None:
     with opened(address, sent) as connection:
         assert problem_in(rest_of(connection))["status"] == status
+
+
+def test_lines_of_the_library_below_do_not_reach_the_terminal(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client gets a problem; a port that is in use is told in a sentence."""
+    words = str(tiny_run), "--device", "cpu", "--workers", "1"
+    server = Process(*words, temporary=tmp_path)
+    try:
+        host, _, port = server.address.removeprefix("http://").partition(":")
+        upgrade = (
+            b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+        )
+        for sent, status in ((b"GET /healthz\r\n\r\n", b" 400 "), (upgrade, b" 200 ")):
+            with opened((host, int(port)), sent) as connection:
+                assert status in rest_of(connection)[:20]
+        assert main(["serve", *words, "--port", port]) == 1
+    finally:
+        server.end()
+    (line,) = server.said
+    assert line.startswith("Serving at ")
+    assert capsys.readouterr().err == (
+        f"avpea: The server cannot listen at {host}:{port} (address already in use); choose another --port or --host.\n"
+    )
 
 
 def test_one_connection_too_many_is_a_problem(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
