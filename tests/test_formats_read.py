@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avpea.errors import DataError
-from avpea.formats import FORMATS, READABLE, Stretch, _read, csv_line, read, rendered
+from avpea.escapes import for_terminal
+from avpea.formats import FORMATS, READABLE, Stretch, _read, csv_line, file_cell, read, rendered
 from tests.properties.kinds import TEXTS
 from tests.test_formats import STRETCHES
 
@@ -123,7 +124,9 @@ WRONG = [
     ("audacity", b"1.0 2.0 dog\n", "a file, line 1: found '1.0 2.0 dog'; expected start, end and label with tabs"),
     ("audacity", b"1.0\t1.0\tdog\n", "'dog' is a point in time"),
     ("audacity", b"2.0\t1.0\tdog\n", "starts at 2 s and ends at 1 s"),
-    ("audacity", b"nan\t1.0\tdog\n", "line 1: the event starts at nan s"),
+    ("audacity", b"nan\t1.0\tdog\n", "line 1: the start is 'nan', which is no number; expected seconds"),
+    ("audacity", b"1\t2\ta\n3\tx\tb\n", "a file, line 2: the end is 'x', which is no number; expected seconds"),
+    ("audacity", b"1\t1e999\tdog\n", "line 1: the end is '1e999', which is no number"),
     ("audacity", b"-1\t1.0\tdog\n", "starts at -1 s"),
     ("audacity", b"1\t1e9\tdog\n", "before 1,000,000 s"),
     ("audacity", b"1\t2\t \x01 \n", "has no label"),
@@ -140,7 +143,8 @@ WRONG = [
     ("csv", b"a,b\n1,2\n", "no column is called 'a'"),
     ("csv", b"start_seconds,end_seconds,label\n1,2\n", "found 2 fields; expected 3"),
     ("csv", b"start_seconds,end_seconds,label\n1,x,dog\n", "end_seconds = 'x'; expected seconds"),
-    ("csv", b"video,start_seconds,end_seconds,label\na.mp4,1,2,dog\nb.mp4,1,2,dog\n", "events of 2 videos"),
+    ("csv", b"video,start_seconds,end_seconds,label\na.mp4,1,2,dog\nb.mp4,1,2,dog\n",
+     "a file has events of 2 videos, such as 'a.mp4' and 'b.mp4'; expected one."),
     ("csv", b'start_seconds,end_seconds,label\n1,2,"dog\n', "not CSV"),
     ("json", b"[1]", "expected an object with \"events\""),
     ("json", b"{", "not JSON"),
@@ -150,7 +154,7 @@ WRONG = [
     ("json", b"[" * 100_000, "more than 50 levels"),
     ("elan", b"not xml", "line 1: not XML"),
     ("elan", b"<a/>", "its root is <a>"),
-    ("elan", eaf(tier("a", "x") + tier("b", "y")), "has 2 tiers with annotations ('a', 'b')"),
+    ("elan", eaf(tier("a", "x") + tier("b", "y")), "a file has 2 tiers with annotations ('a', 'b')"),
     ("elan", eaf(tier("events", "x", slots=("a", "c"))), "annotation a1: it has no time"),
     ("elan", eaf(tier("events", "x", slots=("b", "a"))), "starts at 2.5 s and ends at 1 s"),
     ("elan", eaf("", 'TIME_UNITS="PAL-frames"'), "its times are in 'PAL-frames'"),
@@ -171,6 +175,52 @@ def test_what_is_wrong_is_a_sentence(name: str, content: bytes, sentence: str) -
     assert text.endswith(".")
     assert "\n" not in text
     assert len(text) < 500
+
+
+TABLE = "video,start_seconds,end_seconds,label\n"
+
+
+@pytest.mark.parametrize(
+    ("named", "same"),
+    [
+        ("sub/a b.mp4", True),
+        ("a b.mp4", True),
+        ("/home/me/videos/sub/a b.mp4", True),
+        (r"C:\videos\sub\a b.mp4", True),
+        ("./sub/a b.mp4", True),
+        ("../sub/a b.mp4", True),
+        ("file:sub/a%20b.mp4", True),
+        ("", True),
+        ("other.mp4", False),
+        ("other/a b.mp4", False),
+        ("b.mp4", False),
+        ("file:sub/a%0Ab.mp4", False),
+        ("sub/a b.mp4/x", False),
+    ],
+)
+def test_a_table_of_another_video_is_refused(named: str, same: bool) -> None:
+    """Only what names a video is compared; a path counts as far as both have folders."""
+    files = {"csv": (TABLE + f"{named},1,2,dog\n").encode()}
+    if not named.startswith("file:"):
+        event = {"start_seconds": 1, "end_seconds": 2, "label": "dog"}
+        files["json"] = json.dumps({"video": named, "events": [event]}).encode()
+    for name, content in files.items():
+        assert read(name, content, "labels") == [Stretch(1.0, 2.0, "dog")]
+        if same:
+            assert read(name, content, "labels", "sub/a b.mp4") == [Stretch(1.0, 2.0, "dog")]
+            continue
+        with pytest.raises(DataError) as caught:
+            read(name, content, "labels", "sub/a b.mp4")
+        shown = "sub/a\\nb.mp4" if "%0A" in named else named
+        assert str(caught.value).startswith(f"labels has events of '{shown}', and this is sub/a b.mp4; name that video")
+
+
+def test_a_name_that_a_table_cannot_hold_is_that_of_the_same_video() -> None:
+    for video in ("a\nb.mp4", "a\udcff.mp4", " a.mp4", "file:a.mp4", "é" * 100 + ".mp4"):
+        content = (TABLE + csv_line([file_cell(f"videos/{video}"), 1, 2, "dog"])).encode()
+        assert read("csv", content, "labels", for_terminal(video)) == [Stretch(1.0, 2.0, "dog")]
+    long = "x" * 200 + ".mp4"
+    assert read("csv", (TABLE + csv_line([long, 1, 2, "dog"])).encode(), "labels", long[-120:])
 
 
 def test_bombs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,4 +102,4 @@ def _tiers(root: ET.Element, source: str) -> list[ET.Element]:
     if ours or len(filled) < 2:
         return ours or filled
     names = ", ".join(f"'{tier.get('TIER_ID', '')[:40]}'" for tier in filled[:5])
-    raise DataError(f"{source}: has {len(filled)} tiers with annotations ({names}); rename the one to read 'events'.")
+    raise DataError(f"{source} has {len(filled)} tiers with annotations ({names}); rename the one to read 'events'.")

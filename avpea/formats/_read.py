@@ -1,11 +1,14 @@
 """Reading stretches from files of other programs."""
 
+import math
 import re
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from html import unescape
 from typing import Any
 
 from avpea.errors import DataError
+from avpea.escapes import for_terminal
 from avpea.formats._eaf import elan_stretches
 from avpea.formats._stretch import Stretch
 from avpea.formats._write import WORD_JOINER, one_line
@@ -18,6 +21,7 @@ __all__ = ["READABLE", "read"]
 _MOST_BYTES = 16 << 20
 _MOST = 100_000
 _MOST_CHARACTERS = 1000
+_NAME_END = 120  # characters at the end of a path that tell it from others; a server keeps no more of a name
 _TIME = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{3})", re.ASCII)
 _ARROW = re.compile(r"\s*(\S+)\s+-->\s+(\S+)(?:\s.*)?", re.ASCII)
 # What the columns of other tables of avpea may add.
@@ -29,27 +33,29 @@ _EVENTS = Columns(
 )
 
 
-def read(name: str, content: bytes, source: str) -> list[Stretch]:
+def read(name: str, content: bytes, source: str, video: str = "") -> list[Stretch]:
     """The stretches in a file, in order of time.
 
     Args:
         name: `audacity`, `srt`, `vtt`, `elan`, `csv` or `json`.
         content: The file's content.
         source: The file's name, with which an error begins.
+        video: Name or path of the video that the stretches have to be of, where a table or JSON names one; empty for
+            any. Folders are compared as far as both have them.
 
     Returns:
         Stretches that start at 0 or later and end after they start, each with a text in one line.
 
     Raises:
-        DataError: It is another format, too big, or not whole; a time is wrong, or a text is empty or too long. The
-            sentence names the line where there is one.
+        DataError: It is another format, too big, not whole, or about another video; a time is wrong, or a text is
+            empty or too long. The sentence names the line where there is one.
     """
     if name not in READABLE:
         raise DataError(f"There is no format '{name[:40]}'; expected {', '.join(READABLE)}.")
     if len(content) > _MOST_BYTES:
         raise DataError(f"{source}: bigger than {_MOST_BYTES >> 20} MiB, which no such file is; divide it.")
     found = []
-    for where, start, end, text in READABLE[name](content, source):
+    for where, start, end, text in READABLE[name](content, source, video):
         found.append(_checked(where, start, end, text))
         if len(found) > _MOST:
             raise DataError(f"{source}: more than {_MOST:,} events; divide the file.")
@@ -71,7 +77,7 @@ def _checked(where: str, start: float, end: float, text: str) -> Stretch:
 Found = Iterator[tuple[str, float, float, str]]
 
 
-def _audacity(content: bytes, source: str) -> Found:
+def _audacity(content: bytes, source: str, _: str) -> Found:
     """Rows of start, end and label; those that begin with a backslash say which frequencies the row before is about."""
     for number, line in enumerate(decoded(content, source).split("\n"), 1):
         where = f"{source}, line {number}"
@@ -81,11 +87,18 @@ def _audacity(content: bytes, source: str) -> Found:
         if len(cells) < 3:
             rule = "expected start, end and label with tabs between them, as Audacity exports them"
             raise DataError(f"{where}: found {line[:60]!r}; {rule}.")
-        # Between tabs a comma can only be a decimal one.
-        start, end = (time_of(cell.replace(",", ".")) for cell in cells[:2])
+        start, end = (_seconds(where, what, cell) for what, cell in zip(("start", "end"), cells, strict=False))
         if start == end:
             raise DataError(f"{where}: '{cells[2][:60]}' is a point in time; drag it to a stretch, or remove it.")
         yield where, start, end, cells[2]
+
+
+def _seconds(where: str, what: str, cell: str) -> float:
+    """The time in a cell; between tabs a comma can only be a decimal one."""
+    found = time_of(cell.replace(",", "."))
+    if not math.isfinite(found):
+        raise DataError(f"{where}: the {what} is {cell[:60]!r}, which is no number; expected seconds, as in 2.5.")
+    return found
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -99,7 +112,7 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
             block = []
 
 
-def _srt(content: bytes, source: str) -> Found:
+def _srt(content: bytes, source: str, _: str) -> Found:
     for number, lines in _blocks(decoded(content, source)):
         if len(lines) > 1 and lines[0].strip().isdecimal() and "-->" in lines[1]:
             number, lines = number + 1, lines[1:]
@@ -115,7 +128,7 @@ def _srt_text(text: str) -> str:
     return re.sub(rf"(<|\{{|\\|--){WORD_JOINER}", r"\1", text)
 
 
-def _vtt(content: bytes, source: str) -> Found:
+def _vtt(content: bytes, source: str, _: str) -> Found:
     text = decoded(content, source)
     if not re.match(r"WEBVTT(?=[ \t\n]|$)", text):
         raise DataError(f"{source}, line 1: found {text[:20]!r}; expected WEBVTT, with which every such file begins.")
@@ -151,14 +164,20 @@ def _clock(text: str) -> float | None:
     return (1000 * (3600 * hours + 60 * minutes + seconds) + milliseconds) / 1000
 
 
-def _csv(content: bytes, source: str) -> Found:
+def _elan(content: bytes, source: str, _: str) -> Found:
+    return elan_stretches(content, source)
+
+
+def _csv(content: bytes, source: str, video: str) -> Found:
     rows = list(csv_rows(source, decoded(content, source), _EVENTS))
-    yield from _events(source, rows)
+    yield from _events(source, rows, video)
 
 
-def _json(content: bytes, source: str) -> Found:
+def _json(content: bytes, source: str, video: str) -> Found:
     """The events of `avpea predict --json`, of an export, or a list of events."""
     values = parse_json(decoded(content, source), source, DataError)
+    if isinstance(values, dict):
+        _require_video(source, [text_in(source, values, "video")], video)
     rows = values.get("events") if isinstance(values, dict) else values
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(
@@ -168,15 +187,12 @@ def _json(content: bytes, source: str) -> Found:
         missing = [name for name in _EVENTS.required if name not in row]
         if missing:
             raise DataError(f"{source}, event {number}: no '{missing[0]}'; expected {', '.join(_EVENTS.required)}.")
-    yield from _events(source, [(f"{source}, event {number}", row) for number, row in enumerate(rows, 1)])
+    yield from _events(source, [(f"{source}, event {number}", row) for number, row in enumerate(rows, 1)], video)
 
 
-def _events(source: str, rows: list[tuple[str, Any]]) -> Found:
+def _events(source: str, rows: list[tuple[str, Any]], video: str) -> Found:
     """The events in rows; those of a video without events have neither label nor times."""
-    videos = dict.fromkeys(text_in(where, row, "video") for where, row in rows)
-    if len(videos) > 1:
-        first, second, *_ = (f"'{name[:60]}'" for name in videos)
-        raise DataError(f"{source}: has events of {len(videos)} videos, such as {first} and {second}; expected one.")
+    _require_video(source, [text_in(where, row, "video") for where, row in rows], video)
     for where, row in rows:
         label = text_in(where, row, "label")
         span = span_in(where, row, label)
@@ -184,6 +200,30 @@ def _events(source: str, rows: list[tuple[str, Any]]) -> Found:
             yield where, *span, label
 
 
-READABLE: dict[str, Callable[[bytes, str], Found]] = {
-    "audacity": _audacity, "srt": _srt, "vtt": _vtt, "elan": elan_stretches, "csv": _csv, "json": _json,
+def _require_video(source: str, names: Sequence[str], video: str) -> None:
+    """Refuse a file about several videos, or about another one; a name that is left out is that of the video."""
+    found = list(dict.fromkeys(names))
+    if len(found) > 1:
+        first, second, *_ = (f"'{name[:60]}'" for name in found)
+        raise DataError(f"{source} has events of {len(found)} videos, such as {first} and {second}; expected one.")
+    if video and found and found[0] and not _same_file(found[0], video):
+        shown, rule = for_terminal(found[0])[-60:], "name that video in it, or leave the name out"
+        raise DataError(
+            f"{source} has events of '{shown}', and this is {video[-60:]}; {rule}, if they are of this one."
+        )
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether two paths may be of the same file: equal, as far as both have folders."""
+    first, second = (_tail(path) for path in (one, other))
+    return first.endswith(second) or second.endswith(first)
+
+
+def _tail(path: str) -> str:
+    plain = re.sub(r" *[\\/] *", "/", for_terminal(unicodedata.normalize("NFC", path.strip())))
+    return re.sub(r"^(\.{0,2}/)*", "/", plain)[-_NAME_END:]
+
+
+READABLE: dict[str, Callable[[bytes, str, str], Found]] = {
+    "audacity": _audacity, "srt": _srt, "vtt": _vtt, "elan": _elan, "csv": _csv, "json": _json,
 }  # fmt: skip

@@ -62,12 +62,18 @@ class Review:
 
 
 class Stale(DataError):
-    """An edit of an earlier revision than the one that is stored; `review` is that one."""
+    """An edit of an earlier revision than the one that is stored, which is `review`.
 
-    def __init__(self, review: Review, revision: int) -> None:
+    Args:
+        name: The video's name for who sent the edit; the review may have been stored for a copy with another name.
+        review: The one that is stored.
+        revision: The one that was edited.
+    """
+
+    def __init__(self, name: str, review: Review, revision: int) -> None:
         self.review = review
         super().__init__(
-            f"{review.name} was changed in the meantime: it is at revision {review.revision}, and the edit is of "
+            f"{name} was changed in the meantime: it is at revision {review.revision}, and the edit is of "
             f"{revision}; load it anew."
         )
 
@@ -134,12 +140,12 @@ class Reviews:
             DataError: The file of the review is damaged.
             WriteError: It cannot be stored; the one before is kept.
         """
-        with self._lock, self._alone(key):
+        with self._lock, self._alone(key, name):
             before = self.get(key, name)
             if before.revision == revision + 1 and (before.events, before.done) == (tuple(events), done):
                 return before
             if before.revision != revision:
-                raise Stale(before, revision)
+                raise Stale(name, before, revision)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             new = Review(name, tuple(events), revision + 1, done, now)
             write_json(self._path(key), {"format": _FORMAT} | new.to_dict())
@@ -179,8 +185,12 @@ class Reviews:
         return self.folder / f"{key}{ending}.json"
 
     @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """No other process stores an edit of the video in the block."""
+    def _alone(self, key: str, name: str) -> Iterator[None]:
+        """No other process stores an edit of the video in the block.
+
+        Raises:
+            InUseError: One goes on doing so; it names the video.
+        """
         end = time.monotonic() + _PATIENCE_SECONDS
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -189,9 +199,9 @@ class Reviews:
                 with locked(self.folder, "is being edited", f".{key}.lock"):
                     yield
                 return
-            except InUseError:
+            except InUseError as error:
                 if time.monotonic() > end:
-                    raise
+                    raise InUseError(str(error).replace(str(self.folder), name)) from None
                 time.sleep(0.02)
 
 

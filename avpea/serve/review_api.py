@@ -100,13 +100,13 @@ async def import_review(
     revision: Annotated[int, Query(ge=0, lt=2**53)],
     name: Annotated[str, Query(max_length=200, description="What errors call the file.")] = "The file",
 ) -> ReviewBody:
-    """Replace the events of a video by those of a file, which is the body."""
+    """Replace the events of a video by those of a file, which is the body; a table of another video is refused."""
     server = server_of(request)
     content = await body_of(request, MOST_IMPORT_BYTES)
 
     def stored() -> ReviewBody:
         found = server.videos.get(video)
-        events, remarks = _certain(read(format, content, shown_name(name)))
+        events, remarks = _certain(read(format, content, shown_name(name), found.name))
         return _stored(server, found, events, revision, False, remarks)
 
     return await run_in_threadpool(stored)

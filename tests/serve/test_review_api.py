@@ -64,6 +64,8 @@ def test_an_edit_is_stored_and_a_stale_one_refused(client: TestClient, folder: P
         again = client.post("/v1/videos", files={"file": ("copy.mp4", file)}).json()
     assert again["revision"] == 1
     assert client.get(f"/v1/videos/{again['video']}/review").json()["events"] == [BARK, MEOW]
+    refused = put(client, again["video"], [MEOW], 0).json()["detail"]
+    assert refused.startswith("copy.mp4 was changed in the meantime"), "it names the file that it was stored for"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,13 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
         answer = client.post(f"{path}{name}&name=my%20labels", content=content)
         assert (answer.status_code, sentence in answer.json()["detail"]) == (422, True), answer.text
         assert name == "audacity" or answer.json()["detail"].startswith("my labels")
+    table = b"video,start_seconds,end_seconds,label\nsub/red.mp4,0,1,dog\n"
+    answer = client.post(f"{path}csv", content=table)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "The file has events of 'sub/red.mp4', and this is green.mp4; name that video in it, or leave the name out, if "
+        "they are of this one.",
+    )
     answer = client.post(f"{path}audacity", content=b"0\t1\tdog ?\n").json()
     assert answer["events"][0]["label"] == "dog"
     assert answer["remarks"] == ["1 label ends in ' ?', as avpea marks doubtful events; it was taken off."]

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from avpea.errors import DataError, WriteError
+from avpea.errors import DataError, InUseError, WriteError
 from avpea.formats import Stretch, read
+from avpea.locks import locked
 from avpea.serve.exports import EXPORTS, MANIFEST, Reviewed, exported, manifest, save_manifest
 from avpea.serve.review import Review, Reviews, Stale, checked, fingerprint, home, unsureness
 from tests.tiny import coloured_video
@@ -122,6 +124,16 @@ def test_a_damaged_review_is_named_and_not_replaced(tmp_path: Path, content: byt
         with pytest.raises(DataError, match=KEY):
             act()
     assert (tmp_path / f"{KEY}.json").read_bytes() == content
+
+
+def test_an_edit_that_goes_on_elsewhere_is_told_by_the_name_of_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avpea.serve.review._PATIENCE_SECONDS", 0.0)
+    with locked(tmp_path, "is being edited", f".{KEY}.lock"), ThreadPoolExecutor() as pool:
+        error = pool.submit(Reviews(tmp_path).put, KEY, "copy.mp4", [], 0).exception()
+    assert isinstance(error, InUseError)
+    assert str(error).startswith(f"copy.mp4 is being edited by process {os.getpid()} ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
