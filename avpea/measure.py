@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on besides its experiment: versions, commit and processor."""
+    """What a result depends on besides its experiment and device: versions, commit and processor."""
     return {
         "avpea": __version__,
         "commit": _commit(),

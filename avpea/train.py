@@ -290,7 +290,7 @@ class _Training:
         if folder.lost_model:
             note(f"{folder.lost_model} It is written again from the training state, which is of the same epoch.")
             self.save_model(self.position.best)
-        folder.add_environment()
+        folder.add_environment(self.device)
 
     def ended(self) -> bool:
         """Whether the last epoch is done, or `patience` epochs have passed without a better one."""

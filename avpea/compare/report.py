@@ -66,7 +66,7 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
     rows = [
         [
             *_accuracy_cells(row),
-            *(_percent(row.beside[key]) for key in beside),
+            *(_spread(row.beside[key], row.beside_std[key]) for key in beside),
             *([headline(row.published)] * published),
         ]
         for row in summary.rows
@@ -108,11 +108,11 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
 
 
 def _accuracy_cells(row: RowSummary) -> list[str]:
-    test = f"{100 * row.test_mean:.2f}" + ("" if row.test_std is None else f" ± {100 * row.test_std:.2f}")
     difference = ""
     if row.difference is not None and row.interval is not None:
         low, high = row.interval
         difference = f"{100 * row.difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    test = _spread(row.test_mean, row.test_std)
     return [row.label, test, difference, _percent(row.selection_mean), str(len(row.seeds))]
 
 
@@ -146,16 +146,17 @@ def _csv_rows(summary: Summary) -> Iterator[list[Any]]:
     names = list(dict.fromkeys(name for row in summary.rows for name in row.per_class))
     yield [
         "row", "metric", "test_videos", "seeds", "test_mean", "test_std", "difference", "interval_low", "interval_high",
-        "selection_mean", *beside, "adapter_parameters", "trained_parameters", "train_minutes", "step_seconds",
-        "peak_mb", "published", *(f"{part}: {name}" for name in names),
+        "selection_mean", *beside, *(f"{key}_std" for key in beside), "adapter_parameters", "trained_parameters",
+        "train_minutes", "step_seconds", "peak_mb", "published", *(f"{part}: {name}" for name in names),
     ]  # fmt: skip
     for row in summary.rows:
         step, interval = row.step or {}, row.interval or (None, None)
         yield [
             row.label, summary.figure.metric, summary.videos, " ".join(map(str, row.seeds)), row.test_mean,
             row.test_std, row.difference, *interval, row.selection_mean, *(row.beside.get(key) for key in beside),
-            row.adapters, row.trained, row.train_minutes, step.get("step_seconds"), step.get("peak_mb"),
-            headline(row.published), *(row.per_class.get(name) for name in names),
+            *(row.beside_std.get(key) for key in beside), row.adapters, row.trained, row.train_minutes,
+            step.get("step_seconds"), step.get("peak_mb"), headline(row.published),
+            *(row.per_class.get(name) for name in names),
         ]  # fmt: skip
 
 
@@ -165,6 +166,11 @@ def _index(summary: Summary) -> int | None:
 
 def _percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    """The mean over seeds, with its deviation if there is one."""
+    return _percent(mean) if deviation is None else f"{_percent(mean)} ± {_percent(deviation)}"
 
 
 def _picture(pictures: Mapping[str, tuple[Path, str]], name: str) -> Iterator[Part]:

@@ -36,6 +36,7 @@ class RowSummary:
         step: Seconds, ratio to the reference row and peak memory of a training step, or None.
         published: The paper's figures for this row.
         beside: Other metrics that the task shows, mean over seeds; None if a seed lacks one.
+        beside_std: The sample standard deviation of each over seeds; None also for a single seed.
         per_class: Mean test accuracy over seeds by class or type of question; None for a class without samples.
         epochs: Records of all epochs of each seed.
     """
@@ -54,6 +55,7 @@ class RowSummary:
     step: Mapping[str, Any] | None
     published: Mapping[str, float]
     beside: Mapping[str, float | None]
+    beside_std: Mapping[str, float | None]
     per_class: Mapping[str, float | None]
     epochs: tuple[Sequence[Mapping[str, Any]], ...]
 
@@ -169,12 +171,13 @@ def _row(
     test = [result["test"][metric] for result in results]
     mean, std = mean_and_std(test)
     counts = results[0]["parameters"]
+    beside = {key: _mean_and_std([result["test"].get(key) for result in results]) for key in figure.beside}
     return RowSummary(
         label=row.label,
         seeds=tuple(found),
         test=tuple(test),
         test_mean=mean,
-        test_std=None if math.isnan(std) else std,
+        test_std=_or_none(std),
         selection_mean=mean_and_std([result["selection"][metric] for result in results])[0],
         difference=difference,
         interval=interval,
@@ -183,15 +186,23 @@ def _row(
         train_minutes=mean_and_std([result["epochs"][-1]["seconds"] / 60 for result in results])[0],
         step=step,
         published=row.published,
-        beside={key: _mean([result["test"].get(key) for result in results]) for key in figure.beside},
+        beside={key: mean for key, (mean, _) in beside.items()},
+        beside_std={key: deviation for key, (_, deviation) in beside.items()},
         per_class=_per_class([result["test"][figure.breakdown] for result in results]),
         epochs=tuple(result["epochs"] for result in results),
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     known = [value for value in values if value is not None]
-    return mean_and_std(known)[0] if len(known) == len(values) else None
+    if len(known) < len(values):
+        return None, None
+    mean, std = mean_and_std(known)
+    return mean, _or_none(std)
+
+
+def _or_none(std: float) -> float | None:
+    return None if math.isnan(std) else std
 
 
 def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -7,8 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from avpea.checkpoint import MODEL_FILE, STATE_FILE, read_info, read_position, require_whole
 from avpea.data.identity import DATA_FILE, DataIdentity
+from avpea.device import choose_precision, named
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
 from avpea.files import finite, unwritable, write_json, write_text
@@ -29,7 +32,7 @@ class RunFolder:
         data.json           what it is trained on: every sample with its labels, and what its video file was
         metrics.jsonl       one line for each epoch
         skipped.json        videos that were left out, with the reason
-        environment.json    versions, commit and machine; several entries if they changed between sessions
+        environment.json    versions, commit, machine, device, precision; several entries if these changed meanwhile
         tensorboard/        the metrics for TensorBoard, unless `train.trackers` is without it
         trackers.json       the runs of other trackers, with the epochs that they were told (`avpea.trackers`)
         model.safetensors   adapters and head of the best epoch
@@ -180,9 +183,11 @@ class RunFolder:
             data.write(self.path)
         write_json(skipped, dict(broken))
 
-    def add_environment(self) -> None:
-        """Record the versions, commit and machine of the training that starts now."""
-        here, before = environment(), self.environments()
+    def add_environment(self, device: torch.device) -> None:
+        """Record the versions, commit, machine, device and precision of the training that starts now."""
+        precision = choose_precision(self.experiment.train.precision, device)
+        here = environment() | {"device": named(device), "precision": precision}
+        before = self.environments()
         if here not in before:
             write_json(self.path / "environment.json", [*before, here])
 
