@@ -140,6 +140,22 @@ def test_every_task_head_adapter_and_encoder_is_compared(monkeypatch: pytest.Mon
         assert any(name.startswith(f"encoder {encoder}") for name in found)
 
 
+def test_nothing_that_is_compared_is_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices draw other numbers from the same seed."""
+    from avpea.encoders import audio_tower
+    from bench.gpu import same
+    from bench.gpu.models import every
+
+    pytest.importorskip("transformers")
+    for name in ("DIM", "BLOCKS"):
+        monkeypatch.setattr(audio_tower, name, getattr(audio_tower, name))
+    experiment, cpu, plain = dict(every())["task avvp with head mgn"], torch.device("cpu"), torch.manual_seed
+    first = same.exercised(same.made(experiment), experiment, cpu)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: plain(seed + 70 * (seed == 1)))  # 0 is for the weights
+    second = same.exercised(same.made(experiment), experiment, cpu)
+    assert distance(first, second, "outputs") == distance(first, second, "gradients") == 0.0
+
+
 def test_parts_without_a_time_run_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [Part("about", 1), Part("same", 1), Part("training", 1, beside=True), Part("batch", 1)]
     monkeypatch.setattr(os, "cpu_count", lambda: 16)

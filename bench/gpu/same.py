@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor
 
 from avpea import registry
@@ -92,6 +93,8 @@ def made(experiment: Experiment, numbers: torch.dtype = torch.float32) -> tuple[
             module.p = 0.0  # devices draw other random numbers
         elif isinstance(getattr(module, "dropout", None), float):
             module.dropout = 0.0
+        elif isinstance(module, DropPath):
+            module.drop_prob = 0.0
         elif getattr(module, "hard", False) is True:
             module.hard = False  # MGN's hard groups are drawn with Gumbel noise
     batch = random_batch(experiment, model)
