@@ -412,7 +412,7 @@ def test_parameters_are_what_they_were(name: str) -> None:
     assert {key: now[key] for key in was} == was
 
 
-NOT_RUN_YET = {"mini/avs-digits", "mini/avvp-digits"}
+NOT_RUN_YET = {"mini/avvp-digits"}
 
 
 @pytest.mark.parametrize("name", sweep_names())
