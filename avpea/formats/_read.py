@@ -11,8 +11,8 @@ from avpea.errors import DataError
 from avpea.escapes import for_terminal
 from avpea.formats._eaf import elan_stretches
 from avpea.formats._stretch import Stretch
-from avpea.formats._write import WORD_JOINER, one_line
-from avpea.formats.rows import Columns, csv_rows, span_in, text_in, time_of
+from avpea.formats._write import WORD_JOINER
+from avpea.formats.rows import Columns, csv_rows, label_in, one_line, span_in, text_in, time_of
 from avpea.formats.text import decoded
 from avpea.parsing import parse_json
 
@@ -67,7 +67,7 @@ def _checked(where: str, start: float, end: float, text: str) -> Stretch:
         rule = "expected a start of 0 or more, before the end, and an end before 1,000,000 s"
         raise DataError(f"{where}: the event starts at {start:g} s and ends at {end:g} s; {rule}.")
     label = one_line(text)
-    if label == "-" != text.strip():  # which stands for a text without a letter
+    if not label:
         raise DataError(f"{where}: the event from {start:g} to {end:g} s has no label; give it one, or remove it.")
     if len(text) > _MOST_CHARACTERS:
         raise DataError(f"{where}: a label of {len(text):,} characters; expected at most {_MOST_CHARACTERS:,}.")
@@ -194,7 +194,7 @@ def _events(source: str, rows: list[tuple[str, Any]], video: str) -> Found:
     """The events in rows; those of a video without events have neither label nor times."""
     _require_video(source, [text_in(where, row, "video") for where, row in rows], video)
     for where, row in rows:
-        label = text_in(where, row, "label")
+        label = label_in(where, row)
         span = span_in(where, row, label)
         if span is not None:
             yield where, *span, label

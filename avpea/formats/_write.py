@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from avpea.formats._stretch import Stretch
-from avpea.formats.rows import ESCAPED, FORMULA
+from avpea.formats.rows import ESCAPED, FORMULA, one_line
 
-__all__ = ["WORD_JOINER", "csv_line", "file_cell", "one_line", "rendered"]
+__all__ = ["WORD_JOINER", "csv_line", "file_cell", "rendered"]
 
 WORD_JOINER = "\u2060"
 
@@ -43,15 +43,13 @@ def rendered(name: str, video: Path, what: str, stretches: Sequence[Stretch], fi
             for number, one in enumerate(stretches, 1)
         )
     if name == "audacity":
-        return "".join(f"{one.start_seconds:.6f}\t{one.end_seconds:.6f}\t{one_line(one.text)}\n" for one in stretches)
+        return "".join(f"{one.start_seconds:.6f}\t{one.end_seconds:.6f}\t{_label(one.text)}\n" for one in stretches)
     return _elan(video, what, stretches, file)
 
 
-def one_line(text: str) -> str:
-    """Text without line breaks, tabs, control characters and what cannot be encoded; never empty."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]", " ", text).split())
-    return text or "-"
+def _label(text: str) -> str:
+    """A text in one line, never empty."""
+    return one_line(text) or "-"
 
 
 def _milliseconds(seconds: float) -> int:
@@ -76,12 +74,16 @@ def _end(one: Stretch, point: str) -> str:
 
 
 def _vtt_text(text: str) -> str:
-    return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _label(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _srt_text(text: str) -> str:
-    """SubRip has no escapes: an invisible word joiner keeps text from being read as a tag, an arrow or a line break."""
-    return re.sub(r"<(?=[/!A-Za-z])|\{(?=\\)|\\(?=[Nnh])|--(?=>)", rf"\g<0>{WORD_JOINER}", one_line(text))
+    """SubRip has no escapes: an invisible word joiner keeps text from being read as a tag, an arrow or a line break.
+
+    A joiner that the text has in such a place gets another one, since the reader takes one away.
+    """
+    looks = rf"<(?=[/!A-Za-z{WORD_JOINER}])|\{{(?=[\\{WORD_JOINER}])|\\(?=[Nnh{WORD_JOINER}])|--(?=[>{WORD_JOINER}])"
+    return re.sub(looks, rf"\g<0>{WORD_JOINER}", _label(text))
 
 
 def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path | None) -> str:
@@ -113,7 +115,7 @@ def _elan(video: Path, what: str, stretches: Sequence[Stretch], file: Path | Non
             holder = ET.SubElement(ET.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", {
                 "ANNOTATION_ID": f"a{number}", "TIME_SLOT_REF1": slots[0], "TIME_SLOT_REF2": slots[1],
             })  # fmt: skip
-            ET.SubElement(holder, "ANNOTATION_VALUE").text = one_line(one.text)
+            ET.SubElement(holder, "ANNOTATION_VALUE").text = _label(one.text)
     ET.SubElement(header, "PROPERTY", {"NAME": "lastUsedAnnotationId"}).text = str(number)
     ET.SubElement(root, "LINGUISTIC_TYPE", {
         "GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true",

@@ -19,7 +19,10 @@ from avpea.errors import DataError
 from avpea.parsing import parse_json
 from avpea.registry import did_you_mean
 
-__all__ = ["ESCAPED", "FORMULA", "Columns", "csv_rows", "json_rows", "seconds_in", "span_in", "text_in", "time_of"]
+__all__ = [
+    "ESCAPED", "FORMULA", "Columns", "csv_rows", "json_rows", "label_in", "one_line", "seconds_in", "span_in",
+    "text_in", "time_of",
+]  # fmt: skip
 
 # A text that starts like this is a formula to a spreadsheet, or was one before it got its apostrophe.
 FORMULA = re.compile("'*[=+\\-@\t＝＋－＠]")
@@ -160,6 +163,21 @@ def text_in(where: str, values: Mapping[str, object], name: str) -> str:
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
         raise DataError(f"{where}: found {name} = {value!r:.100}, which is no Unicode text; write it anew.")
     return value.strip()
+
+
+def label_in(where: str, values: Mapping[str, object]) -> str:
+    """The label of a row with a single space for line breaks, tabs and spaces, as every format has it; empty if none.
+
+    Raises:
+        DataError: It is not a text.
+    """
+    return " ".join(text_in(where, values, "label").split())
+
+
+def one_line(text: str) -> str:
+    """Text with a single space for line breaks, tabs, spaces, control characters and what cannot be encoded."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]", " ", text).split())
 
 
 def seconds_in(where: str, values: Mapping[str, object], name: str) -> float | None:

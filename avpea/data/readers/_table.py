@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.errors import DataError
-from avpea.formats.rows import Columns, csv_rows, json_rows, span_in, text_in
+from avpea.formats.rows import Columns, csv_rows, json_rows, label_in, span_in, text_in
 from avpea.formats.text import read_text
 from avpea.labels import SPLITS
 
@@ -80,7 +80,7 @@ def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, obj
 
 
 def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
-    video, label = (text_in(where, values, name) for name in ("video", "label"))
+    video, label = text_in(where, values, "video"), label_in(where, values)
     if not video.strip():
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
     if values.get("error"):

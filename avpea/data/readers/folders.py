@@ -20,6 +20,7 @@ from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import DividedOptions
 from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divide
 from avpea.errors import DataError
+from avpea.formats.rows import one_line
 from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, refuse_reserved, shortened
 
 __all__ = ["BACKGROUND", "EXTENSION", "FolderReader", "read"]
@@ -81,8 +82,11 @@ def _classes(root: Path) -> tuple[list[Path], list[Path]]:
             )
         if folder.name != BACKGROUND:
             refuse_reserved({folder.name: str(root)})
-        if not folder.name.isprintable():
-            raise DataError(f"{root} has a folder {folder.name!r}, which cannot be a class name; rename it.")
+        if not folder.name.isprintable() or folder.name != one_line(folder.name):
+            raise DataError(
+                f"{root} has a folder {folder.name!r}, which cannot be a class name (expected one line without control "
+                "characters, with single spaces and none around it); rename it."
+            )
     return classes, loose
 
 

@@ -112,6 +112,7 @@ WRONG = {
     "nested": ({"dog/one/a.mp4": True, "cat/a.mp4": True}, "dog has a folder 'one' in it; expected only videos"),
     "splits": ({"train/dog/a.mp4": True, "val/dog/a.mp4": True}, "train has a folder 'dog' in it.*column 'split'"),
     "capitals": ({"dog/a.mp4": True, "Dog/b.mp4": True}, "'Dog' and 'dog', whose names differ in capitals only"),
+    "spaces": ({"dog/a.mp4": True, "big  cat/b.mp4": True}, "has a folder 'big  cat', which cannot be a class name"),
     "a table": ({"a.mp4": True, "mine.csv": False}, "has no folder for each class, but a table; give that"),
     "AVE": ({"Annotations.txt": False, "AVE/a.mp4": True}, "has Annotations.txt, as AVE has; read it with --data.name"),
 }

@@ -305,7 +305,7 @@ def test_the_models_own_category_is_reserved(videos: Path, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Dog", "dog"), ("car horn", "car_horn"), ("caf\u00e9", "cafe\u0301"), ("cat", "c\u0430t"), ("a  b", "a b")],
+    [("Dog", "dog"), ("car horn", "car_horn"), ("caf\u00e9", "cafe\u0301"), ("cat", "c\u0430t")],
 )
 def test_classes_that_look_alike_are_named(videos: Path, one: str, other: str) -> None:
     path = write(videos / "alike.csv", COLUMNS + f"seven.mp4,0,2,{one},train\nseven.mp4,3,5,{other},train\n")
