@@ -1,6 +1,7 @@
 """Servers for tests: in this process behind FastAPI's client, or as a process of its own."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -13,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
+
+from avpea.cli import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +33,17 @@ def served(settings: Any, **loading: Any) -> Iterator[TestClient]:
         app = make_app(Server(settings, device="cpu", **loading))
         with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
             yield client
+
+
+def server_of(client: TestClient) -> Any:
+    """The server behind a client."""
+    return client.app.state.server  # type: ignore[attr-defined]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """What a command prints as JSON."""
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
 def uploaded(client: TestClient, video: Path, name: str = "clip.mp4") -> str:
