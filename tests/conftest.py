@@ -59,6 +59,14 @@ def own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_java() -> Iterator[None]:
+    """Captions are scored without METEOR, whose Java program takes ten seconds each time; its own tests start it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avpea.metrics.captioning.has_java", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with ave-mini/, clips/ and annotations/; tests that need it skip where it is absent."""

@@ -2,30 +2,30 @@
 
 import os
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from tests.tiny import processes
 
-def together(processes: int, function: Callable[..., Any], *given: Any) -> list[Any]:
+
+def together(count: int, function: Callable[..., Any], *given: Any) -> list[Any]:
     """Call a function of a test module in several processes, each joined to the others, and return its results.
 
     Args:
-        processes: Number of processes.
+        count: Number of processes.
         function: Function at the top of a module.
         given: Its arguments.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    context = ForkServerContext()
-    context.set_forkserver_preload(["avpea.train", "torch.utils.tensorboard", "tests.tiny"])
+    context = processes()
     results = context.Queue()
-    arguments = (processes, store.port, results, function, given)
-    started = [context.Process(target=_call, args=(rank, *arguments)) for rank in range(processes)]
+    arguments = (count, store.port, results, function, given)
+    started = [context.Process(target=_call, args=(rank, *arguments)) for rank in range(count)]
     for process in started:
         process.start()
     found = dict(results.get(timeout=200) for _ in started)
@@ -34,7 +34,7 @@ def together(processes: int, function: Callable[..., Any], *given: Any) -> list[
     for value in found.values():
         if isinstance(value, BaseException):
             raise value
-    return [found[rank] for rank in range(processes)]
+    return [found[rank] for rank in range(count)]
 
 
 def _call(rank: int, processes: int, port: int, results: Any, function: Callable[..., Any], given: Any) -> None:

@@ -92,12 +92,11 @@ def test_the_validation_loss_is_that_of_the_model(tiny_experiment: Make, tiny_ru
 
 
 def test_a_random_loss_is_the_same_each_time_and_leaves_the_generator_alone(
-    tiny_captioned: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+    tiny_captioned: Callable[..., Experiment],
 ) -> None:
     from avpea.evaluate import infer
     from avpea.model import build
 
-    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)
     experiment = tiny_captioned("avc")  # masked words are drawn
     annotations = data.read(experiment.data)
     torch.manual_seed(0)

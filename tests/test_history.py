@@ -105,7 +105,6 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"avpea.tasks.avqa.heads.{module}.WIDTH", 8)
     monkeypatch.setattr("avpea.tasks.avr.heads.matcher.WIDTH", 8)
     monkeypatch.setitem(text._SHAPES, "tiny", TINY_BERT)
-    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)
 
 
 def by_formula(shapes: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -95,10 +95,8 @@ def captioned(world: World, tiny_captioned: Make) -> Path:
     for split in ("train", "val", "test"):
         (world.folder / f"desc_{split}.json").write_text(json.dumps(captions), encoding="utf-8")
     data = {"name": "valor32k", "root": str(world.folder), "cache": str(world.folder / "cache"), "segments": 3}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avpea.metrics.captioning.has_java", lambda: False)  # METEOR takes half a minute
-        made = tiny_captioned("avc", data={**data, "workers": 0}, **{"train.epochs": 1})
-        return train(made, world.folder / "captioned", progress=False).run
+    made = tiny_captioned("avc", data={**data, "workers": 0}, **{"train.epochs": 1})
+    return train(made, world.folder / "captioned", progress=False).run
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +277,6 @@ def test_a_command_shows_a_strangers_text_as_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(world.folder)
-    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)
     before, codes = {path: path.stat().st_mtime_ns for path in world.folder.rglob("*")}, []
     for words in lines_of(name, world, request.getfixturevalue):
         codes.append(main(words))

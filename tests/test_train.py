@@ -146,9 +146,8 @@ def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: M
 @pytest.mark.parametrize("task", ["avr", "avc"])
 @pytest.mark.slow
 def test_training_of_texts_goes_on_as_if_never_interrupted(
-    task: str, tiny_captioned: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, tiny_captioned: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)  # METEOR takes ten seconds each time
     whole = train(tiny_captioned(task, **{"train.segments": 2}), tmp_path / "whole", progress=False).run
     short = tiny_captioned(task, **{"train.segments": 2, "train.epochs": 1})
     train(short, tmp_path / "parts", progress=False)

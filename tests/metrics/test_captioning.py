@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avpea.errors import AvpeaError
-from avpea.metrics import _java
+from avpea.metrics import _java, captioning
 from avpea.metrics.captioning import _ptb, caption_metrics, has_java, tokenise
 
 pytest.importorskip("pycocoevalcap")
@@ -38,7 +38,7 @@ def test_a_caption_that_is_the_reference() -> None:
 
 
 @java
-def test_equal_to_pycocoevalcaps_own_evaluation() -> None:
+def test_equal_to_pycocoevalcaps_own_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
@@ -51,6 +51,7 @@ def test_equal_to_pycocoevalcaps_own_evaluation() -> None:
     tokens = ptbtokenizer.PTBTokenizer()
     given = tokens.tokenize({k: [{"caption": c} for c in v] for k, v in REFERENCES.items()})
     made = tokens.tokenize({k: [{"caption": v}] for k, v in ANSWERS.items()})
+    monkeypatch.setattr(captioning, "has_java", has_java)
     found = caption_metrics(REFERENCES, ANSWERS)
     assert [found[f"bleu_{n}"] for n in (1, 2, 3, 4)] == Bleu(4).compute_score(given, made, verbose=0)[0]
     assert found["rouge_l"] == Rouge().compute_score(given, made)[0]

@@ -33,9 +33,7 @@ def test_from_recipe_to_answer(
     tiny_data: Path,
     tmp_path: Path,
     capsys: Any,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("avpea.metrics.captioning.has_java", lambda: False)  # which takes half a minute
     values = values_for(task, head, tiny_values, tiny_roots)
     assert_task(values, min((tiny_data / "AVE").iterdir()), tmp_path, capsys)
     assert_refuses_other_data(values)
