@@ -1,6 +1,7 @@
 """Evaluate a trained model on a split: metrics, and one line for each video in `predictions.jsonl`."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -131,10 +132,17 @@ def _why_empty(split: str, annotations: Annotations, report: FillReport) -> str:
 
 def source_of(experiment: Experiment) -> SampleCache | FeatureStore:
     """Where samples are read from: the cache of decoded videos, or the files of precomputed features."""
-    backbone = backbones.shape_only(experiment.backbone)
     if experiment.audio.features == "precomputed":
+        backbone = backbones.shape_only(experiment.backbone)
         return FeatureStore(backbone.dim, backbone.audio_dim)
-    return SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size or backbone.image_size)
+    side = _side(experiment.backbone)  # which refuses sizes that the backbone cannot have
+    return SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size or side)
+
+
+@functools.cache
+def _side(options: backbones.BackboneOptions) -> int:
+    """Side of a backbone's frames in pixels."""
+    return int(backbones.shape_only(options).image_size)
 
 
 @torch.no_grad()

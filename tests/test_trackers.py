@@ -259,7 +259,7 @@ def test_a_killed_run_goes_on_with_the_same_tracker_run(
     """No epoch is missing; one that was told, but not noted yet, is told again."""
     experiment = tiny_experiment(**{"train.trackers": ["tensorboard", "wandb"]})
     given = (str(fake), experiment.to_dict(), str(tmp_path / "run"), moment, count)
-    process = tiny._processes().Process(target=killed, args=given)
+    process = tiny.processes().Process(target=killed, args=given)
     process.start()
     assert exit_code(process) == -signal.SIGKILL
     train(experiment, tmp_path / "run", progress=False)
@@ -368,7 +368,7 @@ def test_a_damaged_record_of_trackers_begins_anew(
 
 
 @pytest.mark.slow
-def test_one_of_several_processes_tells_the_trackers(fake: Path, tiny_experiment: Make, tmp_path: Path) -> None:
+def test_one_of_severalprocesses_tells_the_trackers(fake: Path, tiny_experiment: Make, tmp_path: Path) -> None:
     values = tiny_experiment(**{"train.trackers": ["wandb"], "train.epochs": 1}).to_dict()
     together(2, trained_beside_others, str(fake), values, str(tmp_path / "run"))
     assert len(calls(fake, "init")) == len(calls(fake, "log")) == len(calls(fake, "finish")) == 1

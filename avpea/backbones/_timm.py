@@ -71,11 +71,11 @@ class FromTimm(Frozen):
     @classmethod
     def build(cls, options: Any) -> Self:
         """See `BackboneKind`."""
-        cls.shape_only(options)  # so that a wrong recipe fails before anything is downloaded or read
         if options.weights == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the same weights, and so the same fingerprint, in every run
                 return cls.from_model(cls._create(options), options)
+        cls.shape_only(options)  # so that a wrong recipe fails before anything is downloaded or read
         model = cls._create(options, "meta")
         if dict(model.named_buffers()).keys() - model.state_dict().keys():
             model = cls._create(options)  # rotary frequencies are in no checkpoint: they are computed
