@@ -271,7 +271,9 @@ def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
     length = ends[-1] - sum(end - start for start, end in holes)
     length = max(length, unstamped, ONE_FRAME_SECONDS)
     found = replace(bare, length_seconds=length, declared_seconds=length, holes=holes)
-    restarts = tuple(found.closed(seconds) for seconds in mender.restarts)
+    # A track may restart while the clock of another has jumped: within what is left out, at its start.
+    places = (next((a for a, b in holes if a < seconds < b), seconds) for seconds in mender.restarts)
+    restarts = tuple(found.closed(seconds) for seconds in places)
     known = [(index, max((end for _, end in one.spans), default=0.0)) for index, one in spans.items()]
     found = replace(found, ends=tuple((index, found.closed(end)) for index, end in known))
     return replace(found, restarts=restarts, seekable=bare.seekable and not restarts and not holes)

@@ -1,5 +1,6 @@
 """How long a file is whatever it declares, and clocks that restart or jump, against ffmpeg's own behaviour."""
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -73,6 +74,22 @@ def test_a_jump_of_an_hour_is_closed(tmp_path: Path) -> None:
     assert clip.duration_seconds == pytest.approx(4, abs=0.2)
     assert near(clip, MIDDLES)
     assert "jump forward by 3600" in clip.remarks()[0]
+
+
+def test_a_clock_that_jumps_and_comes_back_is_told_within_the_file(tmp_path: Path) -> None:
+    """One packet says that it is 12 days later: the place is that of the file as it is read, without those days."""
+    path = make_video(tmp_path / "a.flv", seconds=4, **SMALL)
+    content, place, pictures = bytearray(path.read_bytes()), 13, 0  # after the header and the first empty size
+    while pictures < 3:
+        pictures += content[place] == 9
+        place += 15 + int.from_bytes(content[place + 1 : place + 4])
+    content[place + 7] = 0x40  # the upper byte of the next packet's time
+    assert content[place] in (8, 9)
+    path.write_bytes(content)
+    about = probe(path)
+    (told,) = [one for one in about.remarks if "start again" in one]
+    (second,) = (float(one) for one in re.findall(r"at ([\d.]+) s", told))
+    assert second <= about.duration_seconds < 60
 
 
 def test_a_short_gap_stays(tmp_path: Path) -> None:
