@@ -1,5 +1,6 @@
 """The dual-stream encoder (AV-PEA paper, Section 3.3): one frozen transformer, two streams, adapters between them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.options import require
+from avpea.sections import RowsOptions
 
 __all__ = ["EXTENSION", "DualStreamEncoder", "DualStreamOptions"]
 
@@ -46,6 +48,23 @@ class DualStreamOptions(KeptOptions):
         for name in ("merge_visual", "merge_audio"):
             value = getattr(self, name)
             require(value >= 0, f"encoder.{name} is {value}; expected 0 (none are merged) or more.")
+
+
+def _require_tokens(backbone: Transformer, experiment: Experiment) -> None:
+    """Refuse to merge more tokens than a block can.
+
+    Raises:
+        ExperimentError: It is asked for.
+    """
+    options, audio, side = cast("Any", experiment.encoder), experiment.audio, backbone.image_size
+    sound = (audio.rows, audio.mel_bins) if isinstance(audio, RowsOptions) else (side, side)
+    for name, what, size in (("merge_visual", "a frame", (side, side)), ("merge_audio", "a log-mel", sound)):
+        tokens, count = math.prod(backbone.grid(*size)), getattr(options, name)
+        require(
+            count <= tokens // 2,
+            f"encoder.{name} is {count}, but {what} has {tokens} tokens, of which a block merges at most half; "
+            f"expected 0 to {tokens // 2}.",
+        )
 
 
 class DualStreamEncoder(Encoder):
@@ -89,6 +108,8 @@ class DualStreamEncoder(Encoder):
         options: Any = experiment.encoder
         assert experiment.adapter is not None
         merge = options.merge_visual, options.merge_audio
+        if any(merge):
+            _require_tokens(as_transformer(backbone, experiment), experiment)
         made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions, merge)
         # What a side network reads, or where the tokens enter the first block with adapters.
         made.kept = options.kept(*made.read or (made.first_trained,))

@@ -188,6 +188,11 @@ def test_merged_tokens_can_be_kept_and_recomputed(tiny_experiment: Make, tmp_pat
 def test_what_cannot_merge_is_refused(tiny_experiment: Make) -> None:
     with pytest.raises(ExperimentError, match=r"encoder.merge_audio is -1; expected 0"):
         tiny_experiment(**{"encoder.merge_audio": -1})
+    for name, what in (("visual", "a frame"), ("audio", "a log-mel")):
+        experiment = tiny_experiment(**{f"encoder.merge_{name}": 100_000})
+        tokens = rf"encoder.merge_{name} is 100000, but {what} has \d+ tokens, .* at most half; expected 0 to \d+\."
+        with pytest.raises(ExperimentError, match=tokens):
+            DualStreamEncoder.build(Backbone(vit(), name="small"), experiment)
     for name in ("vit_small_patch16_dinov3", "swinv2_tiny_window8_256"):
         backbone = backbones.shape_only(parse_section("backbone", name=name, weights="random", image_size=0))
         with pytest.raises(ExperimentError, match="rotary positions or windows, in which each token keeps its place"):
