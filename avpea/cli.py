@@ -34,9 +34,22 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self._words: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and keep the words for the error."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, for_terminal(f"{self.prog}: {message}. `{self.prog} --help` explains.\n", lines=True))
+        told = f"{self.prog}: {message}.{_like_options(self._words)} `{self.prog} --help` explains.\n"
+        self.exit(2, for_terminal(told, lines=True))
+
+
+def _like_options(words: Sequence[str]) -> str:
+    """How to name a file that is called as options are, with a leading space; empty if none of the words is one."""
+    file = next((word for word in words if word.startswith("-") and os.path.lexists(word)), "")
+    return f" To mean the file and no option, write ./{file}." if file else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +83,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         if rest:
             from avpea.experiment import parse_overrides
 
-            options.overrides = parse_overrides(rest)
+            try:
+                options.overrides = parse_overrides(rest)
+            except AvpeaError as error:
+                raise AvpeaError(f"{error}{_like_options(rest)}") from None
         with interruptible(), _box(options):
             code = options.run_command(options)
         sys.stdout.flush()  # so that what cannot be written is an error now

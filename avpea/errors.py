@@ -123,6 +123,8 @@ class ServerError(AvpeaError):
 _REMEDIES = {
     **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], "make room there"),
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    **dict.fromkeys([errno.EACCES, errno.EPERM], "make its folder writable (`chmod u+w`, or ask its owner)"),
+    errno.EROFS: "mount that disk so that it can be written",
     errno.EISDIR: "move that folder away",
     errno.EIO: "see whether the disk is well",
 }
@@ -148,7 +150,7 @@ class WriteError(AvpeaError, OSError):
     def __str__(self) -> str:
         """The sentence for the user."""
         first = _REMEDIES.get(self.errno or 0, "")
-        remedy = f"{first}, or choose another place" if first else "choose a place that you may write to"
+        remedy = f"{first}, or choose another place" if first else "choose another place"
         return f"{self.filename} cannot be written ({self.strerror}); {remedy}."
 
 

@@ -146,6 +146,24 @@ def test_wrong_use_exits_with_two(words: list[str], capsys: pytest.CaptureFixtur
     assert "--help" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["predict", "run", "-x.mp4"], ["verify", "-x.mp4"], ["data", "verify", "own", "-x.mp4"], ["train", "-x.mp4"]],
+)
+def test_a_file_that_is_called_as_an_option_is(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hint = "To mean the file and no option, write ./-x.mp4."
+    assert run(*words) in (1, 2)
+    assert hint not in capsys.readouterr().err  # there is no such file
+    (tmp_path / "-x.mp4").touch()
+    assert run(*words) in (1, 2)
+    printed = capsys.readouterr().err
+    assert hint in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
 def test_every_command_has_help_with_an_example() -> None:
     from avpea.cli import make_parser
 

@@ -107,7 +107,11 @@ def test_a_refusal_names_the_file_the_reason_and_the_remedy(tmp_path: Path) -> N
     place = f"{tmp_path / 'folder'} cannot be written (Is a directory)"
     assert str(refusal.value) == f"{place}; move that folder away, or choose another place."
     said = str(WriteError(errno.EACCES, "place"))
-    assert said == "place cannot be written (Permission denied); choose a place that you may write to."
+    rule = "make its folder writable (`chmod u+w`, or ask its owner), or choose another place."
+    assert said == f"place cannot be written (Permission denied); {rule}"
+    assert "mount that disk so that it can be written, or choose another place." in str(
+        WriteError(errno.EROFS, "place")
+    )
     said = str(WriteError(errno.ENOSPC, "place"))
     assert said == "place cannot be written (No space left on device); make room there, or choose another place."
     again = pickle.loads(pickle.dumps(refusal.value))
