@@ -124,6 +124,12 @@ class Library:
         row = pa.Table.from_pylist([{"id": 0, "json": json.dumps(made)}], schema=description)
         table.merge_insert("id").when_not_matched_insert_all().execute(row)
 
+    @property
+    def width(self) -> int:
+        """Numbers of a vector and of a token; 0 if the windows have no vectors."""
+        names = self._windows.schema.names
+        return int(getattr(self._windows.schema.field("vector").type, "list_size", 0)) if "vector" in names else 0
+
     def __len__(self) -> int:
         """Number of windows."""
         return int(self._windows.count_rows())
@@ -213,7 +219,7 @@ class Library:
         except Exception as error:  # the vectors are not of the width that the description says
             raise AvpeaError(f"The library {self.place} cannot be searched ({_first_line(error)}).") from None
         for row in found:
-            if complaint := complaint_about(row):
+            if complaint := complaint_about(row, self.width):
                 raise AvpeaError(
                     f"The library {self.place} is damaged: a window has {complaint}; index the videos anew."
                 )

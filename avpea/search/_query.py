@@ -9,7 +9,7 @@ import platformdirs
 import torch
 
 from avpea.device import choose_device
-from avpea.embeddings import Embeddings, stacked
+from avpea.embeddings import Embeddings
 from avpea.errors import AvpeaError, WriteError
 from avpea.files import write_bytes
 from avpea.media import MediaInfo, probe
@@ -138,7 +138,7 @@ class Query:
         if not rows:
             return []
         candidates = list(rows.values())
-        videos = stacked([embeddings_from(row, by) for row in candidates])
+        videos = embeddings_from(candidates, by, self.library.width)
         scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
         best = scores.topk(min(top, len(candidates)))
         chosen = [candidates[i] for i in best.indices.tolist()]

@@ -3,18 +3,20 @@
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from avpea.embeddings import Embeddings, joined
 from avpea.errors import AvpeaError, MediaError
 from avpea.media import Film, probe, read
 from avpea.predict import Predictor, windows
+from avpea.search._tokens import complaint_about_tokens, packed_tokens, unpacked_tokens
 
 __all__ = [
     "BY",
@@ -151,7 +153,7 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
                     name: _vector(window.embeddings(by), both.tokens.shape[2])
                     for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
                 },
-                "tokens": both.tokens[0].to(torch.float16).numpy().tobytes(),
+                "tokens": packed_tokens(both.tokens[0]),
                 "scores": both.scores[0].float().tolist(),
                 "frames": 0 if window.seen is None else window.seen.scores.shape[1],
                 "thumbnail": _thumbnail(video, window, tracks) if window.seen is not None else b"",
@@ -160,8 +162,13 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
     return rows
 
 
-def complaint_about(row: dict[str, Any]) -> str:
-    """What is wrong with what a library gives of a row to rank it; empty for one as `rows_of` makes it."""
+def complaint_about(row: dict[str, Any], width: int) -> str:
+    """What is wrong with what a library gives of a row to rank it; empty for one as `rows_of` makes it.
+
+    Args:
+        row: The row.
+        width: Numbers of a token.
+    """
     tokens, scores, frames = row.get("tokens"), row.get("scores"), row.get("frames")
     if not isinstance(row.get("source"), str):
         return "no file"
@@ -169,22 +176,30 @@ def complaint_about(row: dict[str, Any]) -> str:
         return f"no time in {row['source']!r:.80}"
     if not isinstance(scores, list) or not all(isinstance(one, float) for one in scores):
         return f"no scores for {row['source']!r:.80}"
-    if not isinstance(tokens, bytes) or not scores or len(tokens) % (2 * len(scores)) or not tokens:
-        return f"no vectors for {row['source']!r:.80}"
+    if complaint := complaint_about_tokens(tokens, len(scores), width):
+        return f"{complaint} for {row['source']!r:.80}"
     if type(frames) is not int or not 0 <= frames <= len(scores):
         return f"{frames!r:.20} frames of {len(scores)} vectors for {row['source']!r:.80}"
-    finite = np.isfinite(np.frombuffer(tokens, np.float16)).all() and np.isfinite(scores).all()
-    return "" if finite else f"vectors that are no numbers for {row['source']!r:.80}"
+    return "" if np.isfinite(scores).all() else f"vectors that are no numbers for {row['source']!r:.80}"
 
 
-def embeddings_from(row: dict[str, Any], by: str) -> Embeddings:
-    """The embeddings in a row, for a search by `both`, `picture` or `sound`."""
-    tokens = torch.from_numpy(np.frombuffer(row["tokens"], np.float16).reshape(len(row["scores"]), -1).copy()).float()
-    scores, frames = torch.tensor(row["scores"]), row["frames"]
-    chosen = {"both": slice(None), "picture": slice(0, frames), "sound": slice(frames, None)}[by]
-    return Embeddings(
-        tokens[chosen][None], scores[chosen][None], torch.ones_like(scores[chosen], dtype=torch.bool)[None]
-    )
+def embeddings_from(rows: Sequence[dict[str, Any]], by: str, width: int) -> Embeddings:
+    """The embeddings in some rows, for a search by `both`, `picture` or `sound`.
+
+    Args:
+        rows: Rows of which `complaint_about` says nothing.
+        by: What is compared.
+        width: Numbers of a token.
+    """
+    tokens, scores = [], []
+    kept = unpacked_tokens([(row["tokens"], len(row["scores"])) for row in rows], width)
+    for row, every in zip(rows, kept, strict=True):
+        chosen = {"both": slice(None), "picture": slice(0, row["frames"]), "sound": slice(row["frames"], None)}[by]
+        tokens.append(every[chosen])
+        scores.append(torch.tensor(row["scores"][chosen]))
+    counts = torch.tensor([len(some) for some in scores])
+    mask = torch.arange(int(counts.max())) < counts[:, None]
+    return Embeddings(pad_sequence(tokens, batch_first=True), pad_sequence(scores, batch_first=True), mask)
 
 
 def _vector(some: Embeddings | None, width: int) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from avpea.errors import AvpeaError
 from avpea.predict import load
@@ -93,8 +94,9 @@ def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> 
     for by in ("both", "picture", "sound"):
         embeddings = window.embeddings(by)
         assert embeddings is not None
-        torch.testing.assert_close(embeddings_from(row, by).tokens, embeddings.tokens, rtol=0, atol=1e-3)
-        torch.testing.assert_close(embeddings_from(row, by).weights, embeddings.weights)
+        found = embeddings_from([row], by, 512)
+        assert F.cosine_similarity(found.tokens, embeddings.tokens, dim=-1).min() > 0.97
+        torch.testing.assert_close(found.weights, embeddings.weights)
     assert row["thumbnail"].startswith(b"\xff\xd8")
 
 
@@ -111,7 +113,7 @@ def test_search_ranks_as_the_model_does(library: str, folder: Path) -> None:
             (window,) = [w for w in embedded(query.predictor, Path(one.file)) if w.start_seconds == one.start_seconds]
             embeddings = window.embeddings(by)
             assert embeddings is not None, group
-            assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=2e-3)
+            assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=0.03)  # three bits a number
 
 
 def test_a_clip_finds_itself(library: str, folder: Path) -> None:
@@ -266,7 +268,7 @@ def test_a_description_that_is_none_is_refused(
     [
         ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
         ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
-        ({"tokens": b"\xff\xff" * 3072}, "no numbers"),
+        ({"tokens": b"\xff\xff" * 3072}, "no numbers"), ({"tokens": b"\xff\x7f" * 582}, "no numbers"),
     ],
 )  # fmt: skip
 def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
