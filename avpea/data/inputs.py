@@ -15,7 +15,7 @@ from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions
 
 __all__ = ["features", "middles", "sample_from_clip"]
 
-AT_ONCE_SECONDS = 600
+ANALYSED_SECONDS = 600  # of sound at a time
 
 
 def sample_from_clip(
@@ -85,7 +85,7 @@ def features(
 ) -> Float[Tensor, "segments rows mel_bins"]:
     """The log-mel of each second of a waveform at 16 kHz, with the settings of an experiment."""
     # In parts, as the analysis windows of a second take 20 times the memory of its sound.
-    return torch.cat([_features(part, audio) for part in torch.split(seconds, AT_ONCE_SECONDS)])
+    return torch.cat([_features(part, audio) for part in torch.split(seconds, ANALYSED_SECONDS)])
 
 
 def _features(

@@ -27,9 +27,9 @@ from avpea.media.found import Found
 from avpea.media.info import SAMPLE_RATE_HZ
 from avpea.media.regular import require_file
 
-__all__ = ["AT_ONCE_SECONDS", "Film"]
+__all__ = ["PART_SECONDS", "Film"]
 
-AT_ONCE_SECONDS = 60  # of a part: its last window alone may overlap the one before
+PART_SECONDS = 60  # its last window alone may overlap the one before
 
 
 class Film:
@@ -63,7 +63,7 @@ class Film:
             MediaError: As `avpea.media.read`; where it is damaged, after the parts before.
         """
         require_file(self.path)
-        step = -(-AT_ONCE_SECONDS // length) * length
+        step = -(-PART_SECONDS // length) * length
         # A part is given when a whole window lies behind it, so that the rest is never shorter than one.
         belt = Belt(2 * step + length)
         running = contextvars.copy_context()

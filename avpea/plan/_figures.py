@@ -16,6 +16,8 @@ from avpea.plan._counted import counted, peak_tflops, planned_half
 
 __all__ = ["learned"]
 
+_MOST_PEAKS = 10  # times the peak that is assumed, which later cards exceed
+
 
 @dataclass(frozen=True)
 class _Reached:
@@ -37,9 +39,6 @@ class _Reached:
             f"{self.tflops:.3g} TFLOP/s ({self.share:.0%} of its peak) with {self.like.backbone.name} and {name}, "
             f"{self.like.train.batch_size} videos at a time"
         )
-
-
-_MOST_PEAKS = 10  # times the peak that is assumed, which later cards exceed
 
 
 def learned(

@@ -158,7 +158,7 @@ class _ServedView(VideoView):
 
     def whole(self) -> Clip | Film:
         # A film has a decoder of its own while it is used; what is a single part of one goes through the common ones.
-        if 0 < self.seconds <= film.AT_ONCE_SECONDS:
+        if 0 < self.seconds <= film.PART_SECONDS:
             with self.piece.decoding(self.seconds):
                 return super().decoded()
         return super().whole()

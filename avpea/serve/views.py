@@ -18,7 +18,7 @@ from avpea.serve.work import Piece
 __all__ = ["attention", "frame", "spectrogram", "waveform"]
 
 FRAME_PIXELS, THUMBNAIL_PIXELS = 960, 320  # longer side
-AT_ONCE_SECONDS = 30
+DRAWN_SECONDS = 30  # of a spectrogram at a time
 # From quiet to loud: black, violet, orange, pale yellow.
 COLOURS = np.array([(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)], np.float32)
 
@@ -67,7 +67,7 @@ def spectrogram(server: Server, video: Video, columns: int, piece: Piece) -> byt
     sound, _ = _sound(server, video, piece)
     if len(sound) < SAMPLE_RATE_HZ:
         sound = np.pad(sound, (0, SAMPLE_RATE_HZ - len(sound)))
-    step = AT_ONCE_SECONDS * SAMPLE_RATE_HZ  # of a long sound, all windows together would take gigabytes
+    step = DRAWN_SECONDS * SAMPLE_RATE_HZ  # of a long sound, all windows together would take gigabytes
     parts = [torch.from_numpy(sound[start : start + step]) for start in range(0, len(sound), step)]
     found = [log_mel(part) for part in parts if len(part) >= SAMPLE_RATE_HZ // 10]
     values = torch.cat(found).numpy().T[::-1]  # mel bins from high to low, by time

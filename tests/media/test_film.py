@@ -50,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "AT_ONCE_SECONDS", 2)
+    monkeypatch.setattr(film, "PART_SECONDS", 2)
 
 
 @pytest.fixture(params=["worker", "in-process"])
@@ -90,7 +90,7 @@ def test_the_last_part_has_a_whole_window(files: dict[str, Path]) -> None:
 
 
 def test_a_short_one_is_kept(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "AT_ONCE_SECONDS", 60)
+    monkeypatch.setattr(film, "PART_SECONDS", 60)
     found = Film(files["plain.mp4"], frame_size=SIZE)
     (part,) = found.parts(2)
     monkeypatch.setattr(film, "read", None)

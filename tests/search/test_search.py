@@ -79,7 +79,7 @@ def test_stretches_of_a_very_long_video_are_the_same(
 ) -> None:
     predictor = load(tiny_matched_run)
     whole = list(embedded(predictor, folder / "long.mp4"))
-    monkeypatch.setattr("avpea.media.film.AT_ONCE_SECONDS", 3)
+    monkeypatch.setattr("avpea.media.film.PART_SECONDS", 3)
     parts = list(embedded(predictor, folder / "long.mp4"))
     assert [one.start_seconds for one in parts] == [one.start_seconds for one in whole]
     for one, other in zip(parts, whole, strict=True):

@@ -117,7 +117,7 @@ def test_reading_is_stopped_when_a_job_is_cancelled(client: TestClient, video: P
 @pytest.fixture
 def long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A video of several parts, which may not be read as a whole."""
-    monkeypatch.setattr("avpea.media.film.AT_ONCE_SECONDS", 3)
+    monkeypatch.setattr("avpea.media.film.PART_SECONDS", 3)
     monkeypatch.delattr("avpea.predict.VideoView.decoded")
     return make_video(tmp_path / "long.mp4", seconds=16.5)
 
