@@ -1,11 +1,11 @@
-"""Sentences and tables on the terminal, and times as people read them."""
+"""Sentences and tables on the terminal, and numbers and times as people read them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from avpea.escapes import for_terminal
 
-__all__ = ["Table", "clock", "show"]
+__all__ = ["Table", "clock", "how_many", "show"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ def clock(seconds: float, decimals: int = 0, *, colons: bool = False) -> str:
     hours, minutes = divmod(int(minutes), 60)
     last = f"{minutes:02d}:{rest:0{3 + decimals if decimals else 2}.{decimals}f}"
     return f"{hours}:{last}" if hours else last
+
+
+def how_many(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: `1 sample`, `2 samples`; `plural` where it is more than `noun` and an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def show(parts: Iterable[str | Table]) -> None:

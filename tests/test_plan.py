@@ -72,6 +72,21 @@ def test_times_memory_and_disk_are_rates_times_counts(tiny_experiment: Make, tmp
 
 
 @pytest.mark.usefixtures("given_rates")
+def test_one_of_a_kind_is_told_as_one(tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avpea.plan._plan._MANY", 1)
+    experiment = tiny_experiment(**{"data.cache": str(tmp_path), "data.workers": 1, "train.epochs": 1})
+    found = plan(experiment, samples=(1, 1, 1))
+    why = {need.part: need.why for need in (*found.times, *found.memory, *found.disk)}
+    assert why["train"].startswith("1 × 1 step, ")
+    assert why["select"].startswith("1 × 1 sample, ")
+    assert why["evaluate"] == "1 test sample in one process, after 1 is decoded"
+    assert why["memory to decode"].startswith("before that; 1 process that decodes, and 1 that waits, ")
+    assert " 1 samples" not in str(list(found.report()))
+    many = plan(experiment, samples=(20, 3, 2)).times
+    assert many[-1].why == "2 test samples in one process, after 2 are decoded"
+
+
+@pytest.mark.usefixtures("given_rates")
 def test_what_is_cached_is_not_decoded(tiny_experiment: Make) -> None:
     experiment = tiny_experiment()
     prepare(experiment, data.read(experiment.data), ["train", "val", "test"], progress=False)

@@ -12,7 +12,7 @@ from avpea import registry
 from avpea.compare.statistics import mean_and_std, paired_bootstrap
 from avpea.compare.sweep import Cell, Row, Sweep
 from avpea.metrics.figures import Figure, headline
-from avpea.tables import Table
+from avpea.tables import Table, how_many
 
 __all__ = ["RowSummary", "Summary", "summarise"]
 
@@ -247,5 +247,5 @@ def _remarks(
         remarks.append("Rows were trained for different numbers of epochs.")
     seeds = max(len(found) for found in by_row.values())
     if seeds < 3:
-        remarks.append(f"{seeds} seed{'s' * (seeds > 1)}: too few to judge the variance between seeds.")
+        remarks.append(f"{how_many(seeds, 'seed')}: too few to judge the variance between seeds.")
     return remarks

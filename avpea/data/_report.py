@@ -7,6 +7,7 @@ from avpea.data._reading import as_options
 from avpea.errors import DataError
 from avpea.labels import Sample
 from avpea.media import segments_in
+from avpea.tables import how_many
 
 __all__ = ["FillReport", "padding", "strict_error"]
 
@@ -35,9 +36,9 @@ class FillReport:
 
     def told(self) -> list[str]:
         """How many samples are left out or mended, in sentences with an example each."""
-        kinds = ((self.broken, "are left out"), (self.repaired, "are read with repairs"))
-        found = [(what, some) for some, what in kinds if some]
-        return [as_options(f"{len(some)} samples {what}, such as {next(iter(some.values()))}") for what, some in found]
+        kinds = ((self.broken, "left out"), (self.repaired, "read with repairs"))
+        found = [(how_many(len(some), "sample is", "samples are"), what, some) for some, what in kinds if some]
+        return [as_options(f"{are} {what}, such as {next(iter(some.values()))}") for are, what, some in found]
 
 
 def padding(sample: Sample, about: Mapping[str, str]) -> str:

@@ -6,10 +6,12 @@ from typing import Any
 
 from avpea.data._reading import as_options
 from avpea.labels import Counts, shortened
+from avpea.tables import how_many
 
 __all__ = ["VerifyReport"]
 
 _SHOWN = 10  # sentences of a kind on the terminal
+_ONE = {"classes": "class", "answers": "answer"}
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ class VerifyReport:
         return [*self._count_lines(), *self._fault_lines(), *self._remark_lines()]
 
     def _count_lines(self) -> list[str]:
-        named = f", {self.classes} {self.outputs}" if self.outputs else ""
-        lines = [f"{self.name} in {self.root}: {self.videos} videos{named}."]
+        named = (
+            f", {how_many(self.classes, _ONE.get(self.outputs, self.outputs), self.outputs)}" if self.outputs else ""
+        )
+        lines = [f"{self.name} in {self.root}: {how_many(self.videos, 'video')}{named}."]
         return lines + [
             f"{split}: {counts.line() if counts.samples else 'no samples.'}" for split, counts in self.splits.items()
         ]
@@ -104,24 +108,32 @@ class VerifyReport:
     def _remark_lines(self) -> list[str]:
         lines = [f"Remark: {note}" for note in self.notes]
         if self.lost:
-            lines.append(f"Remark: {len(self.lost)} events label no second, and are lost to training:")
+            lost = how_many(len(self.lost), "event labels no second, and is", "events label no second, and are")
+            lines.append(f"Remark: {lost} lost to training:")
             lines += [f"  {one}." for one in self.lost[:_SHOWN]]
             lines += ["  …; --json names all of them."] * (len(self.lost) > _SHOWN)
         for split, names in self.unlabelled.items():
-            lines.append(f"Remark: {split} has no event of {len(names)} classes: {shortened(names)}.")
-        for kind, what in (("audio", "without sound get silence"), ("video", "without a picture get black frames")):
+            lines.append(
+                f"Remark: {split} has no event of {how_many(len(names), 'class', 'classes')}: {shortened(names)}."
+            )
+        for kind, what, instead in (
+            ("audio", "without sound", "silence"),
+            ("video", "without a picture", "black frames"),
+        ):
             if kind in self.allowed and self._lacking()[kind]:
                 files = self._lacking()[kind]
-                lines.append(f"Remark: {len(files)} files {what}: {shortened(files)}.")
+                lines.append(f"Remark: {instead} for {how_many(len(files), 'file')} {what}: {shortened(files)}.")
         lines += [f"Remark: {video}: {remarks}" for video, remarks in list(self.repaired.items())[:_SHOWN]]
         if len(self.repaired) > _SHOWN:
-            lines.append(f"Remark: {len(self.repaired) - _SHOWN} more files are mended like this; --json names all.")
+            lines.append(
+                f"Remark: mended like this: {how_many(len(self.repaired) - _SHOWN, 'more file')}; --json names all."
+            )
         lines += [f"Remark: {folder}." for folder in self.unreadable]
         if self.padded:
             lines.append(
-                f"Remark: {len(self.padded)} videos are shorter than their window; the rest is the last picture and "
-                f"silence, without a label: {shortened(self.padded)}."
+                f"Remark: shorter than the window: {how_many(len(self.padded), 'video')}; the rest of it is the last "
+                f"picture and silence, without a label: {shortened(self.padded)}."
             )
         if self.extra:
-            lines.append(f"Remark: {len(self.extra)} videos are not annotated: {shortened(self.extra)}.")
+            lines.append(f"Remark: not annotated: {how_many(len(self.extra), 'video')} ({shortened(self.extra)}).")
         return lines

@@ -21,6 +21,7 @@ from avpea.files import write_text
 from avpea.labels import SPLITS, Annotations, Labels, Sample, shortened
 from avpea.parsing import read_json
 from avpea.sections import ReaderOptions
+from avpea.tables import how_many
 
 __all__ = [
     "DATA_FILE",
@@ -233,7 +234,7 @@ def _twice(name: str, *sets: DataIdentity) -> bool:
 
 def _phrase(names: Iterable[str], what: str) -> list[str]:
     some = list(names)
-    return [f"{len(some)} sample{'s' * (len(some) > 1)} {what} ({shortened(some, 3)})"] if some else []
+    return [f"{how_many(len(some), 'sample')} {what} ({shortened(some, 3)})"] if some else []
 
 
 def _other(old: Row, new: Row) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from avpea.labels._base import Counts, Labels, Sample
+from avpea.tables import how_many
 
 __all__ = ["CaptionCounts", "CaptionLabels", "CaptionSample"]
 
@@ -32,8 +33,8 @@ class CaptionCounts(Counts):
         """The counts in a sentence."""
         mean = self.words / self.captions if self.captions else 0.0
         return (
-            f"{self.captions} captions of {mean:.1f} words on average about {self.samples} videos ({self.available} "
-            "that open)."
+            f"{how_many(self.captions, 'caption')} of {mean:.1f} words on average about "
+            f"{how_many(self.samples, 'video')} ({how_many(self.available, 'that opens', 'that open')})."
         )
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from avpea.labels._base import Counts, Sample
 from avpea.labels._classes import ClassLabels
+from avpea.tables import how_many
 
 __all__ = ["EventCounts", "EventLabels", "EventSample"]
 
@@ -63,7 +64,8 @@ class EventCounts(Counts):
         """The counts in a sentence."""
         share = self.background_seconds / self.seconds if self.seconds else 0.0
         return (
-            f"{self.samples} samples ({self.available} with a video that opens), {self.seconds} seconds, "
+            f"{how_many(self.samples, 'sample')} ({self.available} with a video that opens), "
+            f"{how_many(self.seconds, 'second')}, "
             f"{share:.1%} of them background."
         )
 

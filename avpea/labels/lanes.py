@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from avpea.labels._base import Counts, Sample
 from avpea.labels._classes import ClassLabels
+from avpea.tables import how_many
 
 __all__ = ["LaneCounts", "LaneLabels", "LaneSample"]
 
@@ -78,15 +79,15 @@ class LaneCounts(Counts):
 
     def line(self) -> str:
         """The counts in a sentence."""
-        told = f"{self.samples} samples ({self.available} with a video that opens), "
+        told = f"{how_many(self.samples, 'sample')} ({self.available} with a video that opens), "
         if not self.timed:
             return f"{told}labelled as a whole (weak labels)."
         sums = (sum(each.values()) for each in (self.seen_seconds, self.heard_seconds, self.both_seconds))
         seen, heard, both = sums
         part = "" if self.timed == self.samples else f" of {self.timed} of them"
         return (
-            f"{told}{self.seconds} labelled seconds{part}: events for {seen} s in the picture, {heard} s in the sound, "
-            f"{both} s in both, at most {self.busiest} at once."
+            f"{told}{how_many(self.seconds, 'labelled second')}{part}: events for {seen} s in the picture, {heard} s "
+            f"in the sound, {both} s in both, at most {self.busiest} at once."
         )
 
     def unlabelled(self) -> tuple[str, ...]:

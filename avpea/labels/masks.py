@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from avpea.labels._base import Counts, Labels, Sample
+from avpea.tables import how_many
 
 __all__ = ["AVSS_CLASSES", "SILENT", "SOUNDING", "MaskCounts", "MaskLabels", "MaskSample"]
 
@@ -90,7 +91,8 @@ class MaskCounts(Counts):
     def line(self) -> str:
         """The counts in a sentence."""
         silent = f", in {self.silent} of which nothing sounds" if self.silent else ""
-        return f"{self.samples} samples ({self.available} that open), {self.masks} annotated seconds{silent}."
+        samples, masks = how_many(self.samples, "sample"), how_many(self.masks, "annotated second")
+        return f"{samples} ({how_many(self.available, 'that opens', 'that open')}), {masks}{silent}."
 
 
 @dataclass(frozen=True)

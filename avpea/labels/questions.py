@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from avpea.labels._base import Counts, Labels, Sample, read_plain
+from avpea.tables import how_many
 
 __all__ = [
     "MUSIC_AVQA_ANSWERS",
@@ -254,8 +255,8 @@ class QuestionCounts(Counts):
     def line(self) -> str:
         """The counts in a sentence."""
         return (
-            f"{self.questions} questions of {len(self.types)} types about {self.samples} videos ({self.available} that "
-            "open)."
+            f"{how_many(self.questions, 'question')} of {how_many(len(self.types), 'type')} about "
+            f"{how_many(self.samples, 'video')} ({how_many(self.available, 'that opens', 'that open')})."
         )
 
 

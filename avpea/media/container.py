@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
 from avpea.media.limits import decoding
 from avpea.media.regular import require_file
+from avpea.tables import how_many
 
 __all__ = [
     "BLACK_REMEDY",
@@ -186,7 +187,7 @@ def _described(track: VideoStream | AudioStream) -> str:
         words = [f"{track.codec_context.name} {track.width}x{track.height}"]
     else:
         channels = track.codec_context.layout.nb_channels
-        words = [f"{track.codec_context.name} with {channels} channel{'s' * (channels != 1)}"]
+        words = [f"{track.codec_context.name} with {how_many(channels, 'channel')}"]
     if track.language and track.language != "und":
         words.append(track.language)
     flags = ((Disposition.default, "default"), (STILLS, "still"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.labels import MEDIA_SUFFIXES, shortened
+from avpea.tables import how_many
 
 __all__ = ["MediaBelow", "media_below"]
 
@@ -31,8 +32,7 @@ class MediaBelow:
         if not self.others:
             return []
         kinds = shortened(sorted({path.suffix.lower() or path.name for path in self.others}), 8)
-        many = "s" * (len(self.others) != 1)
-        return [f"{len(self.others)} file{many} without the ending of a video or sound left out ({kinds})."]
+        return [f"{how_many(len(self.others), 'file')} without the ending of a video or sound left out ({kinds})."]
 
 
 def media_below(folder: Path) -> MediaBelow:

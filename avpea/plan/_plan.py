@@ -25,7 +25,7 @@ from avpea.plan._rates import Rates
 from avpea.plan._sizes import Sizes, sizes_of
 from avpea.plan.amounts import in_bytes, in_time
 from avpea.sections import require_device_name
-from avpea.tables import Table
+from avpea.tables import Table, how_many
 from avpea.tasks import Task
 from avpea.threads import usable_cores
 
@@ -114,7 +114,7 @@ class Plan:
 
     def report(self) -> Iterator[str | Table]:
         """The plan as tables and sentences."""
-        on = f"{self.device}, {self.processes} process{'es' * (self.processes > 1)}"
+        on = f"{self.device}, {how_many(self.processes, 'process', 'processes')}"
         title = f"{self.title or 'This recipe'} on {on}: {_SOURCES[self.source]}"
         rows: list[Sequence[str] | None] = [(need.part, in_time(need.amount), need.why) for need in self.times]
         rows.insert(len(rows) - 1, ("avpea train", in_time(self.seconds), "all of the above"))
@@ -223,7 +223,9 @@ def _require_work(experiment: Experiment, sizes: Sizes) -> None:
             f"{devices} processes cannot share batches of {batch} videos; plan fewer, or raise --train.batch_size."
         )
     if devices > sizes.train:
-        raise ExperimentError(f"{devices} processes cannot share {sizes.train} training samples; plan fewer.")
+        raise ExperimentError(
+            f"{devices} processes cannot share {how_many(sizes.train, 'training sample')}; plan fewer."
+        )
 
 
 def _times(
@@ -239,25 +241,26 @@ def _times(
     yield _decode("decode", experiment, sizes.to_decode, rates, cores)
     if rates.frozen_seconds:
         every = sizes.train + sizes.chosen
-        why = f"{every} samples, {in_time(rates.frozen_seconds)} each, if none are kept yet"
+        why = f"{how_many(every, 'sample')}, {in_time(rates.frozen_seconds)} each, if none are kept yet"
         yield Need("frozen layers", every * rates.frozen_seconds / devices, why)
         if again := every - min(every, _kept(experiment, rates)):
-            why = f"{config.epochs} × {again} samples, for which encoder.keep_gb leaves no room"
+            why = f"{config.epochs} × {how_many(again, 'sample')}, for which encoder.keep_gb leaves no room"
             yield Need("frozen layers again", config.epochs * again * rates.frozen_seconds / devices, why)
     steps = math.ceil(math.ceil(sizes.train / config.batch_size) / config.accumulate)
     step = max(rates.step_seconds, _reading(experiment, rates)) + exchange
     upmost = " at most" if config.patience else ""
-    why = f"{config.epochs} × {steps} steps{upmost}, {in_time(step)} each"
+    why = f"{config.epochs} × {how_many(steps, 'step')}{upmost}, {in_time(step)} each"
     yield Need("train", config.epochs * steps * step, why)
     each = sizes.chosen * rates.answer_seconds / devices
-    why = f"{config.epochs} × {sizes.chosen} samples, {in_time(rates.answer_seconds)} each"
+    why = f"{config.epochs} × {how_many(sizes.chosen, 'sample')}, {in_time(rates.answer_seconds)} each"
     yield Need("select", config.epochs * each, why)
     yield Need("save", config.epochs * rates.save_seconds, f"{config.epochs} × {in_time(rates.save_seconds)}")
     if again := _calibrated(experiment, sizes):
-        yield Need("calibrate", again * rates.answer_seconds / devices, f"{again} samples")
+        yield Need("calibrate", again * rates.answer_seconds / devices, how_many(again, "sample"))
     decoding = _decode("", experiment, sizes.test_to_decode, rates, cores).amount
     each = rates.answer_seconds + rates.frozen_seconds
-    why = f"{sizes.test} test samples, of which {sizes.test_to_decode} are decoded, in one process"
+    first = f", after {how_many(sizes.test_to_decode, 'is', 'are')} decoded" if sizes.test_to_decode else ""
+    why = f"{how_many(sizes.test, 'test sample')} in one process{first}"
     yield Need("evaluate", rates.start_seconds + read + decoding + sizes.test * each, why)
 
 
@@ -266,7 +269,9 @@ def _decode(part: str, experiment: Experiment, count: int, rates: Rates, cores: 
     processes = experiment.train.devices if part else 1
     together = min(max(1, workers) * processes, cores)
     seconds = count * rates.decode_seconds / together + rates.workers_seconds * (workers > 0)
-    return Need(part, seconds, f"{count} samples, {in_time(rates.decode_seconds)} each, {together} at a time")
+    return Need(
+        part, seconds, f"{how_many(count, 'sample')}, {in_time(rates.decode_seconds)} each, {together} at a time"
+    )
 
 
 def _reading(experiment: Experiment, rates: Rates) -> float:
@@ -302,7 +307,9 @@ def _memory(
     yield Need("memory", devices * process, why)
     if sizes.to_decode >= _MANY and workers:
         each, count = 1e6 * rates.worker_mb, devices * workers
-        why = f"before that; {count} processes that decode, and {devices} that wait, {in_bytes(each)} each"
+        decode = how_many(count, "process that decodes", "processes that decode")
+        wait = how_many(devices, "that waits", "that wait")
+        why = f"before that; {decode}, and {wait}, {in_bytes(each)} each"
         yield Need("memory to decode", (count + devices) * each, why)
     if place.type != "cpu":
         yield Need("memory of a GPU", 1e6 * rates.device_mb, f"of which activations {in_bytes(activations)}")
@@ -317,11 +324,12 @@ def _kept(experiment: Experiment, rates: Rates) -> int:
 def _disk(experiment: Experiment, sizes: Sizes, rates: Rates) -> Iterator[Need]:
     every = sizes.entries + sizes.test_entries
     missing = sizes.to_decode + sizes.test_to_decode
-    why = f"{every} samples, {in_bytes(rates.sample_bytes)} each; {in_bytes(missing * rates.sample_bytes)} to write"
+    to_write = in_bytes(missing * rates.sample_bytes)
+    why = f"{how_many(every, 'sample')}, {in_bytes(rates.sample_bytes)} each; {to_write} to write"
     yield Need("sample cache", every * rates.sample_bytes, why)
     if rates.frozen_bytes:
         kept = min(every, _kept(experiment, rates))
-        why = f"{kept} samples, {in_bytes(rates.frozen_bytes)} each"
+        why = f"{how_many(kept, 'sample')}, {in_bytes(rates.frozen_bytes)} each"
         yield Need("frozen tokens", kept * rates.frozen_bytes, why if kept == every else f"{why}, of {every}")
     yield Need("run", rates.model_bytes + rates.state_bytes, "the best model, and the state to resume from")
 

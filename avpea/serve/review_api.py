@@ -17,6 +17,7 @@ from avpea.serve.receiving import body_of
 from avpea.serve.review import Review, Stale, checked
 from avpea.serve.server import Server
 from avpea.serve.videos import Video, shown_name
+from avpea.tables import how_many
 
 __all__ = ["ROUTES", "reviewed", "summary"]
 
@@ -212,8 +213,8 @@ def _certain(events: list[Stretch]) -> tuple[list[Stretch], list[str]]:
     """Events without the question mark that avpea puts after a doubtful label, and what was done."""
     kept = [Stretch(one.start_seconds, one.end_seconds, one.text.removesuffix(" ?") or one.text) for one in events]
     number = sum(one != other for one, other in zip(kept, events, strict=True))
-    many = "labels end" if number != 1 else "label ends"
-    return kept, [f"{number} {many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)
+    many = how_many(number, "label ends", "labels end")
+    return kept, [f"{many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)
 
 
 def _path(server: Server, video: Video) -> str:

@@ -1,5 +1,6 @@
 """Verifying a data set: each fault is found, and named in a report for people and for programs."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -153,8 +154,22 @@ def test_decoding_finds_what_training_leaves_out(good: Path, monkeypatch: pytest
     assert {Path(name).name for name in report.repaired} == {"--t.mkv", "-a.b.ts"}
     assert list(filled.repaired) == ["train-0000--a_b", "test-0000---t"]
     assert "1.0 s of the sound are NaN" in filled.repaired["test-0000---t"]
-    assert filled.told()[0].startswith("1 samples are left out, such as")
+    assert filled.told()[0].startswith("1 sample is left out, such as")
     assert "--data.missing_audio silence" in filled.told()[0]
+
+
+def test_one_of_a_kind_is_told_as_one(good: Path) -> None:
+    (good / "AVE" / "other.mp4").symlink_to(good / "AVE" / "valid.mp4")
+    report = verify(read(good), workers=0, progress=False)
+    found = dataclasses.replace(
+        report, videos=1, classes=1, lost=("a",), padded=("b",), unlabelled={"val": ("dog",)}, repaired={}
+    )
+    text = "\n".join(found.lines())
+    assert ": 1 video, 1 class." in text
+    assert "Remark: 1 event labels no second, and is lost to training:" in text
+    assert "Remark: val has no event of 1 class: dog." in text
+    assert "Remark: shorter than the window: 1 video; the rest" in text
+    assert f"Remark: not annotated: 1 video ({good / 'AVE' / 'other.mp4'})." in text
 
 
 def test_what_may_be_missing_is_no_fault(good: Path) -> None:
@@ -163,7 +178,7 @@ def test_what_may_be_missing_is_no_fault(good: Path) -> None:
     for decode in (False, True):
         report = verify(read(good), decode=decode, workers=0, progress=False, config=config)
         assert report.ok
-        assert any("1 files without sound get silence" in line for line in report.lines())
+        assert any("Remark: silence for 1 file without sound: " in line for line in report.lines())
     assert not verify(read(good), workers=0, progress=False).ok
 
 

@@ -98,4 +98,4 @@ def test_words_of_captions_are_counted() -> None:
     sample = CaptionSample("a", "a", Path("a.mp4"), 0.0, 3, "train", captions=("A dog barks.", "Barking"))
     counts = CaptionLabels().count([sample, sample], 1)
     assert (counts.captions, counts.words) == (4, 8)
-    assert counts.line() == "4 captions of 2.0 words on average about 2 videos (1 that open)."
+    assert counts.line() == "4 captions of 2.0 words on average about 2 videos (1 that opens)."

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.metrics.accuracy import stretches
-from avpea.tables import Table, clock
+from avpea.tables import Table, clock, how_many
 from avpea.tasks import Answer, Calibration, Stretch, beginning
 from avpea.tasks._rule import EventRule, plain_events
 
@@ -142,8 +142,7 @@ class Prediction(Answer):
 
     def report(self) -> Iterator[str | Table]:
         """The timeline: label, from, to, confidence; and what to make of it."""
-        many = "s" * (len(self.events) != 1)
-        yield f"{self.video}: {clock(self.duration_seconds, decimals=1)}, {len(self.events)} event{many}"
+        yield f"{self.video}: {clock(self.duration_seconds, decimals=1)}, {how_many(len(self.events), 'event')}"
         yield from self.clip.remarks()
         if not self.events:
             yield "No event that the model knows was both seen and heard."

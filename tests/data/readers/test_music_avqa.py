@@ -182,6 +182,6 @@ def test_verify_counts_questions(tmp_path: Path) -> None:
     assert [Path(name).name for name in report.missing] == ["v1.mp4"]
     text = "\n".join(report.lines())
     assert "2 videos, 42 answers." in text
-    assert "train: 3 questions of 1 types about 2 videos (1 that open)." in text
+    assert "train: 3 questions of 1 type about 2 videos (1 that opens)." in text
     assert report.overlaps == {}
     assert json.loads(json.dumps(report.to_dict()))["splits"]["train"]["types"] == {"Audio Counting": 3}
