@@ -1,6 +1,9 @@
 """Recipes: experiments in YAML files, each of which may start from another."""
 
+import copy
+import functools
 from pathlib import Path
+from typing import Any
 
 from avpea.errors import ExperimentError
 from avpea.experiment._experiment import Experiment
@@ -47,12 +50,17 @@ def _recipe_path(name: str) -> Path:
     raise ExperimentError(f"No recipe is called '{name}'.{did_you_mean(name, recipe_names())}")
 
 
+@functools.cache  # a sweep asks for one base again and again
+def _own(path: Path) -> Any:
+    return read_yaml(path)
+
+
 def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False) -> Values:
     if name in trail:
         raise ExperimentError(f"Recipe '{name}' is its own base: {' -> '.join((*trail, name))}.")
     path = _recipe_path(name)
     try:
-        values = read_yaml(path)
+        values = copy.deepcopy(_own(path)) if path.is_relative_to(RECIPES) else read_yaml(path)
     except OSError as error:
         raise ExperimentError(f"{path} cannot be read ({error.strerror}).") from None
     if not isinstance(values, dict):

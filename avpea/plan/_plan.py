@@ -162,12 +162,12 @@ def plan(
     _require_work(experiment, sizes)
     read = time.monotonic() - began
     share = math.ceil(config.batch_size / config.devices)
-    counts = counted(experiment, sizes.labels, planned_half(experiment, place), share)
-    notes = [] if counts.whole else ["Operations of the head are estimated from its parameters."]
     source: Literal["measured", "figures", "counted"] = "counted"
+    taught: list[str] = []
     if not (measure and here):
-        source, assumed, more = learned(figures, experiment, place, share, assumed)
-        notes += more
+        source, assumed, taught = learned(figures, experiment, place, share, assumed)
+    counts = counted(experiment, sizes.labels, planned_half(experiment, place), share)
+    notes = [*([] if counts.whole else ["Operations of the head are estimated from its parameters."]), *taught]
     rates = rates_of(counts, experiment, place, share, assumed)
     if measure and here:
         source = "measured"
