@@ -2,7 +2,7 @@
 
 jaxtyping's hook decorates each function and dataclass of the modules that say shapes. Here that is `checked`, in the
 place of jaxtyping's own decorator, which binds the arguments of each call, checks them twice, and does so where there
-are no shapes, too: a quarter of the time of the tests. mypy knows the types there.
+are no shapes, too: a sixth of the time of a tiny training. mypy knows the types there.
 """
 
 import functools

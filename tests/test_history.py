@@ -4,6 +4,7 @@ What it wrote is in `tests/written_before/`, whose README says how it was made. 
 as they are the same bit for bit on a like processor only.
 """
 
+import functools
 import importlib.util
 import json
 import math
@@ -387,13 +388,18 @@ def test_no_recipe_and_no_sweep_is_missing() -> None:
     assert set(stored("sweeps.json")) <= set(sweep_names())
 
 
+@functools.cache
+def by_title() -> dict[str, str]:
+    return {load_recipe(recipe).title: recipe for recipe in recipe_names()}
+
+
 @pytest.mark.parametrize("name", sorted(stored("sweeps.json")))
 def test_sweeps_are_what_they_were(name: str) -> None:
     was, (now, wrong) = stored("sweeps.json")[name], parse_sweep(name)
     assert wrong == []
     assert (now.title, list(now.seeds), now.reference) == (was["title"], was["seeds"], was["reference"])
     assert [(row.label, row.name) for row in now.rows] == [(label, run) for label, run, _ in was["rows"]]
-    recipes = {load_recipe(recipe).title: recipe for recipe in recipe_names()}
+    recipes = by_title()
     for row, (_, _, values) in zip(now.rows, was["rows"], strict=True):
         assert_means(values, row.experiment, changed_since(recipes.get(values["title"], "")))
     assert [dict(row.published) for row in now.rows] == was["published"]
@@ -402,7 +408,16 @@ def test_sweeps_are_what_they_were(name: str) -> None:
     assert [cell.name for cell in now.cells()] == was["cells"]
 
 
-@pytest.mark.parametrize("name", sorted(stored("parameters.json")))
+LARGE = ("-l14", "-l16", "-l")  # as the recipe of the base size, and slower to make
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith(LARGE) else ())
+        for name in sorted(stored("parameters.json"))
+    ],
+)
 def test_parameters_are_what_they_were(name: str) -> None:
     recipe, was = load_recipe(name), stored("parameters.json")[name]
     now = count(recipe).to_dict()

@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make_video(folder / name, seconds=5, fps=25, **options) for name, options in FILES.items()}
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.5, 0.98])
+@pytest.mark.parametrize("moment", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, 0.98])
 def test_the_pictures_are_those_of_a_full_decode(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, moment: float
 ) -> None:

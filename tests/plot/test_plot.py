@@ -64,7 +64,9 @@ def words(figure: Figure) -> str:
     return "\n".join(t.get_text() for t in texts + keys)
 
 
-@pytest.mark.parametrize("segments", [1, 3, 10, 60, 600])
+@pytest.mark.parametrize(
+    "segments", [1, pytest.param(3, marks=pytest.mark.slow), 10, pytest.param(60, marks=pytest.mark.slow), 600]
+)
 def test_panels_line_up_for_any_length(segments: int, tmp_path: Path) -> None:
     inputs = video(segments, events=[Found("Dog", 0.0, 1.0)], start_seconds=7.0)
     figure = timeline_figure(**inputs)
@@ -294,7 +296,10 @@ def test_frames_are_drawn_in_the_shape_that_people_see_and_blocks_by_their_own_n
     assert {"look block 5", "look block 10", "listen block 5"} <= set(axes)
 
 
-@pytest.mark.parametrize(("blocks", "shown"), [(1, 1), (4, 4), (12, 12), (24, 12)])
+@pytest.mark.parametrize(
+    ("blocks", "shown"),
+    [(1, 1), pytest.param(4, 4, marks=pytest.mark.slow), pytest.param(12, 12, marks=pytest.mark.slow), (24, 12)],
+)
 def test_small_maps_go_from_the_first_to_the_last_block(blocks: int, shown: int, tmp_path: Path) -> None:
     axes = panels(attention_figure(**maps(blocks)))
     numbers = [int(name.removeprefix("look block ")) for name in axes if name.startswith("look block")]
