@@ -1,6 +1,5 @@
 """Trackers of training: what they are told can be read back by their own readers, and none can end a training."""
 
-import io
 import json
 import os
 import shutil
@@ -19,7 +18,6 @@ from avpea.cli import main
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.stopping import Stopped
-from avpea.trackers._tensorboard import _record
 from avpea.train import train
 from tests import tiny
 from tests.several import together, trained
@@ -111,14 +109,6 @@ def test_tensorboard_reads_what_was_logged(tiny_run: Path) -> None:
     for name in expected[0].keys() - {"epoch"}:
         found = [(event.step, event.value) for event in read.Scalars(name)]
         assert found == [(line["epoch"], pytest.approx(line[name])) for line in expected]
-
-
-@pytest.mark.parametrize("length", [0, 1, 9, 700])
-def test_records_are_those_of_tensorboards_own_writer(length: int) -> None:
-    module = pytest.importorskip("tensorboard.summary.writer.record_writer")
-    content, file = bytes(number % 256 for number in range(length)), io.BytesIO()
-    module.RecordWriter(file).write(content)
-    assert _record(content) == file.getvalue()
 
 
 def test_without_trackers_nothing_is_written_sent_or_imported(

@@ -182,7 +182,7 @@ def processes() -> ForkServerContext:
     """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
     context = ForkServerContext()
     # With torch's compiler, which the first optimiser imports: half of the time of a tiny training.
-    loaded = ["avpea.train", "torch._dynamo", "tensorboard.compat.proto.event_pb2", "tests.tiny"]
+    loaded = ["avpea.train", "torch._dynamo", "tensorboard.summary.writer.record_writer", "tests.tiny"]
     context.set_forkserver_preload(loaded)
     return context
 
