@@ -1,10 +1,11 @@
-// What a person does on the page, in a real browser: node page.mjs ADDRESS VIDEO CHROMIUM MODULES
+// What a person does on the page, in a real browser: node page.mjs ADDRESS VIDEO HOW CHROMIUM MODULES
+// HOW is "once" or "thoroughly": whether axe looks at dialogs and at waiting in one theme for each width, or in both.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-const [address, video, executablePath, modules] = process.argv.slice(2);
+const [address, video, how, executablePath, modules] = process.argv.slice(2);
 const { chromium } = createRequire(path.join(modules, "x.js"))("playwright-core");
 const axe = readFileSync(path.join(modules, "axe-core", "axe.min.js"), "utf8");
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
@@ -40,7 +41,7 @@ const stored = async () => {
   return page.evaluate((one) => fetch(`/v1/videos/${one}/review`).then((answer) => answer.json()), id);
 };
 const accessible = async () => {
-  await page.evaluate(axe);
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
   assert.deepEqual(serious.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).slice(0, 3).join(", ")}`), []);
@@ -305,6 +306,7 @@ await step("no other host, and no error", async () => {
 await step("accessible in both themes, and on a phone, while one edits and while one waits", async () => {
   const fits = async () =>
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "scrolls sideways");
+  const looks = (width, theme) => how === "thoroughly" || (width === 390) === (theme === "dark");
   const job = { job: "held", kind: "localize", state: "running", progress: { stage: "window", done: 1, of: 4 }, result: null };
   for (const width of [1280, 390]) {
     await page.setViewportSize({ width, height: 800 });
@@ -322,7 +324,7 @@ await step("accessible in both themes, and on a phone, while one edits and while
         await page.click(`#${dialog}-open`);
         await page.waitForSelector(`#${dialog}[open]`);
         await fits();
-        await accessible();
+        if (looks(width, theme)) await accessible();
         await page.keyboard.press("Escape");
       }
     }
@@ -333,12 +335,12 @@ await step("accessible in both themes, and on a phone, while one edits and while
     for (const theme of ["light", "dark"]) {
       await page.selectOption("#theme", theme);
       await fits();
-      await accessible();
+      if (looks(width, theme)) await accessible();
     }
+    await page.click("#task-cancel"); // before the server is asked again, which knows no such job
+    await page.waitForSelector("#task", { state: "hidden" });
     await page.unroute("**/v1/jobs");
     await page.unroute("**/v1/jobs/*");
-    await page.click("#task-cancel");
-    await page.waitForSelector("#task", { state: "hidden" });
   }
 });
 

@@ -12,9 +12,11 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 BROWSER = find_browser()
 
 
+@pytest.mark.parametrize("how", ["once", pytest.param("thoroughly", marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)  # with the runs that it sets up
 @pytest.mark.skipif(isinstance(BROWSER, str), reason=str(BROWSER))
 def test_a_person_uses_the_page(
+    how: str,
     tmp_path: Path,
     tiny_run: Path,
     tiny_asked_run: Path,
@@ -37,6 +39,6 @@ def test_a_person_uses_the_page(
     more = ["--library", str(tmp_path / "library"), "--folder", str(videos), "--device", "cpu"]
     with served(tmp_path, *runs, *more) as address:
         assert not isinstance(BROWSER, str)
-        done = BROWSER.run(Path(__file__).with_name("page.mjs"), address, str(tmp_path / "mine.mp4"))
+        done = BROWSER.run(Path(__file__).with_name("page.mjs"), address, str(tmp_path / "mine.mp4"), how)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("ok ") >= 20
