@@ -15,7 +15,7 @@ from avpea.media.folder import media_below
 from avpea.progress import note, progress_bar, say
 from avpea.stopping import Stopped
 
-__all__ = ["Batch", "Job", "Outputs", "find_jobs"]
+__all__ = ["Batch", "Job", "Outputs", "find_jobs", "require_other_files"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,21 @@ def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
         pictures = _targets(jobs, outputs.plots, ".png")
         written.plots, files = list(pictures), files + pictures
     files += [outputs.csv] if outputs.csv else []
-    _require_free(files, {os.path.realpath(job.video) for job in jobs}, outputs.overwrite)
+    require_other_files(files, jobs)
+    _require_free(files, outputs.overwrite)
     return written
+
+
+def require_other_files(files: Sequence[Path], jobs: Sequence[Job]) -> None:
+    """Refuse to write over a video that is read, whatever the user allows to be overwritten.
+
+    Raises:
+        AvpeaError: One of the files is one of the videos.
+    """
+    videos = {os.path.realpath(job.video) for job in jobs}
+    over = [path for path in files if os.path.realpath(path) in videos]
+    if over:
+        raise AvpeaError(f"{over[0]} is one of the videos, and would be replaced; choose another place for it.")
 
 
 def _targets(jobs: Sequence[Job], out: Path | None, suffix: str) -> list[Path]:
@@ -127,10 +140,7 @@ def _alike(paths: Sequence[Path]) -> set[Path]:
     return {path for some in by_key.values() if len(some) > 1 for path in some}
 
 
-def _require_free(files: Sequence[Path], videos: set[str], overwrite: bool) -> None:
-    over = [path for path in files if os.path.realpath(path) in videos]
-    if over:
-        raise AvpeaError(f"{over[0]} is one of the videos, and would be replaced; choose another place with --out.")
+def _require_free(files: Sequence[Path], overwrite: bool) -> None:
     there = [path for path in files if os.path.lexists(path)]
     if there and not overwrite:
         what = f"{there[0]} exists" if len(there) == 1 else f"{len(there)} files exist, the first is {there[0]}"

@@ -67,7 +67,7 @@ class Library:
             self._windows: Any = self._base.open_table(_WINDOWS)
         except Exception as error:
             raise AvpeaError(
-                f"The library {place} has no windows ({_first_line(error)}); index the videos anew."
+                f"The library {place} has no windows ({_first_line(error)}); index the videos into a new library."
             ) from None
         self.own = is_own(_signed(self.about), str(self.about.get("signature", "")))
         if about is not None:
@@ -221,7 +221,8 @@ class Library:
         for row in found:
             if complaint := complaint_about(row, self.width):
                 raise AvpeaError(
-                    f"The library {self.place} is damaged: a window has {complaint}; index the videos anew."
+                    f"The library {self.place} is damaged: a window has {complaint}; index the videos into a new "
+                    "library."
                 )
         return found
 
@@ -240,7 +241,9 @@ class Library:
             raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
         found = {row["_rowid"]: row["thumbnail"] for row in taken}
         if not all(isinstance(found.get(number), bytes) for number in numbers):
-            raise AvpeaError(f"The library {self.place} is damaged: a window has no picture; index the videos anew.")
+            raise AvpeaError(
+                f"The library {self.place} is damaged: a window has no picture; index the videos into a new library."
+            )
         return [found[number] for number in numbers]
 
     def _columns(self, names: list[str]) -> Iterator[dict[str, Any]]:
@@ -257,11 +260,13 @@ def _checked(row: Mapping[str, Any], place: str) -> dict[str, Any]:
     found = parse_json(str(row.get("json")), f"{place}: its description", AvpeaError)
     form = found.get("format") if isinstance(found, dict) else None
     if form != FORMAT:
-        raise AvpeaError(f"{place} has format {form!r:.40}, expected {FORMAT}; index the videos anew.")
+        raise AvpeaError(f"{place} has format {form!r:.40}, expected {FORMAT}; index the videos into a new library.")
     for name, kind in {"model": str, "run": str, "segments": int, "width": int}.items():
         value = found.get(name, 1 if kind is int else None)  # libraries of version 0.1.0 have not all numbers
         if not isinstance(value, kind) or isinstance(value, bool) or not value:
-            raise AvpeaError(f"{place}: its description has the {name} {value!r:.40}; index the videos anew.")
+            raise AvpeaError(
+                f"{place}: its description has the {name} {value!r:.40}; index the videos into a new library."
+            )
     described: dict[str, Any] = found
     return described
 

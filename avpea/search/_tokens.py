@@ -19,6 +19,7 @@ __all__ = ["complaint_about_tokens", "packed_tokens", "size_of", "unpacked_token
 _LEVELS = np.array([-2.1520, -1.3439, -0.7560, -0.2451, 0.2451, 0.7560, 1.3439, 2.1520], np.float32)
 _BETWEEN = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 _HALF = np.dtype("<f2")
+_LONGEST = 2.0  # tokens are of unit length, and read back a little longer
 # The four numbers in each of the 4,096 values that 12 bits have.
 _FOUR = _LEVELS[np.arange(4096)[:, None] >> np.array([9, 6, 3, 0]) & 7]
 
@@ -43,7 +44,7 @@ def packed_tokens(tokens: Float[Tensor, "tokens width"]) -> bytes:
 
 
 def complaint_about_tokens(kept: object, count: int, width: int) -> str:
-    """What is wrong with the tokens of a row, of this or of an earlier version; empty if nothing is.
+    """What is wrong with the tokens of a row, of this or of an earlier version, of unit length; empty if nothing is.
 
     Args:
         kept: What `packed_tokens` gave, or, as earlier versions kept it, all numbers in half precision.
@@ -52,9 +53,13 @@ def complaint_about_tokens(kept: object, count: int, width: int) -> str:
     """
     if not isinstance(kept, bytes) or not count or len(kept) not in (count * size_of(width), 2 * count * width):
         return "no vectors"
-    whole = len(kept) == 2 * count * width
-    numbers = np.frombuffer(kept, _HALF) if whole else _lengths(np.frombuffer(kept, np.uint8).reshape(count, -1))
-    return "" if np.isfinite(numbers).all() else "vectors that are no numbers"
+    if len(kept) == 2 * count * width:
+        lengths = np.linalg.norm(np.frombuffer(kept, _HALF).astype(np.float32).reshape(count, width), axis=1)
+    else:
+        lengths = _lengths(np.frombuffer(kept, np.uint8).reshape(count, -1))
+    if not np.isfinite(lengths).all():
+        return "vectors that are no numbers"
+    return "" if ((lengths >= 0) & (lengths <= _LONGEST)).all() else "vectors of a wrong length"
 
 
 def unpacked_tokens(rows: Sequence[tuple[bytes, int]], width: int) -> tuple[Float[Tensor, "tokens width"], ...]:

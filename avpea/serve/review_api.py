@@ -28,7 +28,7 @@ ROUTES = APIRouter(prefix="/v1", tags=["review"])
 class Event(BaseModel):
     """Something that happens in a video."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     start_seconds: float = Field(ge=0, le=1e6, allow_inf_nan=False)
     end_seconds: float = Field(gt=0, le=1e6, allow_inf_nan=False)
     label: str = Field(min_length=1, max_length=200)
@@ -37,7 +37,7 @@ class Event(BaseModel):
 class Edit(BaseModel):
     """All events of a video after an edit."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     events: list[Event] = Field(max_length=10_000)
     revision: int = Field(ge=0, lt=2**53, description="The revision that was edited; 0 if there was none.")
     done: bool = Field(default=False, description="Whether this is all that happens, and right.")

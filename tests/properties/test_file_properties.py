@@ -191,6 +191,8 @@ def test_a_row_of_a_library_is_usable_or_complained_about(spoiled: dict[str, Any
 def test_what_is_checked_here_is_not_refused_whole(evaluated: Path, tiny_experiment: Callable[..., Any]) -> None:
     _gone_on_with(evaluated, tiny_experiment())
     assert read_records(evaluated).own.keys() == {"test"}
-    assert complaint_about(ROW, 2) == complaint_about({**ROW, "tokens": packed_tokens(torch.ones(4, 2))}, 2) == ""
+    assert (
+        complaint_about(ROW, 2) == complaint_about({**ROW, "tokens": packed_tokens(torch.full((4, 2), 0.7))}, 2) == ""
+    )
     with pytest.raises(AvpeaError):
         read_info(evaluated / "nothing")

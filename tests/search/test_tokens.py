@@ -49,10 +49,14 @@ def test_rows_of_both_versions_are_read_beside_each_other() -> None:
 
 
 def test_what_are_no_tokens_is_said() -> None:
-    kept = packed_tokens(torch.ones(2, 16))
+    kept = packed_tokens(torch.full((2, 16), 0.25))
     assert complaint_about_tokens(kept, 2, 16) == complaint_about_tokens(bytes(64), 2, 16) == ""
     for wrong, count, width in ((kept, 3, 16), (kept[:-1], 2, 16), (kept, 2, 0), (b"", 0, 16), ("text", 2, 16)):
         assert complaint_about_tokens(wrong, count, width) == "no vectors"
     endless = np.array([np.inf], "<f2").tobytes() + kept[2:]
     assert complaint_about_tokens(endless, 2, 16) == "vectors that are no numbers"
+    for length in (65504, -1, 2.5):  # as damage would give, and a search would put first or last
+        wrong_length = np.array([length], "<f2").tobytes() + kept[2:]
+        assert complaint_about_tokens(wrong_length, 2, 16) == "vectors of a wrong length"
+    assert complaint_about_tokens(np.full((2, 16), 7, "<f2").tobytes(), 2, 16) == "vectors of a wrong length"
     assert not unpacked_tokens([(packed_tokens(torch.zeros(2, 16)), 2)], 16)[0].any()

@@ -55,6 +55,8 @@ def test_an_edit_is_stored_and_a_stale_one_refused(client: TestClient, folder: P
     assert answer.status_code == 200, answer.text
     assert (answer.json()["events"], answer.json()["revision"]) == ([BARK, MEOW], 1)
     assert client.get(f"/v1/videos/{video}/review").json() == answer.json()
+    for wrong in ({**MEOW, "start_seconds": "0"}, {**MEOW, "end_seconds": True}, {**MEOW, "label": 3}):
+        assert put(client, video, [wrong], 1).status_code == 422
     stale = put(client, video, [MEOW], 0)
     assert (stale.status_code, stale.json()["type"]) == (409, "urn:avpea:stale")
     assert "is at revision 1, and the edit is of 0" in stale.json()["detail"]

@@ -31,6 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _segment(options: argparse.Namespace) -> None:
     from avpea import plot
+    from avpea.batch import find_jobs, require_other_files
 
     if options.plot and options.plot.suffix.lower() == ".mp4":
         raise AvpeaError(f"--plot {options.plot} draws a picture; for a film of the masks, use --film {options.plot}.")
@@ -40,6 +41,7 @@ def _segment(options: argparse.Namespace) -> None:
         plot.check_film(options.film)
         if names_several(options.video):
             raise AvpeaError("--film writes one video; give a single video, or leave --film out.")
+        require_other_files([options.film], find_jobs(options.video))
         if options.film.exists() and not options.overwrite:
             raise AvpeaError(f"{options.film} exists; --overwrite replaces it.")
     _require_free(options)
@@ -61,6 +63,8 @@ def _require_free(options: argparse.Namespace) -> None:
 
     if not options.masks:
         return
+    if options.masks.exists() and not options.masks.is_dir():
+        raise AvpeaError(f"{options.masks} is a file; --out names the folder of the masks.")
     stems = [job.video.stem for job in find_jobs(options.video)]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:

@@ -178,12 +178,19 @@ def test_masks_overlay_and_film_of_a_video(tiny_masked_run: Path, tiny_data: Pat
     assert main(command) == 1
     assert "exists; --overwrite replaces" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
+    before, link = video.read_bytes(), tmp_path / "link.mp4"
+    link.symlink_to(video)
     for wrong, said in (
+        (["--film", str(video), "--overwrite"], "is one of the videos, and would be replaced"),
+        (["--film", str(link), "--overwrite"], "is one of the videos, and would be replaced"),
+        (["--csv", str(video), "--overwrite"], "is one of the videos, and would be replaced"),
+        (["--out", str(places["table.csv"])], "table.csv is a file; --out names the folder"),
         (["--plot", str(tmp_path / "a.mp4")], "for a film of the masks, use --film"),
         (["--film", str(tmp_path / "a.avi")], "expected .mp4: name it a.mp4"),
     ):
         assert main(["segment", str(tiny_masked_run), str(video), *wrong]) == 1
         assert said in capsys.readouterr().err
+    assert video.read_bytes() == before
 
 
 def test_boxes_are_shares_of_the_frame(tiny_masked_run: Path, tiny_data: Path) -> None:
