@@ -43,7 +43,7 @@ if (await dark.locator("#attention").isVisible()) {
   await dark.waitForSelector("#listened-box:not([hidden])");
   await dark.waitForTimeout(400);
 }
-await shot(dark, "page-dark");
+await shot(dark, "page-dark", { fullPage: true });
 for (const theme of ["light", "dark"]) {
   const phone = await open(theme, 390, 844);
   await look(phone, 1);
