@@ -1,6 +1,6 @@
-"""What a library keeps of a window's tokens: three bits a number, and what is read back from them.
+"""What a library keeps of a window's tokens: five bits a number, and what is read back from them.
 
-The levels are those of the best quantiser of eight levels for normally distributed numbers (Max, 1960, "Quantizing for
+The levels are those of the best quantiser of 32 levels for normally distributed numbers (Max, 1960, "Quantizing for
 minimum distortion"), scaled for each token by its root mean square. What is read back is as long in the direction of
 the token as the token is, so that its product with that is right, and products with other vectors, which are what a
 search compares, are right on average (as in RaBitQ: Gao and Long, 2024). The noise is spread over all numbers, so they
@@ -16,21 +16,24 @@ from torch import Tensor
 
 __all__ = ["complaint_about_tokens", "packed_tokens", "size_of", "unpacked_tokens"]
 
-_LEVELS = np.array([-2.1520, -1.3439, -0.7560, -0.2451, 0.2451, 0.7560, 1.3439, 2.1520], np.float32)
+_BITS = 5
+_HALF_OF_THEM = [0.0659, 0.1981, 0.3314, 0.4668, 0.6050, 0.7473, 0.8947, 1.0490]
+_HALF_OF_THEM += [1.2120, 1.3870, 1.5770, 1.7880, 2.0290, 2.3190, 2.6920, 3.2630]
+_LEVELS = np.array([*(-level for level in reversed(_HALF_OF_THEM)), *_HALF_OF_THEM], np.float32)
 _BETWEEN = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 _HALF = np.dtype("<f2")
 _LONGEST = 2.0  # tokens are of unit length, and read back a little longer
-# The four numbers in each of the 4,096 values that 12 bits have.
-_FOUR = _LEVELS[np.arange(4096)[:, None] >> np.array([9, 6, 3, 0]) & 7]
+# The two numbers in each of the 1,024 values that ten bits have.
+_TWO = _LEVELS[np.arange(1024)[:, None] >> np.array([5, 0]) & 31]
 
 
 def size_of(width: int) -> int:
-    """Bytes of a token of so many numbers."""
-    return _HALF.itemsize + -(-3 * width // 8)
+    """Bytes of a token of so many numbers; for three or more they tell it from numbers of half precision."""
+    return _HALF.itemsize + -(-_BITS * width // 8)
 
 
 def packed_tokens(tokens: Float[Tensor, "tokens width"]) -> bytes:
-    """The length of what is read back of each token, in half precision, and then three bits for each number."""
+    """The length of what is read back of each token, in half precision, and then five bits for each number."""
     numbers = tokens.float().numpy()
     squares = np.square(numbers).sum(axis=1, keepdims=True)
     size = np.sqrt(np.where(squares > 0, squares, 1) / numbers.shape[1])
@@ -39,7 +42,7 @@ def packed_tokens(tokens: Float[Tensor, "tokens width"]) -> bytes:
     levels /= np.linalg.norm(levels, axis=1, keepdims=True)
     along = (numbers * levels).sum(axis=1, keepdims=True)
     lengths = (squares / np.where(squares > 0, along, 1)).astype(_HALF)
-    bits = np.unpackbits(codes[..., None], axis=-1)[..., -3:].reshape(len(codes), -1)
+    bits = np.unpackbits(codes[..., None], axis=-1)[..., -_BITS:].reshape(len(codes), -1)
     return np.hstack([lengths.view(np.uint8), np.packbits(bits, axis=1)]).tobytes()
 
 
@@ -79,11 +82,11 @@ def _read(kept: bytes, count: int, width: int) -> Float[Tensor, "tokens width"]:
     if len(kept) == 2 * count * width:
         return torch.from_numpy(np.frombuffer(kept, _HALF).reshape(count, width).astype(np.float32))
     packed = np.frombuffer(kept, np.uint8).reshape(count, -1)
-    three = np.zeros((count, -(-width // 8), 3), np.uint16)  # eight numbers in three bytes
-    three.reshape(count, -1)[:, : packed.shape[1] - _HALF.itemsize] = packed[:, _HALF.itemsize :]
-    first, middle, last = three[..., 0], three[..., 1], three[..., 2]
-    twelve = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=-1)
-    numbers = torch.from_numpy(_FOUR.take(twelve, axis=0).reshape(count, -1)[:, :width])
+    five = np.zeros((count, -(-width // 8), _BITS), np.uint64)  # eight numbers in five bytes
+    five.reshape(count, -1)[:, : packed.shape[1] - _HALF.itemsize] = packed[:, _HALF.itemsize :]
+    forty = (five << np.array([32, 24, 16, 8, 0], np.uint64)).sum(axis=-1, dtype=np.uint64)
+    ten = forty[..., None] >> np.array([30, 20, 10, 0], np.uint64) & np.uint64(1023)
+    numbers = torch.from_numpy(_TWO.take(ten.astype(np.int64), axis=0).reshape(count, -1)[:, :width])
     tokens: Tensor = numbers * (torch.from_numpy(_lengths(packed)) / numbers.norm(dim=1, keepdim=True))
     return tokens
 

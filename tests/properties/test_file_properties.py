@@ -170,7 +170,7 @@ def _gone_on_with(run: Path, experiment: Any) -> None:
 
 ROW = {
     "source": "/videos/a.mp4", "size": 7, "modified": 8, "start": 0.0, "end": 3.0, "has_picture": True,
-    "has_sound": True, "tokens": np.ones((4, 2), np.float16).tobytes(), "scores": [0.5, 1.0, 2.0, 3.0], "frames": 2,
+    "has_sound": True, "tokens": np.full((4, 8), 0.25, np.float16).tobytes(), "scores": [0.5, 1.0, 2.0, 3.0], "frames": 2,
     "thumbnail": b"",
 }  # fmt: skip
 
@@ -180,10 +180,10 @@ ROW = {
 )
 def test_a_row_of_a_library_is_usable_or_complained_about(spoiled: dict[str, Any]) -> None:
     row = {**ROW, **spoiled}
-    if complaint_about(row, 2):
+    if complaint_about(row, 8):
         return
     for by in ("both", "picture", "sound"):
-        found = embeddings_from([row], by, 2)
+        found = embeddings_from([row], by, 8)
         assert found.tokens.isfinite().all()
         assert found.tokens.shape[:2] == found.scores.shape
 
@@ -192,7 +192,7 @@ def test_what_is_checked_here_is_not_refused_whole(evaluated: Path, tiny_experim
     _gone_on_with(evaluated, tiny_experiment())
     assert read_records(evaluated).own.keys() == {"test"}
     assert (
-        complaint_about(ROW, 2) == complaint_about({**ROW, "tokens": packed_tokens(torch.full((4, 2), 0.7))}, 2) == ""
+        complaint_about(ROW, 2) == complaint_about({**ROW, "tokens": packed_tokens(torch.full((4, 8), 0.25))}, 2) == ""
     )
     with pytest.raises(AvpeaError):
         read_info(evaluated / "nothing")

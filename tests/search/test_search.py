@@ -95,7 +95,7 @@ def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> 
         embeddings = window.embeddings(by)
         assert embeddings is not None
         found = embeddings_from([row], by, 512)
-        assert F.cosine_similarity(found.tokens, embeddings.tokens, dim=-1).min() > 0.97
+        assert F.cosine_similarity(found.tokens, embeddings.tokens, dim=-1).min() > 0.995
         torch.testing.assert_close(found.weights, embeddings.weights)
     assert row["thumbnail"].startswith(b"\xff\xd8")
 
@@ -113,7 +113,7 @@ def test_search_ranks_as_the_model_does(library: str, folder: Path) -> None:
             (window,) = [w for w in embedded(query.predictor, Path(one.file)) if w.start_seconds == one.start_seconds]
             embeddings = window.embeddings(by)
             assert embeddings is not None, group
-            assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=0.03)  # three bits a number
+            assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=0.01)  # five bits a number
 
 
 def test_a_clip_finds_itself(library: str, folder: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_description_that_is_none_is_refused(
     [
         ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
         ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
-        ({"tokens": b"\xff\xff" * 3072}, "no numbers"), ({"tokens": b"\xff\x7f" * 582}, "no numbers"),
+        ({"tokens": b"\xff\xff" * 3072}, "no numbers"), ({"tokens": b"\xff\x7f" * 966}, "no numbers"),
     ],
 )  # fmt: skip
 def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:

@@ -1,4 +1,4 @@
-"""What a library keeps of tokens, in three bits a number."""
+"""What a library keeps of tokens, in five bits a number."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,20 @@ import torch.nn.functional as F
 
 from avpea.search._tokens import complaint_about_tokens, packed_tokens, size_of, unpacked_tokens
 
-LEVELS = [-2.1520, -1.3439, -0.7560, -0.2451, 0.2451, 0.7560, 1.3439, 2.1520]
+# Max (1960), table of 32 levels.
+LEVELS = [0.0659, 0.1981, 0.3314, 0.4668, 0.6050, 0.7473, 0.8947, 1.049, 1.212, 1.387, 1.577, 1.788, 2.029, 2.319]
+LEVELS += [2.692, 3.263]
+LEVELS += [-level for level in LEVELS]
+
+
+def test_each_level_is_the_mean_of_what_is_nearest_to_it() -> None:
+    """Of normally distributed numbers, which makes the quantiser the best one (Max, 1960; Lloyd)."""
+    normal = torch.distributions.Normal(0.0, 1.0)
+    levels = torch.tensor(sorted(LEVELS), dtype=torch.float64)
+    ends = torch.cat([levels.new_tensor([-40.0]), (levels[1:] + levels[:-1]) / 2, levels.new_tensor([40.0])])
+    density = normal.log_prob(ends).exp()
+    means = (density[:-1] - density[1:]) / (normal.cdf(ends[1:]) - normal.cdf(ends[:-1]))
+    torch.testing.assert_close(means, levels, rtol=0, atol=1e-3)
 
 
 def plainly(token: torch.Tensor) -> torch.Tensor:
@@ -22,19 +35,19 @@ def plainly(token: torch.Tensor) -> torch.Tensor:
 def test_what_is_read_back_is_the_nearest_level(width: int) -> None:
     tokens = torch.randn(7, width, generator=torch.Generator().manual_seed(width)) * torch.logspace(-3, 3, 7)[:, None]
     kept = packed_tokens(tokens)
-    assert len(kept) == 7 * size_of(width) == 7 * (2 + -(-3 * width // 8))
+    assert len(kept) == 7 * size_of(width) == 7 * (2 + -(-5 * width // 8))
     (found,) = unpacked_tokens([(kept, 7)], width)
     torch.testing.assert_close(found, torch.stack([plainly(token) for token in tokens]), rtol=1e-3, atol=1e-4)
 
 
-def test_products_differ_by_a_hundredth_of_unit_vectors() -> None:
-    """Max (1960): a mean squared error of 0.03454, which 512 numbers spread."""
+def test_products_differ_by_a_four_hundredth_of_unit_vectors() -> None:
+    """Max (1960): a mean squared error of 0.002505, which 512 numbers spread."""
     generator = torch.Generator().manual_seed(0)
     tokens, others = (F.normalize(torch.randn(400, 512, generator=generator), dim=-1) for _ in range(2))
     (found,) = unpacked_tokens([(packed_tokens(tokens), 400)], 512)
     torch.testing.assert_close((found * tokens).sum(dim=1), torch.ones(400), rtol=0, atol=1e-3)
     wrong = (found - tokens) @ others.T
-    assert wrong.std() == pytest.approx((0.0345 / 512) ** 0.5, rel=0.1)
+    assert wrong.std() == pytest.approx((0.002505 / 512) ** 0.5, rel=0.1)
     assert abs(wrong.mean()) < 1e-4
 
 
