@@ -82,11 +82,12 @@ def _read(kept: bytes, count: int, width: int) -> Float[Tensor, "tokens width"]:
     if len(kept) == 2 * count * width:
         return torch.from_numpy(np.frombuffer(kept, _HALF).reshape(count, width).astype(np.float32))
     packed = np.frombuffer(kept, np.uint8).reshape(count, -1)
-    five = np.zeros((count, -(-width // 8), _BITS), np.uint64)  # eight numbers in five bytes
+    five = np.zeros((count, -(-width // 8), _BITS), np.int32)  # eight numbers in five bytes
     five.reshape(count, -1)[:, : packed.shape[1] - _HALF.itemsize] = packed[:, _HALF.itemsize :]
-    forty = (five << np.array([32, 24, 16, 8, 0], np.uint64)).sum(axis=-1, dtype=np.uint64)
-    ten = forty[..., None] >> np.array([30, 20, 10, 0], np.uint64) & np.uint64(1023)
-    numbers = torch.from_numpy(_TWO.take(ten.astype(np.int64), axis=0).reshape(count, -1)[:, :width])
+    first, second, third, fourth, last = (five[..., byte] for byte in range(_BITS))
+    upper, lower = first << 12 | second << 4 | third >> 4, (third & 15) << 16 | fourth << 8 | last
+    ten = np.stack([upper >> 10, upper & 1023, lower >> 10, lower & 1023], axis=-1)
+    numbers = torch.from_numpy(_TWO.take(ten, axis=0).reshape(count, -1)[:, :width])
     tokens: Tensor = numbers * (torch.from_numpy(_lengths(packed)) / numbers.norm(dim=1, keepdim=True))
     return tokens
 
