@@ -17,9 +17,9 @@ from torch import Tensor
 __all__ = ["complaint_about_tokens", "packed_tokens", "size_of", "unpacked_tokens"]
 
 _BITS = 5
-_HALF_OF_THEM = [0.0659, 0.1981, 0.3314, 0.4668, 0.6050, 0.7473, 0.8947, 1.0490]
-_HALF_OF_THEM += [1.2120, 1.3870, 1.5770, 1.7880, 2.0290, 2.3190, 2.6920, 3.2630]
-_LEVELS = np.array([*(-level for level in reversed(_HALF_OF_THEM)), *_HALF_OF_THEM], np.float32)
+_POSITIVE = [0.0659, 0.1981, 0.3314, 0.4668, 0.6050, 0.7473, 0.8947, 1.0490]
+_POSITIVE += [1.2120, 1.3870, 1.5770, 1.7880, 2.0290, 2.3190, 2.6920, 3.2630]
+_LEVELS = np.array([*(-level for level in reversed(_POSITIVE)), *_POSITIVE], np.float32)
 _BETWEEN = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 _HALF = np.dtype("<f2")
 _LONGEST = 2.0  # tokens are of unit length, and read back a little longer
