@@ -218,8 +218,9 @@ class Library:
             found: list[dict[str, Any]] = query.to_arrow().to_pylist()
         except Exception as error:  # the vectors are not of the width that the description says
             raise AvpeaError(f"The library {self.place} cannot be searched ({_first_line(error)}).") from None
+        width = self.width
         for row in found:
-            if complaint := complaint_about(row, self.width):
+            if complaint := complaint_about(row, width):
                 raise AvpeaError(
                     f"The library {self.place} is damaged: a window has {complaint}; index the videos into a new "
                     "library."
