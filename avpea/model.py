@@ -21,7 +21,7 @@ from avpea.labels import Labels
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions, TrainOptions
 from avpea.tasks import Dims, Encoded, Task
 
-__all__ = ["AVModel", "build", "log_mel_image", "require_numbers"]
+__all__ = ["AVModel", "build", "fold", "log_mel_image", "require_numbers"]
 
 
 Frames = UInt8[Tensor, "batch segments height width 3"] | Float[Tensor, "batch segments patches dim"]
@@ -214,7 +214,7 @@ class AVModel(nn.Module):
 
         Frozen layers, head and trained weights are shared.
         """
-        made: AVModel = _folded(self)
+        made: AVModel = fold(self)
         return made
 
     def half_precision(self) -> "AVModel":
@@ -224,11 +224,11 @@ class AVModel(nn.Module):
         return self
 
 
-def _folded(module: Any) -> Any:
-    """The module itself, if it has no adapters, or a copy with folded ones that shares everything else."""
+def fold(module: Any) -> Any:
+    """A module without adapters as it is, any other one as a copy with folded ones that shares everything else."""
     if isinstance(module, Trained):
         return module.folded()
-    parts = {name: None if part is None else _folded(part) for name, part in module._modules.items()}
+    parts = {name: None if part is None else fold(part) for name, part in module._modules.items()}
     if all(part is module._modules[name] for name, part in parts.items()):
         return module
     made = copy.copy(module)

@@ -1,12 +1,15 @@
 """What adapters cost: training step and inference over the frozen ViT's own, on the same tokens in the same run.
 
     python -m bench adapters [--quick]
+    python -m bench.adapters MODEL LAYOUT TYPE        # one row, on a machine where others are measured elsewhere
 
 Training step: forward and backward with adapters on both streams, over forward and backward through the
-activations of the frozen blocks without any. Inference: forward over forward. Memory: growth of the peak
-resident memory in a process of its own, over the frozen one's.
+activations of the frozen blocks without any. Inference: forward over forward, with the adapters as they are trained
+and folded, which is what predictions are made with. Memory: growth of the peak resident memory in a process of its
+own, over the frozen one's.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +19,7 @@ import torch
 from avpea import backbones, measure
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.experiment import parse_section
+from avpea.model import fold
 
 MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
 LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}
@@ -29,6 +33,7 @@ def actions(model: str, layout: str, kind: str, images: int) -> dict[str, Callab
     frames = torch.randn(images, 3, 224, 224).to(TYPES[kind])
     sounds = torch.randn(images, 3, *LAYOUTS[layout]).to(TYPES[kind])
     encoder = DualStreamEncoder(backbone, parse_section("adapter"))
+    folded = fold(encoder.eval())
 
     def frozen() -> list[torch.Tensor]:
         answers = []
@@ -56,36 +61,46 @@ def actions(model: str, layout: str, kind: str, images: int) -> dict[str, Callab
     return {
         "frozen inference": lambda: infer(frozen),
         "adapted inference": lambda: infer(adapted),
+        "folded inference": lambda: infer(lambda: folded(frames, sounds)),
         "frozen step": lambda: step(frozen),
         "adapted step": lambda: step(adapted),
     }
 
 
+def measured(model: str, layout: str, kind: str, quick: bool) -> dict[str, Any]:
+    """A row: ratios to the frozen blocks, and peaks of memory."""
+    images = 2 if quick else (10 if model == "ViT-S/16" else 5)
+    doing = actions(model, layout, kind, images)
+    times = measure.interleaved(doing, 1 if quick else 9)
+    row: dict[str, Any] = {"model": model, "layout": layout, "type": kind, "images_per_stream": images}
+    for what, over in {"inference": "inference", "folded inference": "inference", "step": "step"}.items():
+        name = what if what.startswith("folded") else f"adapted {what}"
+        row[what.replace(" ", "_")] = measure.ratio(times[name], times[f"frozen {over}"])
+        row[f"frozen_{over}_ms"] = round(1e3 * min(times[f"frozen {over}"]))
+    if not quick:
+        words = (model, layout, kind, str(images))
+        row["peak_mb"] = {what: round(measure.peak_mb("bench.adapters", what, *words)) for what in doing}
+    print(row, file=sys.stderr, flush=True)
+    return row
+
+
 def run(quick: bool) -> dict[str, Any]:
-    rows = []
-    for model in MODELS:
-        for layout in LAYOUTS:
-            for kind in TYPES:
-                images = 2 if quick else (10 if model == "ViT-S/16" else 5)
-                doing = actions(model, layout, kind, images)
-                times = measure.interleaved(doing, 1 if quick else 9)
-                row: dict[str, Any] = {"model": model, "layout": layout, "type": kind, "images_per_stream": images}
-                for what in ("inference", "step"):
-                    row[what] = measure.ratio(times[f"adapted {what}"], times[f"frozen {what}"])
-                    row[f"frozen_{what}_ms"] = round(1e3 * min(times[f"frozen {what}"]))
-                if not quick:
-                    words = (model, layout, kind, str(images))
-                    peaks = {w: measure.peak_mb("bench.adapters", w, *words) for w in doing}
-                    row["peak_mb"] = {w: round(mb) for w, mb in peaks.items()}
-                rows.append(row)
-                print(row, file=sys.stderr, flush=True)
+    rows = [measured(model, layout, kind, quick) for model in MODELS for layout in LAYOUTS for kind in TYPES]
     return {"what": __doc__, "command": "python -m bench adapters", "machine": measure.machine(), "rows": rows}
 
 
-if __name__ == "__main__":
-    what, model, layout, kind, images = sys.argv[1:]
+def peak(what: str, model: str, layout: str, kind: str, images: str) -> float:
+    """Growth of this process's peak memory by an action."""
     action = actions(model, layout, kind, int(images))[what]
     measure.forget_peak()
     before = measure.resident_peak_mb()
     action()
-    print(measure.resident_peak_mb() - before)
+    return measure.resident_peak_mb() - before
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:]
+    if len(chosen) == 3:
+        print(json.dumps({"machine": measure.machine(), "row": measured(*chosen, quick=False)}, indent=1))
+    else:
+        print(peak(*chosen))
