@@ -6,7 +6,7 @@
 Training step: forward and backward with adapters on both streams, over forward and backward through the
 activations of the frozen blocks without any. Inference: forward over forward, with the adapters as they are trained
 and folded, which is what predictions are made with. Memory: growth of the peak resident memory in a process of its
-own, over the frozen one's.
+own, over the frozen one's. In bfloat16 where the processor has instructions for it: emulated, it is far slower.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from avpea import backbones, measure
+from avpea.device import choose_precision
 from avpea.encoders.dual_stream import DualStreamEncoder
 from avpea.experiment import parse_section
 from avpea.model import fold
@@ -85,7 +86,8 @@ def measured(model: str, layout: str, kind: str, quick: bool) -> dict[str, Any]:
 
 
 def run(quick: bool) -> dict[str, Any]:
-    rows = [measured(model, layout, kind, quick) for model in MODELS for layout in LAYOUTS for kind in TYPES]
+    kinds = TYPES if choose_precision("auto", torch.device("cpu")) == "bf16" else ("float32",)
+    rows = [measured(model, layout, kind, quick) for model in MODELS for layout in LAYOUTS for kind in kinds]
     return {"what": __doc__, "command": "python -m bench adapters", "machine": measure.machine(), "rows": rows}
 
 
@@ -101,6 +103,7 @@ def peak(what: str, model: str, layout: str, kind: str, images: str) -> float:
 if __name__ == "__main__":
     chosen = sys.argv[1:]
     if len(chosen) == 3:
-        print(json.dumps({"machine": measure.machine(), "row": measured(*chosen, quick=False)}, indent=1))
+        model, layout, kind = chosen
+        print(json.dumps({"machine": measure.machine(), "row": measured(model, layout, kind, False)}, indent=1))
     else:
         print(peak(*chosen))
