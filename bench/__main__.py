@@ -18,6 +18,7 @@ NAMES = (
     "indexing",
     "startup",
     "long_video",
+    "decoding",
     "checksums",
     "boxed",
     "processes",

@@ -1,0 +1,111 @@
+"""How fast videos are read, beside decoding every picture, and beside torchcodec where it is installed.
+
+    python -m bench decoding [--quick]
+    python bench/decoding.py FILE ...     # CPU seconds of a read of each, by whichever avpea is imported
+
+Clips of ten seconds at 25 frames a second, H.264 (x264's own settings: three B-frames, a key frame every 250) and AAC,
+made with ffmpeg; for each second the picture in its middle, resized to 224 x 224, and the sound at 16 kHz. `every` is
+avpea without leaving pictures out, and `equal` says whether that gives the same frames. torchcodec gets the same
+moments and resizes with torch. All in this process, in turns, with one thread each; CPU seconds of the process.
+"""
+
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from avpea import measure, media
+
+SIZES = {"360p": "640x360", "720p": "1280x720", "1080p": "1920x1080"}
+SECONDS, SIDE = 10, 224
+MADE = "-f lavfi -i mandelbrot=size={}:rate=25 -f lavfi -i sine=frequency=440:sample_rate=44100 -t {}"
+ENCODED = "-c:v libx264 -pix_fmt yuv420p -c:a aac"
+
+
+def run(quick: bool) -> dict[str, Any]:
+    from avpea.media.sieve import Sieve
+
+    torch.set_num_threads(1)
+    rows, rounds = [], 1 if quick else 7
+    other = torchcodec_reader()
+    with tempfile.TemporaryDirectory(prefix="avpea-bench-") as folder, media.boxed(None):
+        for name, size in list(SIZES.items())[: 1 if quick else None]:
+            path = Path(folder) / f"{name}.mp4"
+            words = ["ffmpeg", "-loglevel", "error", *MADE.format(size, SECONDS).split(), *ENCODED.split(), str(path)]
+            subprocess.run(words, check=True)
+            look = Sieve.look
+
+            def every(path: Path = path, look: Any = look) -> Any:
+                Sieve.look = lambda *_: None  # type: ignore[method-assign]
+                try:
+                    return ours(path)
+                finally:
+                    Sieve.look = look  # type: ignore[method-assign]
+
+            ways: dict[str, Callable[[], Any]] = {"avpea": partial(ours, path), "every": every}
+            if other is not None:
+                ways["torchcodec"] = partial(other, path)
+            equal = torch.equal(ways["avpea"]().frames, every().frames)
+            spent = in_turns(ways, rounds)
+            row: dict[str, Any] = {"size": name, "equal": equal}
+            row |= {way: round(1 / statistics.median(some), 2) for way, some in spent.items()}
+            row |= {f"over_{way}": measure.ratio(spent[way], spent["avpea"]) for way in ways if way != "avpea"}
+            rows.append(row)
+            print(row, file=sys.stderr, flush=True)
+    about = {"what": __doc__, "command": "python -m bench decoding", "machine": measure.machine()}
+    return about | {"unit": "videos of ten seconds for a CPU second", "torchcodec": version(), "rows": rows}
+
+
+def ours(path: Path) -> Any:
+    """avpea's clip of a file."""
+    return media.read(path, segments=SECONDS, frame_size=(SIDE, SIDE))
+
+
+def version() -> str:
+    """torchcodec's version, empty if it is not installed."""
+    return importlib.import_module("torchcodec").__version__ if importlib.util.find_spec("torchcodec") else ""
+
+
+def torchcodec_reader() -> Callable[[Path], Any] | None:
+    """The same by torchcodec, if it is installed."""
+    if not version():
+        return None
+    decoders: Any = importlib.import_module("torchcodec.decoders")
+    moments = [second + 0.5 for second in range(SECONDS)]
+
+    def taken(path: Path) -> Any:
+        frames = decoders.VideoDecoder(str(path), num_ffmpeg_threads=1).get_frames_played_at(moments).data
+        # In floating point: of bytes, bicubic resizing is not offered everywhere.
+        small = F.interpolate(frames.float(), (SIDE, SIDE), mode="bicubic", antialias=True)
+        sound = decoders.AudioDecoder(str(path), sample_rate=16_000, num_channels=1).get_all_samples().data
+        return small.round().clamp(0, 255).byte(), sound
+
+    return taken
+
+
+def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each, after a first round that is not counted."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.process_time()
+            way()
+            spent[name].append(time.process_time() - began)
+    return {name: some[1:] for name, some in spent.items()}
+
+
+if __name__ == "__main__":
+    with getattr(media, "boxed", nullcontext)(None):  # versions before it had none
+        found = {name: in_turns({"": partial(ours, Path(name))}, 3)[""] for name in sys.argv[1:]}
+    print(json.dumps({name: round(statistics.median(some), 4) for name, some in found.items()}))
