@@ -1,5 +1,6 @@
 """Running or resuming a grid, and reporting on the stored results."""
 
+import multiprocessing
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,7 @@ def compare(
         AvpeaError: matplotlib is not installed.
         ExperimentError: Entries of the sweep are wrong; names all of them, before anything runs.
     """
+    _require_guard()
     require_pictures()
     if device is not None:
         choose_device(device)
@@ -112,6 +114,16 @@ def compare(
             failed["cost"] = reason
     summary, page = _reported(grid, found, costs, folder, out)
     return Comparison(summary, page, missing, failed)
+
+
+def _require_guard() -> None:
+    # Such a process dies of this, and its parent says what to do. Otherwise it would begin the same grid, and report
+    # that each run failed.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself asks
+        raise AvpeaError(
+            "A process that decodes videos has imported the script that calls avpea.compare, which must not begin "
+            "again in it; guard its start with `if __name__ == '__main__':`."
+        )
 
 
 def _reported(

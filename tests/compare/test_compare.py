@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -389,3 +391,22 @@ def test_results_of_other_data_are_not_compared(
         write_json(path, {**result, "data": {**result["data"], "fingerprint": "0" * 64}})
     with pytest.raises(ExperimentError, match=said):
         compare(sweep, runs=folder / "runs", out=tmp_path / "out", run=run)
+
+
+def test_a_process_that_imports_the_script_does_not_run_the_grid(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "if __name__ == '__main__':\n"
+        "    one = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "    one.start()\n"
+        "    one.join()\n"
+        "    raise SystemExit(one.exitcode)\n"
+        "from avpea.compare import compare\n"
+        "compare('mini/table1', say=print)\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "guard its start with `if __name__ == '__main__':`" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["unguarded.py"]
