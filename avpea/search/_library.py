@@ -11,6 +11,7 @@ from typing import Any
 
 from avpea.errors import AvpeaError
 from avpea.parsing import parse_json
+from avpea.search._light import import_lancedb
 from avpea.search._windows import FileState, complaint_about
 from avpea.trust import is_own, sign
 
@@ -46,7 +47,7 @@ class Library:
 
     def __init__(self, place: str, about: Mapping[str, Any] | None = None) -> None:
         try:
-            import lancedb
+            lancedb = import_lancedb()
         except ImportError:
             raise AvpeaError("A library needs LanceDB: pip install 'avpea[search]'") from None
         self.place = place
