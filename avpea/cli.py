@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from avpea import commands, registry
 from avpea.command import Command, add_limits, as_options, limits_of
-from avpea.errors import AvpeaError
+from avpea.errors import AvpeaError, WriteError
 from avpea.escapes import for_terminal
 from avpea.progress import note
 from avpea.stopping import Stopped, interruptible, stoppable
@@ -41,6 +41,13 @@ class _Parser(argparse.ArgumentParser):
         self._words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif message:  # unlike argparse's, which is silent where it cannot be written
+            file.write(message)
+            file.flush()
+
     def error(self, message: str) -> NoReturn:
         told = f"{self.prog}: {message}.{_like_options(self._words)} `{self.prog} --help` explains.\n"
         self.exit(2, for_terminal(told, lines=True))
@@ -48,8 +55,15 @@ class _Parser(argparse.ArgumentParser):
 
 def _like_options(words: Sequence[str]) -> str:
     """How to name a file that is called as options are, with a leading space; empty if none of the words is one."""
-    file = next((word for word in words if word.startswith("-") and os.path.lexists(word)), "")
+    file = next((word for word in words if word.startswith("-") and _like_a_file(word)), "")
     return f" To mean the file and no option, write ./{file}." if file else ""
+
+
+def _like_a_file(word: str) -> bool:
+    """Whether there is such a file, or it would be a video or a sound by its ending, and is no option of a recipe."""
+    from avpea.labels import MEDIA_SUFFIXES
+
+    return os.path.lexists(word) or (word[1:2] != "-" and word.lower().endswith(MEDIA_SUFFIXES))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,23 +76,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _main(arguments)
     except KeyboardInterrupt as stopped:  # the second one, while the first is told
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Let streams that cannot be written lead nowhere; else Python tries again at its end, and its exit code is 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
     settle()
     parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if not hasattr(options, "run_command"):
-        parser.print_help()
-        return 2
+    try:
+        options, rest = parser.parse_known_args(arguments)
+        if not hasattr(options, "run_command"):
+            parser.print_help()
+            return 2
+    except OSError as error:  # of printing the help or the version
+        return _not_printed(error)
     try:
         if rest and not options.takes_overrides:
             options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
         options.words = sys.argv[1:] if arguments is None else list(arguments)
         require_alone(options)
+        _require_here()
         options.overrides = {}
         if rest:
             from avpea.experiment import parse_overrides
@@ -108,6 +140,43 @@ def _main(arguments: Sequence[str] | None) -> int:
         note(f"{where}{error.strerror}; {remedy}, or choose another place.")
         return 1
     return int(code or 0)
+
+
+def _not_printed(error: OSError) -> int:
+    """Say why the output cannot be written; the exit code. A reader that has read enough is no fault."""
+    if isinstance(error, BrokenPipeError):
+        return 0
+    note(str(WriteError(error.errno or errno.EIO, "The output")))
+    return 1
+
+
+def _open_streams() -> None:
+    """Let standard streams that whoever started the command has closed (`>&-`) lead nowhere.
+
+    Else the next file that is opened takes the place of one, and what a library prints ends in it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:  # something else is open in the place of an earlier one
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _require_here() -> None:
+    """Refuse a folder that has been removed.
+
+    Raises:
+        AvpeaError: It has; no relative path leads anywhere, and Intel's library for matrices ends the process.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise AvpeaError("The folder in which the command runs has been removed; run it in another one.") from None
 
 
 def _box(options: argparse.Namespace) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
 
 from avpea.escapes import for_terminal
 
@@ -19,6 +20,25 @@ def say(text: str) -> None:
         # Our own further lines are indented; a break in a file's name must not begin what looks like a line of ours.
         own = re.sub(r"\n(?!  )", r"\\n", text)
         print(for_terminal(own, lines=True), file=sys.stderr, flush=True)
+
+
+class _Lossy:
+    """A stream where what cannot be written is lost, as in `say`."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def note(text: str) -> None:
@@ -63,6 +83,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True, done: int = 0) -
     )
     # What is printed goes above the bar, unless it goes elsewhere, such as to a file.
     here = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=here) as progress:
+    console = Console(file=cast(IO[str], _Lossy(sys.stderr)))
+    with Progress(*columns, console=console, redirect_stdout=here) as progress:
         bar = progress.add_task(title, total=total, completed=done, note="")
         yield lambda items=1, note="": progress.update(bar, advance=items, note=note)

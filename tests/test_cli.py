@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,50 @@ def test_what_ends_a_command_is_a_sentence(
     monkeypatch.setattr("avpea.experiment.recipe_titles", fail)
     assert run("recipes") == code
     assert capsys.readouterr().err.startswith(f"avpea: {said}")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "words", "code", "said"),
+    [
+        (">&-", "recipes", 0, ""),
+        (">&-", "--help", 0, ""),
+        (">&- 2>&- <&-", "nonsense", 2, ""),
+        ("2>&-", "report none", 1, ""),
+        ("2>/dev/full", "report none", 1, ""),
+        (">/dev/full", "--help", 1, "avpea: The output cannot be written (No space left on device); "),
+        (">/dev/full", "", 1, "avpea: The output cannot be written (No space left on device); "),
+        (">/dev/full", "recipes", 1, "avpea: No space left on device; "),
+    ],
+)
+def test_streams_that_are_closed_or_full(redirected: str, words: str, code: int, said: str, tmp_path: Path) -> None:
+    """A stream that is closed leads nowhere, and takes no file's place; one that is full is told."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    command = f"{sys.executable} -m avpea {words} {redirected}"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path, env=buffered
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == bool(said)
+
+
+def test_a_file_is_not_opened_in_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library prints to the descriptor would end in it."""
+    code = (
+        "from avpea.cli import main; main(['recipes', 'nonsense']); open('said', 'x').write(str(open('said').fileno()))"
+    )
+    subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=True, cwd=tmp_path)
+    assert int((tmp_path / "said").read_text()) > 2
+
+
+def test_a_folder_that_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f'cd gone; rmdir ../gone; "{sys.executable}" -m avpea data verify ave --data.root /'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    told = "avpea: The folder in which the command runs has been removed; run it in another one.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
 
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,14 +199,15 @@ def test_a_file_that_is_called_as_an_option_is(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    hint = "To mean the file and no option, write ./-x.mp4."
-    assert run(*words) in (1, 2)
-    assert hint not in capsys.readouterr().err  # there is no such file
-    (tmp_path / "-x.mp4").touch()
-    assert run(*words) in (1, 2)
-    printed = capsys.readouterr().err
-    assert hint in printed
-    assert len(printed.strip().splitlines()) == 1
+    for name in ("-x.mp4", "-x"):  # the first is hinted at by its ending alone, as in a command for another folder
+        given, hint = [*words[:-1], name], f"To mean the file and no option, write ./{name}."
+        assert run(*given) in (1, 2)
+        assert (hint in capsys.readouterr().err) == (name == "-x.mp4")
+        (tmp_path / name).touch()
+        assert run(*given) in (1, 2)
+        printed = capsys.readouterr().err
+        assert hint in printed
+        assert len(printed.strip().splitlines()) == 1
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -33,3 +33,11 @@ def test_without_a_terminal_both_are_whole() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["line 0", "line 1", "line 2"]
     assert "3/3" in done.stderr
+
+
+def test_a_full_disk_under_the_log_does_not_stop_the_work() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-u", "-c", CODE], stdout=subprocess.PIPE, stderr=full, check=True)
+    assert done.stdout.splitlines() == [b"line 0", b"line 1", b"line 2"]

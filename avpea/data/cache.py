@@ -384,8 +384,8 @@ class SampleCache:
 
     def _refusal(self, reason: str) -> DataError:
         return DataError(
-            f"The sample cache at {self.folder} cannot be written ({reason}); make room there, or choose another "
-            "folder with --data.cache."
+            f"The sample cache at {self.folder} cannot be written ({reason}); make room or give permission there, or "
+            "choose another folder with --data.cache."
         )
 
 
