@@ -58,6 +58,11 @@ class Run:
         task = self.predictor.model.task
         return [kind for kind in [_kind(task)] if kind] + ["search"] * hasattr(task, "embed_text")
 
+    @property
+    def classes(self) -> list[str]:
+        """What it tells apart."""
+        return list(self.predictor.info.labels.names)
+
     def described(self) -> dict[str, Any]:
         """Plain values for the API."""
         info, model = self.predictor.info, self.predictor.model
@@ -67,7 +72,7 @@ class Run:
             "title": info.experiment.title,
             "can": self.can,
             "outputs": info.labels.outputs,
-            "classes": list(info.labels.names),
+            "classes": self.classes,
             "window_seconds": info.experiment.data.segments,
             "threshold": (info.calibration.chosen.get("threshold") if info.calibration else None),
             "attention": any(adapter[2].attends for adapter in model.encoder.beside_attention()),

@@ -1,6 +1,8 @@
 """Reviews over HTTP: read and stored, exported and imported, and which video is best looked at next."""
 
 import re
+from collections.abc import Set
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -107,7 +109,9 @@ async def import_review(
 
     def stored() -> ReviewBody:
         found = server.videos.get(video)
-        events, remarks = _certain(read(format, content, shown_name(name), found.name))
+        events, remarks = read(format, content, shown_name(name), found.name), []
+        if format not in ("csv", "json"):  # which say it beside the label
+            events, remarks = _certain(events, {name for run in server.models.all() for name in run.classes})
         return _stored(server, found, events, revision, False, remarks)
 
     return await run_in_threadpool(stored)
@@ -209,9 +213,11 @@ def _body(video: Video, review: Review, remarks: list[str] | None = None) -> Rev
     return ReviewBody(**{**review.to_dict(), "video": video.id, "name": video.name, "remarks": remarks or []})
 
 
-def _certain(events: list[Stretch]) -> tuple[list[Stretch], list[str]]:
-    """Events without the question mark that avpea puts after a doubtful label, and what was done."""
-    kept = [Stretch(one.start_seconds, one.end_seconds, one.text.removesuffix(" ?") or one.text) for one in events]
+def _certain(events: list[Stretch], classes: Set[str]) -> tuple[list[Stretch], list[str]]:
+    """Events without the question mark that avpea puts after a doubtful label (classes keep theirs); what it took."""
+    kept = [
+        one if one.text in classes else replace(one, text=one.text.removesuffix(" ?") or one.text) for one in events
+    ]
     number = sum(one != other for one, other in zip(kept, events, strict=True))
     many = how_many(number, "label ends", "labels end")
     return kept, [f"{many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)

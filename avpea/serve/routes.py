@@ -239,6 +239,7 @@ async def get_attention(
 async def search(request: Request) -> Response:
     """The windows of the library that match a sentence or an example best; as `avpea search --json`."""
     server = server_of(request)
+    server.require_library()
     asked = parsed(Search, await body_of(request, MOST_JSON_BYTES))
     found = await _worked(request, "search", lambda piece: searching.search(server, asked, piece))
     return Response(found, media_type="application/json")
@@ -252,8 +253,10 @@ async def begin_job(request: Request) -> Any:
     server = server_of(request)
     given = parsed(JobBody, await body_of(request, MOST_JSON_BYTES))
     if given.kind not in server.kinds:
+        if given.kind in models.kinds():
+            raise server.models.none_can(given.kind)
         raise Problem(
-            422, f"There is no job '{given.kind}'; expected one of: {', '.join(server.kinds)}.", "no-such-kind"
+            404, f"There is no job '{given.kind}'; expected one of: {', '.join(server.kinds)}.", "no-such-kind"
         )
     asked = parsed(BODIES.get(given.kind, AskAbout), given.model_extra or {})
     return {"job": begin(server, given.kind, asked, None, keep=True).id}

@@ -13,6 +13,7 @@ from avpea.serve.exports import MANIFEST
 from avpea.serve.guard import Sessions
 from avpea.serve.models import Models, Run, require_useful
 from avpea.serve.monitor import Monitor
+from avpea.serve.problems import Problem
 from avpea.serve.review import Reviews, home
 from avpea.serve.scratch import Scratch
 from avpea.serve.settings import Settings
@@ -97,16 +98,24 @@ class Server:
         seconds = video.info.duration_seconds if video.info is not None else 0.0
         return ServedPredictor(run.predictor, self.engine, piece, seconds)
 
+    def require_library(self) -> Query:
+        """The library.
+
+        Raises:
+            Problem: There is none.
+        """
+        if self.query is None:
+            raise Problem(404, "This server has no library; start it with --library LIB.", "no-library")
+        return self.query
+
     def querying(self, piece: Piece) -> Query:
         """The library for a piece of work.
 
         Raises:
-            AvpeaError: There is none.
+            Problem: There is none.
         """
-        if self.query is None:
-            raise AvpeaError("This server has no library; start it with --library LIB.")
-        query = copy.copy(self.query)
-        query.predictor = ServedPredictor(self.query.predictor, self.engine, piece, 0.0)
+        query = copy.copy(self.require_library())
+        query.predictor = ServedPredictor(query.predictor, self.engine, piece, 0.0)
         return query
 
     def _opened(self, place: str, trust: bool) -> Query:

@@ -128,6 +128,24 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
     assert answer["remarks"] == ["1 label ends in ' ?', as avpea marks doubtful events; it was taken off."]
 
 
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("audacity", "0\t1\twhat ?\n1\t2\twhat ? ?\n"),
+        ("csv", "start_seconds,end_seconds,label\n0,1,what ?\n1,2,what ?\n"),
+    ],
+)
+def test_a_class_that_ends_in_a_question_mark_keeps_it(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, form: str, content: str
+) -> None:
+    from avpea.serve.models import Run
+
+    monkeypatch.setattr(Run, "classes", property(lambda run: ["what ?"] if form == "audacity" else []))
+    path = f"/v1/videos/{ids(client)['green.mp4']}/review/import?revision=0&format={form}"
+    answer = client.post(path, content=content.encode()).json()
+    assert [one["label"] for one in answer["events"]] == ["what ?", "what ?"]
+
+
 def test_what_is_done_is_the_manifest(client: TestClient, folder: Path) -> None:
     from avpea.data.readers._divide import DividedOptions
     from avpea.data.readers.manifest import read as read_manifest
