@@ -10,6 +10,7 @@ from avpea.command._options import loading_of, reading_of
 from avpea.command._printing import as_options, print_json
 from avpea.errors import AvpeaError
 from avpea.progress import note
+from avpea.tables import how_many
 
 __all__ = ["about_videos", "predictor_for"]
 
@@ -34,7 +35,12 @@ def predictor_for(options: argparse.Namespace, verb: str) -> Any:
 
 
 def about_videos(
-    options: argparse.Namespace, verb: str, *asked: Any, plot: Path | None = None, **more: Any
+    options: argparse.Namespace,
+    verb: str,
+    *asked: Any,
+    jobs: Sequence[Any] | None = None,
+    plot: Path | None = None,
+    **more: Any,
 ) -> Iterator[tuple[Any, Path, Any]]:
     """Answer about each video that `options.video` names, print and write it, and yield predictor, video and answer.
 
@@ -45,6 +51,7 @@ def about_videos(
             command has them, `quiet` and those of `add_outputs`.
         verb: Method of the predictor.
         asked: Further positional arguments of that method, such as a question.
+        jobs: The videos as `avpea.batch.find_jobs` found them; None looks for them.
         plot: Picture to draw the answer to; of several videos, a folder for a picture of each.
         more: Further keyword arguments of that method.
 
@@ -54,7 +61,8 @@ def about_videos(
     """
     from avpea.batch import Batch, find_jobs
 
-    jobs = find_jobs(options.video)
+    if jobs is None:
+        jobs = find_jobs(options.video)
     if _into_one_file(options, plot):
         _answer_in_bulk(options, jobs, verb, asked, more)
         return
@@ -136,7 +144,9 @@ def _answer_in_bulk(
     )
     print_json(report.to_dict()) if options.json else show(report.lines())
     if report.failed:
-        raise AvpeaError(f"{len(report.failed)} of {len(jobs)} videos failed; the same command tries them again.")
+        raise AvpeaError(
+            f"{len(report.failed)} of {how_many(len(jobs), 'video')} failed; the same command tries again."
+        )
 
 
 def _outputs(options: argparse.Namespace, plot: Path | None, several: bool) -> Any:

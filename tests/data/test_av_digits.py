@@ -309,6 +309,19 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
         samples.make("av-digits", tmp_path, **{**TINY, "val": 0})
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
+        ({"train": 10**12}, r"^1,000,000,.* clips are asked for; expected at most"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is(given: dict[str, int], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=reason):
+        samples.make("av-digits", tmp_path / "new", **{**TINY, **given})
+    assert not (tmp_path / "new").exists()
+
+
 def test_samples_are_found_by_name(tmp_path: Path) -> None:
     assert "av-digits" in samples.names()
     with pytest.raises(DataError, match="Did you mean 'av-digits'"):

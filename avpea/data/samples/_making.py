@@ -19,6 +19,8 @@ from avpea.progress import progress_bar
 
 __all__ = ["Kind", "Plan", "Summary", "make"]
 
+MOST_CLIPS = 10_000  # the words of all clips are in memory while they are made, about 80 kB a clip
+
 
 @runtime_checkable
 class Plan(Protocol):
@@ -104,12 +106,20 @@ def make(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        DataError: A package is missing, `folder` holds something else or cannot be written, or a count is below 1.
+        DataError: A package is missing, `folder` holds something else or cannot be written, a count is below 1, the
+            clips are too many, or the seed is below 0.
     """
     began, counts = time.monotonic(), {"train": train, "val": val, "test": test}
     for split, count in counts.items():
         if count < 1:
             raise DataError(f"{split} is {count}; expected 1 clip or more in every split.")
+    if (total := sum(counts.values())) > MOST_CLIPS:
+        raise DataError(
+            f"{total:,} clips are asked for; expected at most {MOST_CLIPS:,} in one folder (each takes about 80 kB "
+            "and a third of a second). For more, make several folders, each with another seed."
+        )
+    if seed < 0:
+        raise DataError(f"seed is {seed}; expected 0 or more.")
     datasets = _require("sklearn.datasets", "scikit-learn", kind)
     _require("espeakng_loader", "espeakng-loader", kind)
     with _writing(folder, kind):

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,17 @@ def _segment(options: argparse.Namespace) -> None:
         raise AvpeaError(f"--plot {options.plot} draws a picture; for a film of the masks, use --film {options.plot}.")
     if options.plot and not names_several(options.video):
         plot.check(options.plot)
+    jobs = find_jobs(options.video)
     if options.film:
         plot.check_film(options.film)
         if names_several(options.video):
             raise AvpeaError("--film writes one video; give a single video, or leave --film out.")
-        require_other_files([options.film], find_jobs(options.video))
+        require_other_files([options.film], jobs)
         if options.film.exists() and not options.overwrite:
             raise AvpeaError(f"{options.film} exists; --overwrite replaces it.")
-    _require_free(options)
-    for _, video, answer in about_videos(options, "segment", plot=options.plot):
+    if options.masks:
+        _require_free(options, jobs)
+    for _, video, answer in about_videos(options, "segment", jobs=jobs, plot=options.plot):
         if options.masks:
             _write_masks(options, video, answer)
         if options.film:
@@ -57,15 +59,11 @@ def _segment(options: argparse.Namespace) -> None:
             say(f"Film: {options.film}")
 
 
-def _require_free(options: argparse.Namespace) -> None:
+def _require_free(options: argparse.Namespace, jobs: Sequence[Any]) -> None:
     """Refuse masks that would replace files, and names that several videos share, before any work."""
-    from avpea.batch import find_jobs
-
-    if not options.masks:
-        return
     if options.masks.exists() and not options.masks.is_dir():
         raise AvpeaError(f"{options.masks} is a file; --out names the folder of the masks.")
-    stems = [job.video.stem for job in find_jobs(options.video)]
+    stems = [job.video.stem for job in jobs]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise AvpeaError(

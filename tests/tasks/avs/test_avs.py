@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import avpea
+from avpea import batch
 from avpea.cli import main
 from avpea.data.samples import names
 from avpea.errors import ExperimentError
@@ -144,7 +145,9 @@ def test_without_an_exchange_the_readout_does_not_know_the_sound(tiny_masking: d
     assert torch.equal(one, other)
 
 
-def test_masks_overlay_and_film_of_a_video(tiny_masked_run: Path, tiny_data: Path, tmp_path: Path, capsys: Any) -> None:
+def test_masks_overlay_and_film_of_a_video(
+    tiny_masked_run: Path, tiny_data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = tiny_data / "AVE" / "g4.mp4"  # green from 0 to 3 s
     places = {name: tmp_path / name for name in ("masks", "overlay.png", "overlay.mp4", "table.csv")}
     command = [
@@ -177,7 +180,10 @@ def test_masks_overlay_and_film_of_a_video(tiny_masked_run: Path, tiny_data: Pat
     assert rows[0] == "video,start_seconds,end_seconds,label,share,left,top,right,bottom,confidence,error"
     assert main(command) == 1
     assert "exists; --overwrite replaces" in capsys.readouterr().err
+    looked: list[Any] = []
+    monkeypatch.setattr(batch, "find_jobs", lambda videos, find=batch.find_jobs: looked.append(videos) or find(videos))
     assert main([*command, "--overwrite"]) == 0
+    assert looked == [[video]]  # once, and not for each output anew
     before, link = video.read_bytes(), tmp_path / "link.mp4"
     link.symlink_to(video)
     for wrong, said in (
