@@ -54,9 +54,11 @@ def complaint_about_tokens(kept: object, count: int, width: int) -> str:
         count: Number of tokens.
         width: Numbers of a token.
     """
-    if not isinstance(kept, bytes) or not count or len(kept) not in (count * size_of(width), 2 * count * width):
+    if not isinstance(kept, bytes) or not count:
         return "no vectors"
-    if len(kept) == 2 * count * width:
+    if len(kept) != count * size_of(width) and not _in_half(kept, count, width):
+        return "no vectors"
+    if _in_half(kept, count, width):
         lengths = np.linalg.norm(np.frombuffer(kept, _HALF).astype(np.float32).reshape(count, width), axis=1)
     else:
         lengths = _lengths(np.frombuffer(kept, np.uint8).reshape(count, -1))
@@ -72,14 +74,19 @@ def unpacked_tokens(rows: Sequence[tuple[bytes, int]], width: int) -> tuple[Floa
         rows: What is kept of each row, and its number of tokens; `complaint_about_tokens` says nothing of them.
         width: Numbers of a token.
     """
-    if any(len(kept) == 2 * count * width for kept, count in rows):  # of an earlier version, or some of them
+    if any(_in_half(kept, count, width) for kept, count in rows):
         return tuple(_read(kept, count, width) for kept, count in rows)
     every = _read(b"".join(kept for kept, _ in rows), sum(count for _, count in rows), width)
     return torch.split(every, [count for _, count in rows])
 
 
+def _in_half(kept: bytes, count: int, width: int) -> bool:
+    """Whether an earlier version kept the tokens: all numbers in half precision."""
+    return len(kept) == _HALF.itemsize * count * width
+
+
 def _read(kept: bytes, count: int, width: int) -> Float[Tensor, "tokens width"]:
-    if len(kept) == 2 * count * width:
+    if _in_half(kept, count, width):
         return torch.from_numpy(np.frombuffer(kept, _HALF).reshape(count, width).astype(np.float32))
     packed = np.frombuffer(kept, np.uint8).reshape(count, -1)
     five = np.zeros((count, -(-width // 8), _BITS), np.int32)  # eight numbers in five bytes

@@ -131,13 +131,16 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
     """The rows of a video in a library; `tracks` as for `embedded`.
 
     Raises:
-        MediaError: See `embedded`.
+        MediaError: See `embedded`; or the model's vectors are no finite numbers.
     """
     state = FileState.of(video)
     rows = []
     for window in embedded(predictor, video, **tracks):
         both = window.embeddings("both")
         assert both is not None
+        if not (both.tokens.isfinite().all() and both.scores.isfinite().all()):  # no search would read them
+            where = f"of the window that begins at {window.start_seconds:g} s"
+            raise MediaError(video, f"the run's vectors {where} are no finite numbers; nothing of the file is kept.")
         name = f"{state.source}\0{window.start_seconds:.3f}"
         rows.append(
             {

@@ -54,6 +54,27 @@ def smallest(tmp_path_factory: pytest.TempPathFactory, tiny_captions: Path, tiny
     return place / "library"
 
 
+def test_vectors_that_are_no_numbers_are_not_kept(
+    tmp_path: Path, tiny_captions: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a run whose numbers overflow: the file is told, and nothing of it is in the library."""
+    from avpea.search import _windows
+
+    def broken(*given: Any, **tracks: Any) -> Any:
+        for window in embedded(*given, **tracks):
+            with torch.inference_mode():
+                window.seen.tokens[0, 0, 0] = float("nan")
+            yield window
+
+    monkeypatch.setattr(_windows, "embedded", broken)
+    (tmp_path / "videos").mkdir()
+    shutil.copy(tiny_captions / "videos" / "g4.mp4", tmp_path / "videos")
+    report = index(tiny_matched_run, tmp_path / "videos", str(tmp_path / "library"), progress=False)
+    (reason,) = report.broken.values()
+    assert (report.indexed, report.windows) == (0, 0)
+    assert "the run's vectors of the window that begins at 0 s are no finite numbers" in reason
+
+
 @pytest.fixture
 def small(tmp_path: Path, smallest: Path) -> str:
     """A library of one short video."""
