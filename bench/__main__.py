@@ -8,6 +8,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from avpea.errors import AvpeaError
 from avpea.files import write_json
 
 NAMES = (
@@ -45,6 +46,9 @@ if __name__ == "__main__":
     if unknown:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
     for name in options.names or NAMES:
-        result = importlib.import_module(f"bench.{name}").run(options.quick)
-        write_json(options.out / f"{name}.json", result, indent=1)
+        try:
+            result = importlib.import_module(f"bench.{name}").run(options.quick)
+            write_json(options.out / f"{name}.json", result, indent=1)
+        except AvpeaError as error:  # such as that of a program or a package that is missing
+            sys.exit(f"python -m bench {name}: {error}")
         print(options.out / f"{name}.json")

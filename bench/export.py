@@ -23,10 +23,13 @@ from avpea.experiment import load_recipe
 from avpea.export import export
 from avpea.export._about import inputs_of
 from avpea.exported import ExportedModel, open_export, open_session
+from avpea.exported._sessions import RUNTIMES, require_runtime
 from avpea.model import build
 
 
 def run(quick: bool) -> dict[str, Any]:
+    for runtime in RUNTIMES:
+        require_runtime(runtime)  # before minutes of work
     rounds, batch = (1, 1) if quick else (5, 2)
     folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
     try:

@@ -10,6 +10,7 @@ loaded before the clock starts. `differing_seconds` counts the seconds whose ans
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import torch
 
 from avpea import measure
 from avpea.checkpoint import MODEL_FILE, save_model
+from avpea.errors import AvpeaError
 from avpea.experiment import load_recipe
 from avpea.labels import EventLabels
 from avpea.media import boxed
@@ -77,6 +79,8 @@ def make(folder: Path, minutes: int) -> Path:
     """Write a video of some minutes, each the same."""
     minute, path = folder / "1.mp4", folder / f"{minutes}.mp4"
     ffmpeg = ["ffmpeg", "-loglevel", "error", "-y"]
+    if shutil.which("ffmpeg") is None:
+        raise AvpeaError("The program ffmpeg, which makes the videos, is not installed; install it, and try again.")
     if not minute.exists():
         subprocess.run([*ffmpeg, *MINUTE.split(), *ENCODED.split(), minute], check=True)
     if minutes > 1:

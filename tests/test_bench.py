@@ -1,6 +1,7 @@
 """The benchmarks run, and say what they ran on; their figures are nobody's business here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,22 @@ def test_quick_benchmarks_run(tmp_path: Path) -> None:
         assert {"what", "command", "machine"} <= report.keys()
         assert {"torch", "cores", "commit"} <= report["machine"].keys()
     assert all(row["step"]["median"] > 0 for row in reports["adapters"]["rows"])
+
+
+def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """FFmpeg, and OpenVINO, as a test sees it that finds none."""
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "openvino.py").write_text("raise ImportError(name='openvino')")
+    paths = {"PATH": str(without), "PYTHONPATH": f"{without}:{ROOT}"}
+    for name, missing in (("long_video", "ffmpeg"), ("export", "OpenVINO")):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", name, "--quick", "--out", tmp_path / "out"],
+            cwd=ROOT, capture_output=True, text=True, env={**os.environ, **paths},
+        )  # fmt: skip
+        (line,) = done.stderr.splitlines()
+        assert (done.returncode, line.startswith(f"python -m bench {name}: "), missing in line) == (1, True, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_benchmark_is_refused() -> None:
