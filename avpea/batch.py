@@ -14,6 +14,7 @@ from avpea.files import write_text, write_whole, writing
 from avpea.media.folder import media_below
 from avpea.progress import note, progress_bar, say
 from avpea.stopping import Stopped
+from avpea.tables import how_many
 
 __all__ = ["Batch", "Job", "Outputs", "find_jobs", "require_other_files"]
 
@@ -226,7 +227,7 @@ class Batch:
     @property
     def summary(self) -> str:
         """How many videos are done, and how many failed."""
-        return f"{self.done} of {len(self.jobs)} videos done, {self.failed} failed."
+        return f"{self.done} of {how_many(len(self.jobs), 'video')} done, {self.failed} failed."
 
     @property
     def _nothing(self) -> list[None]:

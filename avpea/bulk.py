@@ -30,6 +30,7 @@ from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
 from avpea.sharing import resolve
 from avpea.stopping import Stopped
+from avpea.tables import how_many
 
 __all__ = ["BulkReport", "Request", "answer_all"]
 
@@ -246,8 +247,8 @@ def answer_all(
                     step()
         except KeyboardInterrupt as stopped:
             number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
-            done = f"{report.before + report.answered} of {len(jobs)} videos are answered about in {out}"
-            raise Stopped(number, f"stopped: {done}; the same command goes on.") from None
+            done = f"{report.before + report.answered} of {how_many(len(jobs), 'video')}"
+            raise Stopped(number, f"stopped: {out} has answers about {done}; the same command goes on.") from None
         results.finish()
     report.retried.sort()
     report.seconds = time.monotonic() - began

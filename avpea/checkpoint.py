@@ -21,11 +21,12 @@ from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
 from avpea.files import digest_of_file
+from avpea.fit import REMEDY, require_finite, require_same
 from avpea.labels import Labels
 from avpea.model import AVModel, build
 from avpea.parsing import parse_json
 from avpea.tasks import Calibration
-from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, kind_of, read_tensors, write_tensors
+from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, read_tensors, write_tensors
 from avpea.trust import nothing_fetched
 
 __all__ = [
@@ -54,7 +55,6 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 _STATES = tuple(f"{form}-state" for form in FORMATS)
 _NAMED = ("backbone.weights", "encoder.audio_weights")  # options of the commands that load a run
-_REMEDY = "copy it anew, or train again"
 # Backbones of random weights are for tests; a stranger's that is bigger would only fill the memory.
 _RANDOM_PARAMETERS = 100_000_000
 
@@ -265,7 +265,7 @@ def _require_fit(experiment: Experiment, labels: Labels, found: TensorFile, file
         )
     with torch.device("meta"), backbones.WithoutValues():
         model = build(experiment, labels, frozen)
-    _require_same(model.trained_state(), _weights(found.shapes), str(file))
+    require_same(model.trained_state(), _weights(found.shapes), str(file))
 
 
 def restore(path: Path, model: AVModel) -> Calibration | None:
@@ -299,7 +299,7 @@ def take_over(run: str | Path, model: AVModel) -> list[str]:
     """
     file = find(run)
     tensors, own = _open(file, FORMATS).tensors, model.trained_state()
-    _require_finite(tensors, str(file))
+    require_finite(tensors, str(file))
     taken = [
         key
         for key, value in own.items()
@@ -369,7 +369,7 @@ def _position(found: TensorFile, path: Path, remedy: str) -> dict[str, Any]:
     return known
 
 
-def _open(file: Path, formats: Sequence[str], *, values: bool = True, remedy: str = _REMEDY) -> TensorFile:
+def _open(file: Path, formats: Sequence[str], *, values: bool = True, remedy: str = REMEDY) -> TensorFile:
     """Read a file of one of these formats; the first has checksums.
 
     Raises:
@@ -391,38 +391,7 @@ def _open(file: Path, formats: Sequence[str], *, values: bool = True, remedy: st
 
 def _fill(model: AVModel, shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], source: str) -> None:
     own = model.trained_state()
-    _require_same(own, shapes, source)
-    _require_finite(tensors, source)
+    require_same(own, shapes, source)
+    require_finite(tensors, source)
     for key, value in own.items():
         value.copy_(tensors[key])
-
-
-def _require_same(own: Mapping[str, Tensor], found: Mapping[str, Shape], source: str) -> None:
-    """Refuse other names, types or shapes than the model's own.
-
-    Raises:
-        CheckpointError: The message names some.
-    """
-    missing, unknown = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"{source} does not fit the model: {len(missing)} tensors are missing {missing[:3]}, "
-            f"{len(unknown)} are unknown {unknown[:3]}."
-        )
-    for key, value in own.items():
-        if tuple(value.shape) != found[key].sizes:
-            raise CheckpointError(
-                f"{source} does not fit the model: {key} has shape {found[key].sizes}, expected {tuple(value.shape)}."
-            )
-        if (kind := kind_of(value)) != found[key].kind:
-            raise CheckpointError(
-                f"{source} does not fit the model: {key} has numbers of type {found[key].kind}, expected {kind}."
-            )
-
-
-def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    wrong = [key for key, value in sorted(tensors.items()) if value.is_floating_point() and not value.isfinite().all()]
-    if wrong:
-        raise CheckpointError(
-            f"{source} has weights that are no finite numbers, in {len(wrong)} tensors {wrong[:3]}; {_REMEDY}."
-        )

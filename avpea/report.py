@@ -29,7 +29,7 @@ from avpea.metrics.figures import epoch_kept
 from avpea.page import Card, Cards, Code, Drawing, Figures, Heading, Part, Picture, Text, as_html
 from avpea.parsing import json_lines, read_json
 from avpea.records import home
-from avpea.tables import Table, clock
+from avpea.tables import Table, clock, how_many
 from avpea.tasks import Mistake, Task
 from avpea.trackers import tracked
 
@@ -162,7 +162,7 @@ def _parts(found: _Found, root: str | None) -> Iterator[Part]:
 def _summary(found: _Found) -> Iterator[Part]:
     record, figure = found.record, found.task.figure
     reached = figure.reached(record[figure.metric])
-    yield Text(f"On the split `{record['split']}`: {reached} ({record['videos']} videos).")
+    yield Text(f"On the split `{record['split']}`: {reached} ({how_many(record['videos'], 'video')}).")
     epoch, ours = record.get("epoch"), found.info.results.get("epoch")
     yield Text(f"{epoch_kept(record)}.")
     if epoch != ours or record.get("model", found.weights) != found.weights:
@@ -326,7 +326,7 @@ def _left_out(found: _Found) -> Iterator[Part]:
             known = "No video was left out" if skipped is not None else "Which videos were left out is not known"
             yield Text(f"{known} {what}.")
             continue
-        yield Text(f"{len(skipped)} videos were left out {what}:")
+        yield Text(f"{how_many(len(skipped), 'video was', 'videos were')} left out {what}:")
         yield Figures(["video", "reason"], [[key, str(reason)] for key, reason in skipped.items()], left=2)
 
 

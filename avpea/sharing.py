@@ -16,6 +16,7 @@ from avpea.escapes import code_for_markdown, for_markdown, for_terminal
 from avpea.files import replacing, write_json, write_text
 from avpea.metrics.figures import epoch_kept
 from avpea.records import Records, read_records
+from avpea.tables import how_many
 from avpea.tasks import Figure, Task
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
@@ -162,7 +163,7 @@ def _name(record: Mapping[str, Any]) -> str:
     data = record.get("data")
     if not data:
         return "not recorded"
-    seen = f", {data['trained_on']} of {data['rows'][record['split']]} samples trained on" * bool(
+    seen = f", {data['trained_on']} of {how_many(data['rows'][record['split']], 'sample')} trained on" * bool(
         data.get("trained_on")
     )
     return f"{code_for_markdown(data['root'])} ({data['fingerprint'][:12]}{seen})"

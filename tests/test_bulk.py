@@ -114,7 +114,7 @@ def test_an_interruption_keeps_what_is_done(answer: Answer, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "predict", stopping)
-        with pytest.raises(KeyboardInterrupt, match=r"2 of 5 videos are answered about in .*; the same"):
+        with pytest.raises(KeyboardInterrupt, match=r"stopped: .* has answers about 2 of 5 videos; the same"):
             answer()
     assert len(lines(tmp_path / "results.jsonl")) == 2
     assert answer().before == 2
@@ -149,7 +149,7 @@ def test_the_command_line(tiny_run: Path, videos: Path, tmp_path: Path, capsys: 
     assert main(["predict", str(tiny_run), str(videos), "--out", out, "--json", "--quiet"]) == 1
     found = capsys.readouterr()
     assert json.loads(found.out)["answered"] == 4
-    assert "1 of 5 videos failed; the same command tries them again." in found.err
+    assert "1 of 5 videos failed; the same command tries again." in found.err
     (videos / "broken.mp4").unlink()
     assert main(["predict", str(tiny_run), str(videos), "--out", out, "--quiet"]) == 0
     assert "0 answered, 4 before, 0 failed" in capsys.readouterr().out
@@ -262,7 +262,7 @@ def test_a_signal_ends_ray_and_keeps_what_is_done(
     assert 0 < len(kept) < 64
     ours = [line for line in said.splitlines() if line.startswith("avpea: ")]  # Ray may have told of its workers
     assert "Traceback" not in said
-    assert ours == [f"avpea: stopped: {len(kept)} of 64 videos are answered about in {out}; the same command goes on."]
+    assert ours == [f"avpea: stopped: {out} has answers about {len(kept)} of 64 videos; the same command goes on."]
     assert psutil.wait_procs(started, timeout=30)[1] == []
     found = subprocess.run([*command, "--json", "--quiet"], capture_output=True, text=True, timeout=240,
                            env=environment, check=False)  # fmt: skip

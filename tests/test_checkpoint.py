@@ -101,7 +101,7 @@ def test_tensors_that_do_not_fit_are_named(saved: Path) -> None:
         load_model(saved)
     values["head.extra"] = values.pop("head.head.classes.bias")
     write_tensors(saved, values, metadata)
-    with pytest.raises(CheckpointError, match=r"1 tensors are missing .*1 are unknown \['head\.extra'\]"):
+    with pytest.raises(CheckpointError, match=r"by its tensors: 1 missing .*1 unknown \['head\.extra'\]"):
         load_model(saved)
 
 

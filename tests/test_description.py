@@ -174,7 +174,7 @@ def rewritten(
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (torch.tensor([0.0, float("nan"), 0.0]), "no finite numbers, in 1 tensors"),
+        (torch.tensor([0.0, float("nan"), 0.0]), r"no finite numbers, in 1 tensor "),
         (torch.tensor([0.0, float("-inf"), 0.0]), "no finite numbers"),
         (torch.tensor([0, 1, 2]), "type I64, expected F32"),
         (torch.zeros(3, dtype=torch.float64), "type F64, expected F32"),

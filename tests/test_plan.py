@@ -383,7 +383,7 @@ def test_a_data_set_without_validation_or_videos(
         plan(tiny_experiment(**{"data.name": "own", "data.root": str(table)}), measure=False)
     write_ave(tmp_path, ROWS)
     found = plan(tiny_experiment(**{"data.root": str(tmp_path)}), measure=False)
-    assert any("11 of 11 videos are not there yet" in note for note in found.notes)
+    assert any("Not there yet: 11 of 11 videos;" in note for note in found.notes)
 
 
 def test_json_and_table(tiny_experiment: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

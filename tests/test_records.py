@@ -90,9 +90,9 @@ def test_renamed_training_videos_are_recognised(
     table = root / "copies.csv"
     table.write_text("video,start_seconds,end_seconds,label,split\nnew name.mp4,0,3,green,test\n", encoding="utf-8")
     assert main(["evaluate", str(run), "--data.name", "manifest", "--data.root", str(table), "--quiet"]) == 0
-    assert "Of its 1 samples, 1 are of videos that the run was trained on." in capsys.readouterr().out
+    assert "Of its 1 sample, 1 is of a video that the run was trained on." in capsys.readouterr().out
     save_pretrained(run, tmp_path / "shared")
-    assert "1 of 1 samples trained on" in (tmp_path / "shared" / "README.md").read_text()
+    assert "1 of 1 sample trained on" in (tmp_path / "shared" / "README.md").read_text()
 
 
 def test_labels_edited_after_training_are_other_data(

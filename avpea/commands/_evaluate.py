@@ -11,7 +11,7 @@ from avpea.command import (
     loading_of,
     print_json,
 )
-from avpea.tables import Table, show
+from avpea.tables import Table, how_many, show
 
 __all__ = ["COMMANDS"]
 
@@ -55,13 +55,13 @@ def _evaluation_report(result: Any, options: argparse.Namespace) -> Iterator[str
     metrics, task = result.metrics, result.task
     reached = task.figure.reached
     where = metrics["split"] if metrics["data"]["own"] else f"{metrics['split']} of {metrics['data']['root']}"
-    yield f"{options.run} on {where}: {reached(metrics[metrics['metric']])} ({metrics['videos']} videos)"
+    yield f"{options.run} on {where}: {reached(metrics[metrics['metric']])} ({how_many(metrics['videos'], 'video')})"
     yield from _about_data(result)
     if metrics["source"]:
         yield f"Annotations: {metrics['source']}."
     yield f"{epoch_kept(metrics)}."
     if metrics["skipped"]:
-        yield f"{len(metrics['skipped'])} videos were skipped:"
+        yield f"{how_many(len(metrics['skipped']), 'video was', 'videos were')} skipped:"
         yield from (f"  {key}: {reason}" for key, reason in list(metrics["skipped"].items())[:10])
     for reference, share in metrics["references"].items():
         yield f"For comparison, {reference}: {reached(share)}."
@@ -82,7 +82,8 @@ def _about_data(result: Any) -> Iterator[str]:
         yield f"{about['root']} is other data than this run was trained with{differ}. Written to {result.folder}."
     if about["trained_on"] and result.metrics["split"] != "train":
         rows = about["rows"][result.metrics["split"]]
-        yield f"Of its {rows} samples, {about['trained_on']} are of videos that the run was trained on."
+        them = how_many(about["trained_on"], "is of a video", "are of videos")
+        yield f"Of its {how_many(rows, 'sample')}, {them} that the run was trained on."
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:

@@ -49,6 +49,7 @@ from avpea.options import require
 from avpea.parsing import parse_json
 from avpea.progress import progress_bar
 from avpea.sections import ReaderOptions
+from avpea.tables import how_many
 
 __all__ = ["PackReport", "pack"]
 
@@ -86,10 +87,11 @@ class PackReport:
         """Sentences for the terminal: what was left out, and the counts."""
         lines = [f"Left out: {reason}" for reason in list(self.left_out.values())[:10]]
         if len(self.left_out) > len(lines):
-            lines.append(f"Left out: {len(self.left_out) - len(lines)} more samples; --json names all of them.")
+            more = how_many(len(self.left_out) - len(lines), "more sample")
+            lines.append(f"Left out: {more}; --json names all of them.")
         counts = ", ".join(f"{count} {split}" for split, count in self.samples.items())
         before = f", {self.shards - self.written} of them before" if self.written < self.shards else ""
-        size = f"{self.shards} shards, {self.bytes / 1e6:,.1f} MB ({self.seconds:.0f} s{before})"
+        size = f"{how_many(self.shards, 'shard')}, {self.bytes / 1e6:,.1f} MB ({self.seconds:.0f} s{before})"
         return [*lines, f"{self.folder}: {counts} samples in {size}."]
 
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from avpea.tables import how_many
+
 __all__ = [
     "MEDIA_SUFFIXES",
     "SPLITS",
@@ -356,7 +358,8 @@ class Annotations:
         """What a training has to say about annotations that it cannot use, in sentences."""
         if not self.lost:
             return []
-        return [f"{len(self.lost)} annotations label nothing, such as {self.lost[0]}; `avpea data verify` names all."]
+        many = how_many(len(self.lost), "annotation labels", "annotations label")
+        return [f"{many} nothing, such as {self.lost[0]}; `avpea data verify` names all."]
 
     def videos_in_two_splits(self) -> dict[str, tuple[str, ...]]:
         """Video ids that occur in more than one split, by pair: `{"train/test": ("4aTSo1_x54C",)}`."""

@@ -15,6 +15,7 @@ from typing import Any
 from avpea.errors import AvpeaError
 from avpea.metrics._java import meteor, penn_treebank
 from avpea.progress import note
+from avpea.tables import how_many
 
 __all__ = ["caption_metrics", "has_java", "require_scorers", "tokenise"]
 
@@ -75,8 +76,8 @@ def caption_metrics(
     """
     if references.keys() != answers.keys() or not answers:
         raise AvpeaError(
-            f"There are {len(answers)} captions to score against those of {len(references)} videos; expected one of "
-            "each."
+            f"{how_many(len(answers), 'caption')} to score against those of {how_many(len(references), 'video')}; "
+            "expected one of each."
         )
     require_scorers()
     from pycocoevalcap.bleu.bleu import Bleu

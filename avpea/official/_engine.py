@@ -22,6 +22,7 @@ from avpea.labels import Labels
 from avpea.locks import LOCK_FILE, locked
 from avpea.model import AVModel, build
 from avpea.official._base import ImportReport, Official, Piece, Table
+from avpea.tables import how_many
 from avpea.tensors import write_tensors
 
 __all__ = ["Translation", "fill", "import_checkpoint", "read_official", "translate"]
@@ -168,8 +169,8 @@ def fill(
     lacking = [name for name in found.missing if not official.may_miss(name)]
     if lacking:
         raise CheckpointError(
-            f"{source} lacks {len(lacking)} tensors of this model, such as {lacking[0]}; give the whole checkpoint, or "
-            "name a recipe that it was trained for."
+            f"{source} lacks {how_many(len(lacking), 'tensor')} of this model, such as {lacking[0]}; give the whole "
+            "checkpoint, or name a recipe that it was trained for."
         )
     for name, value in found.tensors.items():
         if wanted[name].shape != value.shape:

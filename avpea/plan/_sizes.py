@@ -14,6 +14,7 @@ from avpea.evaluate import source_of
 from avpea.experiment import Experiment
 from avpea.labels import Labels, Sample
 from avpea.preconditions import require_videos
+from avpea.tables import how_many
 
 __all__ = ["Sizes", "sizes_of"]
 
@@ -85,7 +86,7 @@ def sizes_of(experiment: Experiment, samples: Sequence[int], videos: int = 0) ->
     after = {name: there for name, there in _entries(source, splits["test"]).items() if name not in before}
     every = before | after
     absent = sum(there is None for there in every.values())
-    note = f"{absent} of {len(every)} videos are not there yet; they count as videos to decode." if absent else ""
+    note = f"Not there yet: {absent} of {how_many(len(every), 'video')}; counted as to decode." if absent else ""
     return Sizes(
         *counts,
         entries=len(before),

@@ -19,6 +19,7 @@ from avpea.search._library import Library
 from avpea.search._windows import FileState, require_searchable, rows_of
 from avpea.sections import require_device_name
 from avpea.sharing import resolve
+from avpea.tables import how_many
 
 __all__ = ["IndexReport", "index"]
 
@@ -68,8 +69,9 @@ class IndexReport:
         """Sentences for the terminal: the files that could not be read, and the counts."""
         parts = [f"{self.indexed} indexed", f"{self.unchanged} unchanged", f"{self.removed} removed"]
         parts += [f"{len(self.broken)} left out"] * bool(self.broken)
-        rate = f", {60 * self.indexed / self.seconds:.0f} videos a minute" if self.indexed else ""
-        total = f"{self.library}: {', '.join(parts)}; {self.windows} windows in all ({self.seconds:.0f} s{rate})."
+        rate = f", {how_many(round(60 * self.indexed / self.seconds), 'video')} a minute" if self.indexed else ""
+        windows = how_many(self.windows, "window")
+        total = f"{self.library}: {', '.join(parts)}; {windows} in all ({self.seconds:.0f} s{rate})."
         left_out = (f"Left out: {reason}" for reason in self.broken.values())
         return [*left_out, *self.remarks, total]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from avpea.errors import CheckpointError
 from avpea.metrics.calibration import NO_ANSWER, Reliability, fit_temperature, reliability, temper
 from avpea.metrics.novelty import novelty
+from avpea.tables import how_many
 
 __all__ = ["Calibration", "Chances"]
 
@@ -115,4 +116,5 @@ class Calibration:
         """In a sentence."""
         why = f" ({self.remark})" * bool(self.remark)
         chosen = "".join(f", {name.replace('_', ' ')} {value:.3g}" for name, value in self.chosen.items())
-        return f"Calibrated on {self.split} ({self.samples} videos): temperature {self.temperature:.2f}{why}{chosen}."
+        where = f"{self.split} ({how_many(self.samples, 'video')})"
+        return f"Calibrated on {where}: temperature {self.temperature:.2f}{why}{chosen}."

@@ -147,7 +147,7 @@ def test_an_interrupted_meteor_leaves_no_process(tmp_path: Path, monkeypatch: py
 
 
 def test_names_must_agree() -> None:
-    with pytest.raises(AvpeaError, match="1 captions to score against those of 3 videos; expected one of each"):
+    with pytest.raises(AvpeaError, match="1 caption to score against those of 3 videos; expected one of each"):
         caption_metrics(REFERENCES, {"a": "x"})
     with pytest.raises(AvpeaError, match="0 captions"):
         caption_metrics({}, {})

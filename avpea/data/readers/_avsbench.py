@@ -12,6 +12,7 @@ from avpea.data.readers._masks import MaskOptions
 from avpea.errors import DataError
 from avpea.formats.text import read_text
 from avpea.labels import SPLITS, Annotations, MaskLabels, MaskSample, shortened
+from avpea.tables import how_many
 
 __all__ = ["AVSBenchOptions", "annotations", "find", "require_segments", "rows_of", "sample"]
 
@@ -111,13 +112,14 @@ def annotations(
     notes = []
     if short:
         notes.append(
-            f"{len(short)} ids have fewer than the {_ID_LENGTH} characters of a video's id at YouTube, so they may "
-            f"have been cut, as spreadsheets do with a leading '-' or '=': {shortened(short)}."
+            f"{how_many(len(short), 'id has', 'ids have')} fewer than the {_ID_LENGTH} characters of a video's id at "
+            f"YouTube, perhaps cut, as spreadsheets do with a leading '-' or '=': {shortened(short)}."
         )
     splits = {split: tuple(one for one in samples if one.split == split) for split in SPLITS}
     found = Annotations(name, root, labels, splits)
     if repeated := found.repeated_ids():
-        notes.append(f"{len(repeated)} ids have more than one row, all kept: {shortened(repeated)}.")
+        many = how_many(len(repeated), "id has", "ids have")
+        notes.append(f"{many} more than one row, all kept: {shortened(repeated)}.")
     notes += [f"There are no {split} rows." for split in SPLITS if not splits[split]]
     return Annotations(name, root, labels, splits, tuple(notes))
 

@@ -22,6 +22,7 @@ from avpea.errors import DataError
 from avpea.formats.text import read_text
 from avpea.labels import SPLITS, Annotations, EventLabels, EventSample, look_alikes, refuse_reserved, shortened
 from avpea.sections import ReaderOptions
+from avpea.tables import how_many
 
 __all__ = ["AVE_CLASSES", "EXTENSION", "AVEReader", "Row", "parse", "read"]
 
@@ -235,16 +236,19 @@ def _notes(data: Annotations, annotated: list[Row], rows: dict[str, list[Row]], 
         notes.append(f"{same} rows of the split files say the same as another row.")
     repeated = data.repeated_ids()
     if repeated:
-        notes.append(f"{len(repeated)} video ids have more than one row, all kept: {shortened(repeated)}.")
+        many = how_many(len(repeated), "video id has", "video ids have")
+        notes.append(f"{many} more than one row, all kept: {shortened(repeated)}.")
     late = [row.video_id for row in listed if row.end_seconds > segments]
     if late:
-        notes.append(f"{len(late)} events reach beyond the {segments} seconds of a sample: {shortened(late)}.")
+        many = how_many(len(late), "event reaches", "events reach")
+        notes.append(f"{many} beyond the {segments} seconds of a sample: {shortened(late)}.")
     strange = sorted({row.video_id for row in set(listed) - set(annotated)})
     if annotated and strange:
         notes.append(f"Rows of the split files that Annotations.txt does not have: {shortened(strange)}.")
     unused = sorted({row.video_id for row in set(annotated) - set(listed)})
     if unused:
-        notes.append(f"{len(unused)} rows of Annotations.txt are in no split: {shortened(unused)}.")
+        many = how_many(len(unused), "row of Annotations.txt is", "rows of Annotations.txt are")
+        notes.append(f"{many} in no split: {shortened(unused)}.")
     return tuple(notes)
 
 

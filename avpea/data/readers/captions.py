@@ -19,6 +19,7 @@ from avpea.errors import DataError
 from avpea.formats.rows import Columns, text_in
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample, shortened
 from avpea.sections import SpreadOptions
+from avpea.tables import how_many
 
 __all__ = ["EXTENSION", "CaptionReader", "read"]
 
@@ -60,7 +61,8 @@ def read(options: SpreadOptions) -> Annotations:
     by_split = {split: tuple(sample for sample in samples if sample.split == split) for split in SPLITS}
     notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
     if twice:
-        notes.append(f"{len(twice)} captions are there twice for their video, and count twice: {shortened(twice)}.")
+        many = how_many(len(twice), "caption is", "captions are")
+        notes.append(f"{many} there twice for the same video; both times count: {shortened(twice)}.")
     return Annotations(path.stem, path.parent, CaptionLabels(), by_split, tuple(notes))
 
 

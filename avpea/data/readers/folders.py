@@ -22,6 +22,7 @@ from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divi
 from avpea.errors import DataError
 from avpea.formats.rows import one_line
 from avpea.labels import MEDIA_SUFFIXES, SPLITS, Annotations, EventLabels, refuse_reserved, shortened
+from avpea.tables import how_many
 
 __all__ = ["BACKGROUND", "EXTENSION", "FolderReader", "read"]
 
@@ -69,8 +70,8 @@ def _classes(root: Path) -> tuple[list[Path], list[Path]]:
     loose = [path for path in entries if not path.is_dir()]
     if not classes:
         raise DataError(
-            f"{root} has no folders ({len(loose)} files); expected one folder for each class, with its videos, or give "
-            f"a table of events (.csv or .jsonl) as --data.root."
+            f"{root} has no folders ({how_many(len(loose), 'file')}); expected one folder for each class, with its "
+            f"videos, or give a table of events (.csv or .jsonl) as --data.root."
         )
     by_lower: dict[str, Path] = {}
     for folder in classes:
@@ -137,10 +138,11 @@ def _require_two(root: Path, names: list[str]) -> None:
 def _left_out(root: Path, loose: list[Path], others: Counter[str]) -> Iterator[str]:
     unsorted = [path.name for path in loose if path.suffix.lower() in MEDIA_SUFFIXES]
     if unsorted:
-        yield f"{len(unsorted)} videos lie in {root} itself, have no class, and are left out: {shortened(unsorted)}."
+        lie = how_many(len(unsorted), "video lies", "videos lie")
+        yield f"{lie} in {root} itself, without a class, and left out: {shortened(unsorted)}."
     if others:
         kinds = shortened([f"{count} {suffix}" for suffix, count in sorted(others.items())])
-        yield f"{others.total()} files in the folders are no videos and are left out: {kinds}."
+        yield f"{how_many(others.total(), 'file')} in the folders left out, as no videos: {kinds}."
 
 
 class FolderReader(Reader):

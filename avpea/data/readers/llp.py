@@ -24,6 +24,7 @@ from avpea.formats.text import read_text
 from avpea.labels import SPLITS, Annotations, LaneLabels, LaneSample, look_alikes, shortened
 from avpea.registry import did_you_mean
 from avpea.sections import ReaderOptions
+from avpea.tables import how_many
 
 __all__ = ["EXTENSION", "LLP_CLASSES", "LLPReader", "read"]
 
@@ -282,17 +283,20 @@ def _notes(
             shared[sample.video_id].append(sample)
     same = sorted(name for name, some in shared.items() if len(some) > 1)
     if same:
-        notes.append(f"{len(same)} YouTube ids have several clips, which all read the same file: {shortened(same)}.")
+        many = how_many(len(same), "YouTube id has", "YouTube ids have")
+        notes.append(f"{many} several clips, which all read the same file: {shortened(same)}.")
     for stream, rows in events.items():
         strange = sorted({event.filename for event in rows} - set(known))
         if strange:
-            notes.append(f"{_STREAMS[stream]} has {len(strange)} clips that are in no split: {shortened(strange)}.")
+            clips = how_many(len(strange), "clip that is", "clips that are")
+            notes.append(f"{_STREAMS[stream]} has {clips} in no split: {shortened(strange)}.")
         doubled = sum(Counter(rows).values()) - len(set(rows))
         if doubled:
-            notes.append(f"{_STREAMS[stream]} says {doubled} rows twice.")
+            notes.append(f"{_STREAMS[stream]} says {how_many(doubled, 'row')} twice.")
         late = sorted({event.filename for event in rows if event.offset > segments and event.onset < event.offset})
         if late:
-            notes.append(f"{len(late)} clips have events beyond their {segments} seconds: {shortened(late)}.")
+            clips = how_many(len(late), "clip has", "clips have")
+            notes.append(f"{clips} events beyond the {segments} seconds: {shortened(late)}.")
     for split in SPLITS:
         notes += _doubts(split, [sample for sample in splits[split] if sample.seen is not None], class_names)
     return notes

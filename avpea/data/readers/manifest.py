@@ -32,6 +32,7 @@ from avpea.labels import (
     refuse_reserved,
     shortened,
 )
+from avpea.tables import how_many
 
 __all__ = [
     "EXTENSION",
@@ -135,7 +136,8 @@ def divide(videos: Sequence[AnnotatedVideo], options: DividedOptions, kept: Path
     known = sum(written(video.name) in earlier for video in videos)
     if known:
         rest = f", and the other {len(videos) - known} so that each class comes near 70/15/15"
-        told = f"{known} videos are divided as {kept.name} says{rest if known < len(videos) else ''}."
+        many = how_many(known, "video is", "videos are")
+        told = f"{many} divided as {kept.name} says{rest if known < len(videos) else ''}."
     return told, Division(kept, splits)
 
 
@@ -221,9 +223,11 @@ def _videos(manifest: Path, rows: list[Row]) -> tuple[list[AnnotatedVideo], list
         elif row.label:
             video.events.append(event)
         seen.add((video.name, event))
-    notes = [f"{len(twice)} rows say the same as an earlier row: {shortened(twice)}."] if twice else []
+    many = how_many(len(twice), "row says", "rows say")
+    notes = [f"{many} the same as an earlier row: {shortened(twice)}."] if twice else []
     if spellings:
-        notes.append(f"{len(spellings)} paths lead to the same video as another path: {shortened(spellings)}.")
+        many = how_many(len(spellings), "path leads", "paths lead")
+        notes.append(f"{many} to the same video as another path: {shortened(spellings)}.")
     return list(videos.values()), notes
 
 
@@ -242,7 +246,8 @@ def measure(videos: Sequence[AnnotatedVideo]) -> list[str]:
             video.duration_seconds = max(end, 1.0)
         if end > video.duration_seconds + 1.0:
             late.append(f"{video.name} ({end:g} s annotated, {video.duration_seconds:g} s long)")
-    return [f"{len(late)} videos end before their events do: {shortened(late)}."] if late else []
+    many = how_many(len(late), "video ends", "videos end")
+    return [f"{many} before the events in it do: {shortened(late)}."] if late else []
 
 
 def _second_labels(video: AnnotatedVideo, contested: list[str]) -> list[str]:
@@ -309,7 +314,7 @@ def repeated_seconds(videos: Sequence[AnnotatedVideo], segments: int) -> list[st
     if not shared:
         return []
     return [
-        f"{len(shared)} videos are no multiple of {segments} s; their last window repeats "
+        f"{how_many(len(shared), 'video is', 'videos are')} no multiple of {segments} s; the last window repeats "
         f"seconds of the one before: {shortened(shared)}."
     ]
 
@@ -318,7 +323,8 @@ def _window_notes(videos: Sequence[AnnotatedVideo], segments: int, contested: li
     notes = repeated_seconds(videos, segments)
     if contested:
         rule = "the longer cover won, of equal ones the earlier row"
-        notes.append(f"{len(contested)} seconds have two labels; {rule}: {shortened(contested)}.")
+        many = how_many(len(contested), "second has", "seconds have")
+        notes.append(f"{many} two labels; {rule}: {shortened(contested)}.")
     return notes
 
 

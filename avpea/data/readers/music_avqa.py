@@ -20,6 +20,7 @@ from avpea.data.readers._question_rows import Row, read_rows
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Annotations, Question, QuestionLabels, QuestionSample, look_alikes, shortened
 from avpea.labels.questions import QuestionVocabulary, build_vocabulary
+from avpea.tables import how_many
 
 __all__ = ["EXTENSION", "MusicAVQAOptions", "MusicAVQAReader", "read"]
 
@@ -136,7 +137,7 @@ def _samples(
 
 
 def _holds(rows: Sequence[Row]) -> str:
-    return f"{len(rows)} questions about {len({row.video_id for row in rows})} videos"
+    return f"{how_many(len(rows), 'question')} about {how_many(len({row.video_id for row in rows}), 'video')}"
 
 
 def _file_notes(files: Mapping[str, Path], rows: Mapping[str, Sequence[Row]]) -> list[str]:
@@ -162,28 +163,28 @@ def _notes(rows: Mapping[str, Sequence[Row]], vocabulary: QuestionVocabulary) ->
         several = [group for group in repeated.values() if len(group) > 1]
         if several:
             conflicting = sum(len({row.question.answer for row in group}) > 1 for group in several)
+            many = how_many(len(several), "question id occurs", "question ids occur")
             notes.append(
-                f"{split}: {len(several)} question ids occur more than once, {conflicting} of them with conflicting "
-                "answers, of which at most one can be correct."
+                f"{split}: {many} more than once, {conflicting} of them with conflicting answers, of which at most one "
+                "can be correct."
             )
         strange = sorted({r.question.answer for r in found if vocabulary.answer_index(r.question.answer) < 0})
         if strange:
             count = sum(row.question.answer in strange for row in found)
-            notes.append(
-                f"{split}: {count} questions have answers that no training question has, and count as wrong: "
-                f"{shortened(strange)}."
-            )
+            many = how_many(count, "question has an answer", "questions have answers")
+            notes.append(f"{split}: {many} that no training question has, so always wrong: {shortened(strange)}.")
         unknown = sorted({word for row in found for word in vocabulary.indices(row.question.words)[1]})
         if unknown:
-            notes.append(
-                f"{split}: {len(unknown)} words that no training question has are left out: {shortened(unknown)}."
-            )
+            many = how_many(len(unknown), "word")
+            notes.append(f"{split}: {many} left out, which no training question has: {shortened(unknown)}.")
         borrowed = sum(bool(row.sound_id) for row in found)
         if borrowed:
-            notes.append(f"{split}: {borrowed} questions are about a video with the sound of another one.")
+            many = how_many(borrowed, "question is", "questions are")
+            notes.append(f"{split}: {many} about a video with the sound of another one.")
     shared = set.union(*map(set, _shared(rows).values())) if rows else set()
     if shared:
-        notes.append(f"{len(shared)} videos have questions in more than one split: the splits are of questions.")
+        many = how_many(len(shared), "video has", "videos have")
+        notes.append(f"{many} questions in more than one split: the splits are of questions.")
     return notes
 
 

@@ -22,6 +22,7 @@ from avpea.data.readers._files import read_json, require_stem, safe, source, vid
 from avpea.data.readers._options import AnnotatedOptions
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample
+from avpea.tables import how_many
 
 __all__ = ["EXTENSION", "VALOR32KReader", "read"]
 
@@ -117,7 +118,8 @@ def _listed(path: Path, table: Captions, mapper: Path) -> Captions:
     without = [name for name in ids if not table.get(name)]
     if without:
         raise DataError(
-            f"{path} lists {len(without)} videos without a caption in {mapper.name}, such as '{without[0]}'."
+            f"{path} lists {how_many(len(without), 'video')} without a caption in {mapper.name}, such as "
+            f"'{without[0]}'."
         )
     return {name: table[name] for name in ids}
 
@@ -149,7 +151,7 @@ def _samples(
 
 
 def _holds(captions: Captions) -> str:
-    return f"{sum(map(len, captions.values()))} captions of {len(captions)} videos"
+    return f"{how_many(sum(map(len, captions.values())), 'caption')} of {how_many(len(captions), 'video')}"
 
 
 class VALOR32KReader(Reader):

@@ -20,7 +20,7 @@ from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels, LaneLabels, LaneSample
 from avpea.metrics.video_parsing import FIGURES, LEVELS, Masks, parsing_figures, parsing_scores, segment_counts
-from avpea.tables import Table
+from avpea.tables import Table, how_many
 from avpea.tasks import Dims, Encoded, Figure, Mistake, Task, TaskOptions, Viewing
 from avpea.tasks.avvp.answer import THRESHOLD, LaneRule, Prediction, sure
 from avpea.tasks.avvp.heads import LaneTargets, Parsed, ParsingHead
@@ -159,8 +159,8 @@ class AVVP(Task):
         unknown = [sample for sample in samples if sample.seen is None]
         if unknown:
             raise AvpeaError(
-                f"{len(unknown)} of {len(samples)} samples, such as {unknown[0].key}, are labelled as a whole (weak "
-                "labels), and the figures of video parsing need labels of their seconds; evaluate on another split."
+                f"Labelled as a whole (weak labels): {len(unknown)} of {how_many(len(samples), 'sample')}, such as "
+                f"{unknown[0].key}; the figures of video parsing need labels of seconds: evaluate on another split."
             )
         seen, heard = (torch.stack(some) for some in zip(*(answer.masks() for answer in answers), strict=True))
         return Masks(seen, heard).within(_real(samples)), _truth(samples, len(self.labels.class_names))

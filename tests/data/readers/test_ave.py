@@ -111,7 +111,7 @@ def test_small_set(tmp_path: Path, header: bool) -> None:
     assert len({s.key for s in found.samples}) == 5
     assert found.splits["val"][0].labels == (3, 3, 3, 3)
     assert any("Rows without length" in note and "Bark valid" in note for note in found.notes)
-    assert any("1 video ids have more than one row" in note for note in found.notes)
+    assert any("1 video id has more than one row" in note for note in found.notes)
 
 
 def test_windows_line_ends_and_byte_order_mark(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_notes_tell_what_does_not_fit(tmp_path: Path) -> None:
         file.write("Bark&only-here&good&0&1\n")
     text = " ".join(read(tmp_path, segments=5).notes)
     assert "Videos in both val and test: 1 (valid)" in text
-    assert "1 events reach beyond the 5 seconds of a sample: valid" in text
+    assert "1 event reaches beyond the 5 seconds of a sample: valid" in text
     assert "Annotations.txt does not have: only-here" in text
-    assert "1 rows of Annotations.txt are in no split: nowhere" in text
+    assert "1 row of Annotations.txt is in no split: nowhere" in text
 
 
 # --- errors

@@ -65,4 +65,4 @@ def test_a_caption_that_is_there_twice_and_a_video_by_two_paths(tmp_path: Path) 
     (tmp_path / "y.mp4").symlink_to("x.mp4")
     found = load(tmp_path / "mine.csv", "video,caption,split\nx.mp4,A dog.,train\ny.mp4,A dog.,train\n")
     assert [(s.video_id, s.captions) for s in found.samples] == [("x.mp4", ("A dog.", "A dog."))]
-    assert "1 captions are there twice" in found.notes[0]
+    assert "1 caption is there twice" in found.notes[0]

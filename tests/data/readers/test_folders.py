@@ -98,9 +98,9 @@ def test_what_is_left_out_is_told(clip: Path, tmp_path: Path) -> None:
     found = read(tree(tmp_path / "mine", clip, files | hidden | others))
     assert {sample.video_id for sample in found.samples} == set(files)
     notes = " ".join(found.notes)
-    assert "1 videos lie in" in notes
-    assert "are left out: loose.mp4." in notes
-    assert "3 files in the folders are no videos and are left out: 2 .jpg, 1 .txt." in notes
+    assert "1 video lies in" in notes
+    assert "without a class, and left out: loose.mp4." in notes
+    assert "3 files in the folders left out, as no videos: 2 .jpg, 1 .txt." in notes
 
 
 WRONG = {

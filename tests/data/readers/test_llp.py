@@ -141,8 +141,8 @@ def test_rows_that_label_nothing_are_counted(tmp_path: Path) -> None:
     car = llp.LLP_CLASSES.index("Car")
     assert [second for second, labels in enumerate(found.splits["test"][0].heard) if car in labels] == [1, 8, 9]
     told = "\n".join(found.notes)
-    assert "says 1 rows twice" in told
-    assert "1 clips have events beyond their 10 seconds" in told
+    assert "says 1 row twice" in told
+    assert "1 clip has events beyond the 10 seconds" in told
     report = verify(found, workers=0, progress=False)
     assert "5 events label no second" in "\n".join(report.lines())
     assert not report.ok  # no video is there

@@ -61,7 +61,7 @@ def test_windows_events_and_notes(videos: Path) -> None:
     assert found.splits["train"][1].key == "train-0000-six__of_mine-00003"
     assert verify(found, workers=0).padded == (str(videos / "short.mp4"),)
     text = " ".join(found.notes)
-    assert "1 videos are no multiple of 3 s; their last window repeats" in text
+    assert "1 video is no multiple of 3 s; the last window repeats" in text
 
 
 def test_json_lines_say_the_same_as_csv(videos: Path) -> None:
@@ -109,7 +109,7 @@ def test_labels_of_one_second_that_two_events_share(videos: Path) -> None:
     found = read(write(videos / "two.csv", COLUMNS + "seven.mp4,0,1.5,a,train\nseven.mp4,0.2,1,b,train\n"))
     assert found.splits["train"][0].labels == (0, 0, 2)
     assert (
-        "1 seconds have two labels; the longer cover won, of equal ones the earlier row: seven.mp4 at 0 s (a, not b)."
+        "1 second has two labels; the longer cover won, of equal ones the earlier row: seven.mp4 at 0 s (a, not b)."
         in found.notes
     )
 
@@ -326,8 +326,8 @@ def test_one_video_by_two_paths_is_one_video(videos: Path) -> None:
     rows = "seven.mp4,0,2,bark,train\nlink.mp4,3,5,whistle,train\nsub/../seven.mp4,5,7,bark,train\n"
     found = read(write(videos / "twice.csv", COLUMNS + rows + "seven.mp4,0,2,bark,train\n"))
     assert [s.labels for s in found.samples] == [(0, 0, 2), (1, 1, 0), (1, 0, 0)]
-    assert "1 paths lead to the same video as another path: link.mp4 and seven.mp4." in found.notes
-    assert any(note.startswith("1 rows say the same as an earlier row") for note in found.notes)
+    assert "1 path leads to the same video as another path: link.mp4 and seven.mp4." in found.notes
+    assert any(note.startswith("1 row says the same as an earlier row") for note in found.notes)
     with pytest.raises(DataError, match=r"'link\.mp4' is in test, but an earlier row has it in train as 'seven\.mp4'"):
         read(write(videos / "leak.csv", COLUMNS + "seven.mp4,0,2,bark,train\nlink.mp4,3,5,bark,test\n"))
 

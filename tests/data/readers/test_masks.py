@@ -302,7 +302,7 @@ def test_faults_of_avsbench_are_told(tmp_path: Path) -> None:
     wav = root / "Single-source" / "s4_data" / "audio_wav" / "train" / "dog_barking" / "abcdefghijk_1.wav"
     wav.unlink()
     found = data.read(section("data", "avs_s4", root=str(root / "Single-source"), mask_size=SIDE))
-    assert any("1 ids have fewer than the 11 characters" in note and "short" in note for note in found.notes)
+    assert any("1 id has fewer than the 11 characters" in note and "short" in note for note in found.notes)
     report = verify(found, workers=0, progress=False)
     assert not report.ok
     assert report.missing == (str(wav),)

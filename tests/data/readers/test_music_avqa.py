@@ -105,7 +105,7 @@ def test_samples_are_videos_with_all_their_questions(tmp_path: Path) -> None:
         ("1", "Audio Counting", "two"), ("3", "Visual Location", "no"),
     ]  # fmt: skip
     assert "There is no file of val questions." in found.notes
-    assert "1 videos have questions in more than one split: the splits are of questions." in found.notes
+    assert "1 video has questions in more than one split: the splits are of questions." in found.notes
 
 
 def test_the_original_goes_before_the_corrected_release(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_original_goes_before_the_corrected_release(tmp_path: Path) -> None:
     assert questions(load(tmp_path), "test")[0].answer == "one"
     corrected = load(tmp_path, annotations="json_update")
     assert questions(corrected, "test")[0].answer == "zero"
-    assert corrected.sources["test"].startswith("json_update/avqa-test.json, 1 questions")
+    assert corrected.sources["test"].startswith("json_update/avqa-test.json, 1 question ")
 
 
 def test_what_is_odd_is_told(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_what_is_odd_is_told(tmp_path: Path) -> None:
     found = load(write(tmp_path, avqa__train=train, avqa__test=test))
     text = "\n".join(found.notes)
     assert "1 questions are marked as deleted and were left out." in text
-    assert "train: 1 question ids occur more than once, 1 of them with conflicting answers" in text
-    assert "test: 1 questions have answers that no training question has, and count as wrong: never heard of." in text
-    assert "test: 1 words that no training question has are left out: loud." in text
+    assert "train: 1 question id occurs more than once, 1 of them with conflicting answers" in text
+    assert "test: 1 question has an answer that no training question has, so always wrong: never heard of." in text
+    assert "test: 1 word left out, which no training question has: loud." in text
     assert len(questions(found, "train")) == 2
 
 

@@ -77,5 +77,5 @@ def test_broken_files_say_where(tmp_path: Path) -> None:
     (tmp_path / "desc_train.json").unlink()
     write(tmp_path / "train_id.json", ["a", "b"])
     write(tmp_path / "txt_mapper_en.json", {"a": "one"})
-    with pytest.raises(DataError, match=r"lists 1 videos without a caption in txt_mapper_en.json, such as 'b'"):
+    with pytest.raises(DataError, match=r"lists 1 video without a caption in txt_mapper_en.json, such as 'b'"):
         load(tmp_path)
