@@ -109,9 +109,10 @@ async def import_review(
 
     def stored() -> ReviewBody:
         found = server.videos.get(video)
-        events, remarks = read(format, content, shown_name(name), found.name), []
-        if format not in ("csv", "json"):  # which say it beside the label
-            events, remarks = _certain(events, {name for run in server.models.all() for name in run.classes})
+        events = read(format, content, shown_name(name), found.name)
+        if format in ("csv", "json"):  # which say it beside the label
+            return _stored(server, found, events, revision, False, [])
+        events, remarks = _certain(events, {name for run in server.models.all() for name in run.classes})
         return _stored(server, found, events, revision, False, remarks)
 
     return await run_in_threadpool(stored)

@@ -62,6 +62,7 @@ def test_vectors_that_are_no_numbers_are_not_kept(
 
     def broken(*given: Any, **tracks: Any) -> Any:
         for window in embedded(*given, **tracks):
+            assert window.seen is not None
             with torch.inference_mode():
                 window.seen.tokens[0, 0, 0] = float("nan")
             yield window
