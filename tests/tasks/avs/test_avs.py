@@ -181,7 +181,13 @@ def test_masks_overlay_and_film_of_a_video(
     assert main(command) == 1
     assert "exists; --overwrite replaces" in capsys.readouterr().err
     looked: list[Any] = []
-    monkeypatch.setattr(batch, "find_jobs", lambda videos, find=batch.find_jobs: looked.append(videos) or find(videos))
+    find = batch.find_jobs
+
+    def counted(videos: Any) -> Any:
+        looked.append(videos)
+        return find(videos)
+
+    monkeypatch.setattr(batch, "find_jobs", counted)
     assert main([*command, "--overwrite"]) == 0
     assert looked == [[video]]  # once, and not for each output anew
     before, link = video.read_bytes(), tmp_path / "link.mp4"
