@@ -3,8 +3,10 @@
     python -m bench search
 
 Vectors are made up: groups of windows around centres, as windows of like videos are; queries are other windows of the
-same groups. Each row has 20 tokens of 512 numbers, as a window of ten seconds has. From 10^5 windows on, what was done
-up to commit 428df59 is measured too, in turns (but for its tokens, which were of half precision).
+same groups. Each row has 20 tokens of 512 numbers, as a window of ten seconds has: its vector twenty times. A search is
+all that follows the embedding of a sentence: the nearest windows are found, their tokens read and compared with the
+query's, and file, times and thumbnail of the ten best read. Recall is that of the ten nearest vectors among these ten.
+`parts` has the medians of the three steps.
 """
 
 import os
@@ -18,16 +20,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lancedb.index import IvfFlat, IvfRq
+import torch
 
+from avpea.embeddings import Embeddings
 from avpea.measure import machine
 from avpea.search import Library
-from avpea.search._tokens import size_of
+from avpea.search._candidates import COMPARED, together
+from avpea.search._library import INDEX_FROM
+from avpea.search._query import CANDIDATES, ranked
+from avpea.search._tokens import packed_tokens, size_of
 from avpea.tasks.avr.heads.matcher import WIDTH
 
 BATCH, QUERIES, TOP = 10_000, 40, 10
-PROBES_BEFORE = 64
-CANDIDATES = 200
 TOKENS = 20
 
 
@@ -41,65 +45,73 @@ def vectors(rows: int, seed: int) -> np.ndarray:
     return found
 
 
+def tokens_around(some: np.ndarray) -> list[bytes]:
+    """What a library keeps of tokens that are all a window's vector."""
+    return [TOKENS * packed_tokens(one[None]) for one in torch.from_numpy(some)]
+
+
 def batches(every: np.ndarray, schema: Any) -> Iterator[Any]:
-    chance = np.random.default_rng(1)
     for start in range(0, len(every), BATCH):
         some = every[start : start + BATCH]
         size = len(some)
-        payload = chance.integers(256, size=(size, TOKENS, size_of(WIDTH)), dtype=np.uint8)
-        payload[..., :2] = np.frombuffer(np.float16(1).tobytes(), np.uint8)  # their lengths
+        payload = tokens_around(some)
         fixed = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), WIDTH)
         columns = {
             "id": pa.array([f"{start + i:024d}" for i in range(size)]),
             "source": pa.array([f"/videos/{(start + i) // 6}.mp4" for i in range(size)]),
             "size": pa.array([1] * size), "modified": pa.array([1] * size),
-            "start": pa.array([10.0 * i for i in range(size)]), "end": pa.array([10.0 * i + 10 for i in range(size)]),
+            "start": pa.array([10.0 * (start + i) for i in range(size)]),
+            "end": pa.array([10.0 * (start + i) + 10 for i in range(size)]),
             "has_picture": pa.array([True] * size), "has_sound": pa.array([True] * size),
             "vector": fixed, "seen": fixed, "heard": fixed,
-            "tokens": pa.array([row.tobytes() for row in payload], pa.binary()),
-            "scores": pa.array([[0.0] * TOKENS] * size, pa.list_(pa.float32())),
-            "frames": pa.array([TOKENS // 2] * size, pa.int32()), "thumbnail": pa.array([b""] * size, pa.binary()),
+            COMPARED: pa.array([together(one, [0.0] * TOKENS, TOKENS // 2) for one in payload], pa.binary()),
+            "thumbnail": pa.array([b""] * size, pa.binary()),
         }  # fmt: skip
         yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-Search = Callable[[list[float]], list[str]]
+Search = Callable[[torch.Tensor], tuple[list[int], list[float]]]
+
+
+def searching(library: Library, exact: bool) -> Search:
+    """Numbers of the best, and the seconds of each step."""
+
+    def search(query: torch.Tensor) -> tuple[list[int], list[float]]:
+        text = Embeddings(query[None, None], torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+        times = [time.perf_counter()]
+        found = library.nearest([query.tolist()], "vector", CANDIDATES, exact=exact)
+        times.append(time.perf_counter())
+        _, places = ranked(found, [text], "both", TOP)
+        times.append(time.perf_counter())
+        best = library.described([found.numbers[place] for place in places])
+        times.append(time.perf_counter())
+        return [int(row["start"]) // 10 for row in best], np.diff(times).tolist()
+
+    return search
 
 
 def measured(ways: dict[str, Search], queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Times and recall of several ways to search, in turns."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[list[float]]] = {name: [] for name in ways}
     hits = dict.fromkeys(ways, 0)
-    for query, wanted in zip(queries, truth, strict=True):
+    for query, wanted in zip(torch.from_numpy(queries), truth, strict=True):
         for name, search in ways.items():
-            started = time.perf_counter()
-            found = search(query.tolist())
-            times[name].append(1000 * (time.perf_counter() - started))
-            hits[name] += len({int(one) for one in found} & set(wanted.tolist()))
+            found, seconds = search(query)
+            times[name].append(seconds)
+            hits[name] += len(set(found) & set(wanted.tolist()))
     return {name: _figures(some[2:], hits[name] / truth.size) for name, some in times.items()}  # the first open files
 
 
-def _figures(times: list[float], recall: float) -> dict[str, Any]:
+def _figures(times: list[list[float]], recall: float) -> dict[str, Any]:
+    whole = [1000 * sum(steps) for steps in times]
+    parts = [round(1000 * statistics.median(step), 1) for step in zip(*times, strict=True)]
     return {
-        "median_ms": round(statistics.median(times), 1),
-        "p95_ms": round(sorted(times)[int(0.95 * len(times))], 1),
+        "median_ms": round(statistics.median(whole), 1),
+        "p95_ms": round(sorted(whole)[int(0.95 * len(whole))], 1),
+        "parts": dict(zip(("find_and_read", "compare", "describe"), parts, strict=True)),
         f"recall_of_{TOP}": round(recall, 4),
         "candidates": CANDIDATES,
     }
-
-
-def now(library: Library, exact: bool) -> Search:
-    return lambda query: [row["id"] for row in library.nearest(query, "vector", CANDIDATES, exact=exact)]
-
-
-def before(library: Library) -> Search:
-    """As up to 428df59: cells of whole vectors (here, of the column `seen`), and every column of the windows found."""
-
-    def search(query: list[float]) -> list[str]:
-        found = library._windows.search(query, vector_column_name="seen").distance_type("dot").limit(CANDIDATES)
-        return [row["id"] for row in found.nprobes(PROBES_BEFORE).to_list()]
-
-    return search
 
 
 def one(rows: int, place: Path) -> dict[str, Any]:
@@ -111,18 +123,16 @@ def one(rows: int, place: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"windows": rows, "write_seconds": round(time.perf_counter() - started, 1)}
     queries = vectors(rows, 3)[:QUERIES]
     truth = np.argsort(-(queries @ every.T), axis=1)[:, :TOP]
-    ways = {"exhaustive": now(library, exact=True)}
-    if rows >= 100_000:
-        # A column of each kind of index, which hold the same vectors; a library has three columns of one kind.
-        for name, column, kind in (("index", "vector", IvfRq), ("index_before", "seen", IvfFlat)):
-            size, started = _bytes(place), time.perf_counter()
-            cells = kind(distance_type="dot", num_partitions=round(rows**0.5))
-            table.create_index(column, config=cells)
-            seconds = round(3 * (time.perf_counter() - started), 1)
-            report[name] = {"seconds": seconds, "kb_a_window": round(3 * (_bytes(place) - size) / rows / 1e3, 2)}
+    ways = {"exhaustive": searching(library, exact=True)}
+    if rows >= INDEX_FROM:
+        size, started = _bytes(place), time.perf_counter()
+        library.index_vectors()
+        seconds = round(time.perf_counter() - started, 1)
+        report["index"] = {"seconds": seconds, "kb_a_window": round((_bytes(place) - size) / rows / 1e3, 2)}
         library = Library(str(place))
-        ways |= {"indexed": now(library, exact=False), "indexed_before": before(library)}
+        ways["indexed"] = searching(library, exact=False)
     report |= measured(ways, queries, truth)
+    report["tokens_kb_a_window"] = round(TOKENS * size_of(WIDTH) / 1e3, 2)
     report["megabytes"] = round(_bytes(place) / 1e6)
     return report
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from avpea.errors import AvpeaError
 from avpea.parsing import parse_json
+from avpea.search._candidates import BEFORE, COMPARED, Candidates, DamagedError
 from avpea.search._light import import_lancedb
 from avpea.search._windows import FileState, complaint_about
 from avpea.trust import is_own, sign
@@ -23,8 +24,7 @@ _WINDOWS, _ABOUT = "windows", "about"
 INDEX_FROM = 100_000
 NPROBES = 128  # number of cells that a search scans
 _VECTORS = ("vector", "seen", "heard")
-# What ranking reads of a window. Its vectors, three lists of numbers, would take longer than finding it.
-_RANKED = ["id", "source", "start", "end", "tokens", "scores", "frames", "_distance"]
+_SHOWN = ["source", "start", "end", "thumbnail"]  # what a search reads of its results alone
 
 
 class Library:
@@ -112,8 +112,7 @@ class Library:
                 key(pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),
                 ("start", pa.float64()), ("end", pa.float64()), ("has_picture", pa.bool_()), ("has_sound", pa.bool_()),
                 *((name, vector) for name in _VECTORS),
-                ("tokens", pa.binary()), ("scores", pa.list_(pa.float32())), ("frames", pa.int32()),
-                ("thumbnail", pa.binary()),
+                (COMPARED, pa.binary()), ("thumbnail", pa.binary()),
             ]
         )  # fmt: skip
         description = pa.schema([key(pa.int64()), ("json", pa.string())])
@@ -196,57 +195,60 @@ class Library:
             self._windows.create_index(name, config=IvfRq(distance_type="dot", num_partitions=cells))
 
     def nearest(
-        self, vector: Sequence[float], column: str, count: int, *, exact: bool = False, condition: str = ""
-    ) -> list[dict[str, Any]]:
-        """The windows with the vectors most similar to a vector, the most similar first, without thumbnails.
+        self, vectors: Sequence[Sequence[float]], column: str, count: int, *, exact: bool = False, condition: str = ""
+    ) -> Candidates:
+        """The windows with the vectors most similar to each of some vectors, the most similar first.
 
         Args:
-            vector: A vector of unit length.
+            vectors: Vectors of unit length.
             column: The vectors to compare: `vector`, `seen` or `heard`.
-            count: Number of rows.
+            count: Number of windows for each vector.
             exact: Whether to scan all vectors even if they are indexed.
             condition: An SQL condition on the rows.
 
         Raises:
             AvpeaError: The library is not as avpea writes it.
         """
-        query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
-        query = query.select(_RANKED).with_row_id(True)
-        query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
-        if condition:
-            query = query.where(condition, prefilter=True)
+        import pyarrow as pa
+
         try:
-            found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+            found = [self._query(vector, column, count, exact, condition).to_arrow() for vector in vectors]
         except Exception as error:  # the vectors are not of the width that the description says
             raise AvpeaError(f"The library {self.place} cannot be searched ({_first_line(error)}).") from None
-        width = self.width
-        for row in found:
-            if complaint := complaint_about(row, width):
-                raise AvpeaError(
-                    f"The library {self.place} is damaged: a window has {complaint}; index the videos into a new "
-                    "library."
-                )
-        return found
+        try:
+            return Candidates.of(pa.concat_tables(found), self.width)
+        except DamagedError as error:
+            raise self._damaged(str(error)) from None
 
-    def thumbnails(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """The thumbnails of windows that `nearest` found; empty where a file has no picture.
+    def _query(self, vector: Sequence[float], column: str, count: int, exact: bool, condition: str) -> Any:
+        query = self._windows.search(list(vector), vector_column_name=column).distance_type("dot").limit(count)
+        read = [COMPARED] if COMPARED in self._windows.schema.names else BEFORE
+        query = query.select([*read, "_distance"]).with_row_id(True)
+        query = query.bypass_vector_index() if exact else query.nprobes(NPROBES)
+        return query.where(condition, prefilter=True) if condition else query
+
+    def described(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The files, times and thumbnails of windows, by their numbers in `Candidates`.
 
         Raises:
             AvpeaError: The library is not as avpea writes it.
         """
-        if not rows:
+        if not numbers:
             return []
-        numbers = [row["_rowid"] for row in rows]
         try:
-            taken = self._windows.take_row_ids(numbers).select(["thumbnail"]).with_row_id().to_arrow().to_pylist()
+            taken = self._windows.take_row_ids(list(numbers)).select(_SHOWN).with_row_id().to_arrow().to_pylist()
         except Exception as error:
             raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
-        found = {row["_rowid"]: row["thumbnail"] for row in taken}
-        if not all(isinstance(found.get(number), bytes) for number in numbers):
-            raise AvpeaError(
-                f"The library {self.place} is damaged: a window has no picture; index the videos into a new library."
-            )
-        return [found[number] for number in numbers]
+        rows = {row["_rowid"]: row for row in taken}
+        for number in numbers:
+            if complaint := complaint_about(rows.get(number, {})):
+                raise self._damaged(complaint)
+        return [rows[number] for number in numbers]
+
+    def _damaged(self, complaint: str) -> AvpeaError:
+        return AvpeaError(
+            f"The library {self.place} is damaged: a window has {complaint}; index the videos into a new library."
+        )
 
     def _columns(self, names: list[str]) -> Iterator[dict[str, Any]]:
         for batch in self._windows.search().select(names).limit(max(1, len(self))).to_batches():

@@ -1,6 +1,7 @@
 """Searching a library with a sentence or an example clip, by picture, by sound, or by both."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from avpea.files import write_bytes
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
 from avpea.progress import note
+from avpea.search._candidates import Candidates
 from avpea.search._index import about
 from avpea.search._library import Library
-from avpea.search._windows import BY, embedded, embeddings_from, require_searchable
+from avpea.search._windows import BY, embedded, require_searchable
 
 __all__ = ["Found", "Query", "search"]
 
@@ -122,7 +124,7 @@ class Query:
         step = max(1, len(queries) // EXAMPLE_WINDOWS)
         return self._find(queries[::step][:EXAMPLE_WINDOWS], by, top)
 
-    def _find(self, queries: list[Embeddings], by: str, top: int) -> list[Found]:
+    def _find(self, queries: Sequence[Embeddings], by: str, top: int) -> list[Found]:
         """The nearest windows by their pooled vectors, re-ranked by the fine-grained similarity of the loss."""
         if top < 1:
             raise AvpeaError(f"top is {top}; expected 1 or more.")
@@ -130,23 +132,25 @@ class Query:
             raise AvpeaError(f"The model was not trained to search by {by} alone (head.groups has no {BY[by]}).")
         column = {"both": "vector", "picture": "seen", "sound": "heard"}[by]
         condition = {"both": "", "picture": "has_picture", "sound": "has_sound"}[by]
-        rows: dict[str, dict[str, Any]] = {}
-        for query in queries:
-            vector = query.pooled()[0].tolist()
-            near = self.library.nearest(vector, column, max(CANDIDATES, 2 * top), condition=condition)
-            rows |= {row["id"]: row for row in near}
-        if not rows:
+        vectors = [query.pooled()[0].tolist() for query in queries]
+        found = self.library.nearest(vectors, column, max(CANDIDATES, 2 * top), condition=condition)
+        if not found:
             return []
-        candidates = list(rows.values())
-        videos = embeddings_from(candidates, by, self.library.width)
-        scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
-        best = scores.topk(min(top, len(candidates)))
-        chosen = [candidates[i] for i in best.indices.tolist()]
-        thumbnails = _thumbnails(self.library.thumbnails(chosen))
+        scores, places = ranked(found, queries, by, top)
+        shown = self.library.described([found.numbers[place] for place in places])
+        thumbnails = _thumbnails([row["thumbnail"] for row in shown])
         return [
             Found(round(score, 4), row["source"], row["start"], row["end"], thumbnail)
-            for score, row, thumbnail in zip(best.values.tolist(), chosen, thumbnails, strict=True)
+            for score, row, thumbnail in zip(scores, shown, thumbnails, strict=True)
         ]
+
+
+def ranked(found: Candidates, queries: Sequence[Embeddings], by: str, top: int) -> tuple[list[float], list[int]]:
+    """Scores and places of the best of some windows, by the fine-grained similarity to the nearest query."""
+    videos = found.embeddings(by)
+    scores = torch.stack([query.similarity(videos)[0] for query in queries]).amax(dim=0)
+    best = scores.topk(min(top, len(found)))
+    return best.values.tolist(), best.indices.tolist()
 
 
 def _thumbnails(pictures: list[bytes]) -> list[str | None]:

@@ -7,7 +7,7 @@ search compares, are right on average (as in RaBitQ: Gao and Long, 2024). The no
 differ far less than the numbers do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -46,38 +46,47 @@ def packed_tokens(tokens: Float[Tensor, "tokens width"]) -> bytes:
     return np.hstack([lengths.view(np.uint8), np.packbits(bits, axis=1)]).tobytes()
 
 
-def complaint_about_tokens(kept: object, count: int, width: int) -> str:
-    """What is wrong with the tokens of a row, of this or of an earlier version, of unit length; empty if nothing is.
+def complaint_about_tokens(kept: Sequence[bytes], counts: Sequence[int], width: int) -> str:
+    """What is wrong with the tokens of some windows, of this or of an earlier version, of unit length.
 
     Args:
-        kept: What `packed_tokens` gave, or, as earlier versions kept it, all numbers in half precision.
-        count: Number of tokens.
+        kept: What `packed_tokens` gave of each, or, as earlier versions kept it, all numbers in half precision.
+        counts: Number of tokens of each.
         width: Numbers of a token.
+
+    Returns:
+        Empty if nothing is.
     """
-    if not isinstance(kept, bytes) or not count:
-        return "no vectors"
-    if len(kept) != count * size_of(width) and not _in_half(kept, count, width):
-        return "no vectors"
-    if _in_half(kept, count, width):
-        lengths = np.linalg.norm(np.frombuffer(kept, _HALF).astype(np.float32).reshape(count, width), axis=1)
-    else:
-        lengths = _lengths(np.frombuffer(kept, np.uint8).reshape(count, -1))
-    if not np.isfinite(lengths).all():
-        return "vectors that are no numbers"
-    return "" if ((lengths >= 0) & (lengths <= _LONGEST)).all() else "vectors of a wrong length"
+    for one, count in zip(kept, counts, strict=True):
+        if not count or not width or not (len(one) == count * size_of(width) or _in_half(one, count, width)):
+            return "no vectors"
+    for whole, _, rows in _by_version(kept, counts, width):
+        lengths = np.linalg.norm(rows.view(_HALF).astype(np.float32), axis=1) if whole else _lengths(rows)
+        if not np.isfinite(lengths).all():
+            return "vectors that are no numbers"
+        if not ((lengths >= 0) & (lengths <= _LONGEST)).all():
+            return "vectors of a wrong length"
+    return ""
 
 
-def unpacked_tokens(rows: Sequence[tuple[bytes, int]], width: int) -> tuple[Float[Tensor, "tokens width"], ...]:
-    """The tokens of each row.
+def unpacked_tokens(kept: Sequence[bytes], counts: Sequence[int], width: int) -> Float[Tensor, "tokens width"]:
+    """The tokens of some windows, one after another.
 
     Args:
-        rows: What is kept of each row, and its number of tokens; `complaint_about_tokens` says nothing of them.
+        kept: What is kept of each window; `complaint_about_tokens` says nothing of it.
+        counts: Number of tokens of each.
         width: Numbers of a token.
     """
-    if any(_in_half(kept, count, width) for kept, count in rows):
-        return tuple(_read(kept, count, width) for kept, count in rows)
-    every = _read(b"".join(kept for kept, _ in rows), sum(count for _, count in rows), width)
-    return torch.split(every, [count for _, count in rows])
+    parts = [
+        (places, torch.from_numpy(rows.view(_HALF).astype(np.float32)) if whole else _read(rows, width))
+        for whole, places, rows in _by_version(kept, counts, width)
+    ]
+    if len(parts) == 1:
+        return parts[0][1]
+    tokens = torch.empty(sum(counts), width)
+    for places, some in parts:
+        tokens[torch.from_numpy(places)] = some
+    return tokens
 
 
 def _in_half(kept: bytes, count: int, width: int) -> bool:
@@ -85,10 +94,20 @@ def _in_half(kept: bytes, count: int, width: int) -> bool:
     return len(kept) == _HALF.itemsize * count * width
 
 
-def _read(kept: bytes, count: int, width: int) -> Float[Tensor, "tokens width"]:
-    if _in_half(kept, count, width):
-        return torch.from_numpy(np.frombuffer(kept, _HALF).reshape(count, width).astype(np.float32))
-    packed = np.frombuffer(kept, np.uint8).reshape(count, -1)
+def _by_version(
+    kept: Sequence[bytes], counts: Sequence[int], width: int
+) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
+    """For each version, if any: whether it kept all numbers, the places of its tokens, and the bytes of each token."""
+    wholes = np.array([_in_half(one, count, width) for one, count in zip(kept, counts, strict=True)], bool)
+    of_tokens = np.repeat(wholes, counts)
+    for whole, size in ((False, size_of(width)), (True, _HALF.itemsize * width)):
+        if (wholes == whole).any():
+            joined = b"".join(one for one, as_whole in zip(kept, wholes.tolist(), strict=True) if as_whole == whole)
+            yield whole, np.flatnonzero(of_tokens == whole), np.frombuffer(joined, np.uint8).reshape(-1, size)
+
+
+def _read(packed: np.ndarray, width: int) -> Float[Tensor, "tokens width"]:
+    count = len(packed)
     five = np.zeros((count, -(-width // 8), _BITS), np.int32)  # eight numbers in five bytes
     five.reshape(count, -1)[:, : packed.shape[1] - _HALF.itemsize] = packed[:, _HALF.itemsize :]
     first, second, third, fourth, last = (five[..., byte] for byte in range(_BITS))

@@ -3,20 +3,19 @@
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from avpea.embeddings import Embeddings, joined
 from avpea.errors import AvpeaError, MediaError
 from avpea.media import Film, probe, read
 from avpea.predict import Predictor, windows
-from avpea.search._tokens import complaint_about_tokens, packed_tokens, unpacked_tokens
+from avpea.search._candidates import BEFORE, COMPARED, together
+from avpea.search._tokens import packed_tokens
 
 __all__ = [
     "BY",
@@ -24,7 +23,6 @@ __all__ = [
     "FileState",
     "complaint_about",
     "embedded",
-    "embeddings_from",
     "require_searchable",
     "rows_of",
 ]
@@ -141,6 +139,8 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
         if not (both.tokens.isfinite().all() and both.scores.isfinite().all()):  # no search would read them
             where = f"of the window that begins at {window.start_seconds:g} s"
             raise MediaError(video, f"the run's vectors {where} are no finite numbers; nothing of the file is kept.")
+        tokens, scores = packed_tokens(both.tokens[0]), both.scores[0].float().tolist()
+        frames = 0 if window.seen is None else window.seen.scores.shape[1]
         name = f"{state.source}\0{window.start_seconds:.3f}"
         rows.append(
             {
@@ -156,53 +156,21 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
                     name: _vector(window.embeddings(by), both.tokens.shape[2])
                     for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
                 },
-                "tokens": packed_tokens(both.tokens[0]),
-                "scores": both.scores[0].float().tolist(),
-                "frames": 0 if window.seen is None else window.seen.scores.shape[1],
+                COMPARED: together(tokens, scores, frames),
+                **dict(zip(BEFORE, (tokens, scores, frames), strict=True)),  # a library takes the columns that it has
                 "thumbnail": _thumbnail(video, window, tracks) if window.seen is not None else b"",
             }
         )
     return rows
 
 
-def complaint_about(row: dict[str, Any], width: int) -> str:
-    """What is wrong with what a library gives of a row to rank it; empty for one as `rows_of` makes it.
-
-    Args:
-        row: The row.
-        width: Numbers of a token.
-    """
-    tokens, scores, frames = row.get("tokens"), row.get("scores"), row.get("frames")
+def complaint_about(row: dict[str, Any]) -> str:
+    """What is wrong with what a library gives of a result; empty for a row as `rows_of` makes it."""
     if not isinstance(row.get("source"), str):
         return "no file"
     if not all(isinstance(row.get(name), float) and math.isfinite(row[name]) for name in ("start", "end")):
         return f"no time in {row['source']!r:.80}"
-    if not isinstance(scores, list) or not all(isinstance(one, float) for one in scores):
-        return f"no scores for {row['source']!r:.80}"
-    if complaint := complaint_about_tokens(tokens, len(scores), width):
-        return f"{complaint} for {row['source']!r:.80}"
-    if type(frames) is not int or not 0 <= frames <= len(scores):
-        return f"{frames!r:.20} frames of {len(scores)} vectors for {row['source']!r:.80}"
-    return "" if np.isfinite(scores).all() else f"vectors that are no numbers for {row['source']!r:.80}"
-
-
-def embeddings_from(rows: Sequence[dict[str, Any]], by: str, width: int) -> Embeddings:
-    """The embeddings in some rows, for a search by `both`, `picture` or `sound`.
-
-    Args:
-        rows: Rows of which `complaint_about` says nothing.
-        by: What is compared.
-        width: Numbers of a token.
-    """
-    tokens, scores = [], []
-    kept = unpacked_tokens([(row["tokens"], len(row["scores"])) for row in rows], width)
-    for row, every in zip(rows, kept, strict=True):
-        chosen = {"both": slice(None), "picture": slice(0, row["frames"]), "sound": slice(row["frames"], None)}[by]
-        tokens.append(every[chosen])
-        scores.append(torch.tensor(row["scores"][chosen]))
-    counts = torch.tensor([len(some) for some in scores])
-    mask = torch.arange(int(counts.max())) < counts[:, None]
-    return Embeddings(pad_sequence(tokens, batch_first=True), pad_sequence(scores, batch_first=True), mask)
+    return "" if isinstance(row.get("thumbnail"), bytes) else f"no picture in {row['source']!r:.80}"
 
 
 def _vector(some: Embeddings | None, width: int) -> list[float]:

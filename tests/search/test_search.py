@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from avpea.errors import AvpeaError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
-from avpea.search._windows import embedded, embeddings_from, rows_of
+from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
+from avpea.search._windows import embedded, rows_of
 from tests.media_factory import make_video
 from tests.tiny import coloured_video
 
@@ -110,16 +111,38 @@ def test_stretches_of_a_very_long_video_are_the_same(
         torch.testing.assert_close(one.seen.tokens, other.seen.tokens, rtol=0, atol=1e-5)
 
 
+def candidates(rows: list[dict[str, Any]]) -> Candidates:
+    import pyarrow as pa
+
+    values = [{"_rowid": number, COMPARED: row[COMPARED]} for number, row in enumerate(rows)]
+    return Candidates.of(
+        pa.Table.from_pylist(values, schema=pa.schema({"_rowid": pa.uint64(), COMPARED: pa.binary()})), 512
+    )
+
+
 def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> None:
     predictor = load(tiny_matched_run)
     (window,), (row,) = list(embedded(predictor, folder / "g4.mp4")), rows_of(predictor, folder / "g4.mp4")
     for by in ("both", "picture", "sound"):
         embeddings = window.embeddings(by)
         assert embeddings is not None
-        found = embeddings_from([row], by, 512)
+        found = candidates([row]).embeddings(by)
         assert F.cosine_similarity(found.tokens, embeddings.tokens, dim=-1).min() > 0.995
         torch.testing.assert_close(found.weights, embeddings.weights)
     assert row["thumbnail"].startswith(b"\xff\xd8")
+
+
+def test_windows_of_several_lengths_are_embedded_at_once(folder: Path, tiny_matched_run: Path) -> None:
+    predictor = load(tiny_matched_run)
+    rows = [row for name in ("g4.mp4", "long.mp4") for row in rows_of(predictor, folder / name)]
+    rows[1][COMPARED] = together(rows[1]["tokens"], rows[1]["scores"], 0)
+    for by in ("both", "picture", "sound"):
+        every = candidates(rows).embeddings(by)
+        for place, row in enumerate(rows):
+            alone, there = candidates([row]).embeddings(by), every.mask[place]
+            torch.testing.assert_close(every.tokens[place][there], alone.tokens[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(every.scores[place][there], alone.scores[0])
+            assert not every.tokens[place][~there].any()
 
 
 @torch.no_grad()
@@ -285,27 +308,80 @@ def test_a_description_that_is_none_is_refused(
     assert str(error.value).startswith(small)
 
 
+SIX = 6 * [0.5]  # scores
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({COMPARED: b"abc"}, "no vectors"), ({COMPARED: b""}, "no vectors"), ({COMPARED: "NULL"}, "no compared"),
+        ({COMPARED: together(bytes(6 * 322), SIX, 7)}, "7 frames of 6"),
+        ({COMPARED: together(bytes(6 * 322 - 1), SIX, 3)}, "no vectors"),
+        ({COMPARED: together(b"\xff\x7f" * 966, SIX, 3)}, "no numbers"),
+        ({COMPARED: together(bytes(6 * 322), [*SIX[:5], float("nan")], 3)}, "no numbers"),
+        ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
+    ],
+)  # fmt: skip
+def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
+    refused(small, values, reason)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
         ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
-        ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
+        ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"scores": "NULL"}, "no scores"),
         ({"tokens": b"\xff\xff" * 3072}, "no numbers"), ({"tokens": b"\xff\x7f" * 966}, "no numbers"),
     ],
 )  # fmt: skip
-def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
+def test_windows_of_an_earlier_version_that_are_none_are_refused(
+    values: dict[str, Any], reason: str, small: str
+) -> None:
+    as_before(small)
+    refused(small, values, reason)
+
+
+def as_before(library: str) -> None:
+    """Make a library one of an earlier version, with a column each for tokens, scores and number of frames."""
+    import lancedb
+    import pyarrow as pa
+
+    base = lancedb.connect(library)
+    table = base.open_table("windows").search().with_row_id(True).to_arrow()
+    found = Candidates.of(table, 512)
+    scores = pa.ListArray.from_arrays([0, *found.counts.cumsum().tolist()], pa.array(found.scores))
+    columns = pa.array(found.tokens, pa.binary()), scores, pa.array(found.frames, pa.int32())
+    table = table.drop_columns([COMPARED, "_rowid"])
+    for name, column in zip(BEFORE, columns, strict=True):
+        table = table.append_column(name, column)
+    base.create_table("windows", table, mode="overwrite")
+
+
+def test_a_library_of_an_earlier_version_is_searched_and_goes_on(
+    library: str, folder: Path, tiny_matched_run: Path
+) -> None:
+    answers = [search(library, "a green light", by=by) for by in ("both", "picture", "sound")]
+    as_before(library)
+    assert [search(library, "a green light", by=by) for by in ("both", "picture", "sound")] == answers
+    (folder / "g4.mp4").touch()  # is read again
+    assert index(tiny_matched_run, folder, library, progress=False).indexed == 1
+    assert COMPARED not in Library(library)._windows.schema.names
+    assert search(library, "a green light") == answers[0]
+
+
+def refused(library: str, values: dict[str, Any], reason: str) -> None:
     import lancedb
 
-    table = lancedb.connect(small).open_table("windows")
-    if "start" in values:
+    table = lancedb.connect(library).open_table("windows")
+    if any(isinstance(value, str) for value in values.values()):
         table.update(values_sql=values)  # lancedb 0.34 knows no NaN as a value
     else:
         table.update(values=values)
     with pytest.raises(AvpeaError, match=f"is damaged: a window has .*{reason}"):
-        search(small, "a light")
-    lancedb.connect(small).drop_table("windows")
+        search(library, "a light")
+    lancedb.connect(library).drop_table("windows")
     with pytest.raises(AvpeaError, match="has no windows"):
-        search(small, "a light")
+        search(library, "a light")
 
 
 def test_a_folder_without_videos_is_refused_and_removes_nothing(
