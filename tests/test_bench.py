@@ -44,6 +44,6 @@ def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "cash"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    known = "cache, adapters, search, export, indexing, startup, long_video, checksums, boxed, processes, threads"
-    rest = "processor, prefix, time_to_accuracy, serve"
+    known = "cache, adapters, search, export, indexing, startup, long_video, decoding, checksums, boxed, processes"
+    rest = "threads, processor, prefix, time_to_accuracy, serve"
     assert f"no benchmark is called cash; known: {known}, {rest}" in done.stderr

@@ -20,7 +20,7 @@ LAYERS = [
     ("experiment", "plot"),
     ("history", "data"),
     ("tasks", "encoders"),
-    ("accounting", "model", "description"),
+    ("accounting", "model", "description", "fit"),
     ("checkpoint", "attention", "activations"),
     ("records",),
     ("sharing", "official", "exported"),
