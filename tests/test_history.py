@@ -101,9 +101,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was made small before the files were written is small again."""
+    # All are imported first, since one that takes the width from another one, changed already, would keep it.
+    heads = [
+        importlib.import_module(f"avpea.tasks.avqa.heads.{name}") for name in ("_avst_parts", "avst", "question_only")
+    ]
     monkeypatch.setattr(nn, "Linear", NarrowLinear)
-    for module in ("_avst_parts", "avst", "question_only"):
-        monkeypatch.setattr(f"avpea.tasks.avqa.heads.{module}.WIDTH", 8)
+    for module in heads:
+        monkeypatch.setattr(module, "WIDTH", 8)
     monkeypatch.setattr("avpea.tasks.avr.heads.matcher.WIDTH", 8)
     monkeypatch.setitem(text._SHAPES, "tiny", TINY_BERT)
 
