@@ -12,7 +12,6 @@ moments and resizes with torch. All in this process, in turns, with one thread e
 import importlib.util
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +34,7 @@ ENCODED = "-c:v libx264 -pix_fmt yuv420p -c:a aac"
 
 def run(quick: bool) -> dict[str, Any]:
     from avpea.media.sieve import Sieve
+    from bench.long_video import ffmpeg
 
     torch.set_num_threads(1)
     rows, rounds = [], 1 if quick else 7
@@ -42,8 +42,7 @@ def run(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="avpea-bench-") as folder, media.boxed(None):
         for name, size in list(SIZES.items())[: 1 if quick else None]:
             path = Path(folder) / f"{name}.mp4"
-            words = ["ffmpeg", "-loglevel", "error", *MADE.format(size, SECONDS).split(), *ENCODED.split(), str(path)]
-            subprocess.run(words, check=True)
+            ffmpeg(*MADE.format(size, SECONDS).split(), *ENCODED.split(), path)
             look = Sieve.look
 
             def every(path: Path = path, look: Any = look) -> Any:

@@ -78,15 +78,23 @@ def run(quick: bool) -> dict[str, Any]:
 def make(folder: Path, minutes: int) -> Path:
     """Write a video of some minutes, each the same."""
     minute, path = folder / "1.mp4", folder / f"{minutes}.mp4"
-    ffmpeg = ["ffmpeg", "-loglevel", "error", "-y"]
-    if shutil.which("ffmpeg") is None:
-        raise AvpeaError("The program ffmpeg, which makes the videos, is not installed; install it, and try again.")
     if not minute.exists():
-        subprocess.run([*ffmpeg, *MINUTE.split(), *ENCODED.split(), minute], check=True)
+        ffmpeg(*MINUTE.split(), *ENCODED.split(), minute)
     if minutes > 1:
         (folder / "list.txt").write_text(f"file {minute.name}\n" * minutes)
-        subprocess.run([*ffmpeg, "-f", "concat", "-i", folder / "list.txt", "-c", "copy", path], check=True)
+        ffmpeg("-f", "concat", "-i", folder / "list.txt", "-c", "copy", path)
     return path
+
+
+def ffmpeg(*words: str | Path) -> None:
+    """Run ffmpeg.
+
+    Raises:
+        AvpeaError: It is not installed.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise AvpeaError("The program ffmpeg, which makes the videos, is not installed; install it, and try again.")
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *words], check=True)
 
 
 def run_folder(folder: Path) -> None:
