@@ -18,16 +18,18 @@ from avpea.version import __version__
 __all__ = ["environment", "forget_peak", "interleaved", "machine", "peak_mb", "ratio", "resident_peak_mb"]
 
 
-def interleaved(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    actions: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each action, run in turns so that other load affects all equally; the first round is dropped."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds + 1):
         for name, action in actions.items():
-            started = time.perf_counter()
+            started = clock()
             action()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(clock() - started)
     return {name: values[1:] for name, values in times.items()}
 
 

@@ -24,6 +24,7 @@ from avpea.model import fold
 
 MODELS = {"ViT-S/16": "vit_small_patch16_224.augreg_in21k", "ViT-B/16": "vit_base_patch16_224.augreg_in21k"}
 LAYOUTS = {"image 224x224": (224, 224), "native 102x128": (102, 128)}
+COLUMNS = {"adapted inference": "inference", "folded inference": "folded_inference", "adapted step": "step"}
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -74,10 +75,10 @@ def measured(model: str, layout: str, kind: str, quick: bool) -> dict[str, Any]:
     doing = actions(model, layout, kind, images)
     times = measure.interleaved(doing, 1 if quick else 9)
     row: dict[str, Any] = {"model": model, "layout": layout, "type": kind, "images_per_stream": images}
-    for what, over in {"inference": "inference", "folded inference": "inference", "step": "step"}.items():
-        name = what if what.startswith("folded") else f"adapted {what}"
-        row[what.replace(" ", "_")] = measure.ratio(times[name], times[f"frozen {over}"])
-        row[f"frozen_{over}_ms"] = round(1e3 * min(times[f"frozen {over}"]))
+    for name, column in COLUMNS.items():
+        frozen = f"frozen {name.split()[1]}"
+        row[column] = measure.ratio(times[name], times[frozen])
+        row[f"{frozen.replace(' ', '_')}_ms"] = round(1e3 * min(times[frozen]))
     if not quick:
         words = (model, layout, kind, str(images))
         row["peak_mb"] = {what: round(measure.peak_mb("bench.adapters", what, *words)) for what in doing}
