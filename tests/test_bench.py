@@ -17,7 +17,7 @@ def test_quick_benchmarks_run(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "bench", "--quick", "--out", tmp_path], cwd=ROOT, check=True)
     reports = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     every = {"adapters", "boxed", "cache", "checksums", "indexing", "processes", "processor", "search", "startup"}
-    every |= {"export", "serve", "threads", "long_video", "prefix", "time_to_accuracy"}
+    every |= {"decoding", "export", "serve", "threads", "long_video", "prefix", "time_to_accuracy"}
     assert set(reports) == every
     for report in reports.values():
         assert {"what", "command", "machine"} <= report.keys()
