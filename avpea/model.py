@@ -183,6 +183,10 @@ class AVModel(nn.Module):
         every = [(part, name, p) for _, part in self.encoder.trained_parts() for name, p in part.named_parameters()]
         return [parameter for part, name, parameter in every if name.rpartition(".")[2] in part.exchange_gates]
 
+    def gate_rate(self) -> float:
+        """The learning rate of these gates over that of the adapters' other parameters, as the adapter has it."""
+        return max((part.gate_rate for _, part in self.encoder.trained_parts()), default=1.0)
+
     def gates(self) -> dict[str, list[float]]:
         """Values of the adapters' gates in each block, by branch, stream and name (`attn.audio.output_gate`)."""
         found: dict[str, list[float]] = {}

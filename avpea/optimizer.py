@@ -9,7 +9,7 @@ from torch import nn
 from avpea.model import AVModel
 from avpea.sections import StepTrainOptions, TrainOptions
 
-__all__ = ["make_optimizer", "rate_factor"]
+__all__ = ["gate_learning_rate", "make_optimizer", "rate_factor"]
 
 
 def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
@@ -23,10 +23,10 @@ def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
         "adapters": rate,
         "backbone": config.backbone_learning_rate or rate,
         "head": config.head_learning_rate or rate,
-        "gates": config.gate_learning_rate,
+        "gates": gate_learning_rate(model, config),
     }
     parts = model.trained_parameters()
-    if config.gate_learning_rate:
+    if rates["gates"]:
         parts["gates"] = model.exchange_gates()
         apart = set(map(id, parts["gates"]))
         parts["adapters"] = [parameter for parameter in parts["adapters"] if id(parameter) not in apart]
@@ -45,6 +45,12 @@ def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
     groups = [group for group in groups if group["params"]]
     # On a CPU too, the fused kernel is faster than the plain one (`python -m bench processor`).
     return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=True)
+
+
+def gate_learning_rate(model: AVModel, config: TrainOptions) -> float:
+    """The rate of the gates g of what is read from the other stream; 0 if they have none of their own."""
+    factor = model.gate_rate() if model.exchange_gates() else 1.0
+    return config.gate_learning_rate or (config.learning_rate * factor if factor != 1 else 0.0)
 
 
 def rate_factor(config: TrainOptions, step: int, steps_in_epoch: int) -> float:

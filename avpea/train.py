@@ -28,7 +28,7 @@ from avpea.files import finite
 from avpea.labels import Annotations, weight_of
 from avpea.locks import locked
 from avpea.model import build
-from avpea.optimizer import make_optimizer, rate_factor
+from avpea.optimizer import gate_learning_rate, make_optimizer, rate_factor
 from avpea.preconditions import (
     require_needed,
     require_same,
@@ -525,7 +525,7 @@ class _Training:
 
     def _not_finite(self, what: str) -> str:
         rate, position = self.config.learning_rate, self.position
-        own = {"head": self.config.head_learning_rate, "gates": self.config.gate_learning_rate}
+        own = {"head": self.config.head_learning_rate, "gates": gate_learning_rate(self.model, self.config)}
         parts = ", ".join(f"{its:g} in the {part}" for part, its in own.items() if its)
         apart = f" ({parts})" if parts else ""
         return (

@@ -489,6 +489,22 @@ def test_the_gates_move_by_their_own_rate(tiny_experiment: Make, tmp_path: Path)
     assert [abs(float(gate)) for gate in gates] == pytest.approx([moved] * 4, rel=1e-2)
 
 
+def test_an_adapter_may_have_a_rate_for_its_gates(tiny_experiment: Make, tmp_path: Path) -> None:
+    """`av_pea_tokens` is what the rows "exchange opened, all tokens" of the sweeps spell out, to the last bit."""
+    short = {"train.epochs": 2, "train.learning_rate": 1e-3, "train.clip_norm": 0.5}
+    spelt = {"adapter.scaled_attention": True, "adapter.queries": "all", "train.gate_learning_rate": 0.03}
+    train(tiny_experiment(**short, **spelt), tmp_path / "spelt", progress=False)
+    own = tiny_experiment(**short, **{"adapter.name": "av_pea_tokens"})
+    train(own, tmp_path / "own", progress=False)
+    one, other = (tensors(tmp_path / run / "model.safetensors") for run in ("spelt", "own"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for change, rate in (({"train.gate_learning_rate": 0.2}, 0.2), ({"adapter.cross_modal": False}, 1e-3)):
+        changed = own.override(change)
+        groups = make_optimizer(build(changed, event_labels()), changed.train).param_groups
+        assert max(group["lr"] for group in groups) == rate
+
+
 def test_a_run_with_a_rate_for_its_gates_goes_on_to_the_same_bits(
     tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

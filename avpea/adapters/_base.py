@@ -32,6 +32,8 @@ class Trained(nn.Module, ABC):
     # Names of the parameters, in it or in its parts, that scale what it reads from the other stream, for
     # `train.gate_learning_rate`.
     exchange_gates: ClassVar[tuple[str, ...]] = ()
+    # Their learning rate over that of the adapters' other parameters, where `train.gate_learning_rate` is 0.
+    gate_rate: ClassVar[float] = 1.0
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

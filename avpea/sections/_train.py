@@ -73,7 +73,8 @@ class TrainOptions(Options):
         backbone_learning_rate: Learning rate of trained copies of backbone weights; 0 means `learning_rate`
             (VALOR: 5e-7).
         gate_learning_rate: Learning rate of the adapters' gates g of what they read from the other stream, which are
-            then a parameter group of their own; 0 means `learning_rate`, in the adapters' group.
+            then a parameter group of their own; 0 means what the adapter has: 30 times `learning_rate` for
+            `av_pea_tokens`, otherwise `learning_rate`, in the adapters' group.
         weight_decay: Weight decay of AdamW, applied to matrices but not to biases, norms and gates; 0 gives Adam.
         beta2: Decay rate of Adam's second moment.
         schedule: How the learning rate changes: `constant`, `cosine` or `linear` (both to 0 over all steps), or `step`

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avpea.adapters.av_pea import AVPEA
+from avpea.adapters.av_pea_tokens import AVPEATokens
 from avpea.adapters.lavish import LAVISH
 from avpea.errors import ExperimentError
 
@@ -122,6 +123,13 @@ def test_other_forms_of_the_exchange_equal_their_formulas(
     assert (adapter(x, other) - plain_adapter(adapter, x, other, **form)).abs().max() < 1e-12
     assert sum(p.numel() for p in adapter.parameters()) == sum(p.numel() for p in AVPEA(16).parameters())
     assert (adapter(*streams) - randomised(AVPEA(16).double())(*streams)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_form_in_which_all_tokens_ask_equals_its_formula(streams: tuple[Tensor, Tensor], training: bool) -> None:
+    adapter = randomised(AVPEATokens(16).double()).train(training)
+    assert (adapter(*streams) - plain_adapter(adapter, *streams, scaled=True, every=True)).abs().max() < 1e-12
+    assert sum(p.numel() for p in adapter.parameters()) == sum(p.numel() for p in AVPEA(16).parameters())
 
 
 def test_the_papers_form_is_the_default_to_the_bit() -> None:
