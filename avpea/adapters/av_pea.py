@@ -1,7 +1,7 @@
 """The AV-PEA adapter (AV-PEA paper, Section 3.3, Eq. 5-8 and Algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,7 @@ class AVPEA(GatedBottleneck):
         ExperimentError: `reduction` does not divide `dim`.
     """
 
-    Options = AVPEAOptions
+    Options: ClassVar[type[GatedOptions]] = AVPEAOptions
     follows_dtype = True
     adds = True
 
