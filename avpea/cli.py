@@ -15,6 +15,7 @@ from avpea.command import Command, add_limits, as_options, limits_of
 from avpea.errors import AvpeaError, WriteError
 from avpea.escapes import for_terminal
 from avpea.progress import note
+from avpea.shortage import shortage_of, witnessed
 from avpea.stopping import Stopped, interruptible, stoppable
 from avpea.threads import settle
 from avpea.version import __version__
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         with stoppable():
-            return _main(arguments)
+            return witnessed(lambda: _main(arguments), note)
     except KeyboardInterrupt as stopped:  # the second one, while the first is told
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     finally:
@@ -132,8 +133,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         return 0
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        if shortage := shortage_of(error):
+            note(shortage)
+            return 1
+        if not isinstance(error, OSError) or error.errno is None:
             raise
         remedy = "make room or give permission there" if error.errno in _OF_THE_PLACE else "mend that"
         where = f"{error.filename}: " if error.filename else ""

@@ -11,11 +11,10 @@ import torch
 
 from avpea.errors import DeviceMemoryError, ExperimentError
 from avpea.sections import require_device_name
+from avpea.shortage import short_of_memory
 
 __all__ = ["choose_device", "choose_precision", "enough_memory", "float32_products", "named", "placed"]
 
-# How torch, on each kind of device, says that memory is used up. Only CUDA has an error class of its own.
-_USED_UP = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 _TRIED = re.compile(r"ried to allocate (\d[\d.]*) ?(bytes|[KMGT]i?B)")
 
 
@@ -140,7 +139,7 @@ def enough_memory(device: torch.device, remedy: str, about: str | Path = "") -> 
         yield
     except (RuntimeError, MemoryError) as error:
         said = str(error)
-        if isinstance(error, RuntimeError) and not _USED_UP.search(said):
+        if not short_of_memory(error):
             raise
         ours = isinstance(error, MemoryError) or "CPUAllocator" in said or device.type == "cpu"
         wanted = _TRIED.search(said)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "avpea"
 # From the bottom up. Parts of one line do not know each other; within a part imports are free.
 LAYERS = [
     ("errors", "version", "escapes", "stopping", "schemas"),
-    ("parsing", "progress", "threads"),
+    ("parsing", "progress", "threads", "shortage"),
     ("locks",),
     ("client", "registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),
     ("trust", "trackers"),
@@ -162,5 +162,16 @@ def test_what_would_be_upwards_is_seen(part: str, source: str) -> None:
 def test_the_command_line_imports_nothing_heavy(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    light = {"command", "commands", "errors", "escapes", "progress", "registry", "stopping", "tables", "threads"}
+    light = {
+        "command",
+        "commands",
+        "errors",
+        "escapes",
+        "progress",
+        "registry",
+        "shortage",
+        "stopping",
+        "tables",
+        "threads",
+    }
     assert set(imported_parts(tree)) <= light | {"version"}
