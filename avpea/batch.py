@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from avpea import formats
 from avpea.errors import AvpeaError, WriteError
@@ -134,10 +135,10 @@ def _targets(jobs: Sequence[Job], out: Path | None, suffix: str) -> list[Path]:
 
 
 def _alike(paths: Sequence[Path]) -> set[Path]:
-    """Paths that are there twice, on some systems at least, where A and a are the same."""
+    """Paths that are there twice, on some systems at least, where A and a, or two forms of ä, are the same."""
     by_key: dict[str, list[Path]] = {}
     for path in paths:
-        by_key.setdefault(os.path.abspath(path).casefold(), []).append(path)
+        by_key.setdefault(normalize("NFC", os.path.abspath(path)).casefold(), []).append(path)
     return {path for some in by_key.values() if len(some) > 1 for path in some}
 
 

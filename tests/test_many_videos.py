@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from avpea.batch import Batch, Outputs, find_jobs, plan
+from avpea.batch import Batch, Job, Outputs, find_jobs, plan
 from avpea.cli import main
 from avpea.errors import AvpeaError
 from avpea.media.folder import media_below
@@ -302,3 +302,11 @@ def test_ctrl_c_leaves_whole_lines_and_files(tiny_run: Path, tiny_data: Path, tm
     text = table.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert len({len(row) for row in csv.reader(text.splitlines())}) == 1
+
+
+def test_names_that_some_systems_take_for_one_are_refused(tmp_path: Path) -> None:
+    """Whichever differ in capitals, or in how Unicode writes an accent."""
+    for one, other in (("a.mp4", "A.mp4"), ("\u00e9.mp4", "e\u0301.mp4")):
+        jobs = [Job(tmp_path / name, Path(name)) for name in (one, other)]
+        with pytest.raises(AvpeaError, match="Two videos would both be written to"):
+            plan(jobs, Outputs(formats=("srt",), out=tmp_path / "out"))
