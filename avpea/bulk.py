@@ -163,7 +163,9 @@ class _Results:
 
     def _found(self, line: bytes, number: int, start: int) -> None:
         remedy = "remove that line, and the same command answers about its video again"
-        values = parse_json(line.decode("utf-8", "replace"), str(self.path), AvpeaError, line=number, remedy=remedy)
+        values = parse_json(
+            line.decode("utf-8", "replace"), str(self.path), AvpeaError, line=number, remedy=remedy, paths=True
+        )
         try:
             video, state = values["video"], (values["file"]["bytes"], values["file"]["modified_ns"])
             self.lines[video] = _Line(start, start + len(line), state, "error" in values)

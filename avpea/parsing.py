@@ -7,6 +7,7 @@ anything.
 
 import json
 import math
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,11 +73,22 @@ class _Loader(yaml.SafeLoader):
         value: int | float = read(node)
         if isinstance(value, int) and abs(value) >= BIGGEST:
             raise _Refused(f"the number {node.value} in line {line}; expected less than 2**63")
+        if _is_read_otherwise(node.value, value):
+            raise _Refused(
+                f"the number {node.value} in line {line}, which YAML reads as {value}; write that, or a text in quotes"
+            )
         return value
 
 
 for _tag in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
+
+
+def _is_read_otherwise(text: str, value: int | float) -> bool:
+    """Whether a number means another one to a person: `010`, which is octal in YAML 1.1, or `1:30`, which is 90."""
+    digits = text.lstrip("+-").replace("_", "")
+    return ":" in digits or (isinstance(value, int) and digits.isdigit() and int(digits) != abs(value))
+
 
 # What PyYAML raises, beside its own errors, for scalars that are not what their form or tag says (`2001-99-99`).
 _WRONG_SCALAR = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -130,7 +142,9 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(read_text(path, _YAML_BYTES, ExperimentError), str(path))
 
 
-def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: int = 0, remedy: str = "") -> Any:
+def parse_json(
+    text: str, source: str, kind: Kind = CheckpointError, *, line: int = 0, remedy: str = "", paths: bool = False
+) -> Any:
     """The values in JSON.
 
     Args:
@@ -139,6 +153,7 @@ def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: in
         kind: Class of the error.
         line: Line of the file that the text is, from 1; 0 if it is the whole file.
         remedy: What to do about it, for the error.
+        paths: Whether a text may be the name of a file that is no UTF-8: its bytes are halves of surrogate pairs then.
 
     Raises:
         AvpeaError: Of class `kind`: it is not JSON, too deep, names a key twice, or holds a number
@@ -149,7 +164,7 @@ def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: in
         value = json.loads(
             text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_once
         )
-        _require_plain(value)
+        _require_plain(value, paths)
     except json.JSONDecodeError as error:
         if line:
             raise kind(f"{where}: not JSON ({error.msg}, column {error.colno}){end}") from None
@@ -162,7 +177,7 @@ def parse_json(text: str, source: str, kind: Kind = CheckpointError, *, line: in
     return value
 
 
-def read_json(path: Path, kind: Kind = CheckpointError, *, remedy: str = "") -> Any:
+def read_json(path: Path, kind: Kind = CheckpointError, *, remedy: str = "", paths: bool = False) -> Any:
     """The values in a JSON file; see `parse_json`.
 
     Raises:
@@ -172,16 +187,17 @@ def read_json(path: Path, kind: Kind = CheckpointError, *, remedy: str = "") -> 
         text = read_text(path, _JSON_BYTES, kind, remedy=remedy)
     except OSError as error:
         raise kind(f"{path} cannot be read ({error.strerror}){_ending(remedy)}") from None
-    return parse_json(text, str(path), kind, remedy=remedy)
+    return parse_json(text, str(path), kind, remedy=remedy, paths=paths)
 
 
-def json_lines(path: Path, kind: Kind = CheckpointError) -> Iterator[tuple[int, Any]]:
+def json_lines(path: Path, kind: Kind = CheckpointError, *, paths: bool = False) -> Iterator[tuple[int, Any]]:
     """The number of each line of a JSON Lines file, from 1, with its values; empty lines are skipped.
 
     Raises:
         AvpeaError: Of class `kind`: as `read_json`.
     """
     try:
+        _require_regular(path, kind)
         with path.open("rb") as file:
             number = 0
             while found := file.readline(_LINE_BYTES + 1):
@@ -190,7 +206,7 @@ def json_lines(path: Path, kind: Kind = CheckpointError) -> Iterator[tuple[int, 
                     raise kind(f"{path}, line {number}: longer than {_LINE_BYTES >> 20} MiB.")
                 if found.strip():
                     text = _utf_8(found, f"{path}, line {number}", kind).strip()
-                    yield number, parse_json(text, str(path), kind, line=number)
+                    yield number, parse_json(text, str(path), kind, line=number, paths=paths)
     except OSError as error:
         raise kind(f"{path} cannot be read ({error.strerror}).") from None
 
@@ -199,14 +215,22 @@ def read_text(path: Path, most_bytes: int, kind: Kind, *, remedy: str = "") -> s
     """The text of a file of at most so many bytes.
 
     Raises:
-        AvpeaError: Of class `kind`: the file is bigger, or not UTF-8.
+        AvpeaError: Of class `kind`: the file is bigger, not UTF-8, or a pipe or device.
         OSError: The file cannot be read.
     """
+    _require_regular(path, kind)
     with path.open("rb") as file:
         found = file.read(most_bytes + 1)
     if len(found) > most_bytes:
         raise kind(f"{path}: bigger than {most_bytes >> 20} MiB, which no such file is{_ending(remedy)}")
     return _utf_8(found, str(path), kind, remedy)
+
+
+def _require_regular(path: Path, kind: Kind) -> None:
+    """Refuse a named pipe, which would be waited for, and a device, which may never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says what it is
+        raise kind(f"{path} is no regular file, but a pipe, a socket or a device; expected a file.")
 
 
 def _ending(remedy: str) -> str:
@@ -247,8 +271,8 @@ def _require_small(node: yaml.Node, known: dict[int, tuple[int, int]], above: se
     return known[id(node)]
 
 
-def _require_plain(value: Any) -> None:
-    """Refuse what is too deep, and text that cannot be written again.
+def _require_plain(value: Any, paths: bool = False) -> None:
+    """Refuse what is too deep, and text that cannot be written again; with `paths`, not even as a file's name.
 
     Raises:
         _Refused: It is.
@@ -260,7 +284,7 @@ def _require_plain(value: Any) -> None:
             raise _Refused(f"more than {_DEPTH} levels of lists and mappings")
         texts = [one for one in level if isinstance(one, str)]
         texts += [key for one in level if isinstance(one, dict) for key in one if isinstance(key, str)]
-        wrong = next((one for one in texts if "\0" in one or not (one.isascii() or _is_unicode(one))), None)
+        wrong = next((one for one in texts if "\0" in one or not (one.isascii() or _is_text(one, paths))), None)
         if wrong is not None:
             raise _Refused(
                 f"the text {ascii(wrong)[:60]} has a null or half of a surrogate pair, which is no character"
@@ -274,8 +298,12 @@ def _require_plain(value: Any) -> None:
         level = inside
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+def _is_text(text: str, paths: bool) -> bool:
+    try:
+        text.encode("utf-8", "surrogateescape" if paths else "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

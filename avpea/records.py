@@ -107,7 +107,7 @@ def _trained_on(run: str | Path, info: CheckpointInfo) -> DataIdentity | Mapping
 def _read(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in [*sorted(place.glob("evaluation-*.json")), *sorted(place.glob("evaluations/*/evaluation-*.json"))]:
         try:
-            record = read_json(path)
+            record = read_json(path, paths=True)
         except CheckpointError:
             continue  # not a record of ours, or cut short by hand: it says nothing
         if isinstance(record, dict):

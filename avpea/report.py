@@ -127,14 +127,15 @@ def _found(folder: Path, place: Path, run: str | Path, split: str, trust: bool) 
 
 
 def _read_json(path: Path) -> Any:
-    return read_json(path, remedy="remove it, or write it again with `avpea evaluate`") if path.is_file() else None
+    remedy = "remove it, or write it again with `avpea evaluate`"
+    return read_json(path, remedy=remedy, paths=True) if path.is_file() else None
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of JSON, up to one that an interruption cut short; none if there is no file."""
     found: list[dict[str, Any]] = []
     with suppress(CheckpointError):
-        found.extend(one for _, one in json_lines(path) if isinstance(one, dict))
+        found.extend(one for _, one in json_lines(path, paths=True) if isinstance(one, dict))
     return found
 
 

@@ -298,3 +298,12 @@ def test_ray_answers_as_one_process_does_and_crashes_cost_a_retry(
     found = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert json.loads(found.stdout)["before"] == 5
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
+
+
+def test_a_name_that_is_no_text_is_answered_about_once(answer: Answer, videos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"latin \xff.mp4")
+    shutil.copy(videos / "a.mp4", videos / name)
+    assert answer().answered == 5
+    again = answer()
+    assert (again.answered, again.before) == (0, 5)
+    assert str(videos / name) in [line["video"] for line in lines(tmp_path / "results.jsonl")]

@@ -1,6 +1,7 @@
 """YAML and JSON of other people: nothing is lost in them, and no bomb, depth or number in them costs anything."""
 
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avpea.data._places import Unreachable, read_whole
 from avpea.errors import AvpeaError, CheckpointError, DataError, ExperimentError
 from avpea.experiment import RECIPES, load_recipe, parse_overrides
+from avpea.files import write_text
+from avpea.formats.text import read_text as read_table_text
+from avpea.labels import MaskLabels, MaskSample
 from avpea.parsing import json_lines, parse_json, parse_yaml, read_json, read_yaml
 from avpea.run import RunFolder
 
@@ -42,6 +47,8 @@ REFUSED = {
     "5,000 digits": ("a: " + "1" * 5000, "a number of 5,000 characters"),
     "sixtieths": ("a: " + ":".join(["59"] * 3000), "a number of 8,999 characters"),
     "hexadecimal": ("a: 0x" + "f" * 60, r"2\*\*63"),
+    "ten, or eight": ("a: 1\nb: -010", "the number -010 in line 2, which YAML reads as -8; write that"),
+    "a minute and a half": ("a: 1:30", "the number 1:30 in line 1, which YAML reads as 90; write that"),
     "a 99th month": ("a: 2001-99-99", "cannot be read"),
     "a tag that lies": ("a: !!int abc", "cannot be read"),
     "a tag of nothing": ('a: !!int ""', "cannot be read"),
@@ -68,7 +75,9 @@ def test_yaml_that_no_recipe_holds_is_refused_at_once(name: str, tmp_path: Path)
     assert len(str(error.value)) < 600
 
 
-@pytest.mark.parametrize("name", ["aliases of aliases", "a list in itself", "brackets", "10^23", "a 99th month"])
+@pytest.mark.parametrize(
+    "name", ["aliases of aliases", "a list in itself", "brackets", "10^23", "a 99th month", "ten, or eight"]
+)
 def test_a_recipe_and_a_run_and_an_option_refuse_it(name: str, tmp_path: Path) -> None:
     text = REFUSED[name][0]
     recipe = tmp_path / "recipe.yaml"
@@ -84,9 +93,8 @@ def test_a_recipe_and_a_run_and_an_option_refuse_it(name: str, tmp_path: Path) -
 
 
 def test_what_a_recipe_may_hold_is_read_as_always(tmp_path: Path) -> None:
-    text = (
-        "a: &a {x: 1}\nb: {<<: *a, y: 2.5e+3}\nc: [*a, *a]\nd: [1e3, .inf, 0x1F, 1:30, yes, ~]\ne: 9223372036854775807"
-    )
+    text = "a: &a {x: 1}\nb: {<<: *a, y: 2.5e+3}\nc: [*a, *a]\nd: [1e3, .inf, 0x1F, 1_000, 00, 07, yes, ~]"
+    text += "\ne: 9223372036854775807"
     assert parse_yaml(text) == yaml.safe_load(text)
     assert parse_yaml("") is None
     for path in [*RECIPES.rglob("*.yaml"), *(RECIPES.parent / "sweeps").rglob("*.yaml")]:
@@ -158,3 +166,24 @@ def test_what_is_too_long_or_no_text_is_refused(tmp_path: Path) -> None:
     for read in (read_json, lambda file: list(json_lines(file)), read_yaml):
         with pytest.raises(AvpeaError, match="not UTF-8"):
             read(path)
+
+
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        for read in (read_json, read_yaml, read_table_text, lambda path: list(json_lines(path))):
+            with pytest.raises(AvpeaError, match=f"{path} is no regular file, but a pipe, a socket or a device; expe"):
+                read(path)
+        with pytest.raises(Unreachable, match="no regular file"):
+            read_whole(str(path), 100)
+    assert MaskLabels().told(MaskSample("a", "a", tmp_path, 0.0, 1, "train", masks=(str(pipe),))) == "0 missing"
+
+
+def test_a_name_of_bytes_that_are_no_text_is_read_where_files_are_named(tmp_path: Path) -> None:
+    name = os.fsdecode(b"latin \xff.mp4")
+    write_text(tmp_path / "a.json", json.dumps({"video": name}))
+    assert read_json(tmp_path / "a.json", paths=True) == {"video": name}
+    for text, paths in ((name, False), ("\ud800", True), (f"{name}\0", True)):
+        with pytest.raises(CheckpointError, match="no character"):
+            parse_json(json.dumps([text]), "a.json", paths=paths)

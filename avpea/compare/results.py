@@ -94,7 +94,7 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result: dict[str, Any] = read_json(path, AvpeaError)
+        result: dict[str, Any] = read_json(path, AvpeaError, paths=True)
         settings, form = result["experiment"], result["format"]
         _require_kinds(result)
     except (AvpeaError, KeyError, TypeError, AttributeError):

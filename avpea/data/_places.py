@@ -7,6 +7,7 @@ by pyarrow, which takes credentials from the environment. What fails in a way th
 import http.client
 import os
 import re
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -48,9 +49,12 @@ def size_of(place: str) -> int:
         with _opened(place) as file:
             return int(file.size())
     try:
-        return os.stat(place).st_size
+        about = os.stat(place)
     except (OSError, ValueError) as error:
         raise Unreachable(_reason(error)) from None
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # a pipe would be waited for
+        raise Unreachable("it is no regular file, but a pipe, a socket or a device")
+    return about.st_size
 
 
 def read_bytes(place: str, first: int, count: int) -> bytes:

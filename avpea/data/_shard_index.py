@@ -20,7 +20,7 @@ from tarfile import BLOCKSIZE
 from typing import Any
 
 from avpea import registry
-from avpea.data._places import Unreachable, below, read_whole
+from avpea.data._places import Unreachable, below, read_whole, size_of
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Labels, Member, Packed, Sample, Shard, read_plain
 from avpea.parsing import parse_json
@@ -246,8 +246,8 @@ def listed_in(folder: Path, name: str) -> tuple[Listed, list[Entry]] | None:
     """
     path = folder / list_of(name)
     try:
-        found, size = path.read_bytes(), (folder / name).stat().st_size
-    except OSError:
+        found, size = read_whole(str(path), _LIST_BYTES), size_of(str(folder / name))
+    except Unreachable:
         return None
     head = parse_json(_decoded(found.partition(b"\n")[0], str(path)), str(path), DataError, line=1, remedy="remove it")
     shard = _plain(Listed, {"name": name, "list_sha256": hashlib.sha256(found).hexdigest(), **head}, f"{path}, line 1")

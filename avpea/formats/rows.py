@@ -125,7 +125,7 @@ def json_rows(source: str, text: str, columns: Columns) -> Iterator[tuple[str, M
         where = f"{source}, line {number}"
         if not line.strip():
             continue
-        values = parse_json(line, source, DataError, line=number, remedy="expected one object a line")
+        values = parse_json(line, source, DataError, line=number, remedy="expected one object a line", paths=True)
         if not isinstance(values, dict):
             raise DataError(
                 f"{where}: found {type(values).__name__}; expected an object with {', '.join(columns.known)}."

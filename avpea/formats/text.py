@@ -1,12 +1,14 @@
 """Text of annotation files in the encodings that spreadsheets write."""
 
 import codecs
+import stat
 from pathlib import Path
 
 from avpea.errors import DataError
 
 __all__ = ["decoded", "read_text"]
 
+_MOST_BYTES = 1 << 30  # ten million rows
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's mark, which begins like it
@@ -20,9 +22,15 @@ def read_text(path: Path) -> str:
     r"""The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; line ends become "\n".
 
     Raises:
-        DataError: The file cannot be read, has another encoding or holds a null character; names the remedy.
+        DataError: The file cannot be read, is too big, has another encoding or holds a null character; names the
+            remedy.
     """
     try:
+        about = path.stat()
+        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # a pipe would be waited for
+            raise DataError(f"{path} is no regular file, but a pipe, a socket or a device; expected a file.")
+        if about.st_size > _MOST_BYTES:
+            raise DataError(f"{path} is bigger than {_MOST_BYTES >> 30} GiB, which no table is; divide it.")
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None

@@ -1,6 +1,7 @@
 """Masks: which pixels of each second's frame belong to what sounds."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -173,6 +174,9 @@ def _hash(path: str | None) -> str:
     if not path:
         return "silent"
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        if not os.path.isfile(path):
+            return "missing"
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except (OSError, ValueError):
         return "missing"

@@ -246,7 +246,7 @@ class RunFolder:
 
 def _reasons(path: Path) -> dict[str, str]:
     """The videos that were left out, with the reasons."""
-    found: dict[str, str] = read_json(path, remedy="copy the run anew")
+    found: dict[str, str] = read_json(path, remedy="copy the run anew", paths=True)
     if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
         raise CheckpointError(f"{path} is no table of videos with reasons; copy the run anew.")
     return found

@@ -434,6 +434,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "later": (in_the_index(lambda index: index.update(format="avpea-shards-9")), "expected avpea-shards-1"),
     "a path": (in_the_index(lambda i: i["shards"][0].update(name="../train-000000.tar")), "names the shard '../train"),
     "twice": (in_the_index(lambda i: i["shards"].append(i["shards"][0])), "names the shard train-000000.tar twice"),
+    "10^11": (in_the_index(lambda i: i["splits"].update(train=10**11)), "of the split train, and index.json says 1000"),
     "fewer": (in_the_index(lambda i: i["splits"].update(train=6)), "of the split train, and index.json says 6"),
     "no labels": (in_the_index(lambda i: i.update(labels={"class_names": []})), "its labels are damaged"),
     "unknown": (in_the_index(lambda i: i.update(more=1)), r"found \['more'\]"),

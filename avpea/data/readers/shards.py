@@ -89,7 +89,8 @@ def _samples(split: str, index: Index, lists: list[list[Entry]], labels: Labels,
                     f"{below(root, listed.list_name)}: {sample.key} stands twice, or in two splits; {_ANEW}."
                 )
             numbered[number] = sample
-    if sorted(numbered) != list(range(index.splits[split])):
+    # The number is a stranger's: nothing of that size is made.
+    if len(numbered) != index.splits[split] or numbered.keys() != set(range(len(numbered))):
         raise DataError(
             f"The lists in {root} have {len(numbered)} samples of the split {split}, and {INDEX_FILE} says "
             f"{index.splits[split]}; {_ANEW}."
