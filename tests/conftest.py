@@ -5,6 +5,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# One thread for each process, torch's included, before anything imports torch: several run at once, and a thread that
+# waits for another one spins on the core that this needs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# isort: split
 import pytest
 from hypothesis import HealthCheck, settings
 
