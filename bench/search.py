@@ -7,8 +7,14 @@ same groups. Each row has 20 tokens of 512 numbers, as a window of ten seconds h
 all that follows the embedding of a sentence: the nearest windows are found, their tokens read and compared with the
 query's, and file, times and thumbnail of the ten best read. Recall is how many of the ten an exhaustive scan of the
 vectors finds, too. `parts` has the medians of the three steps.
+
+`others`: faiss and USearch, where they are installed (`pip install faiss-cpu usearch`), finding as many candidates
+among the same vectors, in memory, without reading anything of them: faiss with as many cells of bits as LanceDB (IVF,
+RaBitQ), USearch with a graph of neighbours (HNSW) of numbers in eight bits, up to 10^5 windows, since building it takes
+long. Their recall is how many of the ten nearest are among the candidates.
 """
 
+import importlib.util
 import os
 import shutil
 import statistics
@@ -26,7 +32,7 @@ from avpea.embeddings import Embeddings
 from avpea.measure import machine
 from avpea.search import Library
 from avpea.search._candidates import COMPARED, together
-from avpea.search._library import INDEX_FROM
+from avpea.search._library import INDEX_FROM, NPROBES
 from avpea.search._query import CANDIDATES, ranked
 from avpea.search._tokens import packed_tokens, size_of
 from avpea.tasks.avr.heads.matcher import WIDTH
@@ -105,6 +111,49 @@ def measured(ways: dict[str, Search], queries: np.ndarray) -> dict[str, Any]:
     return {name: _figures(some[2:], hits[name] / count) for name, some in times.items()}  # the first open files
 
 
+def of_faiss(every: np.ndarray) -> tuple[Any, str]:
+    import faiss
+
+    index = faiss.index_factory(WIDTH, f"IVF{round(len(every) ** 0.5)},RaBitQ", faiss.METRIC_INNER_PRODUCT)
+    index.train(every)
+    index.add(every)
+    index.nprobe = NPROBES
+    return lambda query: index.search(query[None], CANDIDATES)[1][0], faiss.__version__
+
+
+def of_usearch(every: np.ndarray) -> tuple[Any, str]:
+    import usearch
+    from usearch.index import Index
+
+    index = Index(ndim=WIDTH, metric="ip", dtype="i8")
+    index.add(np.arange(len(every)), every)
+    return lambda query: index.search(query, CANDIDATES).keys, usearch.__version__
+
+
+def others(every: np.ndarray, queries: np.ndarray) -> dict[str, Any]:
+    """How long other libraries take to find candidates, those that are installed."""
+    report: dict[str, Any] = {}
+    for name, make, most in (("faiss", of_faiss, 10**7), ("usearch", of_usearch, 10**5)):
+        if importlib.util.find_spec(name) is None or len(every) > most:
+            continue
+        started = time.perf_counter()
+        find, version = make(every)
+        seconds, times, hits = time.perf_counter() - started, [], 0
+        for query in queries:
+            started = time.perf_counter()
+            found = find(query)
+            times.append(1000 * (time.perf_counter() - started))
+            hits += len(set(found.tolist()) & set(np.argpartition(-(every @ query), TOP)[:TOP].tolist()))
+        report[name] = {
+            "version": version,
+            "index_seconds": round(seconds, 1),
+            "median_ms": round(statistics.median(times[2:]), 1),
+            "p95_ms": round(sorted(times[2:])[int(0.95 * len(times[2:]))], 1),
+            f"recall_of_{TOP}": round(hits / TOP / len(queries), 4),
+        }
+    return report
+
+
 def _figures(times: list[list[float]], recall: float) -> dict[str, Any]:
     whole = [1000 * sum(steps) for steps in times]
     parts = [round(1000 * statistics.median(step), 1) for step in zip(*times, strict=True)]
@@ -134,6 +183,8 @@ def one(rows: int, place: Path) -> dict[str, Any]:
         library = Library(str(place))
         ways["indexed"] = searching(library, exact=False)
     report |= measured(ways, queries)
+    if rows >= INDEX_FROM:
+        report["others"] = others(every, queries)
     report["tokens_kb_a_window"] = round(TOKENS * size_of(WIDTH) / 1e3, 2)
     report["megabytes"] = round(_bytes(place) / 1e6)
     return report
