@@ -7,7 +7,6 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
-from jaxtyping import UInt8
 
 from avpea.media.growing import Array, Rows
 from avpea.media.hdr import CURVES, tone_mapped
@@ -160,7 +159,7 @@ class FramePicker:
             self._frames.append(self._upright(frame)[None])
         self._seconds.append(seconds)
 
-    def _upright(self, frame: VideoFrame) -> UInt8[Array, "height width 3"]:
+    def _upright(self, frame: VideoFrame) -> Array:
         self._display = self._display or display_size(frame, self._pixel_aspect)
         self._frame_size = self._frame_size or self._display
         transpose, flip_rows, flip_columns = _orientation(frame)
