@@ -1,5 +1,6 @@
 """The optimiser of a training, and its learning rate."""
 
+import inspect
 import math
 from typing import Any
 
@@ -10,6 +11,22 @@ from avpea.model import AVModel
 from avpea.sections import StepTrainOptions, TrainOptions
 
 __all__ = ["gate_learning_rate", "make_optimizer", "rate_factor"]
+
+
+class _AdamW(torch.optim.AdamW):
+    """AdamW without torch's compiler, whose import takes longer than the first epoch of many a training.
+
+    torch's step imports it to tell it that gradients are off, and some methods ask it, when first called, for a form of
+    theirs that it does not compile. Here it compiles nothing but frozen blocks, in which no optimiser is called.
+    """
+
+    step: Any = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        for method in vars(torch.optim.Optimizer).values():
+            if (plain := getattr(method, "__wrapped__", None)) is not None:
+                vars(plain).setdefault("__dynamo_disable", plain)
+        super().__init__(groups, **options)
 
 
 def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
@@ -44,7 +61,7 @@ def make_optimizer(model: AVModel, config: TrainOptions) -> torch.optim.AdamW:
                 module.momentum = 1 - (1 - module.momentum) ** (1 / config.accumulate)
     groups = [group for group in groups if group["params"]]
     # On a CPU too, the fused kernel is faster than the plain one (`python -m bench processor`).
-    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=True)
+    return _AdamW(groups, betas=(0.9, config.beta2), fused=True)
 
 
 def gate_learning_rate(model: AVModel, config: TrainOptions) -> float:

@@ -181,9 +181,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def processes() -> ForkServerContext:
     """Where processes come from: a server that has imported torch once and has no threads, so forks are quick."""
     context = ForkServerContext()
-    # With torch's compiler, which the first optimiser imports: half of the time of a tiny training.
-    loaded = ["avpea.train", "torch._dynamo", "tensorboard.summary.writer.record_writer", "tests.tiny"]
-    context.set_forkserver_preload(loaded)
+    context.set_forkserver_preload(["avpea.train", "tensorboard.summary.writer.record_writer", "tests.tiny"])
     return context
 
 
