@@ -5,9 +5,11 @@ existence nor a clock decides anything. On NFS (Linux 2.6.12 or newer) and SMB a
 systems mounted without locks only on one machine or not at all: where a lock cannot be had, that is said once.
 """
 
+import errno
 import json
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,7 +56,7 @@ def locked(folder: Path, what: str, name: str = LOCK_FILE) -> Iterator[None]:
         name: Name of the lock's file, which exists only as long as it is held, or as a killed process left it.
 
     Raises:
-        InUseError: Another process or thread holds it; says who.
+        InUseError: Another process or thread holds it; says who. Or something else has the name of the lock's file.
     """
     key = os.path.realpath(folder / name), os.getpid(), threading.get_ident()
     if key in _HELD:
@@ -85,17 +87,27 @@ def _opened(folder: Path, name: str) -> int:
     """The lock's file, opened and locked.
 
     Raises:
-        InUseError: It is held.
+        InUseError: It is held; or something else has its name, as a stranger's folder may have, and is left as it is.
         OSError: It cannot be made.
     """
     path = folder / name
+    no_file = InUseError(
+        f"{folder} cannot be locked, since {path} is no file of avpea's, but a link or no regular file; remove it."
+    )
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except FileNotFoundError:  # another process has just removed the empty folder
             continue
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a folder, a socket
+                raise no_file from None
+            raise
         try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:  # another file would be overwritten
+                raise no_file
             found = try_lock(descriptor)
             if found == "theirs":
                 raise InUseError(f"{folder} {_holder(path)}; wait until that is done, or end that process.")

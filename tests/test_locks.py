@@ -9,6 +9,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,27 @@ def test_every_signal_that_asks_to_end_saves_the_state_first(
     assert (tmp_path / "run" / "state.safetensors").is_file()
     train(tiny_experiment(), tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", tiny_run)
+
+
+OTHERS: dict[str, Callable[[Path, Path], Any]] = {
+    "a link": lambda path, other: path.symlink_to(other),
+    "a link to nothing": lambda path, other: path.symlink_to(other.with_name("nothing")),
+    "another name of a file": lambda path, other: os.link(other, path),
+    "a folder": lambda path, other: path.mkdir(),
+    "a pipe": lambda path, other: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_has_the_name_of_a_lock_is_not_written_to(
+    what: str, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    """A stranger's run may have a link there to a file of the user's."""
+    run, other = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "mine.txt"
+    other.write_text("mine")
+    OTHERS[what](run / ".lock", other)
+    with pytest.raises(InUseError, match=r"\.lock is no file of avpea's, but a link or no regular file; remove it\.$"):
+        train(tiny_experiment(), run, extend=1, progress=False)
+    assert other.read_text() == "mine"
+    assert os.path.lexists(run / ".lock")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "run"]
