@@ -63,13 +63,7 @@ def film(path: Path, **shown: Any) -> None:
     check_film(path)
     from avpea.plot._overlay import write_film
 
-    try:
-        write_film(path, **shown)
-    except OSError as error:
-        raise AvpeaError(
-            f"The film {path} cannot be written ({error.strerror or error}); give a path in a folder that exists and "
-            "that you may write to."
-        ) from error
+    write_film(path, **shown)
 
 
 def check_film(path: Path) -> None:
@@ -119,12 +113,5 @@ def _save(figure: Any, path: Path) -> None:
     import matplotlib
 
     # Journals ask for TrueType fonts in a PDF (42); a fixed salt makes the ids in an SVG repeatable.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "avpea"}):
-        try:
-            with replacing(path) as aside:
-                figure.savefig(aside, format=path.suffix[1:], dpi=160, metadata=METADATA[path.suffix.lower()])
-        except OSError as error:
-            raise AvpeaError(
-                f"The plot {path} cannot be written ({error.strerror or error}); give a path in a folder that "
-                "exists and that you may write to."
-            ) from error
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "avpea"}), replacing(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:], dpi=160, metadata=METADATA[path.suffix.lower()])

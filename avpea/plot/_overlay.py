@@ -92,7 +92,7 @@ def write_film(
     """Write an mp4 (H.264, AAC) of the frame of each second with its mask, and the sound.
 
     Raises:
-        OSError: The file cannot be written.
+        WriteError: The file cannot be written.
     """
     import av
 

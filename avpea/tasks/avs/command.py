@@ -8,6 +8,7 @@ from typing import Any
 
 from avpea.command import Command, about_videos, add_missing, add_run, add_runtime, add_videos, names_several
 from avpea.errors import AvpeaError
+from avpea.files import replacing
 from avpea.progress import say
 
 __all__ = ["COMMANDS"]
@@ -84,14 +85,9 @@ def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
     reading = reading_of(options)
     info = probe(video, audio_track=reading["audio_track"], video_track=reading["video_track"])
     height, width = (info.height, info.width) if info.has_video else answer.masks.shape[1:]
-    try:
-        options.masks.mkdir(parents=True, exist_ok=True)
-        for second, picture in enumerate(_pictures(answer, (height, width))):
-            picture.save(options.masks / f"{video.stem}_{second}.png")
-    except OSError as error:
-        raise AvpeaError(
-            f"The masks cannot be written to {options.masks} ({error.strerror or error}); choose another --out."
-        ) from None
+    for second, picture in enumerate(_pictures(answer, (height, width))):
+        with replacing(options.masks / f"{video.stem}_{second}.png") as aside:
+            picture.save(aside, "PNG")
     say(f"Masks: {options.masks}/{video.stem}_0.png to {video.stem}_{len(answer.masks) - 1}.png")
 
 

@@ -1,6 +1,8 @@
 """Segmentation from a table of masks to masks of a video: learned, measured, selected on val, written, refused."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,33 @@ def test_masks_overlay_and_film_of_a_video(
         assert main(["segment", str(tiny_masked_run), str(video), *wrong]) == 1
         assert said in capsys.readouterr().err
     assert video.read_bytes() == before
+
+
+def test_a_mask_or_a_film_for_which_there_is_no_room_leaves_no_half_file(
+    tiny_masked_run: Path, tiny_data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["segment", str(tiny_masked_run), str(tiny_data / "AVE" / "g4.mp4"), "--overwrite"]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def half(self: Image.Image, path: Path, *_: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise full
+
+    masks = tmp_path / "masks"
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", half)
+        assert main([*words, "--out", str(masks)]) == 1
+    remedy = "cannot be written (No space left on device); make room there, or choose another place.\n"
+    assert capsys.readouterr().err.endswith(f"{masks / 'g4_0.png'} {remedy}")
+    assert list(masks.iterdir()) == []
+
+    def none(*_: Any, **__: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(av, "open", none)
+    assert main([*words, "--film", str(tmp_path / "a.mp4")]) == 1
+    assert capsys.readouterr().err.endswith(f"{tmp_path / 'a.mp4'} {remedy}")
+    assert [path.name for path in tmp_path.iterdir()] == ["masks"]
 
 
 def test_boxes_are_shares_of_the_frame(tiny_masked_run: Path, tiny_data: Path) -> None:
