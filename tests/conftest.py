@@ -38,6 +38,7 @@ from tests.tiny import (  # noqa: F401 (fixtures)
     tiny_values,
     tiny_written_run,
 )
+from tests.workers import lasting
 
 # Examples of hypothesis: few, and the same ones each time; with `--hypothesis-profile long` many, and others each time.
 _CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -69,6 +70,13 @@ def without_java() -> Iterator[None]:
     """Captions are scored without METEOR, whose Java program takes ten seconds each time; its own tests start it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("avpea.metrics.captioning.has_java", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lasting_workers() -> Iterator[None]:
+    """The processes that decode for commands; see `tests.workers`."""
+    with lasting():
         yield
 
 

@@ -18,6 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from avpea.cli import main
+from tests.workers import borrowed
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ def served(settings: Any, **loading: Any) -> Iterator[TestClient]:
     from avpea.serve.app import make_app
     from avpea.serve.server import Server
 
-    with boxed(settings.limits, settings.workers):
+    with boxed(settings.limits, settings.workers), borrowed():
         app = make_app(Server(settings, device="cpu", **loading))
         with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
             yield client
@@ -63,7 +64,7 @@ def listening(settings: Any, **loading: Any) -> Iterator[str]:
     from avpea.serve.running import configured
     from avpea.serve.server import Server
 
-    with boxed(settings.limits, settings.workers):
+    with boxed(settings.limits, settings.workers), borrowed():
         running = uvicorn.Server(configured(Server(replace(settings, port=0), device="cpu", **loading)))
         thread = threading.Thread(target=running.run)
         thread.start()

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from avpea.formats import Stretch, read
 from tests.tiny import coloured_video
+from tests.workers import borrowed
 
 BARK = {"start_seconds": 0.5, "end_seconds": 2.0, "label": "bark"}
 MEOW = {"start_seconds": 2.0, "end_seconds": 2.75, "label": "meow"}
@@ -35,7 +36,11 @@ def client(folder: Path, tiny_run: Path) -> Iterator[TestClient]:
     from avpea.serve.settings import SERVED, Settings
 
     settings = Settings(runs=(str(tiny_run),), folder=folder)
-    with boxed(SERVED, 1), TestClient(make_app(Server(settings, device="cpu")), base_url="http://127.0.0.1") as client:
+    with (
+        boxed(SERVED, 1),
+        borrowed(),
+        TestClient(make_app(Server(settings, device="cpu")), base_url="http://127.0.0.1") as client,
+    ):
         yield client
 
 
