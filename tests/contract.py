@@ -136,7 +136,7 @@ def _assert_answer(run: Path, task: Any, video: Path, folder: Path, capsys: Any)
             with pytest.raises(AttributeError, match="it is for `"):
                 getattr(predictor, verb)
         question = ["How many?"] if verb == "ask" else []
-        assert main([verb, str(run), str(video), *question]) == 1
+        assert main([verb, str(run), str(video), *question, "--in-process"]) == 1
         said = capsys.readouterr().err
         assert "it is for `" in said
         assert "Traceback" not in said

@@ -179,7 +179,7 @@ def test_a_run_remembers_no_device(tiny_experiment: Any, tmp_path: Path) -> None
     result = train(tiny_experiment(**{"train.epochs": 1}), run, extend=1, device="cpu", progress=False)
     assert len(result.epochs) == 2
     with faked():
-        named = train(tiny_experiment(), tmp_path / "named", device="cuda", progress=False).run
+        named = train(tiny_experiment(**{"train.epochs": 1}), tmp_path / "named", device="cuda", progress=False).run
     # The state of the card's random numbers, and what it was trained on.
     says = {path.name for path in named.rglob("*") if path.is_file() and b"cuda" in path.read_bytes()}
     assert says == {"state.safetensors", "environment.json"}

@@ -41,12 +41,26 @@ def untyped() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run for ONNX Runtime. Read only."""
-    report = export(tiny_run, "onnx", tmp_path_factory.mktemp("exported") / "onnx")
+def made(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The tiny run for ONNX Runtime, and what it was written from. Read only."""
+    kept: list[Any] = []
+
+    def traced(*some: Any, **more: Any) -> Any:
+        kept.append(_graph.traced(*some, **more))
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_export, "traced", traced)
+        report = export(tiny_run, "onnx", tmp_path_factory.mktemp("exported") / "onnx")
     assert report.difference < 1e-5
     assert report.segments is None
-    return report.folder
+    return report.folder, kept[0]
+
+
+@pytest.fixture(scope="module")
+def exported(made: tuple[Path, Any]) -> Path:
+    """The folder of `made`."""
+    return made[0]
 
 
 @pytest.fixture
@@ -161,7 +175,9 @@ def test_tasks_that_need_more_than_a_video(tiny_run: Path, tmp_path: Path, monke
     refused(tmp_path, tiny_run, r"'avel' cannot be exported: it writes .* beams, .*; use `avpea predict .* VIDEO`\.$")
 
 
-def test_a_graph_that_computes_something_else(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_computes_something_else(
+    tiny_run: Path, made: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def off(*_: Any) -> Callable[..., Any]:
         def run(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             with torch.no_grad():
@@ -172,11 +188,10 @@ def test_a_graph_that_computes_something_else(tiny_run: Path, tmp_path: Path, mo
     graph: list[Any] = []
     monkeypatch.setattr(_export, "write_graph", lambda *_: None)
     monkeypatch.setattr(_export, "runner", off)
-    kept: Any = _graph.traced
 
-    def traced(one: Any, *some: Any, **more: Any) -> Any:
+    def traced(one: Any, *_: Any, **__: Any) -> Any:
         graph.append(one)
-        return kept(one, *some, **more)
+        return made[1]
 
     monkeypatch.setattr(_export, "traced", traced)
     refused(tmp_path, tiny_run, r"differ by 0\.0003, and at most 0\.0001 is rounding; nothing was written")

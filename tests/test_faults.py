@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,10 +37,11 @@ def test_a_part_replaces_only_its_own_figures(tmp_path: Path, monkeypatch: pytes
     assert str(ROOT) not in out.read_text()
 
 
-def test_an_unknown_part_is_refused() -> None:
-    done = subprocess.run([sys.executable, "-m", "tests.faults", "meida"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "no part is called meida" in done.stderr
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        frame.main(["meida"])
+    assert ended.value.code == 2
+    assert "no part is called meida" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -323,6 +323,7 @@ def test_answering_is_planned_at_the_speed_of_answering(
     assert any("in answering, card reached 300 TFLOP/s" in note for note in found.notes)
 
 
+@pytest.mark.slow  # every row of it is counted, in its real size
 def test_the_file_of_figures_that_is_here_has_speeds_of_both(tiny_experiment: Make) -> None:
     path = Path(__file__).parents[1] / "bench" / "results" / "gpu.json"
     if torch.cuda.is_available():

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from avpea.sections import AudioOptions
 from avpea.tensors import write_tensors
 from tests.data.crash_factory import die_on_three
 from tests.media_factory import make_video, numbered
-from tests.tiny import section
+from tests.tiny import exit_code, processes, section
 
 AUDIO = section("audio", mel_bins=16, frame_shift_ms=20.0)
 SIDE = 24
@@ -303,26 +302,27 @@ def test_a_damaged_entry_is_rebuilt(videos: Path, tmp_path: Path, damage: str) -
 
 # --- several processes, kills and full disks
 
-FILL = """
-    import sys, time
-    from pathlib import Path
-    from avpea.data.cache import SampleCache
-    from avpea.labels import Sample
-    from tests.tiny import section
 
-    videos, cache, slow = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    asked = [Sample(f"v{n}", f"v{n}", videos / f"v{n}.mp4", 0.0, 2, "train") for n in range(10)]
-    audio = section("audio", mel_bins=16, frame_shift_ms=20.0)
-    store = SampleCache(section("data", "ave", cache=cache, segments=2, workers=0), audio, 24)
+def fill(videos: Path, folder: Path, slow: float, decoded: Any) -> None:
+    """In another process: fill the cache slowly, and send the number of windows that this one has decoded."""
+    store: Any = make_cache(folder)
     make = store._make
-    store._make = lambda *job: (time.sleep(slow), make(*job))[1]
-    print(store.fill(asked, progress=False).decoded)
-"""
+
+    def slowly(*job: Any) -> Any:
+        time.sleep(slow)
+        return make(*job)
+
+    store._make = slowly
+    decoded.put(store.fill(samples(videos), progress=False).decoded)
+    decoded.close()
+    decoded.join_thread()
 
 
-def start_filling(videos: Path, folder: Path, slow: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(FILL), str(videos), str(folder), str(slow)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start_filling(videos: Path, folder: Path, slow: float) -> tuple[Any, Any]:
+    decoded = processes().Queue()
+    process = processes().Process(target=fill, args=(videos, folder, slow, decoded))
+    process.start()
+    return process, decoded
 
 
 @pytest.mark.parametrize("part", ["frames", "log_mel", "header"])
@@ -362,9 +362,8 @@ def test_an_entry_without_checksums_is_made_anew(
 
 def test_two_processes_fill_one_cache(videos: Path, tmp_path: Path) -> None:
     both = [start_filling(videos, tmp_path, 0.02) for _ in range(2)]
-    decoded = [int(process.communicate(timeout=60)[0]) for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sum(decoded) >= 10
+    assert sum(decoded.get(timeout=120) for _, decoded in both) >= 10
+    assert [exit_code(process) for process, _ in both] == [0, 0]
     cache = make_cache(tmp_path)
     assert len(entries(cache)) == 10
     assert cache.fill(samples(videos), progress=False).decoded == 0
@@ -373,11 +372,11 @@ def test_two_processes_fill_one_cache(videos: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_where_it_stopped(videos: Path, tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
-    process = start_filling(videos, tmp_path, 0.3)
-    while len(entries(cache)) < 2 and process.poll() is None:
+    process, _ = start_filling(videos, tmp_path, 0.3)
+    while len(entries(cache)) < 2 and process.is_alive():
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.join()
     there = len(entries(cache))
     assert 2 <= there < 10
     assert cache.fill(samples(videos), progress=False).decoded == 10 - there

@@ -32,10 +32,8 @@ def own_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, tiny_captions: Path) -> Path:
+def filled(place: Path, tiny_captions: Path) -> Path:
     """Three short videos and one of eight seconds."""
-    place = tmp_path / "videos"
     (place / "below").mkdir(parents=True)
     for name in ("g4", "r4"):
         shutil.copy(tiny_captions / "videos" / f"{name}.mp4", place / f"{name}.mp4")
@@ -43,6 +41,38 @@ def folder(tmp_path: Path, tiny_captions: Path) -> Path:
     coloured_video(place / "long.mp4", "green", 4, 8, seconds=8)
     (place / "notes.txt").write_text("no video")
     return place
+
+
+def indexed(folder: Path, run: Path) -> str:
+    """A library beside a folder that `filled` made."""
+    place = str(folder.parent / "library")
+    report = index(run, folder, place, progress=False)
+    assert (report.indexed, report.unchanged, report.removed, report.windows) == (4, 0, 0, 6)
+    return place
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, tiny_captions: Path) -> Path:
+    """The folder of `filled`. Read only."""
+    return filled(tmp_path_factory.mktemp("filled") / "videos", tiny_captions)
+
+
+@pytest.fixture(scope="module")
+def kept(videos: Path, tiny_matched_run: Path) -> str:
+    """Its library. Read only."""
+    return indexed(videos, tiny_matched_run)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_captions: Path) -> Path:
+    """A folder of one's own."""
+    return filled(tmp_path / "videos", tiny_captions)
+
+
+@pytest.fixture
+def library(folder: Path, tiny_matched_run: Path) -> str:
+    """Its library."""
+    return indexed(folder, tiny_matched_run)
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +113,19 @@ def small(tmp_path: Path, smallest: Path) -> str:
     return str(shutil.copytree(smallest, tmp_path / "library"))
 
 
-@pytest.fixture
-def library(tmp_path: Path, folder: Path, tiny_matched_run: Path) -> str:
-    place = str(tmp_path / "library")
-    report = index(tiny_matched_run, folder, place, progress=False)
-    assert (report.indexed, report.unchanged, report.removed, report.windows) == (4, 0, 0, 6)
-    return place
-
-
-def test_windows_of_a_long_video(folder: Path, tiny_matched_run: Path) -> None:
-    found = list(embedded(load(tiny_matched_run), folder / "long.mp4"))
+def test_windows_of_a_long_video(videos: Path, tiny_matched_run: Path) -> None:
+    found = list(embedded(load(tiny_matched_run), videos / "long.mp4"))
     assert [(one.start_seconds, round(one.end_seconds)) for one in found] == [(0, 3), (3, 6), (5, 8)]
     assert all(one.seen is not None and one.seen.tokens.shape == (1, 3, 512) for one in found)
 
 
 def test_stretches_of_a_very_long_video_are_the_same(
-    folder: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+    videos: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = load(tiny_matched_run)
-    whole = list(embedded(predictor, folder / "long.mp4"))
+    whole = list(embedded(predictor, videos / "long.mp4"))
     monkeypatch.setattr("avpea.media.film.PART_SECONDS", 3)
-    parts = list(embedded(predictor, folder / "long.mp4"))
+    parts = list(embedded(predictor, videos / "long.mp4"))
     assert [one.start_seconds for one in parts] == [one.start_seconds for one in whole]
     for one, other in zip(parts, whole, strict=True):
         assert one.seen is not None
@@ -120,9 +142,9 @@ def candidates(rows: list[dict[str, Any]]) -> Candidates:
     )
 
 
-def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> None:
+def test_a_row_holds_what_was_computed(videos: Path, tiny_matched_run: Path) -> None:
     predictor = load(tiny_matched_run)
-    (window,), (row,) = list(embedded(predictor, folder / "g4.mp4")), rows_of(predictor, folder / "g4.mp4")
+    (window,), (row,) = list(embedded(predictor, videos / "g4.mp4")), rows_of(predictor, videos / "g4.mp4")
     for by in ("both", "picture", "sound"):
         embeddings = window.embeddings(by)
         assert embeddings is not None
@@ -132,9 +154,9 @@ def test_a_row_holds_what_was_computed(folder: Path, tiny_matched_run: Path) -> 
     assert row["thumbnail"].startswith(b"\xff\xd8")
 
 
-def test_windows_of_several_lengths_are_embedded_at_once(folder: Path, tiny_matched_run: Path) -> None:
+def test_windows_of_several_lengths_are_embedded_at_once(videos: Path, tiny_matched_run: Path) -> None:
     predictor = load(tiny_matched_run)
-    rows = [row for name in ("g4.mp4", "long.mp4") for row in rows_of(predictor, folder / name)]
+    rows = [row for name in ("g4.mp4", "long.mp4") for row in rows_of(predictor, videos / name)]
     rows[1][COMPARED] = together(rows[1]["tokens"], rows[1]["scores"], 0)
     for by in ("both", "picture", "sound"):
         every = candidates(rows).embeddings(by)
@@ -146,8 +168,8 @@ def test_windows_of_several_lengths_are_embedded_at_once(folder: Path, tiny_matc
 
 
 @torch.no_grad()
-def test_search_ranks_as_the_model_does(library: str, folder: Path) -> None:
-    query = Query(library)
+def test_search_ranks_as_the_model_does(kept: str) -> None:
+    query = Query(kept)
     task = query.task
     text = task.head.read(task.head.text.sentences(["a green light"]))
     for by, group in (("both", "tva"), ("picture", "tv"), ("sound", "ta")):
@@ -161,18 +183,18 @@ def test_search_ranks_as_the_model_does(library: str, folder: Path) -> None:
             assert one.score == pytest.approx(float(text.similarity(embeddings)), abs=0.01)  # five bits a number
 
 
-def test_a_clip_finds_itself(library: str, folder: Path) -> None:
+def test_a_clip_finds_itself(kept: str, videos: Path) -> None:
     for by in ("both", "picture", "sound"):
-        best = search(library, example=folder / "r4.mp4", by=by, top=1)[0]
+        best = search(kept, example=videos / "r4.mp4", by=by, top=1)[0]
         assert best.score == pytest.approx(1.0, abs=2e-3)
     assert best.thumbnail is not None
     assert Path(best.thumbnail).read_bytes().startswith(b"\xff\xd8")
 
 
 def test_without_a_place_for_thumbnails_all_else_is_answered(
-    library: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    query = Query(library)
+    query = Query(kept)
     with_them = query.text("a green light")
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").write_text("no folder")
@@ -218,34 +240,34 @@ def test_missing_tracks_and_broken_files(library: str, folder: Path, tiny_matche
 
 
 def test_what_is_refused(
-    library: str, folder: Path, tiny_captioned: Make, tiny_written_run: Path, tiny_matched_run: Path, tmp_path: Path
+    kept: str, videos: Path, tiny_captioned: Make, tiny_run: Path, tiny_matched_run: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(AvpeaError, match=r"There is no library .*nowhere; `avpea index RUN FOLDER --library"):
         search(str(tmp_path / "nowhere"), "a light")
     with pytest.raises(AvpeaError, match=r"is no library; `avpea index"):
-        search(str(folder), "a light")
+        search(str(videos), "a light")
     with pytest.raises(AvpeaError, match="one of the two"):
-        search(library)
+        search(kept)
     with pytest.raises(AvpeaError, match="has no words"):
-        search(library, "?!")
-    with pytest.raises(AvpeaError, match="task is 'avc', which compares no texts with videos"):
-        index(tiny_written_run, folder, str(tmp_path / "other"), progress=False)
+        search(kept, "?!")
+    with pytest.raises(AvpeaError, match="task is 'avel', which compares no texts with videos"):
+        index(tiny_run, videos, str(tmp_path / "other"), progress=False)
     with pytest.raises(AvpeaError, match="top is 0; expected 1 or more"):
-        search(library, "a light", top=0)
+        search(kept, "a light", top=0)
     with pytest.raises(AvpeaError, match="workers is -1"):
-        index(tiny_matched_run, folder, library, workers=-1, progress=False)
+        index(tiny_matched_run, videos, kept, workers=-1, progress=False)
     with pytest.raises(AvpeaError, match="There is no folder"):
-        index(tiny_matched_run, tmp_path / "none", library, progress=False)
+        index(tiny_matched_run, tmp_path / "none", kept, progress=False)
     from avpea.train import train
 
     another = train(tiny_captioned("avr", **{"train.seed": 1, "train.epochs": 1}), tmp_path / "run", progress=False).run
     with pytest.raises(AvpeaError, match=r"was made by .* is another model .* Index into another library"):
-        index(another, folder, library, progress=False)
+        index(another, videos, kept, progress=False)
     with pytest.raises(AvpeaError, match="is another model"):
-        search(library, "a light", run=another)
+        search(kept, "a light", run=another)
 
 
-def test_a_run_that_moved_is_asked_for(library: str, tiny_matched_run: Path, tmp_path: Path) -> None:
+def test_a_run_that_moved_is_asked_for(tiny_matched_run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(tiny_matched_run, moved)
     place = str(tmp_path / "second")
@@ -259,26 +281,26 @@ def test_a_run_that_moved_is_asked_for(library: str, tiny_matched_run: Path, tmp
 
 
 def test_a_strangers_library_opens_no_run(
-    library: str, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: str, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [one.to_dict() for one in search(library, "a light")]
-    assert Library(library).own
+    found = [one.to_dict() for one in search(kept, "a light")]
+    assert Library(kept).own
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of-another-user"))
-    assert not Library(library).own
+    assert not Library(kept).own
     with pytest.raises(AvpeaError, match=r"says that '.*' made it, but it is not a library of yours; .* --run RUN, or"):
-        search(library, "a light")
-    assert [one.to_dict() for one in search(library, "a light", run=tiny_matched_run)] == found
-    assert [one.to_dict() for one in search(library, "a light", trust=True)] == found
+        search(kept, "a light")
+    assert [one.to_dict() for one in search(kept, "a light", run=tiny_matched_run)] == found
+    assert [one.to_dict() for one in search(kept, "a light", trust=True)] == found
 
 
-def test_a_library_that_names_a_hub_repository_asks_nobody(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_names_a_hub_repository_asks_nobody(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def called(*_: object) -> None:
         raise AssertionError("the hub is asked")
 
     monkeypatch.setattr("avpea.sharing.fetch", called)
-    rewrite(library, run="owner/name")
+    rewrite(small, run="owner/name")
     with pytest.raises(AvpeaError, match="'owner/name' made it, but it is not a library of yours"):
-        search(library, "a light")
+        search(small, "a light")
 
 
 def rewrite(library: str, text: str = "", **changes: Any) -> None:
@@ -421,10 +443,10 @@ def test_one_bad_entry_is_named_and_the_others_are_indexed(
     assert report.remarks == ["1 file without the ending of a video or sound left out (.txt)."]
 
 
-def test_another_track_is_another_library(folder: Path, tiny_matched_run: Path, library: str, tmp_path: Path) -> None:
+def test_another_track_is_another_library(videos: Path, tiny_matched_run: Path, kept: str, tmp_path: Path) -> None:
     with pytest.raises(AvpeaError, match="holds the default tracks of its files, but audio_track 0 is to be indexed"):
-        index(tiny_matched_run, folder, library, audio_track=0, progress=False)
-    report = index(tiny_matched_run, folder, str(tmp_path / "other"), audio_track=1, progress=False)
+        index(tiny_matched_run, videos, kept, audio_track=0, progress=False)
+    report = index(tiny_matched_run, videos, str(tmp_path / "other"), audio_track=1, progress=False)
     assert len(report.broken) == 4
     assert "audio_track is 1; expected 0 to 0" in next(iter(report.broken.values()))
 
@@ -449,7 +471,8 @@ def test_what_was_read_is_kept_when_indexing_is_interrupted(
     assert (report.indexed, report.unchanged, report.windows) == (2, 2, 6)
 
 
-def test_an_index_of_vectors_finds_the_same(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_vectors_finds_the_same(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = str(shutil.copytree(kept, tmp_path / "library"))
     query = Query(library)
     before = query.text("a green light")
     monkeypatch.setattr("avpea.search._library.INDEX_FROM", 1)
@@ -469,11 +492,11 @@ def test_a_library_that_another_process_has_only_begun_is_made(tmp_path: Path) -
 
 
 def test_windows_that_two_write_at_the_same_moment_are_there_once(
-    folder: Path, tiny_matched_run: Path, tmp_path: Path
+    videos: Path, tiny_matched_run: Path, tmp_path: Path
 ) -> None:
     about = {"model": "a" * 64, "run": "runs/a", "segments": 10, "width": 512}
     first, second = (Library(str(tmp_path / "library"), about) for _ in range(2))
-    rows = rows_of(load(tiny_matched_run), folder / "g4.mp4")
+    rows = rows_of(load(tiny_matched_run), videos / "g4.mp4")
     # Neither sees what the other writes before it writes itself.
     for library in (first, second):
         library._windows.checkout_latest = lambda: None

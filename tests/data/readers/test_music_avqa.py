@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def load(root: Path, **options: Any) -> Any:
     return read(section("data", "music_avqa", root=str(root), **options))
 
 
+@cache
+def official(root: Path, folder: str = "") -> Any:
+    return load(root / "annotations" / "MUSIC-AVQA", annotations=folder)
+
+
 def questions(annotations: Any, split: str) -> list[Any]:
     return [question for sample in annotations.splits[split] for question in sample.questions]
 
@@ -42,7 +48,7 @@ def questions(annotations: Any, split: str) -> list[Any]:
     ("folder", "val", "test", "repeated"), [("", 4595, 9185, (27, 55)), ("json_update", 4568, 9129, (0, 0))]
 )
 def test_official_files(shared_data: Path, folder: str, val: int, test: int, repeated: tuple[int, int]) -> None:
-    found = load(shared_data / "annotations" / "MUSIC-AVQA", annotations=folder)
+    found = official(shared_data, folder)
     assert found.labels.names == MUSIC_AVQA_ANSWERS
     assert {split: len(questions(found, split)) for split in found.splits} == {"train": 0, "val": val, "test": test}
     assert [len(found.splits[split]) for split in ("val", "test")] == [3815, 6399]
@@ -53,7 +59,7 @@ def test_official_files(shared_data: Path, folder: str, val: int, test: int, rep
 
 
 def test_official_types(shared_data: Path) -> None:
-    found = load(shared_data / "annotations" / "MUSIC-AVQA")
+    found = official(shared_data)
     assert Counter(question.type for question in questions(found, "test")) == {
         "Audio Counting": 1022, "Audio Comparative": 601, "Visual Counting": 1199, "Visual Location": 1228,
         "Audio-Visual Existential": 995, "Audio-Visual Location": 927, "Audio-Visual Counting": 1274,
