@@ -89,3 +89,21 @@ def test_a_command_without_such_an_option_does_not_name_one() -> None:
         (Namespace(takes_overrides=False, missing_audio="error"), ", or --missing-audio silence"),
     ):
         assert as_options(f'{start}, or missing_audio="silence".', options) == f"{start}{remedy}."
+
+
+def test_a_name_that_is_no_text_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("red", "green"):
+        (tmp_path / "videos" / folder).mkdir(parents=True)
+        for number in range(3):
+            coloured_video(tmp_path / "videos" / folder / f"{number}.mp4", folder, 0, 2)
+    odd = tmp_path / "videos" / "red" / "0.mp4"
+    odd.rename(odd.with_name(os.fsdecode(b"latin \xff.mp4")))
+    for _ in range(2):
+        assert main(["data", "pack", "own", "shards", "--data.root", "videos", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["data", "verify", "own", "--data.name", "shards", "--data.root", "shards", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"] == 6
+    assert r"red/latin \\udcff.mp4" in "".join(path.read_text() for path in Path("shards").glob("*.jsonl"))

@@ -21,6 +21,7 @@ from typing import Any
 
 from avpea import registry
 from avpea.data._places import Unreachable, below, read_whole, size_of
+from avpea.data.identity import printable
 from avpea.errors import DataError
 from avpea.labels import SPLITS, Labels, Member, Packed, Sample, Shard, read_plain
 from avpea.parsing import parse_json
@@ -161,7 +162,7 @@ def plain_sample(sample: Sample, number: int) -> dict[str, Any]:
     values = {item.name: getattr(sample, item.name) for item in dataclasses.fields(sample)}
     shared = {name: value for name, value in values.items() if name not in _PLACES}
     plain: dict[str, Any] = json.loads(json.dumps({"number": number, **shared}, default=dataclasses.asdict))
-    return plain
+    return {**plain, "video_id": printable(sample.video_id)}  # the name of a file, which need not be text
 
 
 def list_text(shard: Shard, entries: Sequence[Entry]) -> str:
