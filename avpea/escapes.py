@@ -11,12 +11,16 @@ __all__ = ["code_for_markdown", "for_html", "for_markdown", "for_terminal"]
 
 # Characters that reverse or isolate the direction of writing can make a name look like another one.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+# Characters that nobody sees, so that two names look the same or a text hides another: the soft hyphen, spaces and
+# operators without width, marks of annotations, tags. Not those that join letters or part them: scripts need them.
+_UNSEEN = {0xAD, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), 0xE0001, *range(0xE0020, 0xE0080)}
+_HIDDEN = _DIRECTIONS | _UNSEEN
 # Brackets alone are none of its signs; before these three characters the second one makes a link.
 _MARKDOWN = re.compile(r"([\\`*_<>#|~$&]|\](?=[(\[:]))")
 
 
 def for_terminal(text: str, *, lines: bool = False) -> str:
-    r"""Text with control characters, and those that turn the direction of writing, as escapes such as `\x1b`.
+    r"""Text with escapes such as `\x1b` for what steers a terminal, turns the direction of writing, or is not seen.
 
     Args:
         text: Text that may hold a stranger's words.
@@ -28,7 +32,7 @@ def for_terminal(text: str, *, lines: bool = False) -> str:
 
 
 def _shown(letter: str) -> str:
-    hidden = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or ord(letter) in _DIRECTIONS
+    hidden = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or ord(letter) in _HIDDEN
     return letter.encode("unicode_escape", "surrogatepass").decode("ascii") if hidden else letter
 
 

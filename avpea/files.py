@@ -36,7 +36,10 @@ __all__ = [
     "writing",
 ]
 
-_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_STEERING = re.compile(
+    r"[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb"
+    "\U000e0001\U000e0020-\U000e007f]"
+)
 
 
 @contextmanager
@@ -187,17 +190,22 @@ def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
 def json_line(value: Any, encoding: str = "utf-8") -> str:
     """A value as JSON without line ends; numbers that JSON does not have (NaN, infinite) become null.
 
-    What would steer a terminal, such as characters that turn the direction of writing, and what the encoding lacks,
-    such as the bytes of a file name that is not UTF-8, are JSON's own escapes.
+    What would steer a terminal, such as characters that turn the direction of writing, what is not seen, and what the
+    encoding lacks, such as the bytes of a file name that is not UTF-8, are JSON's own escapes.
     """
     plain = finite(value)
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-    text = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _STEERING.sub(lambda found: _escape(found[0]), text)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = json.dumps(plain, allow_nan=False)
     return text
+
+
+def _escape(letter: str) -> str:
+    units = letter.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def digest_of_file(path: Path) -> str:

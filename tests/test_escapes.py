@@ -1,8 +1,11 @@
 """A stranger's text is shown, and read as nothing but text."""
 
+import json
+
 import pytest
 
 from avpea.escapes import code_for_markdown, for_html, for_markdown, for_terminal
+from avpea.files import json_line
 from avpea.tables import Table, show
 
 HOSTILE = "[/bold][link=file:///x]\x1b]0;owned\x07\x1b[31m|<b>`_*\u202egpj :smile: =1+1"
@@ -17,10 +20,26 @@ HOSTILE = "[/bold][link=file:///x]\x1b]0;owned\x07\x1b[31m|<b>`_*\u202egpj :smil
         ("a\nb", r"a\nb"),
         ("\u202egpj.exe", r"\u202egpj.exe"),
         ("\udcff", r"\udcff"),
+        ("do\u200bg\ufeff\u2060\xad", r"do\u200bg\ufeff\u2060\xad"),
+        ("dog\U000e0041", r"dog\U000e0041"),
+        (
+            "\u0645\u06cc\u200c\u062e, \U0001f468\u200d\U0001f373",
+            "\u0645\u06cc\u200c\u062e, \U0001f468\u200d\U0001f373",
+        ),
     ],
 )
-def test_characters_that_steer_a_terminal_are_shown_as_escapes(text: str, shown: str) -> None:
+def test_characters_that_steer_a_terminal_or_are_not_seen_are_shown_as_escapes(text: str, shown: str) -> None:
     assert for_terminal(text) == shown
+
+
+def test_json_escapes_what_the_terminal_is_not_shown_and_keeps_it() -> None:
+    """The two lists, of which JSON's is an expression, are the same."""
+    every = [chr(code) for code in (*range(0x3100), *range(0xF000, 0x10000), *range(0xE0000, 0xE0200))]
+    escaped = {letter for letter in every if json_line(letter) != json.dumps(letter, ensure_ascii=False)}
+    hidden = {letter for letter in every if for_terminal(letter) != letter}
+    assert hidden - escaped == {letter for letter in hidden if ord(letter) < 32}  # escapes of JSON itself
+    assert escaped <= hidden
+    assert all(json.loads(json_line(letter)) == letter for letter in escaped)
 
 
 def test_a_message_may_have_several_lines() -> None:
