@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from avpea import registry
 from avpea.attention import attention_maps
@@ -291,6 +292,7 @@ OPERATIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.skipif(torch.__version__ < TorchVersion("2.7"), reason="torch 2.6 lets more pass than cards do")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_rules_are_those_of_torch(name: str) -> None:
     """Each operation on two devices is refused, or gives a result on the same one, as under FakeTensorMode.

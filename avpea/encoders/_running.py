@@ -94,7 +94,8 @@ class Compiled:
         try:
             import torch._dynamo as dynamo
 
-            dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, _MOST_VARIANTS)
+            limit = "recompile_limit" if hasattr(dynamo.config, "recompile_limit") else "cache_size_limit"  # torch 2.6
+            setattr(dynamo.config, limit, max(getattr(dynamo.config, limit), _MOST_VARIANTS))
             self._failures: tuple[type[BaseException], ...] = (dynamo.exc.TorchDynamoException,)
             self._branches = {"attend": torch.compile(_attend), "feed": torch.compile(_feed)}
             _try(device)

@@ -1,6 +1,7 @@
 """The application: endpoints, page, documentation, and what stands around them."""
 
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +54,7 @@ def make_app(server: Server) -> FastAPI:
     app.include_router(routes.task_router(server.kinds))
     _add_health(app, server)
     _add_pages(app)
-    app.mount("/static", StaticFiles(directory=str(_STATIC)), name="static")
+    app.mount("/static", _Static(directory=str(_STATIC)), name="static")
     app.add_middleware(OnlyProblems)
     app.add_middleware(Guard, settings=server.settings, sessions=server.sessions)
     app.add_middleware(Timed, monitor=server.monitor)
@@ -87,6 +88,13 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:
         return _page("docs.html")
+
+
+class _Static(StaticFiles):
+    """The page's files. A path that no file can have is not found; earlier versions of Starlette fail on it."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        return ("", None) if "\0" in path else super().lookup_path(path)
 
 
 def _page(name: str) -> Response:
