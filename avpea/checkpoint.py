@@ -106,6 +106,11 @@ def find(run: str | Path) -> Path:
             )
         if os.path.isdir(path / MODEL_FILE):
             raise CheckpointError(f"{path / MODEL_FILE} is a folder; expected a checkpoint file; copy the run anew.")
+        if os.path.lexists(path / MODEL_FILE):
+            raise CheckpointError(
+                f"{path / MODEL_FILE} is a pipe, a device or a link that leads nowhere; expected a checkpoint file; "
+                "copy the run anew."
+            )
         raise CheckpointError(
             f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
             f"an epoch; `avpea train` with the same --run resumes it."

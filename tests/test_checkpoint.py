@@ -1,6 +1,7 @@
 """Checkpoints: what is in the file, what comes back out of it, and what is refused in one sentence."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,10 @@ def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pyte
     write_tensors(saved, {"other": torch.zeros(3)}, {"note": json.dumps(1)})
     assert tensors(saved).keys() == {"other"}
     assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_the_place_of_a_model_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a pipe, a device or a link that leads nowhere"):
+        read_info(tmp_path)

@@ -15,7 +15,7 @@ from tests.tiny import coloured_video
 ODD = (
     b"a\nb.mp4", b"a\rb.mp4", b"tab\tc.mp4", b"latin \xff.mp4", b" around .mp4", b"=1+1.mp4", b"+y.mp4", b"-x.mp4",
     b"@z.mp4", b"'q.mp4", b'"w".mp4', b"file:v.mp4", b"50%25.mp4", b"back\\slash.mp4", "\u2028.mp4".encode(),
-    b"a,b;c.mp4", b"'=p.mp4",
+    b"a,b;c.mp4", b"'=p.mp4", "do\u200bg\xad.mp4".encode(), "\u202egpj.mp4".encode(),
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def test_a_table_of_predictions_is_a_manifest_of_the_same_videos(
     named = {os.path.realpath(Path(table).parent / row.video) for row in rows}
     assert named == {str(path) for path in videos.iterdir()}
     assert len(text.splitlines()) == len(rows) + 1  # each row is a line
+    assert not {"\u200b", "\xad", "\u202e"} & set(text.decode())
     capsys.readouterr()
     assert main(["data", "verify", "manifest", "--data.root", table, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["videos"] == len(ODD)

@@ -6,7 +6,6 @@ import math
 import mimetypes
 import os
 import re
-import unicodedata
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from avpea.escapes import for_terminal
 from avpea.formats._stretch import Stretch
 from avpea.formats.rows import ESCAPED, FORMULA, one_line
 
@@ -160,13 +160,12 @@ def csv_line(cells: Iterable[Any]) -> str:
 def file_cell(name: str | Path) -> str:
     """A file's name for `csv_line`, from which our readers of tables get the same file again.
 
-    A table cannot hold line breaks and other control characters, bytes that are no UTF-8, and spaces around a text.
-    A name with any of them is written as `file:` with escapes as in an address (`file:a%0Ab.mp4`), and so is one that
-    begins with `file:` itself.
+    A table cannot hold line breaks and other control characters, bytes that are no UTF-8, and spaces around a text, and
+    should hold nothing that turns the direction of writing or is not seen. A name with any of them is written as
+    `file:` with escapes as in an address (`file:a%0Ab.mp4`), and so is one that begins with `file:` itself.
     """
     text = str(name)
-    whole = text == text.strip() and not text.startswith(ESCAPED)
-    if whole and not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+    if text == text.strip() == for_terminal(text) and not text.startswith(ESCAPED):
         return text
     return ESCAPED + urllib.parse.quote(os.fsencode(text))
 
