@@ -104,13 +104,9 @@ def find(run: str | Path) -> Path:
             raise CheckpointError(
                 f"{path} is an exported model, which only answers about videos; name the run that it was made from."
             )
-        if os.path.isdir(path / MODEL_FILE):
-            raise CheckpointError(f"{path / MODEL_FILE} is a folder; expected a checkpoint file; copy the run anew.")
-        if os.path.lexists(path / MODEL_FILE):
-            raise CheckpointError(
-                f"{path / MODEL_FILE} is a pipe, a device or a link that leads nowhere; expected a checkpoint file; "
-                "copy the run anew."
-            )
+        if os.path.lexists(model := path / MODEL_FILE):
+            what = "a folder" if os.path.isdir(model) else "a pipe, a device or a link that leads nowhere"
+            raise CheckpointError(f"{model} is {what}; expected a checkpoint file; copy the run anew.")
         raise CheckpointError(
             f"{path} holds no {MODEL_FILE}: it is not a run folder, or its training has not reached the end of "
             f"an epoch; `avpea train` with the same --run resumes it."

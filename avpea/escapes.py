@@ -5,16 +5,19 @@ CSV and the formats of other programs have `avpea.formats`, LaTeX has `avpea.pag
 
 import html
 import re
-import unicodedata
 
-__all__ = ["code_for_markdown", "for_html", "for_markdown", "for_terminal"]
+__all__ = ["STEERING", "code_for_markdown", "for_html", "for_markdown", "for_terminal"]
 
-# Characters that reverse or isolate the direction of writing can make a name look like another one.
-_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
-# Characters that nobody sees, so that two names look the same or a text hides another: the soft hyphen, spaces and
-# operators without width, marks of annotations, tags. Not those that join letters or part them: scripts need them.
-_UNSEEN = {0xAD, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), 0xE0001, *range(0xE0020, 0xE0080)}
-_HIDDEN = _DIRECTIONS | _UNSEEN
+# What steers a terminal, but for the first 32 characters, which JSON escapes itself; what reverses or isolates the
+# direction of writing, so that a name looks like another one; and what nobody sees, so that two names look the same or
+# a text hides another: the soft hyphen, spaces and operators without width, marks of annotations, tags. Not what joins
+# letters or parts them: scripts need it.
+_STEERING = (
+    r"\x7f-\x9f\u2028\u2029" r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    r"\xad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f"
+)  # fmt: skip
+STEERING = re.compile(f"[{_STEERING}]")
+_HIDDEN = re.compile(rf"[\x00-\x1f\ud800-\udfff{_STEERING}]")
 # Brackets alone are none of its signs; before these three characters the second one makes a link.
 _MARKDOWN = re.compile(r"([\\`*_<>#|~$&]|\](?=[(\[:]))")
 
@@ -28,12 +31,11 @@ def for_terminal(text: str, *, lines: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(letter) if not (lines and letter == "\n") else letter for letter in text)
+    return _HIDDEN.sub(lambda found: "\n" if lines and found[0] == "\n" else _shown(found[0]), text)
 
 
 def _shown(letter: str) -> str:
-    hidden = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or ord(letter) in _HIDDEN
-    return letter.encode("unicode_escape", "surrogatepass").decode("ascii") if hidden else letter
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def for_html(text: str) -> str:

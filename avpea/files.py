@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from avpea.errors import WriteError
+from avpea.escapes import STEERING
 from avpea.locks import try_lock
 
 __all__ = [
@@ -35,11 +35,6 @@ __all__ = [
     "write_whole",
     "writing",
 ]
-
-_STEERING = re.compile(
-    r"[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb"
-    "\U000e0001\U000e0020-\U000e007f]"
-)
 
 
 @contextmanager
@@ -195,7 +190,7 @@ def json_line(value: Any, encoding: str = "utf-8") -> str:
     """
     plain = finite(value)
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-    text = _STEERING.sub(lambda found: _escape(found[0]), text)
+    text = STEERING.sub(lambda found: _escape(found[0]), text)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ anything.
 
 import json
 import math
+import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,17 @@ import yaml
 
 from avpea.errors import AvpeaError, CheckpointError, ExperimentError
 
-__all__ = ["BIGGEST", "json_lines", "parse_json", "parse_yaml", "read_json", "read_text", "read_yaml"]
+__all__ = [
+    "BIGGEST",
+    "irregular",
+    "json_lines",
+    "parse_json",
+    "parse_yaml",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "require_regular",
+]
 
 BIGGEST = 2**63  # no whole number in a recipe, a run or a result reaches it, as tensors could not hold it
 _YAML_BYTES = 1 << 20
@@ -197,7 +208,7 @@ def json_lines(path: Path, kind: Kind = CheckpointError, *, paths: bool = False)
         AvpeaError: Of class `kind`: as `read_json`.
     """
     try:
-        _require_regular(path, kind)
+        require_regular(path, kind)
         with path.open("rb") as file:
             number = 0
             while found := file.readline(_LINE_BYTES + 1):
@@ -218,7 +229,7 @@ def read_text(path: Path, most_bytes: int, kind: Kind, *, remedy: str = "") -> s
         AvpeaError: Of class `kind`: the file is bigger, not UTF-8, or a pipe or device.
         OSError: The file cannot be read.
     """
-    _require_regular(path, kind)
+    require_regular(path, kind)
     with path.open("rb") as file:
         found = file.read(most_bytes + 1)
     if len(found) > most_bytes:
@@ -226,11 +237,22 @@ def read_text(path: Path, most_bytes: int, kind: Kind, *, remedy: str = "") -> s
     return _utf_8(found, str(path), kind, remedy)
 
 
-def _require_regular(path: Path, kind: Kind) -> None:
-    """Refuse a named pipe, which would be waited for, and a device, which may never end."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says what it is
-        raise kind(f"{path} is no regular file, but a pipe, a socket or a device; expected a file.")
+def require_regular(path: Path, kind: Kind) -> os.stat_result:
+    """What the system knows of a file that can be read to its end, or of a folder: opening that says what it is.
+
+    Raises:
+        AvpeaError: Of class `kind`: it is a named pipe, which would be waited for, or a device, which may never end.
+        OSError: It may not be looked at.
+    """
+    about = path.stat()
+    if what := irregular(about.st_mode):
+        raise kind(f"{path} is {what}; expected a file.")
+    return about
+
+
+def irregular(mode: int) -> str:
+    """What something is by its mode; empty if it is a file or a folder."""
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "no regular file, but a pipe, a socket or a device"
 
 
 def _ending(remedy: str) -> str:

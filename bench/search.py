@@ -133,33 +133,37 @@ def of_usearch(every: np.ndarray) -> tuple[Any, str]:
 def others(every: np.ndarray, queries: np.ndarray) -> dict[str, Any]:
     """How long other libraries take to find candidates, those that are installed."""
     report: dict[str, Any] = {}
+    wanted = [set(np.argpartition(-(every @ query), TOP)[:TOP].tolist()) for query in queries]
     for name, make, most in (("faiss", of_faiss, 10**7), ("usearch", of_usearch, 10**5)):
         if importlib.util.find_spec(name) is None or len(every) > most:
             continue
         started = time.perf_counter()
         find, version = make(every)
         seconds, times, hits = time.perf_counter() - started, [], 0
-        for query in queries:
+        for query, nearest in zip(queries, wanted, strict=True):
             started = time.perf_counter()
             found = find(query)
             times.append(1000 * (time.perf_counter() - started))
-            hits += len(set(found.tolist()) & set(np.argpartition(-(every @ query), TOP)[:TOP].tolist()))
+            hits += len(set(found.tolist()) & nearest)
         report[name] = {
             "version": version,
             "index_seconds": round(seconds, 1),
-            "median_ms": round(statistics.median(times[2:]), 1),
-            "p95_ms": round(sorted(times[2:])[int(0.95 * len(times[2:]))], 1),
+            **_spread(times[2:]),
             f"recall_of_{TOP}": round(hits / TOP / len(queries), 4),
         }
     return report
+
+
+def _spread(milliseconds: list[float]) -> dict[str, float]:
+    ordered = sorted(milliseconds)
+    return {"median_ms": round(statistics.median(ordered), 1), "p95_ms": round(ordered[int(0.95 * len(ordered))], 1)}
 
 
 def _figures(times: list[list[float]], recall: float) -> dict[str, Any]:
     whole = [1000 * sum(steps) for steps in times]
     parts = [round(1000 * statistics.median(step), 1) for step in zip(*times, strict=True)]
     return {
-        "median_ms": round(statistics.median(whole), 1),
-        "p95_ms": round(sorted(whole)[int(0.95 * len(whole))], 1),
+        **_spread(whole),
         "parts": dict(zip(("find_and_read", "compare", "describe"), parts, strict=True)),
         f"recall_of_{TOP}": round(recall, 4),
         "candidates": CANDIDATES,

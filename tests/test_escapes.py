@@ -33,7 +33,7 @@ def test_characters_that_steer_a_terminal_or_are_not_seen_are_shown_as_escapes(t
 
 
 def test_json_escapes_what_the_terminal_is_not_shown_and_keeps_it() -> None:
-    """The two lists, of which JSON's is an expression, are the same."""
+    """Of what neither shows, JSON itself escapes the first 32."""
     every = [chr(code) for code in (*range(0x3100), *range(0xF000, 0x10000), *range(0xE0000, 0xE0200))]
     escaped = {letter for letter in every if json_line(letter) != json.dumps(letter, ensure_ascii=False)}
     hidden = {letter for letter in every if for_terminal(letter) != letter}

@@ -7,13 +7,14 @@ by pyarrow, which takes credentials from the environment. What fails in a way th
 import http.client
 import os
 import re
-import stat
 import time
 import urllib.error
 import urllib.request
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from avpea.parsing import irregular
 
 __all__ = ["Unreachable", "below", "is_url", "read_bytes", "read_whole", "size_of"]
 
@@ -52,8 +53,8 @@ def size_of(place: str) -> int:
         about = os.stat(place)
     except (OSError, ValueError) as error:
         raise Unreachable(_reason(error)) from None
-    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # a pipe would be waited for
-        raise Unreachable("it is no regular file, but a pipe, a socket or a device")
+    if what := irregular(about.st_mode):  # a pipe would be waited for
+        raise Unreachable(f"it is {what}")
     return about.st_size
 
 

@@ -1,10 +1,10 @@
 """Text of annotation files in the encodings that spreadsheets write."""
 
 import codecs
-import stat
 from pathlib import Path
 
 from avpea.errors import DataError
+from avpea.parsing import require_regular
 
 __all__ = ["decoded", "read_text"]
 
@@ -26,10 +26,7 @@ def read_text(path: Path) -> str:
             remedy.
     """
     try:
-        about = path.stat()
-        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # a pipe would be waited for
-            raise DataError(f"{path} is no regular file, but a pipe, a socket or a device; expected a file.")
-        if about.st_size > _MOST_BYTES:
+        if require_regular(path, DataError).st_size > _MOST_BYTES:
             raise DataError(f"{path} is bigger than {_MOST_BYTES >> 30} GiB, which no table is; divide it.")
         data = path.read_bytes()
     except OSError as error:

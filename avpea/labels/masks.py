@@ -1,12 +1,12 @@
 """Masks: which pixels of each second's frame belong to what sounds."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from avpea.files import digest_of_file
 from avpea.labels._base import Counts, Labels, Sample
 from avpea.tables import how_many
 
@@ -174,9 +174,6 @@ def _hash(path: str | None) -> str:
     if not path:
         return "silent"
     try:
-        if not os.path.isfile(path):
-            return "missing"
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return digest_of_file(Path(path))[:16] if os.path.isfile(path) else "missing"
     except (OSError, ValueError):
         return "missing"
