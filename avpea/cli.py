@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, for_terminal(told, lines=True))
 
 
+def _with_values(words: Sequence[str]) -> list[str]:
+    """The words with each option of a recipe and its value in one, so that the value is not taken for an argument."""
+    joined: list[str] = []
+    for word in words:
+        before = joined[-1] if joined and "--" not in joined else ""
+        if re.fullmatch(r"--\w+\.\w+", before) and not word.startswith("--"):
+            joined[-1] = f"{before}={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _like_options(words: Sequence[str]) -> str:
     """How to name a file that is called as options are, with a leading space; empty if none of the words is one."""
     file = next((word for word in words if word.startswith("-") and _like_a_file(word)), "")
@@ -100,7 +113,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     settle()
     parser = make_parser()
     try:
-        options, rest = parser.parse_known_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        options, rest = parser.parse_known_args(_with_values(words))
         if not hasattr(options, "run_command"):
             parser.print_help()
             return 2
@@ -109,7 +123,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         if rest and not options.takes_overrides:
             options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        options.words = sys.argv[1:] if arguments is None else list(arguments)
+        options.words = words
         require_alone(options)
         _require_here()
         options.overrides = {}

@@ -166,7 +166,16 @@ ERRORS = [
     (["params", "mini/avel", "--adapter.reduction", "7"], "reduction is 7"),
     (["params", "mini/avel", "--adapter.blocks", "[0, 99]"], "99"),
     (["params", "mini/avel", "--backbone.name", "resnet50"], "resnet50"),
+    (["params", "--adapter.name", "lavish"], "they need a recipe"),
 ]
+
+
+def test_options_of_a_recipe_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    option = ["--adapter.name", "lavish"]
+    assert run("params", "mini/avel", *option) == 0
+    expected = capsys.readouterr().out
+    assert run("params", *option, "mini/avel") == 0
+    assert capsys.readouterr().out == expected
 
 
 @pytest.mark.parametrize(("words", "expected"), ERRORS)

@@ -23,8 +23,9 @@ _LEVELS = np.array([*(-level for level in reversed(_POSITIVE)), *_POSITIVE], np.
 _BETWEEN = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 _HALF = np.dtype("<f2")
 _LONGEST = 2.0  # tokens are of unit length, and read back a little longer
-# The two numbers in each of the 1,024 values that ten bits have.
-_TWO = _LEVELS[np.arange(1024)[:, None] >> np.array([5, 0]) & 31]
+# The two numbers in each of the 1,024 values that ten bits have, as one of eight bytes, which is quicker to look up.
+_TWO = _LEVELS[np.arange(1024)[:, None] >> np.array([5, 0]) & 31].view(np.float64).ravel()
+_AT_ONCE = 256  # tokens unpacked in one go: what it needs then stays in the processor's cache
 
 
 def size_of(width: int) -> int:
@@ -107,15 +108,22 @@ def _by_version(
 
 
 def _read(packed: np.ndarray, width: int) -> Float[Tensor, "tokens width"]:
-    count = len(packed)
-    five = np.zeros((count, -(-width // 8), _BITS), np.int32)  # eight numbers in five bytes
-    five.reshape(count, -1)[:, : packed.shape[1] - _HALF.itemsize] = packed[:, _HALF.itemsize :]
-    first, second, third, fourth, last = (five[..., byte] for byte in range(_BITS))
-    upper, lower = first << 12 | second << 4 | third >> 4, (third & 15) << 16 | fourth << 8 | last
-    ten = np.stack([upper >> 10, upper & 1023, lower >> 10, lower & 1023], axis=-1)
-    numbers = torch.from_numpy(_TWO.take(ten, axis=0).reshape(count, -1)[:, :width])
-    tokens: Tensor = numbers * (torch.from_numpy(_lengths(packed)) / numbers.norm(dim=1, keepdim=True))
-    return tokens
+    tokens = np.empty((len(packed), width), np.float32)
+    for start in range(0, len(packed), _AT_ONCE):
+        some = packed[start : start + _AT_ONCE]
+        levels = _TWO[_tens(some[:, _HALF.itemsize :])].view(np.float32).reshape(len(some), -1)[:, :width]
+        lengths = _lengths(some) / np.sqrt(np.einsum("tn,tn->t", levels, levels))[:, None]
+        np.multiply(levels, lengths, out=tokens[start : start + _AT_ONCE])
+    return torch.from_numpy(tokens)
+
+
+def _tens(packed: np.ndarray) -> np.ndarray:
+    """The ten bits of each two numbers, four in five bytes."""
+    five = np.zeros((len(packed), -(-packed.shape[1] // 5), 5), np.uint16)
+    five.reshape(len(packed), -1)[:, : packed.shape[1]] = packed
+    first, second, third, fourth, last = (five[..., byte] for byte in range(5))
+    upper = [first << 2 | second >> 6, (second & 63) << 4 | third >> 4]
+    return np.stack([*upper, (third & 15) << 6 | fourth >> 2, (fourth & 3) << 8 | last], axis=-1)
 
 
 def _lengths(packed: np.ndarray) -> Float[np.ndarray, "tokens 1"]:
