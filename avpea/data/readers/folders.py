@@ -85,8 +85,8 @@ def _classes(root: Path) -> tuple[list[Path], list[Path]]:
             refuse_reserved({folder.name: str(root)})
         if not folder.name.isprintable() or folder.name != one_line(folder.name):
             raise DataError(
-                f"{root} has a folder {folder.name!r}, which cannot be a class name (expected one line without control "
-                "characters, with single spaces and none around it); rename it."
+                f"{root} has a folder {folder.name!r}, which cannot be a class name (expected one line of characters "
+                "that can be seen, with single spaces and none around it); rename it."
             )
     return classes, loose
 
@@ -122,7 +122,7 @@ def _videos(folder: Path) -> tuple[list[Path], Counter[str]]:
     if not videos:
         found = f"{others.total()} other files: {shortened(list(others))}" if others else "it is empty"
         raise DataError(
-            f"{folder} has no video ({found}); put some in ({', '.join(MEDIA_SUFFIXES)}), or remove the folder."
+            f"{folder} has no video ({found}); put some in ({shortened(MEDIA_SUFFIXES)}), or remove the folder."
         )
     return videos, others
 
