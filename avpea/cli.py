@@ -23,6 +23,7 @@ from avpea.version import __version__
 
 __all__ = ["main", "make_parser"]
 
+_DOTTED = re.compile(r"--[\w-]+(\.[\w-]+)+")
 _OVERRIDES = """Options of the recipe can be changed by their dotted names:
   --data.root DIR  --data.missing_audio silence  --train.epochs 3  --train.seed 1  --adapter.streams audio
 `avpea recipes NAME` prints every name with its value."""
@@ -55,16 +56,28 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, for_terminal(told, lines=True))
 
 
-def _with_values(words: Sequence[str]) -> list[str]:
-    """The words with each option of a recipe and its value in one, so that the value is not taken for an argument."""
-    joined: list[str] = []
-    for word in words:
-        before = joined[-1] if joined and "--" not in joined else ""
-        if re.fullmatch(r"--\w+\.\w+", before) and not word.startswith("--"):
-            joined[-1] = f"{before}={word}"
+def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of a recipe with their values, and the other words.
+
+    argparse knows none of them, and so would take their values for arguments of the command.
+    """
+    given: list[str] = []
+    others: list[str] = []
+    place = 0
+    while place < len(words) and words[place] != "--":
+        name, equals, _ = words[place].partition("=")
+        follows = words[place + 1 : place + 2]
+        if not _DOTTED.fullmatch(name):
+            others.append(words[place])
+        elif equals:
+            given.append(words[place])
+        elif follows and not re.match(r"-\D", follows[0]):  # -1 is a value
+            given += [name, follows[0]]
+            place += 1
         else:
-            joined.append(word)
-    return joined
+            others.append(name)
+        place += 1
+    return given, [*others, *words[place:]]
 
 
 def _like_options(words: Sequence[str]) -> str:
@@ -114,7 +127,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = make_parser()
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
-        options, rest = parser.parse_known_args(_with_values(words))
+        given, others = _apart(words)
+        options, rest = parser.parse_known_args(others)
+        if given and getattr(options, "takes_overrides", False):
+            rest = [*given, *rest]
+        elif given:  # options of the command itself
+            options, rest = parser.parse_known_args(words)
         if not hasattr(options, "run_command"):
             parser.print_help()
             return 2

@@ -167,15 +167,30 @@ ERRORS = [
     (["params", "mini/avel", "--adapter.blocks", "[0, 99]"], "99"),
     (["params", "mini/avel", "--backbone.name", "resnet50"], "resnet50"),
     (["params", "--adapter.name", "lavish"], "they need a recipe"),
+    (["params", "--data.root", "my videos"], "they need a recipe"),
+    (["params", "--data.a-b", "3", "mini/avel"], "data.a-b"),
 ]
 
 
-def test_options_of_a_recipe_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:
-    option = ["--adapter.name", "lavish"]
+@pytest.mark.parametrize(
+    "option", [["--adapter.name", "lavish"], ["--adapter.blocks", "last 4"], ["--adapter.blocks", "-1,-2"]]
+)
+def test_options_of_a_recipe_may_stand_before_it(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("params", "mini/avel", *option) == 0
     expected = capsys.readouterr().out
-    assert run("params", *option, "mini/avel") == 0
+    assert run("params", *option, "--json", "mini/avel") == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert run("params", "mini/avel", *option, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == counts
+    assert run("params", f"{option[0]}={option[1]}", "mini/avel") == 0
     assert capsys.readouterr().out == expected
+
+
+def test_the_last_of_two_equal_options_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("params", "--adapter.reduction=3", "--adapter.reduction", "8", "mini/avel", "--json") == 0
+    twice = capsys.readouterr().out
+    assert run("params", "mini/avel", "--adapter.reduction", "8", "--json") == 0
+    assert capsys.readouterr().out == twice
 
 
 @pytest.mark.parametrize(("words", "expected"), ERRORS)
