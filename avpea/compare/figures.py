@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, BboxBase
 
 from avpea.compare.summary import RowSummary, Summary
 from avpea.files import replacing
@@ -62,26 +63,52 @@ def _parameters(summary: Summary) -> Any:
     figure = new_figure(7.4, 4.0, f"{metric.heading()} over parameters")
     axes = figure.add_axes((0.09, 0.14, 0.86, 0.66))
     colours = _colours(summary)
-    points = {row.label: (row.adapters / 1e6, 100 * row.test_mean) for row in summary.rows}
-    for row in summary.rows:
-        x, y = points[row.label]
-        axes.errorbar(x, y, yerr=100 * (row.test_std or 0.0), fmt="o", color=colours[row.label], capsize=3)
-    low, high = axes.get_ylim()
-    for row in summary.rows:
-        x, y = points[row.label]
-        # To the left of the point if a label on the right would overlap another one.
-        close = 0.06 * (high - low)
-        near = any(x < a < 4 * x and abs(b - y) < close for label, (a, b) in points.items() if label != row.label)
-        axes.annotate(
-            plain(row.label, 40), (x, y), xytext=(-7 if near else 7, 5), textcoords="offset points", fontsize=8.5,
-            ha="right" if near else "left", color=colours[row.label], parse_math=False,
-        )  # fmt: skip
+    points = {row.label: (row.adapters / 1e6, 100 * row.test_mean, 100 * (row.test_std or 0.0)) for row in summary.rows}
+    for label, (x, y, deviation) in points.items():
+        axes.errorbar(x, y, yerr=deviation, fmt="o", color=colours[label], capsize=3)
     axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)  # rows without an adapter are at 0
-    axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _ in points.values())))  # room for the last label
+    axes.set_xlim(-0.004, 4 * max(0.1, *(x for x, _, _ in points.values())))  # room for the last label
+    _label(axes, points, colours)
     quiet(axes)
     write(axes, 0, above(axes, 0.12), f"test {metric.name}, {metric.unit}", size=8.5)
     write(axes, 1, -0.15, "parameters of the adapters, millions", size=8.5, ha="right")
     return figure
+
+
+# Where the label of a point may stand: offset from it in points, and which end or edge of the text is there.
+_PLACES = (
+    (7, 5, "left", "bottom"), (-7, 5, "right", "bottom"), (7, -5, "left", "top"), (-7, -5, "right", "top"),
+    (7, 14, "left", "bottom"), (-7, 14, "right", "bottom"), (7, -14, "left", "top"), (-7, -14, "right", "top"),
+)  # fmt: skip
+
+
+def _label(axes: Any, points: dict[str, tuple[float, float, float]], colours: dict[str, str]) -> None:
+    """Write each point's label beside it, at the place where least of it lies on others, on points or outside."""
+    inside = axes.get_window_extent()
+    ends = [[(x, y - deviation), (x, y + deviation)] for x, y, deviation in points.values()]
+    taken = [Bbox(axes.transData.transform(bar)).padded(4) for bar in ends]
+    for label, (x, y, _) in points.items():
+        text = axes.annotate(
+            plain(label, 40), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=colours[label],
+            parse_math=False,
+        )  # fmt: skip
+
+        def placed(place: tuple[int, int, str, str], text: Any = text) -> Bbox:
+            text.xyann = place[:2]
+            text.set(ha=place[2], va=place[3])
+            box: Bbox = text.get_window_extent()
+            return box
+
+        def cost(place: tuple[int, int, str, str], placed: Any = placed) -> float:
+            box = placed(place)
+            over = sum(_area(Bbox.intersection(box, other)) for other in taken)
+            return over + _area(box) - _area(Bbox.intersection(box, inside))
+
+        taken.append(placed(min(_PLACES, key=cost)))
+
+
+def _area(box: BboxBase | None) -> float:
+    return 0.0 if box is None else float(box.width * box.height)
 
 
 def _curves(summary: Summary) -> Any:

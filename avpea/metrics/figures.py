@@ -37,9 +37,10 @@ class Figure:
         return f"{self.name} {self.shown(value)}"
 
     def heading(self) -> str:
-        """Name and unit, capitalised."""
+        """Name and unit, capitalised, but not a name such as mIoU."""
         unit = "in percent" if self.unit == "%" else self.unit
-        return f"{self.name[0].upper()}{self.name[1:]} {unit}"
+        name = self.name if self.name[1:2].isupper() else self.name[0].upper() + self.name[1:]
+        return f"{name} {unit}"
 
 
 def epoch_kept(results: Mapping[str, object]) -> str:

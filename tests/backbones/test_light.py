@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from avpea.backbones import WithoutValues
@@ -40,6 +41,7 @@ assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2)).tolist() 
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_the_compiler_and_it_is_there_when_asked_for() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,10 +1,17 @@
 """Committed results keep their meaning: each is the result of its row, and their report is what lies there."""
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("matplotlib")
+
+# isort: split
+from matplotlib.text import Annotation
+
 from avpea.compare import load_sweep
+from avpea.compare.figures import _parameters
 from avpea.compare.report import _parts
 from avpea.compare.results import load, read_costs
 from avpea.compare.summary import summarise
@@ -29,3 +36,15 @@ def test_every_cell_has_its_result_and_the_report_follows_from_them(name: str) -
     assert [line for line in text.splitlines() if line not in ("## Gates over training", "")] == [
         line for line in without if line not in ("## Gates over training", "")
     ]
+
+
+@pytest.mark.parametrize("name", ["mini/avs-digits", "mini/table1"])
+def test_no_label_of_a_point_lies_on_another_one_or_outside(name: str) -> None:
+    sweep = load_sweep(name)
+    figure = _parameters(summarise(sweep, load(sweep, RESULTS)[0], None))
+    axes = figure.axes[0]
+    labels = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert len(labels) == len(sweep.rows)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners())
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.padded(-1).overlaps(b.padded(-1))]

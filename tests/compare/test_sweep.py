@@ -45,7 +45,9 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
         "avs-s4": "avs_s4",
         "avs-ms3": "avs_ms3",
         "avs-digits": "masks",
+        "avs-digits-parts": "masks",
         "avvp-digits": "llp",
+        "avvp-digits-weak": "llp",
     }.get(name.partition("/")[2], "ave")
     assert reasons[-1] == f"data.root is empty; say where the data set '{reader}' is with --data.root FOLDER."
     vggish = {

@@ -440,6 +440,7 @@ def test_a_cache_that_vanishes_is_made_anew(videos: Path, tmp_path: Path) -> Non
     assert cache.path(some[0]).is_file()
 
 
+@pytest.mark.slow
 def test_a_crash_in_a_worker_costs_one_job() -> None:
     done = dict(
         _work.run(die_on_three, [0, 3, 1], workers=1, crashed=lambda job: -job, title="", progress=False, few=0)

@@ -51,6 +51,7 @@ def own_tokens() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 
 
 @java
+@pytest.mark.slow
 def test_equal_to_pycocoevalcaps_own_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider

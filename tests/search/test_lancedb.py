@@ -28,6 +28,7 @@ assert package.CreateTableRequest is package.models.CreateTableRequest
 """
 
 
+@pytest.mark.slow
 def test_no_client_is_made_and_it_is_there_when_asked_for(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CODE, str(tmp_path)], capture_output=True, text=True, timeout=300

@@ -34,7 +34,7 @@ def test_a_person_uses_the_page(
         coloured_video(videos / f"{colour}.mp4", colour, number, 3)
     coloured_video(tmp_path / "mine.mp4", "green", 1, 2, seconds=3.4)
     index(tiny_matched_run, videos, str(tmp_path / "library"), device="cpu", progress=False)
-    make_video(videos / "long.mp4", seconds=300, fps=2, size=(32, 32), audio_hz=8000)
+    make_video(videos / "long.mp4", seconds=70, fps=2, size=(32, 32), audio_hz=8000)
     runs = [str(run) for run in (tiny_run, tiny_asked_run, tiny_matched_run, tiny_masked_run, tiny_parsed_run)]
     more = ["--library", str(tmp_path / "library"), "--folder", str(videos), "--device", "cpu"]
     with served(tmp_path, *runs, *more) as address:
