@@ -22,15 +22,16 @@ from avpea.device import choose_precision
 from avpea.experiment import load_recipe
 from avpea.export import export
 from avpea.export._about import inputs_of
-from avpea.exported import ExportedModel, open_export, open_session
+from avpea.exported import open_export
 from avpea.exported._sessions import RUNTIMES, require_runtime
 from avpea.model import build
+from bench.eight_bit import quantised
 
 
 def run(quick: bool) -> dict[str, Any]:
     for runtime in RUNTIMES:
         require_runtime(runtime)  # before minutes of work
-    rounds, batch = (1, 1) if quick else (5, 2)
+    rounds, batch = (1, 1) if quick else (4, 1)
     folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
     try:
         rows = [_row(recipe, folder / recipe.replace("/", "-"), rounds, batch) for recipe in _recipes(quick)]
@@ -79,18 +80,9 @@ def _models(folder: Path) -> dict[str, Any]:
         "eager fp32": load_model(folder, precision="fp32", device="cpu")[0],
         "onnx fp32": open_export(folder / "onnx", precision="fp32"),
         "openvino fp32": open_export(folder / "openvino", precision="fp32"),
-        "onnx int8": _quantised(folder / "onnx"),
+        "onnx int8": quantised(folder / "onnx", folder / "int8.onnx"),
     }
     if choose_precision("auto", torch.device("cpu")) == "bf16":
         models["eager bf16"] = load_model(folder, precision="bf16", device="cpu")[0]
         models["openvino bf16"] = open_export(folder / "openvino", precision="bf16")
     return models
-
-
-def _quantised(folder: Path) -> ExportedModel:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    whole = open_export(folder)
-    path = folder / "int8.onnx"
-    quantize_dynamic(folder / "model.onnx", path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
-    return ExportedModel(whole.about, "onnx", open_session(path, "onnx", whole.about.outputs, "fp32", 1))
