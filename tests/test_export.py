@@ -19,7 +19,7 @@ from avpea.checkpoint import save_model
 from avpea.cli import main
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
-from avpea.export import _export, _graph, export
+from avpea.export import _export, _graph, _write, export
 from avpea.exported import open_export, restored
 from avpea.model import build
 from avpea.predict import Predictor, load
@@ -351,6 +351,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lora": {"adapter.name": "lora"},
     "bitfit": {"adapter.name": "bitfit"},
     "mbt": {"encoder.name": "mbt", "encoder.fusion_from": 1},
+    "merged": {"encoder.merge_visual": 1, "encoder.merge_audio": 1},
     "han": {"task": {"name": "avvp"}, "data": {"name": "lanes"}, "head": {"name": "han"}},
     "masks": {"task": {"name": "avs"}, "data": {"name": "masks"}, "head": {"name": "tpavi_pyramid"}},
 }
@@ -386,6 +387,20 @@ def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path:
     assert report.segments == (3 if (kind, to) == ("cmbs", "torch") else None)
     if to != "torch":
         alike(load(tmp_path / "run"), load(tmp_path / "run", runtime=to), video)
+
+
+def test_what_onnx_has_no_word_for_is_told_in_a_sentence(
+    made: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.onnx.OnnxExporterError("Failed.\n\nMuch more") from ValueError("No word for aten.thing.\nMore")
+
+    monkeypatch.setattr("torch.onnx.export", fails)
+    with pytest.raises(
+        AvpeaError, match=r"translate this model to ONNX \(No word for aten.thing.\); use the run itself"
+    ):
+        _write.write_graph(made[1].program, "onnx", tmp_path, ["output"], {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_output_without_tensors() -> None:

@@ -87,15 +87,33 @@ def _onnx(program: Any, outputs: list[str], about: Mapping[str, Any]) -> bytes:
         raise AvpeaError(
             f"The model's weights have {size / 1e9:.1f} GB, and an ONNX file holds at most 2; export to torch."
         )
-    with _quietly():
-        made = torch.onnx.export(
-            program, dynamo=True, external_data=False, input_names=["frames", "log_mel"], output_names=outputs,
-            verbose=False,
-        )  # fmt: skip
+    try:
+        with _quietly():
+            made = torch.onnx.export(
+                program, dynamo=True, external_data=False, input_names=["frames", "log_mel"], output_names=outputs,
+                verbose=False, custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        told: BaseException = error
+        while told.__cause__ is not None:
+            told = told.__cause__
+        reason = (str(told).strip().splitlines() or [type(told).__name__])[0][:200]
+        raise AvpeaError(f"torch cannot translate this model to ONNX ({reason}); use the run itself.") from None
     assert made is not None
     made.model.metadata_props["avpea"] = json.dumps(about)
     content: bytes = made.model_proto.SerializeToString()
     return content
+
+
+def _stable_sort() -> Callable[..., Any]:
+    """A stable sort for torch's exporter, which has only the other one: ONNX's TopK puts the first of equals first."""
+    from onnxscript import opset18
+
+    def sort(values: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+        size = opset18.Shape(values, start=dim, end=dim + 1 if dim != -1 else None)
+        return opset18.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
+
+    return sort
 
 
 @contextlib.contextmanager
