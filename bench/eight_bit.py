@@ -76,7 +76,7 @@ def _answers(model: ExportedModel, cache: Any, samples: Sequence[Sample]) -> lis
 def _alike(some: Sequence[Any], others: Sequence[Any]) -> float:
     """The share of seconds with the same decision."""
     same = [one.decisions == other.decisions for one, other in zip(some, others, strict=True)]
-    return round(float(torch.stack(same).float().mean()), 4)
+    return round(float(torch.cat(same).float().mean()), 4)
 
 
 def main(words: Sequence[str]) -> None:
