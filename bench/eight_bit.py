@@ -22,7 +22,7 @@ import torch
 
 from avpea import data, measure
 from avpea.checkpoint import load_model
-from avpea.evaluate import SplitResult, infer, prepare
+from avpea.evaluate import infer, prepare
 from avpea.export import export
 from avpea.exported import ExportedModel, open_export, open_session
 from avpea.labels import Sample
@@ -47,7 +47,7 @@ def measured(run: Path, split: str) -> dict[str, Any]:
     cache, usable, _ = prepare(info.experiment, annotations, [split], progress=False)
     samples = usable[split]
     metric = model.task.figure.metric
-    own: SplitResult = infer(model, cache, samples)
+    own = infer(model, cache, samples)
     with tempfile.TemporaryDirectory(prefix="avpea-bench-") as name:
         folder = Path(name)
         report = export(run, "onnx", folder / "onnx")

@@ -92,19 +92,22 @@ def _label(axes: Any, points: dict[str, tuple[float, float, float]], colours: di
             plain(label, 40), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8.5, color=colours[label],
             parse_math=False,
         )  # fmt: skip
+        costs = [(_cost(_placed(text, place), inside, taken), place) for place in _PLACES]
+        taken.append(_placed(text, min(costs, key=lambda one: one[0])[1]))
 
-        def placed(place: tuple[int, int, str, str], text: Any = text) -> Bbox:
-            text.xyann = place[:2]
-            text.set(ha=place[2], va=place[3])
-            box: Bbox = text.get_window_extent()
-            return box
 
-        def cost(place: tuple[int, int, str, str], placed: Any = placed) -> float:
-            box = placed(place)
-            over = sum(_area(Bbox.intersection(box, other)) for other in taken)
-            return over + _area(box) - _area(Bbox.intersection(box, inside))
+def _placed(text: Any, place: tuple[int, int, str, str]) -> Bbox:
+    """Put a label at a place; where it is then, in pixels."""
+    text.xyann = place[:2]
+    text.set(ha=place[2], va=place[3])
+    box: Bbox = text.get_window_extent()
+    return box
 
-        taken.append(placed(min(_PLACES, key=cost)))
+
+def _cost(box: Bbox, inside: Bbox, taken: list[Bbox]) -> float:
+    """How much of a box is not inside, or lies on what is taken, in square pixels."""
+    over = sum(_area(Bbox.intersection(box, other)) for other in taken)
+    return over + _area(box) - _area(Bbox.intersection(box, inside))
 
 
 def _area(box: BboxBase | None) -> float:
