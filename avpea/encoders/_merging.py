@@ -109,19 +109,21 @@ def _targets(keys: Tensor, count: int, spared: int) -> Int[Tensor, "images token
     The spared ones come first, then those of the first set that are left, then the second set, each in their order.
     """
     images, total = keys.shape[:2]
+    first, second = torch.arange(0, total, 2, device=keys.device), torch.arange(1, total, 2, device=keys.device)
     keys = F.normalize(keys.float(), dim=-1)
-    similar = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)
-    similar[:, : (spared + 1) // 2] = -torch.inf
-    similar[:, :, : spared // 2] = -torch.inf
+    free = (first >= spared)[:, None] & (second >= spared)
+    similar = (keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)).masked_fill(~free, -torch.inf)
     best, partner = similar.max(dim=-1)
     gone = best.argsort(dim=-1, descending=True, stable=True)[:, :count]  # of the first set
     stays = torch.ones_like(best, dtype=torch.bool).scatter_(1, gone, False)
-    first, second = torch.arange(0, total, 2, device=keys.device), torch.arange(1, total, 2, device=keys.device)
-    # Sorted by this, the tokens that are left are in their new order.
-    rank = torch.empty(images, total, dtype=torch.long, device=keys.device)
-    rank[:, ::2] = torch.where(first < spared, first, total + first).masked_fill(~stays, 4 * total)
-    rank[:, 1::2] = torch.where(second < spared, second, 2 * total + second)
-    place = rank.argsort(dim=-1).argsort(dim=-1)
-    moved = place[:, 1::2].gather(1, partner.gather(1, gone))
-    place[:, ::2] = place[:, ::2].scatter(1, gone, moved)
-    return place
+    # Sorted by this, the tokens that are left are in their new order. The first set comes before the second here, and
+    # no strided slice is assigned to: a graph for ONNX needs a dozen operators for one.
+    ranks = (
+        torch.where(first < spared, first, total + first).masked_fill(~stays, 4 * total),
+        torch.where(second < spared, second, 2 * total + second).expand(images, -1),
+    )
+    place = torch.cat(ranks, dim=1).argsort(dim=-1).argsort(dim=-1)
+    of_first, of_second = place[:, : len(first)], place[:, len(first) :]
+    moved = of_second.gather(1, partner.gather(1, gone))
+    of_each = torch.cat((of_first.scatter(1, gone, moved), of_second), dim=1)
+    return of_each[:, torch.cat((first, second)).argsort()]
