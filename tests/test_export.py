@@ -389,19 +389,15 @@ def test_every_kind_of_model(tiny_values: dict[str, Any], video: Path, tmp_path:
         alike(load(tmp_path / "run"), load(tmp_path / "run", runtime=to), video)
 
 
-@pytest.mark.slow
-def test_a_graph_is_as_small_as_torchs_exporter_makes_it(made: tuple[Path, Any], tmp_path: Path) -> None:
-    import onnx
+def test_the_rule_that_compares_all_slices_is_left_out_of_an_export_alone() -> None:
+    from onnxscript import rewriter
+    from onnxscript.rewriter.rules import common
 
-    program, names = made[1].program, list(made[1].outputs)
-    _write.write_graph(program, "onnx", tmp_path, names, {})
-    with _write._quietly():
-        theirs: Any = torch.onnx.export(program, dynamo=True, external_data=False, output_names=names)
-    ours = onnx.load(tmp_path / "model.onnx").graph
-    assert len(ours.node) < 1.1 * len(theirs.model_proto.graph.node)
-    assert sum(len(one.raw_data) for one in ours.initializer) < 1.01 * sum(
-        len(one.raw_data) for one in theirs.model_proto.graph.initializer
-    )
+    every = rewriter._DEFAULT_REWRITE_RULES
+    with _write._without_slow_rule():
+        assert list(rewriter._DEFAULT_REWRITE_RULES) == [rule for rule in every if rule is not common.slice_split_rule]
+        assert len(rewriter._DEFAULT_REWRITE_RULES) == len(every) - 1
+    assert rewriter._DEFAULT_REWRITE_RULES is every
 
 
 def test_what_onnx_has_no_word_for_is_told_in_a_sentence(

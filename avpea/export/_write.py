@@ -19,6 +19,7 @@ from avpea.files import write_bytes
 __all__ = ["require_writer", "runner", "write_graph"]
 
 _ONNX_BYTES = 2**31  # a protobuf message is smaller
+_RULES = "_DEFAULT_REWRITE_RULES"  # of onnxscript.rewriter
 _TORCH = (2, 8)  # translates BatchNorm, and has `torch.onnx.ops.symbolic_multi_out`
 _LIBRARIES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -88,47 +89,45 @@ def _onnx(program: Any, outputs: list[str], about: Mapping[str, Any]) -> bytes:
             f"The model's weights have {size / 1e9:.1f} GB, and an ONNX file holds at most 2; export to torch."
         )
     try:
-        with _quietly():
+        with _quietly(), _without_slow_rule():
             made = torch.onnx.export(
                 program, dynamo=True, external_data=False, input_names=["frames", "log_mel"], output_names=outputs,
-                verbose=False, custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()}, optimize=False,
+                verbose=False, custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
             )  # fmt: skip
-            assert made is not None
-            _simplify(made.model)
     except torch.onnx.OnnxExporterError as error:
         told: BaseException = error
         while told.__cause__ is not None:
             told = told.__cause__
         reason = (str(told).strip().splitlines() or [type(told).__name__])[0][:200]
         raise AvpeaError(f"torch cannot translate this model to ONNX ({reason}); use the run itself.") from None
+    assert made is not None
     made.model.metadata_props["avpea"] = json.dumps(about)
     content: bytes = made.model_proto.SerializeToString()
     return content
 
 
-def _simplify(model: Any) -> None:
-    """What `optimize` of torch's exporter does, but for the rule that makes one operator of two slices.
+@contextlib.contextmanager
+def _without_slow_rule() -> Iterator[None]:
+    """The exporter's optimiser without the rule of onnxscript's that makes one operator of two slices.
 
-    That rule compares each slice with all others and with all nodes, which takes minutes where a model has hundreds.
+    The rule compares each slice with all others and walks over all nodes for it, which takes minutes where a model has
+    hundreds. Another onnxscript, which keeps its rules elsewhere, is left as it is and is only slower.
     """
-    from onnx_ir.passes import common as passes
-    from onnxscript import optimizer, rewriter
-    from onnxscript.rewriter.rules import common as rules
-
-    optimizer.inline(model)
-    optimizer.fold_constants(model)
-    rewriter.rewrite(
-        model,
-        [
-            rules.cast_cast_rule, rules.no_op_cast_rule, rules.no_op_expand_rule, rules.no_op_transpose_rule,
-            rules.reshape_reshape_rule, rules.materialize_reshape_shape_rule, rules.transpose_transpose_rule,
-            rules.unsqueeze_unsqueeze_rule, rules.collapse_slice_rule, rules.collapse_slice2_rule,
-        ],
-    )  # fmt: skip
-    optimizer.remove_unused_nodes(model)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.DeduplicateInitializersPass()(model)
-    passes.CommonSubexpressionEliminationPass()(model)
+    try:
+        from onnxscript import rewriter
+        from onnxscript.rewriter.rules.common import slice_split_rule
+    except ImportError:
+        yield
+        return
+    every: Any = getattr(rewriter, _RULES, None)
+    if every is None:
+        yield
+        return
+    setattr(rewriter, _RULES, tuple(rule for rule in every if rule is not slice_split_rule))
+    try:
+        yield
+    finally:
+        setattr(rewriter, _RULES, every)
 
 
 def _stable_sort() -> Callable[..., Any]:
