@@ -19,7 +19,6 @@ from avpea.files import write_bytes
 __all__ = ["require_writer", "runner", "write_graph"]
 
 _ONNX_BYTES = 2**31  # a protobuf message is smaller
-_RULES = "_DEFAULT_REWRITE_RULES"  # of onnxscript.rewriter
 _TORCH = (2, 8)  # translates BatchNorm, and has `torch.onnx.ops.symbolic_multi_out`
 _LIBRARIES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -115,19 +114,16 @@ def _without_slow_rule() -> Iterator[None]:
     """
     try:
         from onnxscript import rewriter
+        from onnxscript.rewriter import _DEFAULT_REWRITE_RULES
         from onnxscript.rewriter.rules.common import slice_split_rule
     except ImportError:
         yield
         return
-    every: Any = getattr(rewriter, _RULES, None)
-    if every is None:
-        yield
-        return
-    setattr(rewriter, _RULES, tuple(rule for rule in every if rule is not slice_split_rule))
+    rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in _DEFAULT_REWRITE_RULES if rule is not slice_split_rule)
     try:
         yield
     finally:
-        setattr(rewriter, _RULES, every)
+        rewriter._DEFAULT_REWRITE_RULES = _DEFAULT_REWRITE_RULES
 
 
 def _stable_sort() -> Callable[..., Any]:
