@@ -4,9 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from typing import TYPE_CHECKING, Any
 
 from avpea import registry
 from avpea.backbones import fetch
@@ -18,6 +16,9 @@ from avpea.metrics.figures import epoch_kept
 from avpea.records import Records, read_records
 from avpea.tables import how_many
 from avpea.tasks import Figure, Task
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 
@@ -88,13 +89,15 @@ def resolve(run: str | Path) -> Path:
     return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
 
 
-def model_card(info: CheckpointInfo, records: Records) -> ModelCard:
+def model_card(info: CheckpointInfo, records: Records) -> "ModelCard":
     """The model card: what the model is, how to use it, and its results.
 
     Args:
         info: Description of the checkpoint.
         records: Its evaluations, as `avpea.records.read_records` finds them.
     """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData  # slow, and `resolve` does not need it
+
     experiment = info.experiment
     task: type[Task] = registry.load("task", experiment.task.name)
     figure, data = task.figure, Path(experiment.data.root).name or experiment.data.name

@@ -1,8 +1,10 @@
-"""timm without torch's compiler, which takes longer to import than timm itself (`python -m bench startup`).
+"""timm without what takes longer to import than timm itself (`python -m bench startup`).
 
 torchvision and timm import `torch._dynamo` for two functions that no backbone calls. While timm is imported, a stand-in
 has its place; whatever else is asked of it loads the compiler after all, and so does its first use afterwards. On the
 meta device torch needs the compiler's parts to fill a tensor with random numbers, although it has no values.
+
+timm imports the hub's client, too, which brings HTTP libraries. It comes when timm first asks the hub for something.
 """
 
 import functools
@@ -18,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["WithoutValues"]
 
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
+_HUB, _HUB_ERRORS = "huggingface_hub", "huggingface_hub.utils"
+_ASKED, _RAISED = ("HfApi", "hf_hub_download", "model_info"), ("EntryNotFoundError", "RepositoryNotFoundError")
 
 
 class _StandIn(ModuleType):
@@ -56,9 +60,34 @@ def _withdraw() -> None:
             del sys.modules[name]
 
 
+def _hub_later() -> dict[str, ModuleType]:
+    """Stand-ins for what timm imports of the hub's client, which get it when one of them is called."""
+    client, errors = ModuleType(_HUB), ModuleType(_HUB_ERRORS)
+    client.__path__ = []  # so that it counts as a package
+
+    def later(name: str) -> Callable[..., Any]:
+        def asked(*options: Any, **named: Any) -> Any:
+            real = importlib.import_module(_HUB)
+            # timm catches the hub's errors by these names, and looks them up when one is raised.
+            user = importlib.import_module("timm.models._hub")
+            for each in _RAISED:
+                setattr(user, each, getattr(importlib.import_module(_HUB_ERRORS), each))
+            return getattr(real, name)(*options, **named)
+
+        return asked
+
+    for each in _ASKED:
+        setattr(client, each, later(each))
+    for each in _RAISED:
+        setattr(errors, each, type(each, (Exception,), {}))  # nobody raises it
+    return {_HUB: client, _HUB_ERRORS: errors}
+
+
 def _import_timm() -> None:
     if not any(name in sys.modules for name in ("timm", "torchvision", *_COMPILER)):
         sys.modules.update({name: _StandIn(name) for name in _COMPILER})
+    hub = {} if any(name in sys.modules for name in ("timm", _HUB)) else _hub_later()
+    sys.modules.update(hub)
     # A log of timm's scripts imports it where it is installed, which takes a second and makes a temporary folder.
     kept = {"wandb": sys.modules["wandb"]} if "wandb" in sys.modules else {}
     sys.modules["wandb"] = None  # type: ignore[assignment]
@@ -67,6 +96,8 @@ def _import_timm() -> None:
     finally:
         del sys.modules["wandb"]
         sys.modules.update(kept)
+        for name in hub:
+            del sys.modules[name]
         _withdraw()
 
 

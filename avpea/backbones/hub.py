@@ -6,9 +6,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-import huggingface_hub
 import timm
-from huggingface_hub import errors as hub_errors
 
 from avpea.errors import WeightsError
 from avpea.trust import fetching_refused
@@ -47,6 +45,8 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
     Raises:
         WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
     """
+    import huggingface_hub  # slow, and not needed for local files
+
     for file in files:
         cached = huggingface_hub.try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
@@ -73,6 +73,9 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
 
 def _download(what: str, repository: str, file: str, otherwise: str) -> Path | None:
     """The downloaded file; None if the repository has no such file."""
+    import huggingface_hub
+    from huggingface_hub import errors as hub_errors
+
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
     except hub_errors.RepositoryNotFoundError as error:  # also raised for a gated repository

@@ -1,4 +1,4 @@
-"""Shapes are made, and models trained, without torch's compiler, which works all the same afterwards."""
+"""What is left out when timm is imported, torch's compiler and the hub's client, works all the same afterwards."""
 
 import subprocess
 import sys
@@ -39,6 +39,35 @@ import torch._dynamo
 assert torch._dynamo.__file__ and torch._dynamo.utils.__file__
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2)).tolist() == [1.0, 1.0]
 """
+
+
+HUB = """
+import sys
+from avpea import backbones, predict
+assert "huggingface_hub" not in sys.modules, "the hub's client was imported"
+
+import os
+os.environ["HF_HUB_OFFLINE"] = "1"
+from timm.models import _hub
+assert _hub.has_hf_hub()
+known = _hub.EntryNotFoundError
+try:
+    _hub.load_state_dict_from_hf("nobody/nothing")
+except Exception as error:
+    assert type(error).__name__ == "LocalEntryNotFoundError", repr(error)
+    from huggingface_hub import errors
+    assert isinstance(error, errors.EntryNotFoundError)
+    assert _hub.EntryNotFoundError is errors.EntryNotFoundError is not known
+    assert _hub.RepositoryNotFoundError is errors.RepositoryNotFoundError
+else:
+    raise AssertionError("there are such weights")
+assert "create_repo" in dir(_hub.HfApi())
+"""
+
+
+def test_the_client_of_the_hub_comes_when_timm_asks_for_it() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", HUB], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
