@@ -1,7 +1,7 @@
 """Seconds of training until the validation accuracy that faithful AV-PEA reaches at its best, and what it is worth.
 
     python -m bench time_to_accuracy [--quick]
-    python -m bench.time_to_accuracy ROOT [--seeds 5] [--work FOLDER] [--sources timelines.jsonl]
+    python -m bench.time_to_accuracy ROOT [--seeds 5] [--work FOLDER] [--sources timelines.jsonl] [--plot PNG]
 
 The first is a small run on a few clips of av-digits. The second trains each row on a data set in AVE's layout, seed by
 seed, one row after the other, so that other load affects all alike; one thread. What has been trained is not trained
@@ -9,8 +9,9 @@ again, an interrupted run goes on, and what each reached goes to FOLDER/results.
 
 `seconds` are those of training and of the evaluation after each epoch, and of the frozen layers where these are
 computed once (`once`; without them in `seconds_again`, as for a second run on the same clips). Decoding is left out: it
-is the same for all. The target is the mean over seeds of the best validation accuracy of AV-PEA. Differences in test
-accuracy have intervals over clips, classes and, if `--sources` names them, source recordings, all drawn anew.
+is the same for all. The target is the mean over seeds of the best validation accuracy of AV-PEA; `to` has the seconds
+to lower ones, `once` included, of the rows that reach these with each seed. Differences in test accuracy have intervals
+over clips, classes and, if `--sources` names them, source recordings, all drawn anew.
 """
 
 import argparse
@@ -35,10 +36,12 @@ from avpea.evaluate import evaluate, prepare
 from avpea.experiment import Experiment, load_recipe
 from avpea.files import write_json
 from avpea.model import build
+from avpea.plot import style
 from avpea.train import train
 
 Rows = dict[str, tuple[str, dict[str, Any]]]
 REFERENCE, AGAINST = "AV-PEA", "LAVISH"
+LOWER = (0.7, 0.75, 0.8, 0.825, 0.85)  # accuracies on val
 ROWS: Rows = {
     "LAVISH, float32": ("mini/avel-lavish", {"train.precision": "fp32"}),
     AGAINST: ("mini/avel-lavish", {}),
@@ -126,6 +129,7 @@ def table(found: Sequence[dict[str, Any]], sources: dict[str, str]) -> dict[str,
         row: dict[str, Any] = {"row": name, "reached": f"{len(seconds)} of {len(some)}"}
         row |= {"seconds": [round(one, 1) for one in seconds], "once": some[0]["once"]}
         row |= {"seconds_again": [round(own, 1) for own in reached if own is not None]}
+        row["to"] = {f"{level:.3f}": spent for level in LOWER if (spent := _mean_seconds(some, level)) is not None}
         row |= {"test": round(mean, 4), "test_std": round(deviation, 4)}
         if name != AGAINST:
             row["over_clips"] = [round(x, 4) for x in paired_bootstrap(scores, against)]
@@ -138,12 +142,38 @@ def table(found: Sequence[dict[str, Any]], sources: dict[str, str]) -> dict[str,
     return {
         "target": round(target, 4),
         "rows": rows,
-        "curves": [[one["row"], one["seed"], one["epochs"]] for one in found],
+        "curves": [[one["row"], one["seed"], one["once"], one["epochs"]] for one in found],
     }
 
 
 def _reached(one: dict[str, Any], target: float) -> float | None:
     return next((seconds for seconds, value in one["epochs"] if value >= target), None)
+
+
+def _mean_seconds(some: Sequence[dict[str, Any]], level: float) -> float | None:
+    """Seconds to an accuracy, those of frozen layers included; None if a seed does not reach it."""
+    seconds = [(one["once"], _reached(one, level)) for one in some]
+    if any(own is None for _, own in seconds):
+        return None
+    return round(statistics.fmean(once + (own or 0.0) for once, own in seconds), 1)
+
+
+def draw(answer: dict[str, Any], picture: Path) -> None:
+    """Accuracy on val over seconds, a line for each row and seed, and the target."""
+    figure = style.new_figure(7.2, 3.9, "Accuracy over seconds of training")
+    axes = figure.add_axes((0.07, 0.13, 0.72, 0.7))
+    colours = dict(zip([row["row"] for row in answer["rows"]], (style.INK, *style.COLOURS), strict=False))
+    lines: dict[str, Any] = {}
+    for name, _, once, epochs in answer["curves"]:
+        seconds, values = [once + each for each, _ in epochs], [100 * value for _, value in epochs]
+        (lines[name],) = axes.plot(seconds, values, "o-", ms=3, lw=1.3, color=colours[name])
+    axes.axhline(100 * answer["target"], color=style.INK, lw=0.8, ls=":")
+    axes.set_xlim(left=0)
+    style.quiet(axes)
+    style.write(axes, 0, style.above(axes, 0.12), "val accuracy, %; dotted: mean of AV-PEA's best", size=8.5)
+    style.write(axes, 1, -0.16, "seconds of training", size=8.5, ha="right")
+    style.legend(figure, lines, 0.81, 8)
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
 
 
 def measured(rows: Rows, root: str, seeds: int, work: Path, sources: dict[str, str], changes: Any) -> dict[str, Any]:
@@ -179,9 +209,12 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("time-to-accuracy"), help="folder for runs and results")
     parser.add_argument("--sources", type=Path, help="JSONL with video_id and audio_sources")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these")
+    parser.add_argument("--plot", type=Path, help="picture of accuracy over seconds")
     options = parser.parse_args()
     chosen = {name: ROWS[name] for name in ROWS if name in {*options.rows, REFERENCE, AGAINST}}
     levels = sources_of(options.sources) if options.sources else {}
     answer = measured(chosen, options.root, options.seeds, options.work, levels, {"train.trackers": ()})
     write_json(options.work / "time_to_accuracy.json", answer, indent=1)
+    if options.plot:
+        draw(answer, options.plot)
     print(json.dumps(answer["rows"], indent=1))

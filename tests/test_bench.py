@@ -57,3 +57,29 @@ def test_an_unknown_benchmark_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
     known = "cache, adapters, search, export, indexing, startup, long_video, decoding, checksums, boxed, processes"
     rest = "threads, processor, prefix, time_to_accuracy, serve"
     assert f"no benchmark is called cash; known: {known}, {rest}" in capsys.readouterr().err
+
+
+def test_time_to_accuracy_counts_frozen_layers_and_only_what_every_seed_reaches(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs it")
+    from bench.time_to_accuracy import draw, table
+
+    def run(row: str, seed: int, once: float, values: list[float]) -> dict[str, Any]:
+        epochs = [[10.0 * (i + 1), value] for i, value in enumerate(values)]
+        shown = {"clips": ["a", "b"], "categories": [0, 1], "scores": [values[-1], 1.0]}
+        return {"row": row, "seed": seed, "once": once, "epochs": epochs, "test": values[-1], **shown}
+
+    runs = [run("AV-PEA", seed, 0.0, [0.6, 0.8 + seed / 10]) for seed in (0, 1)]
+    runs += [run("LAVISH", seed, 0.0, [0.5, 0.6, 0.7, 0.86]) for seed in (0, 1)]
+    runs += [run("fast", seed, 5.0, [0.72, 0.86 + seed / 100]) for seed in (0, 1)]
+    answer = table(runs, {"a": "x", "b": "y"})
+    rows = {row["row"]: row for row in answer["rows"]}
+    assert answer["target"] == 0.85  # the mean of 0.8 and 0.9
+    assert rows["LAVISH"]["seconds"] == [40.0, 40.0]
+    assert rows["fast"]["seconds"] == [25.0, 25.0]
+    assert rows["fast"]["seconds_again"] == [20.0, 20.0]
+    assert rows["fast"]["of_lavish"] == 0.625
+    assert rows["AV-PEA"]["reached"] == "1 of 2"
+    assert rows["AV-PEA"]["to"] == {"0.700": 20.0, "0.750": 20.0, "0.800": 20.0}
+    assert rows["fast"]["to"]["0.700"] == 15.0
+    draw(answer, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
