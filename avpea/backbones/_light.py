@@ -60,18 +60,30 @@ def _withdraw() -> None:
             del sys.modules[name]
 
 
+class _Later(ModuleType):
+    """A module of the hub's client, which is loaded when anything but what timm is known to import is looked up."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for each in (_HUB, _HUB_ERRORS):
+            if isinstance(sys.modules.get(each), _Later):
+                del sys.modules[each]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 def _hub_later() -> dict[str, ModuleType]:
     """Stand-ins for what timm imports of the hub's client, which get it when one of them is called."""
-    client, errors = ModuleType(_HUB), ModuleType(_HUB_ERRORS)
+    client, errors = _Later(_HUB), _Later(_HUB_ERRORS)
     client.__path__ = []  # so that it counts as a package
 
     def later(name: str) -> Callable[..., Any]:
         def asked(*options: Any, **named: Any) -> Any:
-            real = importlib.import_module(_HUB)
+            real, raised = importlib.import_module(_HUB), importlib.import_module(_HUB_ERRORS)
             # timm catches the hub's errors by these names, and looks them up when one is raised.
             user = importlib.import_module("timm.models._hub")
             for each in _RAISED:
-                setattr(user, each, getattr(importlib.import_module(_HUB_ERRORS), each))
+                setattr(user, each, getattr(raised, each))
             return getattr(real, name)(*options, **named)
 
         return asked
@@ -96,8 +108,9 @@ def _import_timm() -> None:
     finally:
         del sys.modules["wandb"]
         sys.modules.update(kept)
-        for name in hub:
-            del sys.modules[name]
+        for name, stand_in in hub.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
         _withdraw()
 
 
