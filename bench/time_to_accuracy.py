@@ -77,7 +77,7 @@ def trained(name: str, experiment: Experiment, work: Path) -> dict[str, Any]:
         "test": tested.metrics[metric],
         "clips": [sample.video_id for sample in tested.samples],
         "categories": [_category(sample, background) for sample in tested.samples],
-        "scores": [score for score, _ in tested.scores],
+        "scores": [score / of for score, of in tested.scores],
         "machine": measure.machine(),
         "experiment": experiment.to_dict(),
     }
@@ -130,7 +130,7 @@ def table(found: Sequence[dict[str, Any]], sources: dict[str, str]) -> dict[str,
         row |= {"seconds": [round(one, 1) for one in seconds], "once": some[0]["once"]}
         row |= {"seconds_again": [round(own, 1) for own in reached if own is not None]}
         row["to"] = {f"{level:.3f}": spent for level in LOWER if (spent := _mean_seconds(some, level)) is not None}
-        row |= {"test": round(mean, 4), "test_std": round(deviation, 4)}
+        row |= {"test": round(mean, 4), "test_std": None if len(some) < 2 else round(deviation, 4)}
         if name != AGAINST:
             row["over_clips"] = [round(x, 4) for x in paired_bootstrap(scores, against)]
             row["over_classes_and_sources"] = [round(x, 4) for x in paired_bootstrap(scores, against, groups=groups)]
