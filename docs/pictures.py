@@ -5,7 +5,8 @@
 
 The timeline is the quickstart's adapted model on one of its test clips. For the search, a retrieval model is trained
 on captions that are written here from the annotations of the training clips, starting from the quickstart's adapters;
-it then searches the test clips, which it has never seen. All of it takes about five minutes of one core.
+it then searches the test clips, which it has never seen. All of it takes about five minutes of one core. Accuracy over
+seconds is drawn from `bench/results/time_to_accuracy.json`.
 """
 
 import csv
@@ -29,6 +30,7 @@ def main() -> int:
     folder = Path(sys.argv[1]).resolve()
     timeline(folder)
     search(folder)
+    speed()
     return 0
 
 
@@ -111,6 +113,15 @@ def draw(found: list[Any], clips: dict[str, dict[str, Any]]) -> None:
     figure.subplots_adjust(left=0.01, right=0.99, top=0.82, bottom=0.19, wspace=0.08)
     figure.savefig(HERE / "search.png", dpi=110)
     small(HERE / "search.png")
+
+
+def speed() -> None:
+    root = HERE.parent.parent
+    sys.path.insert(0, str(root))  # where `bench` lies
+    from bench import time_to_accuracy
+
+    measured = json.loads((root / "bench" / "results" / "time_to_accuracy.json").read_text(encoding="utf-8"))
+    time_to_accuracy.draw(measured, HERE / "time-to-accuracy.png")
 
 
 def small(path: Path, width: int = 1200) -> None:

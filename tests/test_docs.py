@@ -222,7 +222,13 @@ def test_python_on_the_pages_names_what_exists(page: Path) -> None:
 
 def test_pictures_are_small_and_of_what_the_project_makes() -> None:
     pictures = sorted((DOCS / "pictures").iterdir())
-    assert [path.name for path in pictures] == ["page-dark.png", "page-light.png", "search.png", "timeline.png"]
+    assert [path.name for path in pictures] == [
+        "page-dark.png",
+        "page-light.png",
+        "search.png",
+        "time-to-accuracy.png",
+        "timeline.png",
+    ]
     assert all(path.stat().st_size < 150_000 for path in pictures)
     source = text_of(DOCS / "pictures.py") + text_of(ROOT / "tests" / "jobs" / "screenshots.py")
     assert all(f'"{path.name}"' in source or f'"{path.stem}"' in source for path in pictures)
