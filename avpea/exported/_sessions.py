@@ -81,7 +81,10 @@ def _with_onnxruntime(library: Any, path: Path, outputs: Sequence[str], precisio
 
 def _with_openvino(library: Any, path: Path, outputs: Sequence[str], precision: str, threads: int) -> Session:
     kind = {"fp32": library.Type.f32, "bf16": library.Type.bf16}[precision]
-    hints = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}
+    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}
+    # OpenVINO 2026.4 keeps what it compiled for a window of one second and takes it for one of nine, on processors with
+    # AVX-512: another answer, without an error. Without this memory the answers are PyTorch's (docs/log.md).
+    hints["CPU_RUNTIME_CACHE_CAPACITY"] = 0
     compiled = library.Core().compile_model(library.Core().read_model(str(path)), "CPU", hints)
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
