@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-__all__ = ["settle", "usable_cores"]
+__all__ = ["WATCHING", "settle", "usable_cores"]
+
+WATCHING = "avpea-watching"  # the name of threads that wait for another process and import nothing
 
 # With any of these, the user has decided how the threads of OpenMP wait.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

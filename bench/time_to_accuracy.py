@@ -15,6 +15,7 @@ over clips, classes and, if `--sources` names them, source recordings, all drawn
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import statistics
@@ -58,8 +59,9 @@ DIGITS: Rows = {
 
 
 def trained(name: str, experiment: Experiment, work: Path) -> dict[str, Any]:
-    """What a row reached with a seed: from its file, or by training it, or going on with it."""
-    file = work / "results" / f"{name.replace(', ', '-')}-seed{experiment.train.seed}.json"
+    """What a row reached with a seed: from its file, by training it, or going on with it; each recipe has its own."""
+    recipe = hashlib.sha256(json.dumps(experiment.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    file = work / "results" / f"{name.replace(', ', '-')}-seed{experiment.train.seed}-{recipe}.json"
     if file.is_file():
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
@@ -183,7 +185,7 @@ def measured(rows: Rows, root: str, seeds: int, work: Path, sources: dict[str, s
         for name, (recipe, own) in rows.items():
             more = {"data.root": root, "data.cache": str(work / "cache"), "train.threads": 1, "train.seed": seed}
             found.append(trained(name, load_recipe(recipe).override({**own, **more, **changes}), work))
-    about = {"what": __doc__, "command": "python -m bench time_to_accuracy", "machine": measure.machine()}
+    about = {"what": __doc__, "command": "python -m bench time_to_accuracy", "machine": found[0]["machine"]}
     return about | table(found, sources)
 
 
@@ -214,6 +216,8 @@ if __name__ == "__main__":
     chosen = {name: ROWS[name] for name in ROWS if name in {*options.rows, REFERENCE, AGAINST}}
     levels = sources_of(options.sources) if options.sources else {}
     answer = measured(chosen, options.root, options.seeds, options.work, levels, {"train.trackers": ()})
+    rows = " ".join(f'"{name}"' if " " in name else name for name in chosen)
+    answer["command"] = f"python -m bench.time_to_accuracy DIR --seeds {options.seeds} --rows {rows}"
     write_json(options.work / "time_to_accuracy.json", answer, indent=1)
     if options.plot:
         draw(answer, options.plot)

@@ -9,13 +9,17 @@ timm imports the hub's client, too, which brings HTTP libraries. It comes when t
 
 import functools
 import importlib
+import importlib.util
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from avpea.threads import WATCHING
 
 __all__ = ["WithoutValues"]
 
@@ -74,8 +78,11 @@ class _Later(ModuleType):
 
 def _hub_later() -> dict[str, ModuleType]:
     """Stand-ins for what timm imports of the hub's client, which get it when one of them is called."""
+    spec = importlib.util.find_spec(_HUB)
+    if spec is None:
+        return {}
     client, errors = _Later(_HUB), _Later(_HUB_ERRORS)
-    client.__path__ = []  # so that it counts as a package
+    client.__spec__, client.__path__ = spec, list(spec.submodule_search_locations or ())  # other submodules are real
 
     def later(name: str) -> Callable[..., Any]:
         def asked(*options: Any, **named: Any) -> Any:
@@ -98,7 +105,9 @@ def _hub_later() -> dict[str, ModuleType]:
 def _import_timm() -> None:
     if not any(name in sys.modules for name in ("timm", "torchvision", *_COMPILER)):
         sys.modules.update({name: _StandIn(name) for name in _COMPILER})
-    hub = {} if any(name in sys.modules for name in ("timm", _HUB)) else _hub_later()
+    # No thread that may import the hub's client must meet the stand-ins; the one that waits for a decoder does not.
+    others = [one for one in threading.enumerate() if one is not threading.current_thread() and one.name != WATCHING]
+    hub = {} if others or any(name in sys.modules for name in ("timm", _HUB)) else _hub_later()
     sys.modules.update(hub)
     # A log of timm's scripts imports it where it is installed, which takes a second and makes a temporary folder.
     kept = {"wandb": sys.modules["wandb"]} if "wandb" in sys.modules else {}

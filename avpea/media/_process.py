@@ -17,6 +17,7 @@ from typing import Any
 from avpea.errors import AvpeaError
 from avpea.media import wire
 from avpea.media.limits import Limits, decoding
+from avpea.threads import WATCHING
 
 __all__ = ["Ended", "Worker"]
 
@@ -55,7 +56,7 @@ class Worker:
         self._deadline = math.inf
         self._patience = limits.seconds * (PATIENCE if sys.platform != "win32" else 1)
         self._asked, self._over = threading.Event(), False
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._watch, name=WATCHING, daemon=True).start()
 
     @property
     def process_id(self) -> int:

@@ -72,6 +72,9 @@ stand_ins = _light._hub_later()
 for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
     del sys.modules[name]
 sys.modules.update(stand_ins)
+import importlib.util
+assert importlib.util.find_spec("huggingface_hub").name == "huggingface_hub"
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub import create_repo
 assert create_repo.__module__.startswith("huggingface_hub")
 assert not any(sys.modules.get(name) is each for name, each in stand_ins.items())
