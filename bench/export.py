@@ -1,6 +1,7 @@
 """Exported models against the run itself: ONNX Runtime and OpenVINO in float32, OpenVINO in bfloat16, 8-bit weights.
 
     python -m bench export [--quick]
+    python -m bench.export RECIPE ...      # these alone, printed
 
 A window of ten seconds through encoder, adapters and head, one thread, in turns; eager is what `avpea predict` runs.
 `over` is the time over that of eager float32. The 8-bit graph is ONNX Runtime's dynamic quantisation of all matrix
@@ -8,8 +9,11 @@ products; `agrees` is the share of seconds with the same decision as eager float
 was never trained, where decisions are close: a hard case.
 """
 
+import json
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +33,17 @@ from bench.eight_bit import quantised
 
 
 def run(quick: bool) -> dict[str, Any]:
+    return measured(_recipes(quick), 1 if quick else 8)
+
+
+def measured(recipes: Sequence[str], rounds: int, batch: int = 1) -> dict[str, Any]:
+    """A row for each recipe."""
     for runtime in RUNTIMES:
         require_runtime(runtime)  # before minutes of work
     torch.set_num_threads(1)
-    rounds, batch = (1, 1) if quick else (8, 1)
     folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
     try:
-        rows = [_row(recipe, folder / recipe.replace("/", "-"), rounds, batch) for recipe in _recipes(quick)]
+        rows = [_row(recipe, folder / recipe.replace("/", "-"), rounds, batch) for recipe in recipes]
     finally:
         shutil.rmtree(folder)
     return {"what": __doc__, "command": "python -m bench export", "machine": measure.machine(), "rows": rows}
@@ -87,3 +95,11 @@ def _models(folder: Path) -> dict[str, Any]:
         models["eager bf16"] = load_model(folder, precision="bf16", device="cpu")[0].folded()
         models["openvino bf16"] = open_export(folder / "openvino", precision="bf16")
     return models
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            measured(sys.argv[1:], 8) | {"command": f"python -m bench.export {' '.join(sys.argv[1:])}"}, indent=1
+        )
+    )
