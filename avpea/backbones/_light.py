@@ -24,22 +24,27 @@ from avpea.threads import WATCHING
 __all__ = ["WithoutValues"]
 
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
-_HUB, _HUB_ERRORS = "huggingface_hub", "huggingface_hub.utils"
+_CLIENT = _HUB, _HUB_ERRORS = ("huggingface_hub", "huggingface_hub.utils")
 _ASKED, _RAISED = ("HfApi", "hf_hub_download", "model_info"), ("EntryNotFoundError", "RepositoryNotFoundError")
 
 
-class _StandIn(ModuleType):
-    """The compiler, which is loaded when anything but these two functions is looked up."""
+class _Later(ModuleType):
+    """One of some modules that are loaded when anything is looked up that their stand-ins lack."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, together: tuple[str, ...]) -> None:
         super().__init__(name)
         self.__path__: list[str] = []  # so that it counts as a package
+        self._together = together
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # of the import system and of `inspect`
             raise AttributeError(name)
-        _withdraw()
+        _withdraw(self._together)
         return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Compiler(_Later):
+    """The compiler, of which timm and torchvision import these two functions."""
 
     def is_compile_supported(self, device_type: str) -> bool:
         """As the compiler's."""
@@ -58,22 +63,10 @@ class _StandIn(ModuleType):
         return disabled
 
 
-def _withdraw() -> None:
-    for name in _COMPILER:
-        if isinstance(sys.modules.get(name), _StandIn):
+def _withdraw(names: tuple[str, ...]) -> None:
+    for name in names:
+        if isinstance(sys.modules.get(name), _Later):
             del sys.modules[name]
-
-
-class _Later(ModuleType):
-    """A module of the hub's client, which is loaded when anything but what timm is known to import is looked up."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        for each in (_HUB, _HUB_ERRORS):
-            if isinstance(sys.modules.get(each), _Later):
-                del sys.modules[each]
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _hub_later() -> dict[str, ModuleType]:
@@ -81,7 +74,7 @@ def _hub_later() -> dict[str, ModuleType]:
     spec = importlib.util.find_spec(_HUB)
     if spec is None:
         return {}
-    client, errors = _Later(_HUB), _Later(_HUB_ERRORS)
+    client, errors = _Later(_HUB, _CLIENT), _Later(_HUB_ERRORS, _CLIENT)
     client.__spec__, client.__path__ = spec, list(spec.submodule_search_locations or ())  # other submodules are real
 
     def later(name: str) -> Callable[..., Any]:
@@ -104,7 +97,7 @@ def _hub_later() -> dict[str, ModuleType]:
 
 def _import_timm() -> None:
     if not any(name in sys.modules for name in ("timm", "torchvision", *_COMPILER)):
-        sys.modules.update({name: _StandIn(name) for name in _COMPILER})
+        sys.modules.update({name: _Compiler(name, _COMPILER) for name in _COMPILER})
     # No thread that may import the hub's client must meet the stand-ins; the one that waits for a decoder does not.
     others = [one for one in threading.enumerate() if one is not threading.current_thread() and one.name != WATCHING]
     hub = {} if others or any(name in sys.modules for name in ("timm", _HUB)) else _hub_later()
@@ -117,10 +110,7 @@ def _import_timm() -> None:
     finally:
         del sys.modules["wandb"]
         sys.modules.update(kept)
-        for name, stand_in in hub.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
-        _withdraw()
+        _withdraw((*_CLIENT, *_COMPILER))
 
 
 class WithoutValues(TorchFunctionMode):
