@@ -6,27 +6,31 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-__all__ = ["WATCHING", "settle", "usable_cores"]
+__all__ = ["SETTLED", "WATCHING", "settle", "usable_cores"]
 
 WATCHING = "avpea-watching"  # the name of threads that wait for another process and import nothing
 
+# Waiting as the command line has it: GNU's OpenMP, which torch has on Linux, spins a thousand times (some microseconds)
+# before a thread sleeps, enough for the end of most layers; other kinds of OpenMP sleep at once.
+SETTLED = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 # With any of these, the user has decided how the threads of OpenMP wait.
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_WAITING = (*SETTLED, "KMP_BLOCKTIME")
 _COUNTS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS")
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set OpenMP up for a machine that is shared, unless the user has set it or torch, which reads this, is imported.
 
-    By default a thread that waits for the others spins. Where another process needs that core, the thread that is
-    waited for does not run, and a training step takes several times as long (`python -m bench threads`). And OpenMP
-    knows the cores that a process is bound to, but not a container's quota: then there are as many threads as the host
-    has cores, and the quota is used up by spinning.
+    By default a thread that waits for the others spins for milliseconds. Where another process needs that core, the
+    thread that is waited for does not run, and a training step takes several times as long. One that sleeps at once has
+    to be woken for each layer, which takes longer where nobody else computes. `python -m bench threads` measures both,
+    and what is set here, which lies between. And OpenMP knows the cores that a process is bound to, but not a
+    container's quota: then there are as many threads as the host has cores, and the quota is used up by spinning.
     """
     if "torch" in sys.modules:
         return
     if not any(name in environment for name in _WAITING):
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+        environment.update(SETTLED)
     if not any(name in environment for name in _COUNTS) and (cores := usable_cores()) < _bound():
         environment["OMP_NUM_THREADS"] = str(cores)
 

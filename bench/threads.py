@@ -1,9 +1,10 @@
-"""A training step with OpenMP's own way to wait, which spins, and with that of the command line, on two cores.
+"""A training step with OpenMP's own way to wait, which spins, with threads that sleep at once, and as the command line
+has it, on two cores.
 
 python -m bench threads [--quick]
 
-Two processes each hold the model of `mini/avel` (random weights) and take steps in turns, so that other load affects
-both equally; once on the machine as it is, and once beside a process that keeps one core busy.
+Three processes each hold the model of `mini/avel` (random weights) and take steps in turns, so that other load affects
+all equally; once on the machine as it is, and once beside a process that keeps one core busy.
 """
 
 import os
@@ -11,20 +12,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import IO, Any, cast
 
 from avpea import measure
+from avpea.threads import SETTLED
 
-WAITING: dict[str, dict[str, str]] = {"spinning": {}, "settled": {"OMP_WAIT_POLICY": "PASSIVE"}}
+WAITING: dict[str, dict[str, str]] = {
+    "spinning": {},
+    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "settled": SETTLED,
+}
 CORES = 2
 
 
 def run(quick: bool) -> dict[str, Any]:
     rounds = 2 if quick else 9
     found: dict[str, Any] = {}
-    with started("spinning") as spinning, started("settled") as settled:
-        actions = {"spinning": lambda: step(spinning), "settled": lambda: step(settled)}
+    with ExitStack() as running:
+        processes = {way: running.enter_context(started(way)) for way in WAITING}
+        actions = {way: partial(step, process) for way, process in processes.items()}
         for name, others in (("alone", 0), ("beside_one_busy_process", 1)):
             load = round(os.getloadavg()[0], 1)
             with busy(others):
@@ -32,6 +40,7 @@ def run(quick: bool) -> dict[str, Any]:
             found[name] = {
                 "seconds": {way: round(min(each), 3) for way, each in times.items()},
                 "spinning_over_settled": measure.ratio(times["spinning"], times["settled"]),
+                "sleeping_over_settled": measure.ratio(times["sleeping"], times["settled"]),
                 "load_before": load,
             }
     return {"what": __doc__, "command": "python -m bench threads", "machine": measure.machine(), "steps": found}
