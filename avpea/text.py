@@ -287,6 +287,8 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
         if random:
             return TextModel(BertModel(known, False), tokenizer, config.length, writes=writes)
         whole = BertLMHeadModel.from_pretrained(_folder(config), config=known, **cached)
+    except WeightsError:  # it says what to do
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
         if refused := fetching_refused():
