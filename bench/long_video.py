@@ -10,7 +10,6 @@ loaded before the clock starts. `differing_seconds` counts the seconds whose ans
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +29,6 @@ from avpea.media import boxed
 from avpea.media.box import current
 from avpea.model import build
 from avpea.predict import Predictor, VideoView, load
-from avpea.threads import SETTLED
 
 MINUTE = "-f lavfi -i testsrc2=size=640x360:rate=25 -f lavfi -i sine=frequency=440:sample_rate=44100 -t 60"
 ENCODED = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 250 -c:a aac"
@@ -109,8 +107,7 @@ def run_folder(folder: Path) -> None:
 def answered(run: Path, how: str, video: Path) -> dict[str, Any]:
     """The figures of one answer, from a process of its own."""
     words = [sys.executable, "-m", "bench.long_video", str(run), how, str(video)]
-    # As the command line has it; here torch is imported before anything could be set.
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env={**SETTLED, **os.environ})
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

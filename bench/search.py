@@ -1,6 +1,7 @@
 """How long a search takes and what it finds of what an exhaustive one would, for libraries of 10^3 to 10^6 windows.
 
     python -m bench search
+    python -m bench.search 3000000      # one size, printed
 
 Vectors are made up: groups of windows around centres, as windows of like videos are; queries are other windows of the
 same groups. Each row has 20 tokens of 512 numbers, as a window of ten seconds has: its vector twenty times. A search is
@@ -15,9 +16,11 @@ long. Their recall is how many of the ten nearest are among the candidates.
 """
 
 import importlib.util
+import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,13 +44,15 @@ BATCH, QUERIES, TOP = 10_000, 40, 10
 TOKENS = 20
 
 
-def vectors(rows: int, seed: int) -> np.ndarray:
-    """Unit vectors around one centre for every 50 windows, the same centres for every seed."""
+def vectors(rows: int, seed: int, first: int | None = None) -> np.ndarray:
+    """Unit vectors, or the first of them, around one centre for every 50 windows, the same for every seed."""
     centres = np.random.default_rng(0).standard_normal((max(20, rows // 50), WIDTH)).astype(np.float32)
     chance = np.random.default_rng(seed)
-    found = centres[chance.integers(len(centres), size=rows)]
-    found += 0.7 * chance.standard_normal(found.shape, dtype=np.float32)
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    found = centres[chance.integers(len(centres), size=rows)[:first]]
+    for start in range(0, len(found), BATCH):  # what is computed on the way takes no memory of this size
+        some = found[start : start + BATCH]
+        some += 0.7 * chance.standard_normal(some.shape, dtype=np.float32)
+        some /= np.linalg.norm(some, axis=1, keepdims=True)
     return found
 
 
@@ -177,7 +182,7 @@ def one(rows: int, place: Path) -> dict[str, Any]:
     started = time.perf_counter()
     table.add(pa.RecordBatchReader.from_batches(table.schema, batches(every, table.schema)))
     report: dict[str, Any] = {"windows": rows, "write_seconds": round(time.perf_counter() - started, 1)}
-    queries = vectors(rows, 3)[:QUERIES]
+    queries = vectors(rows, 3, QUERIES)
     ways = {"exhaustive": searching(library, exact=True)}
     if rows >= INDEX_FROM:
         size, started = _bytes(place), time.perf_counter()
@@ -198,19 +203,26 @@ def _bytes(place: Path) -> int:
     return sum(f.stat().st_size for f in place.rglob("*") if f.is_file())
 
 
+def at(rows: int) -> dict[str, Any]:
+    """The figures of one size, from a library that is removed again."""
+    folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
+    try:
+        return one(rows, folder / "library")
+    finally:
+        shutil.rmtree(folder)
+
+
 def run(quick: bool) -> dict[str, Any]:
-    rows = []
-    for size in (1_000,) if quick else (1_000, 10_000, 100_000, 1_000_000):
-        folder = Path(tempfile.mkdtemp(prefix="avpea-bench-"))
-        try:
-            rows.append(one(size, folder / "library"))
-        finally:
-            shutil.rmtree(folder)
+    sizes = (1_000,) if quick else (1_000, 10_000, 100_000, 1_000_000)
     return {
         "what": __doc__,
         "command": "python -m bench search",
         "machine": machine(),
         "load": os.getloadavg(),
         "queries": QUERIES,
-        "rows": rows,
+        "rows": [at(size) for size in sizes],
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"machine": machine(), "load": os.getloadavg(), **at(int(sys.argv[1]))}, indent=1))
