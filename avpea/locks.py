@@ -26,6 +26,7 @@ __all__ = ["LOCK_FILE", "locked", "try_lock"]
 LOCK_FILE = ".lock"
 # Locks of this process by file, process and thread: what holds a folder may call what locks it again.
 _HELD: set[tuple[str, int, int]] = set()
+_ATTEMPTS = 1000  # to make a file in a folder that others remove meanwhile
 
 
 def try_lock(descriptor: int) -> Literal["ours", "theirs", "unknown"]:
@@ -94,11 +95,15 @@ def _opened(folder: Path, name: str) -> int:
     no_file = InUseError(
         f"{folder} cannot be locked, since {path} is no file of avpea's, but a link or no regular file; remove it."
     )
+    vanished = 0
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except FileNotFoundError:  # another process has just removed the empty folder
+        except FileNotFoundError:  # another process has just removed the empty folder, or it is one such as /proc/1
+            vanished += 1
+            if vanished == _ATTEMPTS:
+                raise
             continue
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a folder, a socket

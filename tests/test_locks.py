@@ -162,3 +162,9 @@ def test_what_has_the_name_of_a_lock_is_not_written_to(
     assert other.read_text() == "mine"
     assert os.path.lexists(run / ".lock")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "run"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc here")
+def test_a_folder_in_which_no_file_can_be_made_is_no_endless_wait() -> None:
+    with locked(Path("/proc/self"), "is being tried"):  # as in a folder that is read only
+        assert not Path("/proc/self/.lock").exists()

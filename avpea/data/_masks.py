@@ -1,8 +1,9 @@
 """Masks in pictures: read exactly, compared with their frames, and resized by their nearest pixels.
 
 The public code reads masks in a way that depends on how they are stored: with PIL's mode `P` white in RGB becomes 0.88,
-and a palette of 0 and 1 becomes 0.004. Here a pixel sounds if it is not black, whatever the file's colours are; where
-colours tell classes, they are those of Pascal VOC's palette, and others are refused.
+and a palette of 0 and 1 becomes 0.004. Here a pixel sounds if it is not black, whatever the file's colours are and in
+the file's own depth, so that the value 1 of 16 bits sounds too; where colours tell classes, they are those of Pascal
+VOC's palette, and others are refused.
 """
 
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from torch import Tensor
 from avpea.data.colours import colour_of
 from avpea.errors import MediaError
 from avpea.labels import AVSS_CLASSES, SILENT, MaskSample, shortened
-from avpea.media import probe, read
+from avpea.media import probe, read_stored
 
 __all__ = ["mask_faults", "read_masks"]
 
-_PLAIN = {0, 0xFFFFFF}  # black and white
+_PLAIN = {0, 0xFFFF_FFFF_FFFF}  # black and white, as all colours here with 16 bits for each of red, green and blue
 
 
 def read_masks(sample: MaskSample) -> tuple[UInt8[Tensor, "segments side side"], tuple[str, ...]]:
@@ -66,25 +67,48 @@ def _files(sample: MaskSample) -> Iterator[tuple[int, bool, Path, Path]]:
                 yield second, silent, Path(path), sample.picture_files()[second] if sample.pictures else sample.video
 
 
-class _Sizes(dict[Path, tuple[int, int]]):
-    """Height and width of frames as they are displayed, each looked at once: a video has many masks."""
+class _Sizes(dict[Path, tuple[tuple[int, int], ...]]):
+    """Height and width of frames, each looked at once, since a video has many masks.
 
-    def __missing__(self, frame: Path) -> tuple[int, int]:
+    As displayed, and as stored, which is what most programs make masks of if pixels are not square.
+    """
+
+    def __missing__(self, frame: Path) -> tuple[tuple[int, int], ...]:
         info = probe(frame)
-        self[frame] = info.height, info.width
+        self[frame] = (info.height, info.width), (info.stored_height, info.stored_width)
         return self[frame]
 
 
-def _read(path: Path, size: tuple[int, int], colours: bool) -> tuple[UInt8[Tensor, "height width"], str]:
-    picture = read(path, missing_audio="silence").frames[0]
-    if picture.shape[:2] != size:
+def _read(path: Path, sizes: tuple[tuple[int, int], ...], colours: bool) -> tuple[UInt8[Tensor, "height width"], str]:
+    picture, opacity, _ = read_stored(path)
+    if picture.shape[:2] not in sizes:
+        (height, width), (own_height, own_width) = sizes
+        stored = f" ({own_width} x {own_height} as it is stored)" if sizes[0] != sizes[1] else ""
         raise MediaError(
             path,
-            f"is a mask of {picture.shape[1]} x {picture.shape[0]} pixels, but its frame has {size[1]} x {size[0]}; "
-            "make it of the frame as it is.",
+            f"is a mask of {picture.shape[1]} x {picture.shape[0]} pixels, but its frame has {width} x {height}"
+            f"{stored}; make it of the frame as it is.",
         )
-    codes = (picture.int() * torch.tensor([1 << 16, 1 << 8, 1])).sum(dim=-1)
-    return (_classes(path, codes), "") if colours else _sounding(path, codes)
+    codes = picture[..., 0] << 32 | picture[..., 1] << 16 | picture[..., 2]
+    _require_opaque(path, codes, opacity)
+    values = torch.from_numpy(codes)
+    return (_classes(path, values), "") if colours else _sounding(path, values)
+
+
+def _require_opaque(
+    path: Path, codes: Int[np.ndarray, "height width"], opacity: UInt8[np.ndarray, "height width"]
+) -> None:
+    """Refuse a mask that says by its opacity what its colours do not say.
+
+    Raises:
+        MediaError: Something that shines through is not black, or all is black and only some of it shines through.
+    """
+    clear = opacity < 255
+    if clear.any() and (codes[clear].any() or not (clear.all() or codes.any())):
+        raise MediaError(
+            path,
+            "is a mask with pixels that shine through; save it without transparency, black where nothing sounds.",
+        )
 
 
 def _sounding(path: Path, codes: Int[Tensor, "height width"]) -> tuple[UInt8[Tensor, "height width"], str]:
@@ -108,7 +132,7 @@ def _classes(path: Path, codes: Int[Tensor, "height width"]) -> UInt8[Tensor, "h
         raise MediaError(
             path,
             f"is a mask with the colour {_named(strange)}, which stands for no class; expected those of Pascal VOC's "
-            f"palette from 0 to {len(AVSS_CLASSES)}, such as {_named({colour_of(1)})} for class 1.",
+            f"palette from 0 to {len(AVSS_CLASSES)}, such as {_named({_wide(colour_of(1))})} for class 1.",
         )
     classes = torch.zeros_like(codes, dtype=torch.uint8)
     for code in np.unique(codes.numpy()).tolist():
@@ -118,11 +142,21 @@ def _classes(path: Path, codes: Int[Tensor, "height width"]) -> UInt8[Tensor, "h
 
 @cache
 def _palette() -> dict[int, int]:
-    return {colour_of(number): number for number in range(len(AVSS_CLASSES) + 1)}
+    return {_wide(colour_of(number)): number for number in range(len(AVSS_CLASSES) + 1)}
+
+
+def _wide(colour: int) -> int:
+    """A colour of three times 8 bits in three times 16."""
+    red, green, blue = (257 * (colour >> shift & 255) for shift in (16, 8, 0))
+    return red << 32 | green << 16 | blue
 
 
 def _named(codes: set[int]) -> str:
-    return shortened([f"({code >> 16}, {code >> 8 & 255}, {code & 255})" for code in sorted(codes)], 3)
+    """Some colours by red, green and blue, in 8 bits if all have no more."""
+    parts = [[code >> shift & 0xFFFF for shift in (32, 16, 0)] for code in sorted(codes)]
+    narrow = all(value % 257 == 0 for colour in parts for value in colour)
+    every = [f"({', '.join(str(value // 257 if narrow else value) for value in colour)})" for colour in parts]
+    return shortened(every, 3) + ("" if narrow else " in 16 bits")
 
 
 def _resized(classes: UInt8[Tensor, "height width"], side: int) -> UInt8[Tensor, "side side"]:

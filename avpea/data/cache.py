@@ -46,6 +46,8 @@ __all__ = ["Batch", "FillReport", "SampleCache", "collate"]
 
 # Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
 _FORMAT = 2
+# In the key of masks, which were once read with 8 bits a value, however many they had.
+_MASKS_READ = "in their own depth"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class SampleCache:
             files = [(path, require_file(path)) for path in beside]
             window.append([[str(path.resolve()), about.st_size, about.st_mtime_ns] for path, about in files])
         if isinstance(sample, MaskSample):
-            window.append([sample.side, sample.colours, sample.labelled])
+            window.append([sample.side, sample.colours, sample.labelled, _MASKS_READ])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avpea.media.box import boxed, limits_here, open_for_good, warm_up, watched
     from avpea.media.clip import Clip
-    from avpea.media.decode import probe, read, read_sound
+    from avpea.media.decode import probe, read, read_sound, read_stored
     from avpea.media.fbank import log_mel
     from avpea.media.film import Film
     from avpea.media.folder import MediaBelow, media_below
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "box": ("boxed", "limits_here", "open_for_good", "warm_up", "watched"),
     "clip": ("Clip",),
-    "decode": ("probe", "read", "read_sound"),
+    "decode": ("probe", "read", "read_sound", "read_stored"),
     "fbank": ("log_mel",),
     "film": ("Film",),
     "folder": ("MediaBelow", "media_below"),
@@ -53,6 +53,7 @@ __all__ = [
     "read",
     "read_sound",
     "read_spread",
+    "read_stored",
     "require_file",
     "segments_in",
     "vggish_log_mel",

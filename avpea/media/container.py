@@ -65,7 +65,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         with path.open("rb") as file:
             first_bytes = file.read(len(PLAYLIST))
         if not first_bytes:
-            raise MediaError(path, "the file is empty (0 bytes); expected a video. Get it anew.")
+            raise MediaError(path, "the file is empty (0 bytes); get it anew.")
         if first_bytes == PLAYLIST:
             raise MediaError(path, "this is a playlist (m3u8); expected the video itself.")
         # With "file:", a colon in a name does not start a protocol; the whitelist allows no other protocol.
@@ -106,7 +106,7 @@ def tracks_of(
     """
     video, audio = video_track_of(container, path, video_track), audio_track_of(container, path, audio_track)
     if video is None and audio is None:
-        raise MediaError(path, "has neither a video nor an audio track that can be decoded; expected a video.")
+        raise MediaError(path, "has neither a video nor an audio track that can be decoded; get it anew.")
     if video is None and missing_video == "error":
         raise NoVideoTrack(path, f"has no video track that can be decoded. {BLACK_REMEDY}")
     if audio is None and missing_audio == "error":

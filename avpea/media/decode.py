@@ -11,19 +11,19 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from avpea.errors import MediaError
 from avpea.media import box
 from avpea.media.clip import Clip
-from avpea.media.found import Found, Heard
+from avpea.media.found import Found, Heard, Stored
 from avpea.media.growing import Growing
 from avpea.media.info import SAMPLE_RATE_HZ, MediaInfo
 from avpea.media.regular import require_file
 from avpea.stopping import interruptible
 
-__all__ = ["probe", "read", "read_sound"]
+__all__ = ["probe", "read", "read_sound", "read_stored"]
 
 Answer = TypeVar("Answer")
 
@@ -148,6 +148,22 @@ def read_sound(
         return torch.zeros(0)
     whole = samples.finish(heard.skip + math.ceil(heard.seconds) * rate_hz)
     return torch.from_numpy(whole)[heard.skip :][: round(heard.seconds * rate_hz)]
+
+
+def read_stored(path: str | Path) -> tuple[Int[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"], int]:
+    """Read a single picture with each of its values as it is in the file: upright, not scaled, in its own depth.
+
+    Returns:
+        Its colours (RGB) with 16 bits each, of which one of 8 bits is 257 times what it was; its opacity, 255 where
+        nothing shines through; and the bits of a value in the file, 8 for fewer.
+
+    Raises:
+        MediaError: The file is missing, empty or no picture, or shows several.
+    """
+    rows = Growing(np.uint8, 3)
+    found = _done("stored", Stored, Path(path), rows, Growing(np.float32), {})
+    upper, lower, opacity = rows.finish(3)
+    return upper.astype(np.int64) << 8 | lower, opacity[..., 0], found.bits
 
 
 def _done(

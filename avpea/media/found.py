@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Found", "Heard"]
+__all__ = ["Found", "Heard", "Stored"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,10 @@ class Heard:
 
     skip: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A single picture was found, and is in three rows: the upper and the lower bytes of its colours, its opacity."""
+
+    bits: int

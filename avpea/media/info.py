@@ -26,6 +26,8 @@ class MediaInfo:
         container: FFmpeg's name of the format, such as "mov" or "matroska".
         codecs: FFmpeg's names of the codecs, picture first.
         remarks: Sentences about what is mended in reading it, as far as is known without decoding.
+        stored_width: Width of the picture as it is stored, upright; another one than `width` if pixels are not square.
+        stored_height: Height of the picture as it is stored, upright.
     """
 
     duration_seconds: float
@@ -40,6 +42,8 @@ class MediaInfo:
     container: str
     codecs: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    stored_width: int = 0
+    stored_height: int = 0
 
 
 def segments_in(duration_seconds: float) -> int:

@@ -1,6 +1,7 @@
 """What a worker does with a file, and this process where there is no worker: one way to decode for both."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,12 @@ from avpea.media.container import (
     tracks_of,
     video_track_of,
 )
-from avpea.media.found import Found, Heard
+from avpea.media.found import Found, Heard, Stored
 from avpea.media.growing import Rows
 from avpea.media.info import MediaInfo
 from avpea.media.layout import layout_of
 from avpea.media.limits import decoding
-from avpea.media.picture import display_size
+from avpea.media.picture import as_stored, display_size
 from avpea.media.walk import Span, Walk, after_end
 
 __all__ = ["JOBS", "Job", "answered"]
@@ -81,11 +82,12 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
     with opened(path) as container:
         video = video_track_of(container, path, video_track)
         audio = audio_track_of(container, path, audio_track)
-        height, width = (video.height, video.width) if video is not None else (0, 0)
+        height, width = stored = (video.height, video.width) if video is not None else (0, 0)
         if video is not None:
             frame = next((frame for packet in packets(container, video) for frame in decoded(packet)[0]), None)
             if isinstance(frame, VideoFrame):
                 height, width = display_size(frame, pixel_aspect(video))
+                stored = display_size(frame)
         sound = audio.codec_context if audio is not None else None
         tracks = (video, *container.streams.audio)
         layout = layout_of(container, path, (video, audio))
@@ -102,6 +104,8 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
             container=container.format.name.split(",")[0],
             codecs=tuple(track.codec_context.name for track in tracks if track is not None and track.codec_context),
             remarks=layout.remarks(),
+            stored_width=stored[1],
+            stored_height=stored[0],
         )
 
 
@@ -149,5 +153,24 @@ def _read_sound(
         return Heard(walk.timeline.skip, max(0.0, heard if seconds is None else min(heard, seconds)))
 
 
-_EVERY = Job("probe", _probe, MediaInfo), Job("clip", _read, Found), Job("sound", _read_sound, Heard)
+def _read_stored(path: Path, frames: Rows, samples: Rows) -> Stored:
+    with opened(path) as container:
+        video = video_track_of(container, path)
+        every = (frame for packet in packets(container, video) for frame in decoded(packet)[0]) if video else iter(())
+        pictures = [frame for frame in itertools.islice(every, 2) if isinstance(frame, VideoFrame)]
+        if not pictures:
+            raise MediaError(path, "shows nothing that can be decoded; expected a picture. Get it anew.")
+        if len(pictures) > 1:
+            raise MediaError(path, "shows several pictures, one after another; expected a single one.")
+        rows, bits = as_stored(pictures[0])
+        frames.append(rows)
+    return Stored(bits)
+
+
+_EVERY = (
+    Job("probe", _probe, MediaInfo),
+    Job("clip", _read, Found),
+    Job("sound", _read_sound, Heard),
+    Job("stored", _read_stored, Stored),
+)
 JOBS: dict[str, Job[Any]] = {job.name: job for job in _EVERY}

@@ -2,16 +2,17 @@
 
 import math
 import struct
+from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from avpea.media.growing import Array, Rows
 from avpea.media.hdr import CURVES, tone_mapped
 
-__all__ = ["FramePicker", "display_size"]
+__all__ = ["FramePicker", "as_stored", "display_size"]
 
 # Many containers round time stamps to milliseconds; a frame meant for 0.5 s must count as displayed at 0.5 s.
 TIME_STAMP_ROUNDING_SECONDS = 1e-3
@@ -27,13 +28,43 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     From the display matrix, which maps the pixel at (x, y) to (a x + c y, b x + d y), with y pointing down. Other
     angles than quarter turns are rounded to the nearest one.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        beside = frame.side_data
+    except ValueError:  # PyAV 18.1 gives none of it where FFmpeg has a kind that is newer, as with EXIF
+        Type._missing_ = classmethod(_nameless)  # type: ignore[method-assign,assignment]
+        beside = frame.side_data
+    matrix = beside.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return False, False, False
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, d < 0, a < 0
     return True, b < 0, c < 0
+
+
+def _nameless(cls: type[Type], value: object) -> Type:
+    """A kind of side data that PyAV has no name for."""
+    kind: Any = object.__new__(cls)
+    kind._name_, kind._value_ = f"KIND_{value}", value
+    return kind  # type: ignore[no-any-return]
+
+
+def as_stored(frame: VideoFrame) -> tuple[Array, int]:
+    """A picture with each of its values as it is in the file, upright and not scaled.
+
+    Returns:
+        Three pictures (height, width, 3): the upper bytes of its colours with 16 bits each, the lower bytes, and its
+        opacity, 255 where nothing shines through; and the bits of a value in the file, 8 for fewer.
+    """
+    bits = max(8, *(part.bits for part in frame.format.components))
+    form = "rgba" if bits == 8 else "rgba64le"
+    pixels = VideoReformatter().reformat(frame, format=form, interpolation=SCALING, threads=1).to_ndarray()
+    wide = pixels.astype(np.uint16) * (257 if bits == 8 else 1)
+    opaque = np.where(wide[..., 3:] == 65_535, 255, np.minimum(wide[..., 3:] >> 8, 254))
+    parts = np.stack([wide[..., :3] >> 8, wide[..., :3] & 255, opaque.repeat(3, axis=2)]).astype(np.uint8)
+    transpose, flip_rows, flip_columns = _orientation(frame)
+    parts = parts.swapaxes(1, 2) if transpose else parts
+    return parts[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1], bits
 
 
 def display_size(frame: VideoFrame, pixel_aspect: float = 1.0) -> tuple[int, int]:

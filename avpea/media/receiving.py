@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from avpea.errors import MediaError, MissingFile, NoAudioTrack, NoVideoTrack
 from avpea.media import wire
 from avpea.media._process import Worker
-from avpea.media.found import Found, Heard
+from avpea.media.found import Found, Heard, Stored
 from avpea.media.growing import Receiving
 from avpea.media.info import SAMPLE_RATE_HZ
 from avpea.media.limits import Limits
@@ -143,6 +143,8 @@ def _answer(kind: type[Answer], body: bytes, limits: Limits, frames: Receiving) 
             raise ValueError(f"{answer.segments} segments, {times} times and {len(frames)} frames")
         if not 0 <= answer.skip <= MOST_SKIPPED or 4 * SAMPLE_RATE_HZ * times > limits.result_mb * 2**20:
             raise ValueError(f"{answer.skip} samples are skipped")
+    if isinstance(answer, Stored) and len(frames) != 3:
+        raise ValueError(f"{len(frames)} rows of a picture")
     if isinstance(answer, Heard) and not (0 <= answer.skip <= MOST_SKIPPED and answer.seconds >= 0):
         raise ValueError(f"{answer.skip} samples are skipped")
     return answer

@@ -41,5 +41,5 @@ def require_file(path: Path) -> os.stat_result:
         raise MissingFile(path, NOWHERE[errno.ENOENT]) from None
     if not stat.S_ISREG(about.st_mode):
         kind = next((name for test, name in KINDS.items() if test(about.st_mode)), "no regular file")
-        raise MediaError(path, f"this is {kind}; expected a video file.")
+        raise MediaError(path, f"this is {kind}; expected a file.")
     return about

@@ -1,5 +1,7 @@
 """Which frame is chosen, how it is turned, and its colours and size."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from avpea.media import Clip, probe, read
+from avpea.media import Clip, boxed, probe, read, read_stored
 from tests.media_factory import make_video, number_of
 
 QUADRANTS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 255)]], np.uint8)
@@ -163,3 +165,51 @@ def test_black_frames_stand_in_for_a_missing_picture(tmp_path: Path) -> None:
     assert not clip.frames.any()
     assert clip.frame_seconds.tolist() == [0.5, 1.5, 2.5]
     assert read(path, missing_video="black").frames.shape == (3, 224, 224, 3)
+
+
+# What to do with the pixels as they are stored, by EXIF's orientation from 1 on.
+UPRIGHT: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda a: a, np.fliplr, lambda a: np.rot90(a, 2), np.flipud,
+    lambda a: a.T, lambda a: np.rot90(a, -1), lambda a: np.rot90(a.T, 2), np.rot90,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])
+def test_a_picture_with_exif_is_turned_upright(tmp_path: Path, ending: str, orientation: int) -> None:
+    """PyAV 18.1 refuses all that FFmpeg says beside a frame if some of it is EXIF; cameras and editors write it."""
+    pixels = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, np.ones((16, 16), np.uint8))
+    path, about = tmp_path / f"photo.{ending}", Image.Exif()
+    about[0x0112], about[0x010F] = orientation, "a maker"
+    options: dict[str, Any] = {"quality": 98} if ending == "jpg" else {}
+    Image.fromarray(pixels).save(path, exif=about, **options)
+    upright = UPRIGHT[orientation - 1](pixels)[..., None].astype(int)
+    read_as_video = read(path, missing_audio="silence").frames[0].numpy()
+    assert np.abs(read_as_video - upright).max() <= 2
+    assert np.abs(read_stored(path)[0] // 257 - upright).max() <= 2
+    assert (probe(path).height, probe(path).width) == upright.shape[:2]
+
+
+STORED: dict[str, Any] = {
+    "bits": lambda chance: chance.integers(0, 2, (10, 14)).astype(bool),
+    "grey": lambda chance: chance.integers(0, 256, (10, 14)).astype(np.uint8),
+    "grey of 16 bits": lambda chance: chance.integers(0, 65_536, (10, 14)).astype(np.uint16),
+    "RGB": lambda chance: chance.integers(0, 256, (10, 14, 3)).astype(np.uint8),
+    "RGBA": lambda chance: chance.integers(0, 256, (10, 14, 4)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("boxes", [False, True], ids=["here", "boxed"])
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+@pytest.mark.parametrize("kind", STORED)
+def test_a_stored_picture_keeps_each_value(tmp_path: Path, kind: str, ending: str, boxes: bool) -> None:
+    pixels, path = STORED[kind](np.random.default_rng(0)), tmp_path / f"a.{ending}"
+    Image.fromarray(pixels).save(path)
+    with boxed() if boxes else nullcontext():
+        colours, opacity, bits = read_stored(path)
+    deep = pixels.dtype == np.uint16
+    values = pixels.astype(int) * {"bits": 255 * 257, "grey of 16 bits": 1}.get(kind, 257)
+    wanted = values[..., :3] if values.ndim == 3 else values[..., None].repeat(3, axis=2)
+    assert bits == (16 if deep else 8)
+    assert np.array_equal(colours, wanted)
+    assert np.array_equal(opacity, pixels[..., 3] if kind == "RGBA" else np.full((10, 14), 255))

@@ -3,6 +3,7 @@
 import json
 import wave
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ WAYS: dict[str, Callable[[Path], Path]] = {
     "grey of 1": lambda path: picture(path, upper(value=1)),
     "white in RGB": lambda path: picture(path, upper(), "RGB"),
     "RGBA": lambda path: picture(path, upper(), "RGBA"),
+    "white on a transparent layer that is black": lambda path: picture(path, np.dstack([upper()] * 4)),
+    "16 bits of 1": lambda path: picture(path, upper().astype(np.uint16) // 255),
+    "white in 16 bits": lambda path: picture(path, upper().astype(np.uint16) * 257),
+    "TIFF of 1 in 16 bits": lambda path: picture(path.with_suffix(".tiff"), upper().astype(np.uint16) // 255),
+    "TIFF": lambda path: picture(path.with_suffix(".tiff"), upper()),
     "a palette of 0 and 1": lambda path: picture(path, upper(value=1), palette=[0, 0, 0, 1, 1, 1]),
     "red of a palette": lambda path: picture(path, upper(value=1), palette=[0, 0, 0, 128, 0, 0]),
 }
@@ -65,7 +71,7 @@ WAYS: dict[str, Callable[[Path], Path]] = {
 def test_whatever_is_not_black_sounds_however_it_is_stored(way: str, tmp_path: Path) -> None:
     found, remarks = read_masks(sample(tmp_path, WAYS[way](tmp_path / "mask.png")))
     assert torch.equal(found[0], torch.from_numpy(upper(value=1)))
-    plain = way in ("bits", "grey", "white in RGB", "RGBA")
+    plain = way not in ("grey of 1", "a palette of 0 and 1", "red of a palette") and "of 1" not in way
     assert bool(remarks) != plain
     assert plain or "whatever is not black sounds" in remarks[0]
 
@@ -85,12 +91,42 @@ def test_masks_are_resized_by_their_nearest_pixels(tmp_path: Path) -> None:
         (lambda path: picture(path, upper(6)), "is a mask of 6 x 6 pixels, but its frame has 8 x 8"),
         (lambda path: picture(path, 255 - upper(), palette=[9, 9, 9] + [0] * 756 + [5] * 9), "of which none is black"),
         (lambda path: path.write_bytes(b"no picture"), "mask.png"),
+        (lambda path: path.write_bytes(b""), r"mask.png: the file is empty \(0 bytes\); get it anew"),
+        (lambda path: path.mkdir(), r"mask.png: this is a folder; expected a file"),
+        (lambda path: picture(path, np.dstack([255 + 0 * upper()] * 3 + [upper()])), "with pixels that shine through"),
+        (lambda path: picture(path, np.dstack([0 * upper()] * 3 + [upper()])), "with pixels that shine through"),
+        (
+            lambda path: Image.fromarray(upper()).save(
+                path, "GIF", save_all=True, append_images=[Image.fromarray(255 - upper())]
+            ),
+            "shows several pictures, one after another; expected a single one",
+        ),
     ],
 )
 def test_masks_that_tell_nothing_are_refused(make: Any, said: str, tmp_path: Path) -> None:
     make(tmp_path / "mask.png")
     with pytest.raises(MediaError, match=said):
         read_masks(sample(tmp_path, tmp_path / "mask.png"))
+
+
+def test_colours_of_16_bits_are_told_as_such(tmp_path: Path) -> None:
+    mask = picture(tmp_path / "mask.png", np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE))
+    _, (remark,) = read_masks(sample(tmp_path, mask))
+    assert "a mask with the colours (0, 0, 0), (1, 1, 1), (2, 2, 2)" in remark
+    assert remark.endswith("in 16 bits; whatever is not black sounds.")
+    with pytest.raises(MediaError, match=r"in 16 bits, which stands for no class"):
+        read_masks(sample(tmp_path, mask, colours=True))
+
+
+def test_masks_of_pixels_that_are_not_square_are_as_displayed_or_as_stored(tmp_path: Path) -> None:
+    make_video(tmp_path / "wide.mp4", seconds=1, fps=5, size=(16, 16), audio_hz=16_000, pixel_aspect=Fraction(2))
+    one = MaskSample("a", "a", tmp_path / "wide.mp4", 0.0, 1, "train", masks=(str(tmp_path / "mask.png"),), side=8)
+    for pixels in (upper(16), np.hstack([upper(16)] * 2)):
+        picture(tmp_path / "mask.png", pixels)
+        assert torch.equal(read_masks(one)[0][0], torch.from_numpy(upper(value=1)))
+    picture(tmp_path / "mask.png", upper(8))
+    with pytest.raises(MediaError, match=r"its frame has 32 x 16 \(16 x 16 as it is stored\); make it of the frame as"):
+        read_masks(one)
 
 
 def test_colours_of_classes_are_vocs_and_others_are_refused(tmp_path: Path) -> None:
