@@ -74,7 +74,8 @@ def check_film(path: Path) -> None:
     """
     if path.suffix.lower() != ".mp4":
         raise AvpeaError(f"The film {path} ends in {path.suffix!r}; expected .mp4: name it {path.stem}.mp4.")
-    check(path.with_suffix(".png"))
+    _require_place("film", path)
+    _require_matplotlib()
 
 
 def _draw(path: Path, what: str, shown: dict[str, Any]) -> None:
@@ -99,8 +100,16 @@ def check(path: Path) -> None:
             f"The plot {path} ends in {path.suffix!r}; expected {', '.join(METADATA)}. Rename it, "
             f"for example to {path.with_suffix('.png').name}."
         )
+    _require_place("plot", path)
+    _require_matplotlib()
+
+
+def _require_place(what: str, path: Path) -> None:
     if not path.parent.is_dir():
-        raise AvpeaError(f"The plot {path} cannot be written: the folder {path.parent} does not exist; make it first.")
+        raise AvpeaError(f"The {what} {path} cannot be written: there is no folder {path.parent}; make it first.")
+
+
+def _require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

@@ -218,8 +218,7 @@ def _lanes(
         reason = _fault(event, known, segments)
         if reason:
             lost.append(f"{event.filename}: '{event.label}' {stream} {event.onset}-{event.offset} s {reason}")
-            if event.filename not in known:
-                continue
+            continue  # so that of a clip without any other row the seconds are not known
         seconds = lanes.setdefault(event.filename, [set() for _ in range(segments)])
         for second in range(event.onset, min(event.offset, segments)):
             seconds[second].add(event.label)
@@ -311,13 +310,16 @@ def _doubts(split: str, timed: Sequence[LaneSample], class_names: Sequence[str])
     silent = {what: [s.video_id for s in timed if not any(getattr(s, what) or ())] for what in ("seen", "heard")}
     for what, ids in silent.items():
         if ids and split != "train":  # where finding nothing is right, and scores 1
-            notes.append(f"{len(ids)} {split} clips have no event that is {what}: {shortened(ids)}.")
+            clips = how_many(len(ids), f"{split} clip has", f"{split} clips have")
+            notes.append(f"{clips} no event that is {what}: {shortened(ids)}.")
     missed = [s.video_id for s in timed if dense[s.key] - weak[s.key]]
     if missed:
-        notes.append(f"{len(missed)} {split} clips have an event that their weak label lacks: {shortened(missed)}.")
+        clips = how_many(len(missed), f"{split} clip has", f"{split} clips have")
+        notes.append(f"{clips} an event that their weak label lacks: {shortened(missed)}.")
     unseen = [s.video_id for s in timed if weak[s.key] - dense[s.key]]
     if unseen:
-        notes.append(f"{len(unseen)} {split} clips have a weak label of which no second is: {shortened(unseen)}.")
+        clips = how_many(len(unseen), f"{split} clip has", f"{split} clips have")
+        notes.append(f"{clips} a class in their weak label that no second has: {shortened(unseen)}.")
     return notes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from avpea.command import Command, about_videos, add_missing, add_run, add_runtime, add_videos, names_several
 from avpea.errors import AvpeaError
-from avpea.files import replacing
+from avpea.files import replacing, unwritable, writing
 from avpea.progress import say
 
 __all__ = ["COMMANDS"]
@@ -19,7 +19,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_runtime(parser)
     add_videos(parser)
     # Not `out`, which other commands have for files of other kinds.
-    about = "folder for a mask of each second, VIDEO_SECOND.png, in the size of the video"
+    about = "folder for a mask of each second, VIDEO_SECOND.png, in the size of the video as displayed"
     parser.add_argument("--out", dest="masks", type=Path, metavar="DIR", help=about)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table of all objects, failures included")
     about = "draw each second with its mask (.png, .pdf, .svg); a folder for several videos"
@@ -70,11 +70,20 @@ def _require_free(options: argparse.Namespace, jobs: Sequence[Any]) -> None:
         raise AvpeaError(
             f"Several videos are called {twice[0]}, and so would be their masks; give them in two commands."
         )
-    mine = [re.compile(rf"{re.escape(stem)}_[0-9]+\.png") for stem in stems]
-    inside = sorted(options.masks.iterdir()) if options.masks.is_dir() else []
-    there = [path for path in inside if any(one.fullmatch(path.name) for one in mine)]
+    there = [mask for stem in stems for _, mask in _masks_in(options.masks, stem)]
     if there and not options.overwrite:
-        raise AvpeaError(f"{there[0]} exists; --overwrite replaces masks, and --out DIR names another folder.")
+        raise AvpeaError(f"{min(there)} exists; --overwrite replaces masks, and --out DIR names another folder.")
+    with writing(options.masks):
+        options.masks.mkdir(parents=True, exist_ok=True)
+    if obstacle := unwritable(options.masks):
+        raise AvpeaError(f"{options.masks} cannot be written ({obstacle}); give permission, or choose another place.")
+
+
+def _masks_in(folder: Path, stem: str) -> list[tuple[int, Path]]:
+    """The masks of a video that a folder holds, each with its second."""
+    name = re.compile(rf"{re.escape(stem)}_([0-9]+)\.png")
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return [(int(found[1]), path) for path in inside if (found := name.fullmatch(path.name))]
 
 
 def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
@@ -88,6 +97,9 @@ def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
     for second, picture in enumerate(_pictures(answer, (height, width))):
         with replacing(options.masks / f"{video.stem}_{second}.png") as aside:
             picture.save(aside, "PNG")
+    for second, mask in _masks_in(options.masks, video.stem):
+        if second >= len(answer.masks):  # of a longer video of that name, which --overwrite replaces
+            mask.unlink()
     say(f"Masks: {options.masks}/{video.stem}_0.png to {video.stem}_{len(answer.masks) - 1}.png")
 
 

@@ -107,7 +107,7 @@ def test_weak_and_dense_labels(tmp_path: Path) -> None:
     assert test.heard[:3] == ((dog,), (car, dog), (dog,))
     assert test.video == tmp_path / "mine" / "video" / "test_______.mp4"
     assert found.lost == ()
-    assert "1 val clips have no event that is heard: val________." in found.notes
+    assert "1 val clip has no event that is heard: val________." in found.notes
 
 
 def test_videos_are_found_where_the_public_code_has_them(tmp_path: Path) -> None:
@@ -154,6 +154,15 @@ def test_training_clips_with_rows_of_events_are_labelled_second_by_second(tmp_pa
     assert first.seen[0] == first.heard[0] + (llp.LLP_CLASSES.index("Dog"),)
     assert second.classes == ()
     assert second.seen == second.heard == ((),) * 10
+
+
+def test_of_a_training_clip_whose_only_row_is_faulty_the_seconds_are_not_known(tmp_path: Path) -> None:
+    (clip,) = read(write(tmp_path / "mine", visual=[f"{IDS['train']}\t9\t0\tDog"])).splits["train"]
+    assert clip.classes
+    assert (clip.seen, clip.heard) == (None, None)
+    rows = [f"{IDS['train']}\t9\t0\tDog", f"{IDS['train']}\t1\t2\tDog"]
+    (clip,) = read(write(tmp_path / "both", visual=rows)).splits["train"]
+    assert [bool(second) for second in clip.seen] == [False, True, *[False] * 8]
 
 
 def test_classes_of_ones_own(tmp_path: Path) -> None:

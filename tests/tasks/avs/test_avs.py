@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from avpea.tasks import Encoded
 from avpea.tasks.avs.heads import MaskOutput
 from avpea.tasks.avs.heads.mask_readout import MaskReadout
 from avpea.tasks.avs.task import AVS, AVSOptions, MaskTargets
+from tests.media_factory import make_video
 
 SIDE = 8
 
@@ -201,10 +203,20 @@ def test_masks_overlay_and_film_of_a_video(
         (["--out", str(places["table.csv"])], "table.csv is a file; --out names the folder"),
         (["--plot", str(tmp_path / "a.mp4")], "for a film of the masks, use --film"),
         (["--film", str(tmp_path / "a.avi")], "expected .mp4: name it a.mp4"),
+        (["--film", str(tmp_path / "none" / "a.mp4")], f"The film {tmp_path / 'none' / 'a.mp4'} cannot be written"),
+        (["--out", "/proc/masks"], "/proc/masks cannot be written"),
     ):
         assert main(["segment", str(tiny_masked_run), str(video), *wrong]) == 1
         assert said in capsys.readouterr().err
+        assert "something sounds" not in capsys.readouterr().out  # refused before the model has run
     assert video.read_bytes() == before
+
+    # Masks of a longer video of that name are not left beside those of a shorter one.
+    shutil.copy(make_video(tmp_path / "short.mp4", seconds=2), tmp_path / "g4.mp4")
+    other = places["masks"] / "g40_7.png"
+    shutil.copy(places["masks"] / "g4_2.png", other)
+    assert main(["segment", str(tiny_masked_run), str(tmp_path / "g4.mp4"), *command[3:5], "--overwrite"]) == 0
+    assert sorted(path.name for path in places["masks"].iterdir()) == ["g40_7.png", "g4_0.png", "g4_1.png"]
 
 
 def test_a_mask_or_a_film_for_which_there_is_no_room_leaves_no_half_file(
