@@ -25,6 +25,7 @@ from avpea.files import digest_of_file, write_json, writing
 from avpea.locks import locked
 from avpea.model import AVModel
 from avpea.sharing import resolve
+from avpea.tables import how_many
 from avpea.tensors import write_tensors
 from avpea.version import __version__
 
@@ -198,8 +199,8 @@ def _parity(graph: Graph, run: Any, experiment: Experiment, found: Traced, to: s
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise AvpeaError(
-                f"The graph for {to} cannot be computed for {batch} windows of {segments} seconds ({reason}); nothing "
-                "was written, and the run itself can be used."
+                f"The graph for {to} does not take {how_many(batch, 'window')} of {how_many(segments, 'second')} "
+                f"({reason}); nothing was written. The run itself can be used, or another format if it has one."
             ) from None
         for name, value in wanted.items():
             worst = max(worst, _difference(given[name], value, name, to))

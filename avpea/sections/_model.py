@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from avpea.options import Options, require
 
@@ -13,10 +15,24 @@ __all__ = ["AdapterOptions", "BackboneOptions", "Blocks", "EncoderOptions", "Hea
 
 
 def _last(value: Any) -> Any:
-    """`last 4` as the indices -4 to -1; everything else as it is."""
+    """`last 4` as the indices -4 to -1; everything else as it is.
+
+    Raises:
+        PydanticCustomError: It begins with `last`, and no number of blocks follows.
+    """
     text = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-    found = re.fullmatch(r"\s*last\s+([0-9]{1,4})\s*", text) if isinstance(text, str) else None
-    return tuple(range(-int(found[1]), 0)) if found and int(found[1]) else value
+    if not isinstance(text, str) or text.split()[:1] != ["last"]:
+        return value
+    found = re.fullmatch(r"\s*last\s+0*([1-9][0-9]{0,3})\s*", text)
+    if found is None:
+        raise PydanticCustomError("blocks", "numbers of blocks, or the last ones as in 'last 4'")  # after "expected"
+    return tuple(range(-int(found[1]), 0))
+
+
+def _shown(blocks: Sequence[int]) -> str:
+    """Indices of blocks as they were given, in short."""
+    last = list(blocks) == list(range(-len(blocks), 0))
+    return f"'last {len(blocks)}'" if last and len(blocks) > 1 else f"{list(blocks)}"
 
 
 # Indices of blocks, of which negative ones count from the end; `last 4` is short for -4, -3, -2, -1.
@@ -101,8 +117,8 @@ class AdapterOptions(Options):
         """
         changes: dict[str, Any] = {}
         for name, chosen in self.in_blocks().items():
-            beyond = [index for index in chosen if not -depth <= index < depth]
-            require(not beyond, f"adapter.{name} names {beyond}, but the backbone has blocks 0 to {depth - 1}.")
+            within = all(-depth <= index < depth for index in chosen)
+            require(within, f"adapter.{name} is {_shown(chosen)}, but the backbone has blocks 0 to {depth - 1}.")
             changes[name] = tuple(index % depth for index in chosen)
         return dataclasses.replace(self, **changes)
 

@@ -136,7 +136,7 @@ def test_each_stream_hears_the_other_only_through_its_adapter() -> None:
 def test_adapters_only_in_the_named_blocks() -> None:
     beside = block_adapters(section("adapter", blocks=(0, 2), reduction=4), small_backbone())
     assert [sum(isinstance(m, Adapter) for m in block.modules()) for block in beside] == [2, 0, 2]
-    with pytest.raises(ExperimentError, match=r"names \[3\].*blocks 0 to 2"):
+    with pytest.raises(ExperimentError, match=r"is \[1, 3\].*blocks 0 to 2"):
         block_adapters(section("adapter", blocks=(1, 3), reduction=4), small_backbone())
 
 
@@ -155,10 +155,11 @@ def test_the_last_blocks(written: Any) -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("last 4", r"adapter.blocks names \[-4\], but the backbone has blocks 0 to 2"),
-        ("last", "adapter.blocks.0 is 'last'; expected a whole number"),
-        ("last 0", "adapter.blocks.0 is 'last 0'; expected a whole number"),
-        ("last -1", "adapter.blocks.0 is 'last -1'; expected a whole number"),
+        ("last 4", "adapter.blocks is 'last 4', but the backbone has blocks 0 to 2"),
+        ("last", r"adapter.blocks is \['last'\]; expected numbers of blocks, or the last ones as in 'last 4'"),
+        ("last 0", r"adapter.blocks is \['last 0'\]; expected numbers of blocks"),
+        ("last -1", r"adapter.blocks is \['last -1'\]; expected numbers of blocks"),
+        ("[1, -4]", r"adapter.blocks is \[1, -4\], but the backbone has blocks 0 to 2"),
     ],
 )
 def test_blocks_that_there_are_not(written: str, message: str) -> None:
@@ -179,7 +180,7 @@ def test_only_the_named_blocks_exchange(name: str) -> None:
         assert sum(p.numel() for m in some for p in m.parameters()) == sum(p.numel() for p in alone.parameters()) + (
             sum(p.numel() for m in some for key, p in m.named_parameters() if key in ("cross_gate", "latents"))
         )
-    with pytest.raises(ExperimentError, match=r"adapter.exchange_blocks names \[3\].*blocks 0 to 2"):
+    with pytest.raises(ExperimentError, match=r"adapter.exchange_blocks is \[1, 3\].*blocks 0 to 2"):
         block_adapters(section("adapter", name, exchange_blocks=(1, 3), reduction=4), small_backbone())
 
 
