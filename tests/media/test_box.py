@@ -18,6 +18,7 @@ import torch
 from avpea.errors import AvpeaError, MediaError, MissingFile, NoAudioTrack, NoVideoTrack
 from avpea.media import Limits, _process, boxed, probe, read, read_sound, watched, wire
 from avpea.media.box import Box, Pool, current
+from avpea.media.found import Found, Stored
 from avpea.media.growing import Growing
 from avpea.media.receiving import Refused, received
 from tests.media_factory import make_video
@@ -343,13 +344,17 @@ def answer(body: bytes) -> tuple[bytes, int, int, bytes]:
     ],
 )
 def test_what_a_worker_says_is_checked(messages: list[Any], reason: str) -> None:
-    from avpea.media.found import Found
-
     worker = Saying(*messages)
     with pytest.raises(Refused) as refused:
         received(worker, Found, Limits(result_mb=2), Path("a.mp4"), Growing(np.uint8), Growing(np.float32))
     assert reason in str(refused.value.reason)
     assert refused.value.ends == bool(reason)
+
+
+def test_a_stored_picture_has_three_rows() -> None:
+    worker = Saying(*FRAME, answer(b'{"bits": 8}'))
+    with pytest.raises(Refused, match="nothing that avpea sends"):
+        received(worker, Stored, Limits(), Path("a.png"), Growing(np.uint8), Growing(np.float32))
 
 
 def in_another_process(code: str, *arguments: str) -> "subprocess.Popen[str]":
