@@ -277,7 +277,8 @@ def _evaluate(
     samples = annotations.labels.translated(usable[split], info.labels)
     with enough_for_batches(model, batch_size):
         result = infer(model, samples_cache, samples, batch_size, progress)
-    known = annotations.splits["train"] if found.own is not False else ()
+    train = annotations.splits["train"]
+    known = () if annotations.labels.unknown(train, info.labels) else annotations.labels.translated(train, info.labels)
     record = {
         "split": split,
         "metric": model.task.figure.metric,
@@ -297,11 +298,23 @@ def _evaluate(
         "model": fingerprint_of_weights(model),
         **result.metrics,
         **_reliability(model.task, result),
-        "references": model.task.references(annotations.labels.translated(known, info.labels), result.samples),
+        "references": _references(model.task, known, result.samples, found),
     }
     result = dataclasses.replace(result, metrics=record, folder=found.folder)
     _write(result, model.task, split)
     return result
+
+
+def _references(task: Task, train: Sequence[Any], samples: Sequence[Any], found: Standing) -> dict[str, float]:
+    """What answers without a model score; of other data than the run's, what they know comes from its train split."""
+    scores = task.references(train, samples)
+    if found.own is not False:
+        return dict(scores)
+    alone, here = task.references((), samples), "in the train split of these data"
+    return {
+        name if name in alone else f"{name.removesuffix(' in training')} {here}": score
+        for name, score in scores.items()
+    }
 
 
 def require_batch_size(batch_size: int) -> None:

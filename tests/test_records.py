@@ -242,6 +242,22 @@ def as_if_of_a_manifest(tiny_run: Path, folder: Path, manifest: Path) -> Path:
     return folder
 
 
+def test_constants_of_other_data_know_their_train_split(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    own = measured(run).metrics["references"]
+    assert any(name.endswith("the most frequent class in training") for name in own)
+    root = shutil.copytree(tiny_data, tmp_path / "other")
+    lines = (root / "trainSet.txt").read_text().splitlines()
+    (root / "trainSet.txt").write_text("\n".join(lines[:-1]) + "\n")
+    test = (root / "testSet.txt").read_text().splitlines()
+    (root / "testSet.txt").write_text("\n".join(test[:-1]) + "\n")
+    result = measured(run, root)
+    assert result.metrics["data"]["own"] is False
+    background, constant = result.metrics["references"]
+    assert background == "always background"
+    assert constant.endswith("the most frequent class in the train split of these data")
+
+
 def test_questions_of_a_test_split_alone(tiny_asked_run: Path, tiny_data: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_asked_run, tmp_path / "run")
     own = measured(run).metrics

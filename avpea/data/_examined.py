@@ -127,7 +127,10 @@ def lengths(
         events = max(annotations.labels.end_seconds(sample) for sample in by_video[video])
         if events > seconds:
             too_short[str(video)] = f"{video} lasts {info.duration_seconds:.1f} s, annotated to {events:g} s"
-        elif max(sample.start_seconds + sample.segments for sample in by_video[video]) > seconds:
+        elif (
+            max(sample.start_seconds + (len(sample.picture_files()) or sample.segments) for sample in by_video[video])
+            > seconds
+        ):
             padded.append(str(video))
     return too_short, tuple(padded)
 

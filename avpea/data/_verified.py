@@ -31,7 +31,7 @@ class VerifyReport:
         no_video: Files without a picture; a fault unless black frames are allowed for it.
         repaired: Sentences by file, for files that are not read as they are: time stamps that jump, sound that is NaN.
         too_short: Reason by file, for files that end before one of their events does.
-        padded: Files shorter than their window; the rest of it is the last frame and silence, as background.
+        padded: Files shorter than their window, or than their pictures; the rest is the last frame and silence.
         repeated: Video ids with several samples for the same window.
         overlaps: Video ids that are in two splits, by pair of splits.
         unlabelled: Classes without an event, by split.
@@ -131,8 +131,8 @@ class VerifyReport:
         lines += [f"Remark: {folder}." for folder in self.unreadable]
         if self.padded:
             lines.append(
-                f"Remark: shorter than the window: {how_many(len(self.padded), 'video')}; the rest of it is the last "
-                f"picture and silence, without a label: {shortened(self.padded)}."
+                f"Remark: shorter than the window: {how_many(len(self.padded), 'file')}; what is missing is silence, "
+                f"and the last picture where there are no pictures beside it: {shortened(self.padded)}."
             )
         if self.extra:
             lines.append(f"Remark: not annotated: {how_many(len(self.extra), 'video')} ({shortened(self.extra)}).")

@@ -163,7 +163,7 @@ class Walk:
         no_sound = self._audio is not None and self.timeline.empty and self.ended and not self._sought
         nothing = self.picker.empty and self.timeline.empty and not self._sought
         if nothing or (no_picture and (no_sound or self._audio is None)):
-            raise MediaError(self._path, NOTHING)
+            raise MediaError(self._path, _nothing(self._path))
         if no_picture and missing_video == "error":
             raise NoVideoTrack(self._path, f"no frame of the video track decodes. {BLACK_REMEDY}")
         if no_sound and missing_audio == "error":
@@ -257,5 +257,13 @@ class Walk:
 def after_end(path: Path, start_seconds: float, duration: float) -> MediaError:
     """The error of a file that ends before what is asked for."""
     if start_seconds == 0:
-        return MediaError(path, NOTHING)
+        return MediaError(path, _nothing(path))
     return MediaError(path, f"start_seconds is {start_seconds:g}, but the file ends at {duration:.2f}; start earlier.")
+
+
+def _nothing(path: Path) -> str:
+    """Why nothing decodes: an animated WebP is no broken one, but FFmpeg's decoder knows still ones alone."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    animated = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+    return "is an animated WebP, which is not read; convert it, for example to GIF or MP4." if animated else NOTHING

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from avpea.errors import MediaError
 from avpea.media import Clip, boxed, probe, read, read_stored
 from tests.media_factory import make_video, number_of
 
@@ -188,6 +189,15 @@ def test_a_picture_with_exif_is_turned_upright(tmp_path: Path, ending: str, orie
     assert np.abs(read_as_video - upright).max() <= 2
     assert np.abs(read_stored(path)[0] // 257 - upright).max() <= 2
     assert (probe(path).height, probe(path).width) == upright.shape[:2]
+
+
+def test_an_animated_webp_is_told_from_a_broken_file(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (9, 99, 199)]
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=400)
+    with pytest.raises(MediaError, match=r"is an animated WebP, which is not read; convert it, for example to GIF"):
+        silent(tmp_path / "a.webp")
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=400)
+    assert len(silent(tmp_path / "a.gif").frames) == 2
 
 
 STORED: dict[str, Any] = {

@@ -47,7 +47,9 @@ def find(root: Path, name: str, folder: str) -> Path:
 
 
 def rows_of(path: Path, columns: Sequence[str], places: Sequence[int]) -> list[tuple[str, tuple[str, ...]]]:
-    """Rows of a table with a header: for each its file and line, and the values of some columns.
+    """Rows of a table: for each its file and line, and the values of some columns.
+
+    The first line is a header, unless there is a split where one stands in a row.
 
     Args:
         path: The table.
@@ -60,11 +62,15 @@ def rows_of(path: Path, columns: Sequence[str], places: Sequence[int]) -> list[t
     try:
         lines = list(csv.reader(io.StringIO(read_text(path)), strict=True))
     except csv.Error as error:
-        raise DataError(f"{path} is not CSV ({error}); get it anew.") from None
+        raise DataError(f"{path} is not CSV with commas ({error}); save it as such, or get it anew.") from None
     header = [name.strip().lower() for name in lines[0]] if lines else []
     where = [header.index(name) if name in header else place for name, place in zip(columns, places, strict=True)]
+    by_column = dict(zip(columns, where, strict=True))
+    headless = "split" in by_column and header[by_column["split"] : by_column["split"] + 1] in [[one] for one in SPLITS]
     found = []
-    for number, row in enumerate(lines[1:], start=2):
+    for number, row in enumerate(lines, start=1):
+        if number == 1 and not headless:
+            continue
         if any(cell.strip() for cell in row):
             if len(row) <= max(where):
                 raise DataError(f"{path}, line {number}: found {len(row)} fields; expected {max(where) + 1} or more.")

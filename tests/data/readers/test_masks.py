@@ -1,6 +1,7 @@
 """Masks: tables of one's own and AVSBench as published, exact pixels, and every fault told."""
 
 import json
+import shutil
 import wave
 from collections.abc import Callable
 from fractions import Fraction
@@ -316,6 +317,7 @@ def test_avsbench_as_published(name: str, segments: int, known: Any, counts: Any
     assert {split: [s.weight for s in some] for split, some in found.splits.items() if some} == known
     report = verify(found, decode=True, workers=0, progress=False)
     assert report.ok, report.lines()
+    assert report.padded == ()  # AVSS's videos of five seconds are as published
     assert sum(len(some) for some in found.splits.values()) == counts[0]
     cache = SampleCache(options, section("audio"), 16)
     filled = cache.fill(found.samples, progress=False)
@@ -348,6 +350,14 @@ def test_faults_of_avsbench_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.segments is 6, but a video has 5 seconds"):
         data.read(section("data", "avs_s4", root=str(root), segments=6))
     table = root / "Multi-sources" / "ms3_meta_data.csv"
+    table.write_text("ABCDEFGHIJK,val\nBBCDEFGHIJK,train\n")  # without a header
+    bare = data.read(section("data", "avs_ms3", root=str(root), mask_size=SIDE))
+    assert {split: [s.video_id for s in some] for split, some in bare.splits.items() if some} == {
+        "train": ["BBCDEFGHIJK"], "val": ["ABCDEFGHIJK"],
+    }  # fmt: skip
+    shutil.rmtree(root / "Multi-sources" / "ms3_data" / "audio_wav")
+    write_wav(root / "Multi-sources" / "ms3_data" / "audio_wav" / "val" / "ABCDEFGHIJK.wav", seconds=3)
+    assert len(verify(bare, workers=0, progress=False).padded) == 1  # its five pictures have three seconds of sound
     for row, said in (
         ("../x,val", "expected a file name"),
         ("x", "found 1 fields"),

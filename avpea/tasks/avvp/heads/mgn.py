@@ -120,7 +120,7 @@ def _apart(
     blocks: nn.Module, tokens: Float[Tensor, "videos tokens width"], groups: Float[Tensor, "*videos groups width"]
 ) -> tuple[Float[Tensor, "videos tokens width"], Float[Tensor, "videos groups width"]]:
     """Tokens and group tokens after blocks in which they attend to each other."""
-    groups = groups.to(tokens.dtype).expand(len(tokens), -1, -1)
+    groups = groups.to(tokens.dtype).expand(tokens.shape[0], -1, -1)  # `len` would fix their number in an export
     after: Tensor = blocks(torch.cat((tokens, groups), dim=1))
     return after[:, : tokens.shape[1]], after[:, tokens.shape[1] :]
 
