@@ -15,8 +15,9 @@ class AVPEATokens(AVPEA):
 
     It is `av_pea` with `scaled_attention: true` and `queries: all`, and g learns at 30 times the adapters' rate unless
     `train.gate_learning_rate` says otherwise. It has AV-PEA's number of parameters. In the paper's form only the CLS
-    token attends, its unscaled logits saturate the softmax, and g moves little, so little is exchanged:
-    docs/results.md, "Which of two digits speaks" and "What is seen and what is heard", has what each form hears.
+    token attends, so that what the others learn of the other stream has to come through it, and little does:
+    docs/results.md, "Which of two digits speaks" and "What is seen and what is heard", has what each form hears, and
+    "Which part opens it" what each of the three changes does.
 
     Args:
         dim: Width of the tokens, D.
