@@ -106,7 +106,9 @@ def check(path: Path) -> None:
 
 def _require_place(what: str, path: Path) -> None:
     if not path.parent.is_dir():
-        raise AvpeaError(f"The {what} {path} cannot be written: there is no folder {path.parent}; make it first.")
+        raise AvpeaError(
+            f"The {what} {path} cannot be written: the folder {path.parent} does not exist; make it first."
+        )
 
 
 def _require_matplotlib() -> None:
