@@ -44,7 +44,10 @@ def write(
 
 
 def legend(figure: Figure, lines: Mapping[str, Any], right: float, size: float) -> None:
-    """Name lines verbatim, from a place in the figure on to its right; a name that is long is shortened."""
+    """Name lines verbatim, from a place in the figure on to its right, which gets as wide as that needs.
+
+    A name that is very long is shortened.
+    """
     # matplotlib leaves out names that begin with an underscore.
     names = [" " * name.startswith("_") + plain(name, 40) for name in lines]
     key = figure.legend(
@@ -52,6 +55,16 @@ def legend(figure: Figure, lines: Mapping[str, Any], right: float, size: float) 
     )
     for text in key.get_texts():
         text.set_parse_math(False)
+    beyond = key.get_window_extent().x1 / figure.dpi + 0.2 - figure.get_figwidth()
+    if beyond > 0:
+        share = figure.get_figwidth() / (figure.get_figwidth() + beyond)
+        for axes in figure.axes:
+            left, bottom, width, height = axes.get_position().bounds
+            axes.set_position((share * left, bottom, share * width, height))
+        for text in figure.texts:
+            text.set_x(share * text.get_position()[0])
+        key.set_bbox_to_anchor((share * right, 0.5))
+        figure.set_figwidth(figure.get_figwidth() + beyond)
 
 
 @contextmanager

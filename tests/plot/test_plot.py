@@ -19,6 +19,7 @@ from avpea import media, plot
 from avpea.errors import AvpeaError
 from avpea.plot._attention import attention_figure
 from avpea.plot._timeline import ROWS, timeline_figure
+from avpea.plot.style import legend, new_figure
 
 NAMES = ["Church bell", "Male speech, man speaking", "Dog", "Violin, fiddle"]
 
@@ -363,3 +364,16 @@ def test_a_real_clip(shared_data: Path, tmp_path: Path) -> None:
     plot.attention(tmp_path / "a.png", **maps(frame=clip.frames[0], log_mel=log_mel))
     assert (tmp_path / "t.png").stat().st_size > 100_000
     assert (tmp_path / "a.png").stat().st_size > 100_000
+
+
+def test_a_legend_of_long_names_has_room() -> None:
+    figure = new_figure(9, 3, "A title")
+    axes = figure.add_axes((0.1, 0.1, 0.7, 0.7))
+    (line,) = axes.plot([0, 1], [0, 1])
+    before = axes.get_window_extent().bounds
+    legend(figure, {"a short name": line}, 0.82, 8)
+    assert figure.get_figwidth() == 9
+    figure.legends.clear()
+    legend(figure, {"a name of forty letters, and not one more": line}, 0.82, 8)
+    assert figure.legends[0].get_window_extent().x1 < figure.bbox.x1
+    assert axes.get_window_extent().bounds == pytest.approx(before)
