@@ -42,6 +42,12 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     return True, b < 0, c < 0
 
 
+def _turned(pixels: Array, transpose: bool, flip_rows: bool, flip_columns: bool) -> Array:
+    """Pictures (..., height, width, 3) after what `_orientation` says."""
+    pixels = pixels.swapaxes(-3, -2) if transpose else pixels
+    return pixels[..., :: -1 if flip_rows else 1, :: -1 if flip_columns else 1, :]
+
+
 def _nameless(cls: type[Type], value: object) -> Type:
     """A kind of side data that PyAV has no name for."""
     kind: Any = object.__new__(cls)
@@ -62,9 +68,7 @@ def as_stored(frame: VideoFrame) -> tuple[Array, int]:
     wide = pixels.astype(np.uint16) * (257 if bits == 8 else 1)
     opaque = np.where(wide[..., 3:] == 65_535, 255, np.minimum(wide[..., 3:] >> 8, 254))
     parts = np.stack([wide[..., :3] >> 8, wide[..., :3] & 255, opaque.repeat(3, axis=2)]).astype(np.uint8)
-    transpose, flip_rows, flip_columns = _orientation(frame)
-    parts = parts.swapaxes(1, 2) if transpose else parts
-    return parts[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1], bits
+    return _turned(parts, *_orientation(frame)), bits
 
 
 def display_size(frame: VideoFrame, pixel_aspect: float = 1.0) -> tuple[int, int]:
@@ -199,5 +203,4 @@ class FramePicker:
         form = "rgb48le" if self._curve else "rgb24"
         small = self._reformatter.reformat(frame, width, height, form, interpolation=SCALING, threads=1).to_ndarray()
         pixels: Array = tone_mapped(small, self._curve) if self._curve else small
-        pixels = pixels.swapaxes(0, 1) if transpose else pixels
-        return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+        return _turned(pixels, transpose, flip_rows, flip_columns)

@@ -65,12 +65,10 @@ def rows_of(path: Path, columns: Sequence[str], places: Sequence[int]) -> list[t
         raise DataError(f"{path} is not CSV with commas ({error}); save it as such, or get it anew.") from None
     header = [name.strip().lower() for name in lines[0]] if lines else []
     where = [header.index(name) if name in header else place for name, place in zip(columns, places, strict=True)]
-    by_column = dict(zip(columns, where, strict=True))
-    headless = "split" in by_column and header[by_column["split"] : by_column["split"] + 1] in [[one] for one in SPLITS]
+    split = dict(zip(columns, where, strict=True)).get("split", len(header))
+    first = 0 if split < len(header) and header[split] in SPLITS else 1
     found = []
-    for number, row in enumerate(lines, start=1):
-        if number == 1 and not headless:
-            continue
+    for number, row in enumerate(lines[first:], start=first + 1):
         if any(cell.strip() for cell in row):
             if len(row) <= max(where):
                 raise DataError(f"{path}, line {number}: found {len(row)} fields; expected {max(where) + 1} or more.")

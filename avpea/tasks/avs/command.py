@@ -70,7 +70,7 @@ def _require_free(options: argparse.Namespace, jobs: Sequence[Any]) -> None:
         raise AvpeaError(
             f"Several videos are called {twice[0]}, and so would be their masks; give them in two commands."
         )
-    there = [mask for stem in stems for _, mask in _masks_in(options.masks, stem)]
+    there = [path for stem, _, path in _masks_in(options.masks) if stem in stems]
     if there and not options.overwrite:
         raise AvpeaError(f"{min(there)} exists; --overwrite replaces masks, and --out DIR names another folder.")
     with writing(options.masks):
@@ -79,11 +79,11 @@ def _require_free(options: argparse.Namespace, jobs: Sequence[Any]) -> None:
         raise AvpeaError(f"{options.masks} cannot be written ({obstacle}); give permission, or choose another place.")
 
 
-def _masks_in(folder: Path, stem: str) -> list[tuple[int, Path]]:
-    """The masks of a video that a folder holds, each with its second."""
-    name = re.compile(rf"{re.escape(stem)}_([0-9]+)\.png")
-    inside = folder.iterdir() if folder.is_dir() else ()
-    return [(int(found[1]), path) for path in inside if (found := name.fullmatch(path.name))]
+def _masks_in(folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """The masks that a folder holds, each with the name of its video, without ending, and its second."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if found := re.fullmatch(r"(.+)_([0-9]+)\.png", path.name, re.DOTALL):
+            yield found[1], int(found[2]), path
 
 
 def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
@@ -97,9 +97,9 @@ def _write_masks(options: argparse.Namespace, video: Path, answer: Any) -> None:
     for second, picture in enumerate(_pictures(answer, (height, width))):
         with replacing(options.masks / f"{video.stem}_{second}.png") as aside:
             picture.save(aside, "PNG")
-    for second, mask in _masks_in(options.masks, video.stem):
-        if second >= len(answer.masks):  # of a longer video of that name, which --overwrite replaces
-            mask.unlink()
+    for stem, second, path in list(_masks_in(options.masks)) if options.overwrite else ():
+        if stem == video.stem and second >= len(answer.masks):  # of a longer video of that name
+            path.unlink()
     say(f"Masks: {options.masks}/{video.stem}_0.png to {video.stem}_{len(answer.masks) - 1}.png")
 
 
