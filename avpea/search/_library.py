@@ -13,7 +13,8 @@ from avpea.errors import AvpeaError
 from avpea.parsing import parse_json
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, DamagedError
 from avpea.search._light import import_lancedb
-from avpea.search._windows import FileState, complaint_about
+from avpea.search._shown import APART, SHOWN, complaint_about, unpacked_shown
+from avpea.search._windows import FileState
 from avpea.trust import is_own, sign
 
 __all__ = ["Library"]
@@ -24,7 +25,6 @@ _WINDOWS, _ABOUT = "windows", "about"
 INDEX_FROM = 100_000
 NPROBES = 192  # number of cells that a search scans
 _VECTORS = ("vector", "seen", "heard")
-_SHOWN = ["source", "start", "end", "thumbnail"]  # what a search reads of its results alone
 
 
 class Library:
@@ -112,7 +112,7 @@ class Library:
                 key(pa.string()), ("source", pa.string()), ("size", pa.int64()), ("modified", pa.int64()),
                 ("start", pa.float64()), ("end", pa.float64()), ("has_picture", pa.bool_()), ("has_sound", pa.bool_()),
                 *((name, vector) for name in _VECTORS),
-                (COMPARED, pa.binary()), ("thumbnail", pa.binary()),
+                (COMPARED, pa.binary()), (SHOWN, pa.binary()),
             ]
         )  # fmt: skip
         description = pa.schema([key(pa.int64()), ("json", pa.string())])
@@ -195,6 +195,18 @@ class Library:
         for name in _VECTORS:
             self._windows.create_index(name, config=cells)
 
+    def warm(self) -> None:
+        """Read all cells into memory, so that the first searches take no longer than later ones.
+
+        Raises:
+            AvpeaError: They cannot be read.
+        """
+        try:
+            for cells in self._windows.list_indices():
+                self._windows.prewarm_index(cells.name)
+        except Exception as error:
+            raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
+
     def nearest(
         self, vectors: Sequence[Sequence[float]], column: str, count: int, *, exact: bool = False, condition: str = ""
     ) -> Candidates:
@@ -236,11 +248,13 @@ class Library:
         """
         if not numbers:
             return []
+        together = SHOWN in self._windows.schema.names
+        read = [SHOWN] if together else APART
         try:
-            taken = self._windows.take_row_ids(list(numbers)).select(_SHOWN).with_row_id().to_arrow().to_pylist()
+            taken = self._windows.take_row_ids(list(numbers)).select(read).with_row_id().to_arrow().to_pylist()
         except Exception as error:
             raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
-        rows = {row["_rowid"]: row for row in taken}
+        rows = {row["_rowid"]: unpacked_shown(row[SHOWN]) if together else row for row in taken}
         for number in numbers:
             if complaint := complaint_about(rows.get(number, {})):
                 raise self._damaged(complaint)

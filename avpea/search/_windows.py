@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from avpea.errors import AvpeaError, MediaError
 from avpea.media import Film, probe, read
 from avpea.predict import Predictor, windows
 from avpea.search._candidates import BEFORE, COMPARED, together
+from avpea.search._shown import SHOWN, shown
 from avpea.search._tokens import packed_tokens
 
 __all__ = [
     "BY",
     "EmbeddedWindow",
     "FileState",
-    "complaint_about",
     "embedded",
     "require_searchable",
     "rows_of",
@@ -141,6 +140,7 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
             raise MediaError(video, f"the run's vectors {where} are no finite numbers; nothing of the file is kept.")
         tokens, scores = packed_tokens(both.tokens[0]), both.scores[0].float().tolist()
         frames = 0 if window.seen is None else window.seen.scores.shape[1]
+        thumbnail = _thumbnail(video, window, tracks) if window.seen is not None else b""
         name = f"{state.source}\0{window.start_seconds:.3f}"
         rows.append(
             {
@@ -157,20 +157,13 @@ def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, 
                     for name, by in (("vector", "both"), ("seen", "picture"), ("heard", "sound"))
                 },
                 COMPARED: together(tokens, scores, frames),
-                **dict(zip(BEFORE, (tokens, scores, frames), strict=True)),  # a library takes the columns that it has
-                "thumbnail": _thumbnail(video, window, tracks) if window.seen is not None else b"",
+                # A library takes the columns that it has; those of an earlier version are others.
+                **dict(zip(BEFORE, (tokens, scores, frames), strict=True)),
+                SHOWN: shown(state.source, window.start_seconds, window.end_seconds, thumbnail),
+                "thumbnail": thumbnail,
             }
         )
     return rows
-
-
-def complaint_about(row: dict[str, Any]) -> str:
-    """What is wrong with what a library gives of a result; empty for a row as `rows_of` makes it."""
-    if not isinstance(row.get("source"), str):
-        return "no file"
-    if not all(isinstance(row.get(name), float) and math.isfinite(row[name]) for name in ("start", "end")):
-        return f"no time in {row['source']!r:.80}"
-    return "" if isinstance(row.get("thumbnail"), bytes) else f"no picture in {row['source']!r:.80}"
 
 
 def _vector(some: Embeddings | None, width: int) -> list[float]:

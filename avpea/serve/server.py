@@ -55,6 +55,8 @@ class Server:
         for source in settings.runs:
             self.models.load(source)
         self.query = self._opened(settings.library, loading.get("trust", False)) if settings.library else None
+        if self.query is not None:
+            self.query.library.warm()
         require_useful(self.models.all(), settings.library)
         self.sessions = Sessions(settings.token)
         self.engine = Engine(BATCH, self.monitor.batched)

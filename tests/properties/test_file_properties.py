@@ -25,8 +25,8 @@ from avpea.records import read_records
 from avpea.report import report
 from avpea.run import RunFolder
 from avpea.search._candidates import Candidates, DamagedError
+from avpea.search._shown import APART, complaint_about, shown, unpacked_shown
 from avpea.search._tokens import packed_tokens
-from avpea.search._windows import complaint_about
 from avpea.tensors import Unreadable, read_tensors, write_tensors
 from tests.properties.kinds import ODD, outcome, spoiled_bytes, spoiled_value
 
@@ -193,6 +193,19 @@ def test_a_row_of_a_library_is_usable_or_complained_about(spoiled: dict[str, Any
         embeddings = found.embeddings(by)
         assert embeddings.tokens.isfinite().all()
         assert embeddings.tokens.shape[:2] == embeddings.scores.shape
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.floats(), st.floats(), st.binary(), st.data())
+def test_what_is_shown_of_a_row_is_read_back_or_complained_about(
+    source: str, start: float, end: float, thumbnail: bytes, data: st.DataObject
+) -> None:
+    kept = shown(source, start, end, thumbnail)
+    found = unpacked_shown(kept)
+    assert str([found[name] for name in APART]) == str([source, start, end, thumbnail])  # NaN is not NaN
+    row = unpacked_shown(data.draw(spoiled_bytes(kept)))
+    if not complaint_about(row):
+        assert isinstance(row["source"], str)
+        assert math.isfinite(row["start"])
 
 
 class Unwritable(Exception):

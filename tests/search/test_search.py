@@ -1,6 +1,7 @@
 """A library of indexed videos: what is found, what is indexed anew, who may write, and what is refused."""
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ from avpea.errors import AvpeaError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
+from avpea.search._shown import SHOWN, shown, unpacked_shown
 from avpea.search._windows import embedded, rows_of
 from tests.media_factory import make_video
 from tests.tiny import coloured_video
@@ -341,7 +343,8 @@ SIX = 6 * [0.5]  # scores
         ({COMPARED: together(bytes(6 * 322 - 1), SIX, 3)}, "no vectors"),
         ({COMPARED: together(b"\xff\x7f" * 966, SIX, 3)}, "no numbers"),
         ({COMPARED: together(bytes(6 * 322), [*SIX[:5], float("nan")], 3)}, "no numbers"),
-        ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
+        ({SHOWN: b""}, "no file"), ({SHOWN: shown("a", 0, 1, b"")[:-1]}, "no file"),
+        ({SHOWN: shown("a", 0, 1, b"")[:-1] + b"\xff"}, "no file"), ({SHOWN: shown("a", math.nan, 1, b"")}, "no time"),
     ],
 )  # fmt: skip
 def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, small: str) -> None:
@@ -354,6 +357,7 @@ def test_windows_that_are_none_are_refused(values: dict[str, Any], reason: str, 
         ({"tokens": b"abc"}, "no vectors"), ({"tokens": b""}, "no vectors"),
         ({"frames": -1}, "-1 frames"), ({"frames": 99}, "99 frames"), ({"scores": "NULL"}, "no scores"),
         ({"tokens": b"\xff\xff" * 3072}, "no numbers"), ({"tokens": b"\xff\x7f" * 966}, "no numbers"),
+        ({"start": "CAST('NaN' AS DOUBLE)"}, "no time"),
     ],
 )  # fmt: skip
 def test_windows_of_an_earlier_version_that_are_none_are_refused(
@@ -364,7 +368,7 @@ def test_windows_of_an_earlier_version_that_are_none_are_refused(
 
 
 def as_before(library: str) -> None:
-    """Make a library one of an earlier version, with a column each for tokens, scores and number of frames."""
+    """Make a library one of an earlier version, with a column each for all that is read of a window."""
     import lancedb
     import pyarrow as pa
 
@@ -373,8 +377,9 @@ def as_before(library: str) -> None:
     found = Candidates.of(table, 512)
     scores = pa.ListArray.from_arrays([0, *found.counts.cumsum().tolist()], pa.array(found.scores))
     columns = pa.array(found.tokens, pa.binary()), scores, pa.array(found.frames, pa.int32())
-    table = table.drop_columns([COMPARED, "_rowid"])
-    for name, column in zip(BEFORE, columns, strict=True):
+    thumbnails = pa.array([unpacked_shown(one)["thumbnail"] for one in table[SHOWN].to_pylist()], pa.binary())
+    table = table.drop_columns([COMPARED, SHOWN, "_rowid"])
+    for name, column in zip([*BEFORE, "thumbnail"], [*columns, thumbnails], strict=True):
         table = table.append_column(name, column)
     base.create_table("windows", table, mode="overwrite")
 
@@ -387,7 +392,7 @@ def test_a_library_of_an_earlier_version_is_searched_and_goes_on(
     assert [search(library, "a green light", by=by) for by in ("both", "picture", "sound")] == answers
     (folder / "g4.mp4").touch()  # is read again
     assert index(tiny_matched_run, folder, library, progress=False).indexed == 1
-    assert COMPARED not in Library(library)._windows.schema.names
+    assert not {COMPARED, SHOWN} & {*Library(library)._windows.schema.names}
     assert search(library, "a green light") == answers[0]
 
 
