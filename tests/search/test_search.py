@@ -482,7 +482,9 @@ def test_an_index_of_vectors_finds_the_same(kept: str, tmp_path: Path, monkeypat
     before = query.text("a green light")
     monkeypatch.setattr("avpea.search._library.INDEX_FROM", 1)
     query.library.tidy()
-    after = Query(library).text("a green light")
+    query = Query(library)
+    query.library.warm()
+    after = query.text("a green light")
     assert [(one.file, one.start_seconds) for one in after] == [(one.file, one.start_seconds) for one in before]
 
 
