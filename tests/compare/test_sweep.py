@@ -61,7 +61,7 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
 
 
 def test_the_probe_changes_one_thing_at_a_time() -> None:
-    sweep = load_sweep("probe/exchange")
+    sweep = load_sweep("mini/exchange-probe")
     values = {row.label: row.experiment.to_dict() for row in sweep.rows}
     reached, left = [sweep.reference], [label for label in values if label != sweep.reference]
     while left:
