@@ -97,9 +97,9 @@ class GroupingBlock(nn.Module):
         return new + self.channels(self.norm_new(new)), weights
 
     def _mixed(self, groups: Float[Tensor, "videos groups width"]) -> Float[Tensor, "videos groups width"]:
-        over, count = groups.mT, groups.shape[1]
-        mixed: Tensor = self.mix(over if count == self.groups else _resampled(over, self.groups))
-        return (mixed if count == self.groups else _resampled(mixed, count)).mT
+        # Resampled to as many they are the same numbers; asking whether they are would fix the number in an export.
+        mixed: Tensor = self.mix(_resampled(groups.mT, self.groups))
+        return _resampled(mixed, groups.shape[1]).mT
 
     def _weights(self, logits: Float[Tensor, "videos groups tokens"]) -> Float[Tensor, "videos groups tokens"]:
         """Softmax over the groups and then, as in the public code, 1 and its softmax over the tokens; or hard ones."""
