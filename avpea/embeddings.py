@@ -56,7 +56,7 @@ class Embeddings:
 
     def similarity(self, videos: "Embeddings") -> Float[Tensor, "rows videos"]:
         """Similarity of each of these texts to each video."""
-        given = self.tokens, self.weights, self.mask, videos.tokens, videos.weights
+        given = self.tokens, self.weights, self.mask, videos.tokens, videos.weights, videos.mask
         return fine_similarity(*given, padding_counts=self.padding_counts)
 
 
@@ -66,6 +66,7 @@ def fine_similarity(
     mask: Bool[Tensor, "texts words"],
     video: Float[Tensor, "videos tokens dim"],
     video_weights: Float[Tensor, "videos tokens"],
+    video_mask: Bool[Tensor, "videos tokens"],
     *,
     padding_counts: bool = False,
 ) -> Float[Tensor, "texts videos"]:
@@ -78,12 +79,14 @@ def fine_similarity(
         text_weights: Weights of the words, 0 for padding.
         mask: True for words that are not padding.
         video: Projected tokens of unit length: CLS of each frame, of each second of sound, or both, frames first.
-        video_weights: Weights of the tokens.
+        video_weights: Weights of the tokens, 0 for padding.
+        video_mask: True for tokens that are not padding.
         padding_counts: Whether padding takes part in the maximum over words, with a product of 0, as in VALOR's public
             code; it then raises the score of a token that is unlike every word.
     """
     products = torch.einsum("twd,vkd->tvwk", text, video)
-    by_word = (products.amax(dim=3) * text_weights[:, None]).sum(dim=2)
+    of_video = products.masked_fill(~video_mask[None, :, None], -torch.inf)
+    by_word = (of_video.amax(dim=3) * text_weights[:, None]).sum(dim=2)
     masked = products.masked_fill(~mask[:, None, :, None], 0.0 if padding_counts else -torch.inf)
     by_token = (masked.amax(dim=2) * video_weights[None]).sum(dim=2)
     return (by_word + by_token) / 2

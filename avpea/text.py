@@ -22,7 +22,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from avpea.errors import WeightsError
+from avpea.errors import AvpeaError, WeightsError
 from avpea.options import Options, require
 from avpea.trust import fetching_refused
 
@@ -137,7 +137,14 @@ class TextModel(nn.Module):
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
-        """Tokenize texts, padded to the longest."""
+        """Tokenize texts, padded to the longest.
+
+        Raises:
+            AvpeaError: A text has characters that are no Unicode, such as bytes of another encoding.
+        """
+        for text in texts:
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise AvpeaError(f"The text {text!r:.80} has characters that are no Unicode (UTF-8); type it anew.")
         found = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         return Sentences(found["input_ids"], found["attention_mask"].bool())
 

@@ -106,7 +106,8 @@ def read(out: Path, cell: Cell) -> dict[str, Any] | None:
     changed = differences(known, cell.experiment.to_dict(), _FREE | cell.experiment.harmless())
     if changed:
         raise AvpeaError(
-            f"{path} holds a result of other settings ({'; '.join(changed[:4])}); remove it, or choose another --out."
+            f"{path} holds a result of other settings ({'; '.join(changed[:4])}); give the options that it was made "
+            "with, or choose another --out."
         )
     return result
 
@@ -135,10 +136,14 @@ def load(sweep: Sweep, out: Path) -> tuple[dict[Cell, dict[str, Any]], list[str]
     return found, wrong
 
 
-def other_data(found: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
+def other_data(found: Mapping[Cell, Mapping[str, Any]], *, needed: bool) -> list[str]:
     """A sentence for each stored result that was measured on other data than `data.root` holds now.
 
     Results of version 0.1.0 do not know their data. Without `data.root` there is nothing to compare with.
+
+    Args:
+        found: The stored results.
+        needed: Whether there is a sentence, too, for data that cannot be read.
     """
     known: dict[ReaderOptions, str | AvpeaError] = {}
     wrong: dict[str, None] = {}
@@ -150,7 +155,7 @@ def other_data(found: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
             known[options] = _fingerprint(options)
         now, then = known[options], result["data"]["fingerprint"]
         if isinstance(now, AvpeaError):
-            wrong[str(now)] = None
+            wrong |= {str(now): None} if needed else {}
         elif now != then:
             wrong[
                 f"{cell.name} has a stored result on other data than {options.root} holds now (fingerprint "

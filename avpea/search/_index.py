@@ -1,5 +1,6 @@
 """Indexing a folder of videos: only new and changed files, so that it can be interrupted and resumed."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -120,7 +121,7 @@ def index(
         choose_device(device)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
-    found = media_below(folder)
+    found = media_below(_plain(folder))
     if not found.files:
         raise AvpeaError(
             " ".join([f"There is no video or sound in {folder}.", *found.unreadable.values(), *found.remarks()])
@@ -147,10 +148,15 @@ def index(
         report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
         known, here = into.files(), _states(found, report)
         closed = tuple(_below(path) for path in found.closed)  # what was in these folders may still be there
-        gone = {source for source in known if source.startswith(_below(folder)) and not source.startswith(closed)}
+        gone = {one.source for one in known}
+        gone = {
+            source for source in gone if source.startswith(_below(_plain(folder))) and not source.startswith(closed)
+        }
         gone -= {state.source for state in here}
         into.remove(gone)
-        new = [state for state in here if known.get(state.source) != (state.size, state.modified)]
+        new = [state for state in here if state not in known]
+        present = {state.source: state for state in here}
+        older = {one for one in known if present.get(one.source, one) != one}
         report.removed, report.unchanged = len(gone), len(here) - len(new)
         # In random order, so that two processes that index the same folder rarely read the same file.
         random.Random().shuffle(new)
@@ -159,6 +165,14 @@ def index(
         else:
             with progress_bar("Indexing", len(new), shown=progress) as advance:
                 _here(into, new, report, predictor, tracks, advance)
+        # Windows of versions that are no more: left by a kill, or of files that cannot be read as they are now.
+        left = older & into.files() if older else set()
+        into.remove_versions(left)
+        changed = {one.source for one in left} & report.broken.keys()
+        if changed:
+            report.remarks.append(
+                f"The windows that {how_many(len(changed), 'file')} of these had before were removed."
+            )
         into.tidy()
         report.windows, report.seconds = len(into), time.monotonic() - started
         return report
@@ -166,6 +180,13 @@ def index(
 
 def _named(tracks: Mapping[str, int]) -> str:
     return " and ".join(f"{name} {number}" for name, number in tracks.items()) or "the default tracks"
+
+
+def _plain(folder: Path) -> Path:
+    """A folder by an absolute path without `..`, so that a file has one path however the folder was called."""
+    plain = Path(os.path.abspath(folder))
+    behind_a_link = not (plain.is_dir() and plain.samefile(folder))  # `link/..` is above what the link leads to
+    return folder.resolve() if behind_a_link else plain
 
 
 def _below(folder: Path) -> str:

@@ -3,8 +3,10 @@
 import json
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ _WINDOWS, _ABOUT = "windows", "about"
 # From this number of windows on, a search scans only part of the vectors (bench/results/search.json).
 INDEX_FROM = 100_000
 NPROBES = 192  # number of cells that a search scans
+LOOK_EVERY_SECONDS = 1.0  # a look into an object store can take longer than a search
 _VECTORS = ("vector", "seen", "heard")
 
 
@@ -70,6 +73,7 @@ class Library:
             raise AvpeaError(
                 f"The library {place} has no windows ({_first_line(error)}); index the videos into a new library."
             ) from None
+        self._one_at_a_time, self._looked = threading.RLock(), time.monotonic()
         self.own = is_own(_signed(self.about), str(self.about.get("signature", "")))
         if about is not None:
             self.require(str(about["model"]), str(about["run"]))
@@ -134,10 +138,11 @@ class Library:
         """Number of windows."""
         return int(self._windows.count_rows())
 
-    def files(self) -> dict[str, tuple[int, int]]:
-        """Size and modification time of each indexed file, by its path."""
+    def files(self) -> set[FileState]:
+        """The versions of files that have windows: two of one file if indexing was killed as it replaced the first."""
         self._windows.checkout_latest()
-        return {row["source"]: (row["size"], row["modified"]) for row in self._columns(["source", "size", "modified"])}
+        names = ["source", "size", "modified"]
+        return {FileState(*(row[name] for name in names)) for row in self._columns(names)}
 
     def has(self, state: FileState) -> bool:
         """Whether the current version of a file is indexed."""
@@ -171,6 +176,13 @@ class Library:
             condition = f"source IN ({names})"
             _patiently(self.place, lambda condition=condition: self._delete(condition))  # type: ignore[misc]
 
+    def remove_versions(self, states: Iterable[FileState]) -> None:
+        """Remove all windows of some versions of files."""
+        some = list(states)
+        for start in range(0, len(some), 100):
+            condition = " OR ".join(f"({_same(state)})" for state in some[start : start + 100])
+            _patiently(self.place, lambda condition=condition: self._delete(condition))  # type: ignore[misc]
+
     def _delete(self, condition: str) -> None:
         self._windows.checkout_latest()
         self._windows.delete(condition)
@@ -194,6 +206,25 @@ class Library:
         cells = IvfRq(distance_type="dot", num_partitions=max(1, round(len(self) ** 0.5)), sample_rate=64)
         for name in _VECTORS:
             self._windows.create_index(name, config=cells)
+
+    @contextmanager
+    def as_it_is(self) -> Iterator[None]:
+        """In this block, search the library as it is now, for one thread at a time.
+
+        What others have written since is looked for at most once a second. Numbers of windows hold within the block
+        alone, since whoever compacts the library changes them.
+
+        Raises:
+            AvpeaError: The library cannot be read.
+        """
+        with self._one_at_a_time:
+            if time.monotonic() - self._looked > LOOK_EVERY_SECONDS:
+                try:
+                    self._windows.checkout_latest()
+                except Exception as error:
+                    raise AvpeaError(f"The library {self.place} cannot be read ({_first_line(error)}).") from None
+                self._looked = time.monotonic()
+            yield
 
     def warm(self) -> None:
         """Read all cells into memory, so that the first searches take no longer than later ones.

@@ -1,5 +1,6 @@
 """Searching a library with a sentence or an example clip, by picture, by sound, or by both."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +90,12 @@ class Query:
         self.task = require_searchable(self.predictor)
         self.library.require(about(self.predictor, source)["model"], str(source))
 
+    def with_model(self, predictor: Predictor) -> "Query":
+        """The same library with the same model, loaded anew."""
+        query = copy.copy(self)
+        query.predictor, query.task = predictor, require_searchable(predictor)
+        return query
+
     @torch.inference_mode()
     def text(self, sentence: str, *, by: str = "both", top: int = 10) -> list[Found]:
         """The windows that match a sentence best.
@@ -121,8 +128,7 @@ class Query:
             raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
         found = [window.embeddings(by) for window in embedded(self.predictor, Path(video))]
         queries = [one for one in found if one is not None]
-        step = max(1, len(queries) // EXAMPLE_WINDOWS)
-        return self._find(queries[::step][:EXAMPLE_WINDOWS], by, top)
+        return self._find([queries[place] for place in spread_over(len(queries))], by, top)
 
     def _find(self, queries: Sequence[Embeddings], by: str, top: int) -> list[Found]:
         """The nearest windows by their pooled vectors, re-ranked by the fine-grained similarity of the loss."""
@@ -133,16 +139,25 @@ class Query:
         column = {"both": "vector", "picture": "seen", "sound": "heard"}[by]
         condition = {"both": "", "picture": "has_picture", "sound": "has_sound"}[by]
         vectors = [query.pooled()[0].tolist() for query in queries]
-        found = self.library.nearest(vectors, column, max(CANDIDATES, 2 * top), condition=condition)
-        if not found:
-            return []
-        scores, places = ranked(found, queries, by, top)
-        shown = self.library.described([found.numbers[place] for place in places])
+        with self.library.as_it_is():
+            most = top if top <= CANDIDATES else min(top, len(self.library))
+            count = max(CANDIDATES, 2 * most)
+            found = self.library.nearest(vectors, column, count, condition=condition)
+            if not found:
+                return []
+            scores, places = ranked(found, queries, by, top)
+            shown = self.library.described([found.numbers[place] for place in places])
         thumbnails = _thumbnails([row["thumbnail"] for row in shown])
         return [
             Found(round(score, 4), row["source"], row["start"], row["end"], thumbnail)
             for score, row, thumbnail in zip(scores, shown, thumbnails, strict=True)
         ]
+
+
+def spread_over(windows: int) -> list[int]:
+    """Places of up to six of so many windows, from the first to the last."""
+    found: list[int] = torch.linspace(0, windows - 1, min(windows, EXAMPLE_WINDOWS)).round().int().tolist()
+    return found
 
 
 def ranked(found: Candidates, queries: Sequence[Embeddings], by: str, top: int) -> tuple[list[float], list[int]]:

@@ -114,7 +114,7 @@ def list_runs(request: Request) -> Any:
 def reload_run(request: Request, run: str) -> Any:
     """Load a run's adapters and head again, as after training further; the frozen backbone stays in memory."""
     server = server_of(request)
-    return server.described(server.models.reload(run))
+    return server.described(server.reload(run))
 
 
 @router.post(

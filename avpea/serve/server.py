@@ -95,6 +95,20 @@ class Server:
             about["can"] = [one for one in about["can"] if one != "search"]
         return about
 
+    def reload(self, name: str) -> Run:
+        """Load a run again; the library goes on with it, if it is still the model that indexed it.
+
+        Raises:
+            Problem: There is no such run.
+            AvpeaError: It cannot be loaded; the one before stays.
+        """
+        before, query = self.models.get(name), self.query
+        run = self.models.reload(name)
+        of_library = query is not None and query.predictor.model is before.predictor.model
+        if query is not None and of_library and fingerprint_of(resolve(run.source)) == query.library.about["model"]:
+            self.query = query.with_model(run.predictor)
+        return run
+
     def predictor(self, run: Run, piece: Piece, video: Video) -> ServedPredictor:
         """The model of a run for a piece of work on a video."""
         seconds = video.info.duration_seconds if video.info is not None else 0.0

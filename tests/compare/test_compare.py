@@ -389,6 +389,7 @@ def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_pat
     ("changed", "run", "said"),
     [
         (6, True, r"has a stored result on other data than .* holds now \(fingerprint 000000000000, not \w{12}\)"),
+        (6, False, r"has a stored result on other data than .* holds now \(fingerprint 000000000000, not \w{12}\)"),
         (1, False, "The stored results are of different data: "),
     ],
 )
@@ -403,6 +404,16 @@ def test_results_of_other_data_are_not_compared(
         write_json(path, {**result, "data": {**result["data"], "fingerprint": "0" * 64}})
     with pytest.raises(ExperimentError, match=said):
         compare(sweep, runs=folder / "runs", out=tmp_path / "out", run=run)
+
+
+def test_a_report_needs_no_data(finished: tuple[Path, Comparison, list[str]], sweep: Path, tmp_path: Path) -> None:
+    folder, done, _ = finished
+    changes = {"data.root": str(tmp_path / "elsewhere")}
+    again = compare(sweep, changes, runs=folder / "runs", out=folder / "out", run=False)
+    assert again.summary is not None
+    assert again.missing == done.missing
+    with pytest.raises(ExperimentError, match="elsewhere"):
+        compare(sweep, changes, runs=folder / "runs", out=folder / "out")
 
 
 def test_a_process_that_imports_the_script_does_not_run_the_grid(tmp_path: Path) -> None:

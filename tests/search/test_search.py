@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from avpea.errors import AvpeaError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
+from avpea.search._query import spread_over
 from avpea.search._shown import SHOWN, shown, unpacked_shown
 from avpea.search._windows import embedded, rows_of
 from tests.media_factory import make_video
@@ -474,6 +476,99 @@ def test_what_was_read_is_kept_when_indexing_is_interrupted(
     monkeypatch.undo()
     report = index(tiny_matched_run, folder, str(tmp_path / "library"), progress=False)
     assert (report.indexed, report.unchanged, report.windows) == (2, 2, 6)
+
+
+@torch.no_grad()
+def test_a_window_of_fewer_tokens_scores_as_it_does_alone(folder: Path, tiny_matched_run: Path, tmp_path: Path) -> None:
+    make_video(folder / "sound.ogg", seconds=3, fps=None, audio_codec="libopus", audio_hz=48_000)
+    place = str(tmp_path / "library")
+    index(tiny_matched_run, folder, place, progress=False)
+    query = Query(place)
+    text = query.task.head.read(query.task.head.text.sentences(["a green light"]))
+    (window,) = embedded(query.predictor, folder / "sound.ogg")
+    assert window.heard is not None
+    alone = float(text.similarity(window.heard))
+    (found,) = [one for one in query.text("A green light!") if one.file.endswith("sound.ogg")]
+    assert found.score == pytest.approx(alone, abs=0.005)
+
+
+def spans(library: str, name: str) -> list[tuple[float, float]]:
+    found = search(library, "a green light", top=100)
+    return sorted((one.start_seconds, round(one.end_seconds)) for one in found if one.file.endswith(name))
+
+
+def test_windows_of_a_version_that_a_kill_left_are_removed_by_the_next_run(
+    library: str, folder: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coloured_video(folder / "long.mp4", "red", 0, 2, seconds=4)  # shorter than it was
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Library, "_delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            index(tiny_matched_run, folder, library, progress=False)
+    assert spans(library, "long.mp4") == [(0, 3), (1, 4), (3, 6), (5, 8)]
+    assert index(tiny_matched_run, folder, library, progress=False).unchanged == 4
+    assert spans(library, "long.mp4") == [(0, 3), (1, 4)]
+
+
+def test_a_file_that_changed_and_cannot_be_read_is_found_no_more(
+    library: str, folder: Path, tiny_matched_run: Path
+) -> None:
+    (folder / "long.mp4").write_bytes(b"no video")
+    report = index(tiny_matched_run, folder, library, progress=False)
+    assert list(report.broken) == [str(folder / "long.mp4")]
+    assert report.remarks[-1] == "The windows that 1 file of these had before were removed."
+    assert spans(library, "long.mp4") == []
+    assert index(tiny_matched_run, folder, library, progress=False).remarks == report.remarks[:-1]
+
+
+def test_an_open_library_is_searched_as_it_is_now(
+    library: str, folder: Path, tiny_matched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avpea.search._library.LOOK_EVERY_SECONDS", 0.0)
+    query = Query(library)
+    before = {Path(one.file).name for one in query.text("a green light")}
+    (folder / "r4.mp4").unlink()
+    coloured_video(folder / "new.mkv", "red", 0, 2)
+    index(tiny_matched_run, folder, library, progress=False)
+    a_day_later = {"cleanup_older_than": timedelta(milliseconds=1), "delete_unverified": True}
+    Library(library)._windows.optimize(**a_day_later)
+    after = {Path(one.file).name for one in query.text("a green light")}
+    assert before - after == {"r4.mp4"}
+    assert after - before == {"new.mkv"}
+
+
+def test_a_folder_has_one_path_however_it_is_called(
+    library: str, folder: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("../videos", "./../videos/", str(tmp_path / "elsewhere" / ".." / "videos")):
+        report = index(tiny_matched_run, name, library, progress=False)
+        assert (report.indexed, report.unchanged, report.windows) == (0, 4, 6), name
+    shutil.copy(folder / "g4.mp4", tmp_path / "elsewhere")
+    with pytest.raises(AvpeaError, match="There is no video or sound in"):  # `link/..` is `elsewhere/deep/..`
+        index(tiny_matched_run, tmp_path / "elsewhere" / "deep", library, progress=False)
+    assert index(tiny_matched_run, tmp_path / "link" / "..", library, progress=False).indexed == 1
+    assert any(state.source == str(tmp_path / "elsewhere" / "g4.mp4") for state in Library(library).files())
+
+
+@pytest.mark.parametrize(
+    ("windows", "places"),
+    [(1, [0]), (3, [0, 1, 2]), (6, [0, 1, 2, 3, 4, 5]), (7, [0, 1, 2, 4, 5, 6]), (11, [0, 2, 4, 6, 8, 10])],
+)
+def test_an_example_is_looked_at_from_beginning_to_end(windows: int, places: list[int]) -> None:
+    assert spread_over(windows) == places
+
+
+def test_more_results_than_there_are_and_a_sentence_that_is_none(kept: str) -> None:
+    assert len(search(kept, "a green light", top=3_000_000_000)) == 6
+    with pytest.raises(AvpeaError, match=r"The text 'x\\udcff' has characters that are no Unicode"):
+        search(kept, "x\udcff")
 
 
 def test_an_index_of_vectors_finds_the_same(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

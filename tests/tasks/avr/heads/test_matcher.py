@@ -15,6 +15,7 @@ from avpea.text import TextOptions, build_text
 
 TEXTS, WORDS, VIDEOS, TOKENS, DIM = 3, 5, 4, 6, 8
 LENGTHS = (5, 2, 4)
+EVERY = torch.ones(VIDEOS, TOKENS, dtype=torch.bool)  # no video has padding
 
 
 def given() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -37,7 +38,7 @@ def given() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 def test_equals_the_formula_written_out() -> None:
     text, text_weights, mask, video, video_weights = given()
-    found = fine_similarity(text, text_weights, mask, video, video_weights)
+    found = fine_similarity(text, text_weights, mask, video, video_weights, EVERY)
     for t in range(TEXTS):
         words = [w for w in range(WORDS) if mask[t, w]]
         for v in range(VIDEOS):
@@ -51,9 +52,23 @@ def test_padding_does_not_matter() -> None:
     text, text_weights, mask, video, video_weights = given()
     changed = torch.where(mask[..., None], text, 100 * torch.ones_like(text))
     torch.testing.assert_close(
-        fine_similarity(changed, text_weights, mask, video, video_weights),
-        fine_similarity(text, text_weights, mask, video, video_weights),
+        fine_similarity(changed, text_weights, mask, video, video_weights, EVERY),
+        fine_similarity(text, text_weights, mask, video, video_weights, EVERY),
     )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_videos_padding_does_not_matter(sign: int) -> None:
+    """Beside a longer one a video has the similarity that it has alone, also where all products are negative."""
+    words, _, mask, tokens, _ = given()
+    texts = Embeddings(words.abs(), torch.zeros(TEXTS, WORDS).double(), mask)
+    videos = [
+        Embeddings(sign * tokens[v : v + 1, : v + 1].abs(), torch.randn(1, v + 1).double(), EVERY[:1, : v + 1])
+        for v in range(VIDEOS)
+    ]
+    apart = torch.cat([texts.similarity(one) for one in videos], dim=1)
+    assert bool((sign * apart > 0).all())
+    torch.testing.assert_close(texts.similarity(stacked(videos)), apart, rtol=0, atol=1e-12)
 
 
 def test_padding_counts_as_in_valors_public_code() -> None:
@@ -65,7 +80,7 @@ def test_padding_counts_as_in_valors_public_code() -> None:
     assert float(replace(embedded, padding_counts=True).similarity(video)) == -0.5
 
     words, weights, mask, tokens, shares = given()
-    found = fine_similarity(words, weights, mask, tokens, shares, padding_counts=True)
+    found = fine_similarity(words, weights, mask, tokens, shares, EVERY, padding_counts=True)
     products = torch.einsum("atd,bvd->abtv", words, tokens) * mask[:, None, :, None]
     forth = (products.amax(dim=3) * weights[:, None]).sum(dim=2)
     back = (products.amax(dim=2) * shares[None]).sum(dim=2)
