@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from avpea.distributed import OthersEnded, launched
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note
-from avpea.stopping import handled
+from avpea.stopping import end_with, handled
 from avpea.threads import usable_cores
 
 __all__ = ["ends_with_parent", "launch", "reported"]
@@ -140,14 +139,5 @@ def ends_with_parent() -> None:
     """In a process that `launch` or torchrun started: end, as if asked to, when the launcher is gone."""
     under_torchrun = str(os.getppid()) if "TORCHELASTIC_RUN_ID" in os.environ else None
     parent = os.environ.get(_PARENT, under_torchrun)
-    if parent is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        end_with(int(parent))

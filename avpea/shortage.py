@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from avpea.stopping import SIGNALS, handled
+from avpea.stopping import SIGNALS, end_with, handled
 
 __all__ = ["short_of_memory", "shortage_of", "witnessed"]
 
@@ -59,8 +59,9 @@ def witnessed(command: Callable[[], int], tell: Callable[[str], None]) -> int:
     # A process of a launcher has to be its child, and one that has imported torch may have threads, which do not fork.
     if not _limited() or "WORLD_SIZE" in os.environ or "torch" in sys.modules:
         return command()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if not child:
+        end_with(parent)
         return command()
 
     def pass_on(number: int, _: Any) -> None:

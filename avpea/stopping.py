@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "handled", "interruptible", "kept_handlers", "stoppable"]
+__all__ = ["SIGNALS", "Stopped", "end_with", "handled", "interruptible", "kept_handlers", "stoppable"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_GRACE_SECONDS = 10.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -52,6 +54,23 @@ def handled(handler: Callable[[int, FrameType | None], Any], numbers: Sequence[i
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent does: as if asked to, and 10 seconds later in any case.
+
+    Args:
+        parent: Number of the parent's process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

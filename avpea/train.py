@@ -17,7 +17,7 @@ from avpea import checkpoint, data, distributed
 from avpea.activations import kept_activations
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
-from avpea.data.identity import DataIdentity, identify
+from avpea.data.identity import DataIdentity, copies, identify
 from avpea.device import choose_device, enough_memory, float32_products, placed
 from avpea.draws import drawing, seed_of
 from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
@@ -41,6 +41,7 @@ from avpea.preconditions import (
 from avpea.progress import note, progress_bar, say
 from avpea.run import RunFolder, StopRequest
 from avpea.sections import TrainOptions
+from avpea.tables import how_many
 from avpea.trackers import About, Trackers
 
 __all__ = ["TrainResult", "train"]
@@ -185,6 +186,15 @@ def _prepared(
     return _Start(folder, annotations, identity, device, sentences)
 
 
+def _about_copies(annotations: Annotations) -> list[str]:
+    """A sentence if videos are there under several names, which may be in different splits or of different classes."""
+    found = copies(annotations.samples)
+    if not found:
+        return []
+    there = how_many(len(found), "video is", "videos are")
+    return [f"{there} there under several names, such as {found[0]}; `avpea data verify` names all."]
+
+
 def _train(start: _Start, progress: bool, first: bool) -> TrainResult:
     folder = start.folder
     require_same(folder.experiment, folder.path)
@@ -266,7 +276,7 @@ class _Training:
         if self.writes:
             folder.open(report.broken, identity)
         overview = self.annotations.labels.overview({**self.annotations.splits, **self.samples})
-        for line in (*self.annotations.notes, *overview):
+        for line in (*self.annotations.notes, *overview, *_about_copies(self.annotations)):
             self.say(line)
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)

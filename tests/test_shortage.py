@@ -1,8 +1,10 @@
 """Memory, threads and open files that are used up: a sentence on the command line, and exit code 1."""
 
 import errno
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,38 @@ def test_what_a_library_ends_without_a_word_is_told(call: str, code: int, said: 
     assert (printed, started.returncode) == ("", code)
     assert errors.startswith(f"avpea: {said}" if said else "")
     assert len(errors.splitlines()) == bool(said)
+
+
+WITNESSED = """
+import os, sys, time
+from avpea.shortage import witnessed
+
+def command():
+    print(os.getpid(), flush=True)
+    time.sleep(300)
+
+witnessed(command, print)
+"""
+
+
+@on_linux
+def test_a_command_ends_with_the_process_that_watches_it() -> None:
+    """So that a training whose process was killed is not still going on when the same command is given again."""
+    with limited(8000, "-c", WITNESSED) as watching:
+        assert watching.stdout is not None
+        child = int(watching.stdout.readline())
+        assert child != watching.pid
+        watching.kill()
+    until = time.monotonic() + 20
+    while time.monotonic() < until and _is_there(child):
+        time.sleep(0.1)
+    assert not _is_there(child)
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")  # nobody waits for it here

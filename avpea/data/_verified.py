@@ -34,6 +34,7 @@ class VerifyReport:
         padded: Files shorter than their window, or than their pictures; the rest is the last frame and silence.
         repeated: Video ids with several samples for the same window.
         overlaps: Video ids that are in two splits, by pair of splits.
+        copies: Videos that are there under several names, with their splits.
         unlabelled: Classes without an event, by split.
         extra: Videos in the same folders that are not annotated.
         unreadable: Folders of videos that cannot be listed, with the reason.
@@ -58,6 +59,7 @@ class VerifyReport:
     padded: tuple[str, ...]
     repeated: tuple[str, ...]
     overlaps: dict[str, tuple[str, ...]]
+    copies: tuple[str, ...]
     unlabelled: dict[str, tuple[str, ...]]
     extra: tuple[str, ...]
     unreadable: tuple[str, ...]
@@ -112,6 +114,9 @@ class VerifyReport:
             lines.append(f"Remark: {lost} lost to training:")
             lines += [f"  {one}." for one in self.lost[:_SHOWN]]
             lines += ["  …; --json names all of them."] * (len(self.lost) > _SHOWN)
+        lines += [f"Remark: one video under several names: {some}." for some in self.copies[:_SHOWN]]
+        if len(self.copies) > _SHOWN:
+            lines.append(f"Remark: {how_many(len(self.copies) - _SHOWN, 'more video')} like these; --json names all.")
         for split, names in self.unlabelled.items():
             lines.append(
                 f"Remark: {split} has no event of {how_many(len(names), 'class', 'classes')}: {shortened(names)}."

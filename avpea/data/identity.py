@@ -11,6 +11,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "Row",
     "appeared",
     "changes",
+    "copies",
     "files_of",
     "identify",
     "names_changed",
@@ -259,6 +261,22 @@ def files_of(sample: Sample, known: dict[Path, str]) -> str:
                 known[path] = _file(path)
             found.append(known[path])
     return " ".join(found) if all(found) else ""
+
+
+def copies(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Videos that are there under several names, as `a.mp4 (train) and b.mp4 (val)`.
+
+    Two are the same if their sizes and their first 64 KiB are; only videos of one size are read.
+    """
+    names = {one.video: f"{one.video_id} ({one.split})" for one in samples if one.packed is None and not one.features}
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in names:
+        with suppress(OSError, ValueError):
+            by_size[path.stat().st_size].append(path)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path in (path for paths in by_size.values() if len(paths) > 1 for path in paths):
+        alike[_file(path) or str(path)].append(printable(names[path]))
+    return tuple(" and ".join(sorted(some)) for some in alike.values() if len(some) > 1)
 
 
 def _rows(samples: Sequence[Sample], labels: Labels, known: dict[Path, str] | None) -> dict[str, Row]:

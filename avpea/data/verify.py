@@ -8,6 +8,7 @@ from avpea.data._reading import read_sample
 from avpea.data._verified import VerifyReport
 from avpea.data._work import run
 from avpea.data.features import FeatureStore
+from avpea.data.identity import copies
 from avpea.data.packed import require_whole, unpacked
 from avpea.errors import DataError, MediaError
 from avpea.labels import SPLITS, Annotations, Counts, Sample, Shard
@@ -86,6 +87,7 @@ def verify(
         padded=padded,
         repeated=annotations.repeated_ids(),
         overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
+        copies=copies(annotations.samples),
         unlabelled={split: names for split, found in counts.items() if found.samples and (names := found.unlabelled())},
         extra=extra,
         unreadable=unreadable,
@@ -137,6 +139,7 @@ def _report_without_media(
         padded=(),
         repeated=annotations.repeated_ids(),
         overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
+        copies=(),
         unlabelled={split: names for split, found in counts.items() if found.samples and (names := found.unlabelled())},
         extra=(),
         unreadable=(),

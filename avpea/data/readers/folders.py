@@ -18,6 +18,7 @@ from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import DividedOptions
+from avpea.data.readers._files import identity
 from avpea.data.readers.manifest import AnnotatedVideo, Event, annotations, divide
 from avpea.errors import DataError
 from avpea.formats.rows import one_line
@@ -53,6 +54,7 @@ def read(options: DividedOptions) -> Annotations:
         events = [] if label == BACKGROUND else [Event(label, 0.0, math.inf)]
         videos += [AnnotatedVideo(f"{label}/{file.name}", file, "", list(events)) for file in found]
     _require_two(root, [folder.name for folder in classes])
+    _require_one_class(videos)
     how, division = divide(videos, options, root / "splits.json")
     notes = ["Each video is an event of its folder's name from start to end.", how[0].upper() + how[1:]]
     if BACKGROUND not in {folder.name for folder in classes}:
@@ -133,6 +135,18 @@ def _require_two(root: Path, names: list[str]) -> None:
         if names == [BACKGROUND]:
             more = "folder for each class"
         raise DataError(f"{root} has the single folder '{names[0]}', so there is nothing to tell apart; add a {more}.")
+
+
+def _require_one_class(videos: list[AnnotatedVideo]) -> None:
+    """Refuse a file that is in the folders of two classes, as a link."""
+    known: dict[object, str] = {}
+    for video in videos:
+        other = known.setdefault(identity(video.path), video.name)
+        if other.partition("/")[0] != video.name.partition("/")[0]:
+            raise DataError(
+                f"{other} and {video.name} are one file, and a folder's video has one class; remove one of the two, or "
+                "give a table, which may name several classes for a video."
+            )
 
 
 def _left_out(root: Path, loose: list[Path], others: Counter[str]) -> Iterator[str]:

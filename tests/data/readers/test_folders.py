@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from avpea import data
+from avpea.data.identity import copies
 from avpea.data.verify import verify
 from avpea.errors import DataError
 from tests.media_factory import make_video
@@ -139,6 +140,25 @@ def test_an_empty_folder_with_the_name_of_a_video_is_left_out_and_told(clip: Pat
     assert report.extra == ()
     (root / "a" / "half.MKV" / "0.mp4").symlink_to(root / "a" / "0.mp4")
     with pytest.raises(DataError, match=r"a has a folder 'half\.MKV' in it"):
+        read(root)
+
+
+def test_one_video_under_several_names_is_told(clip: Path, tmp_path: Path) -> None:
+    """Copies in two classes or splits; a link into another class is refused, as the file is one."""
+    root = tree(tmp_path / "mine", clip, {"dog/a.mp4": True, "cat/same.mp4": True})
+    for number, name in enumerate(("dog/b.mp4", "dog/c.mp4", "cat/d.mp4", "cat/e.mp4")):
+        make_video(root / name, seconds=2.4, fps=5, size=(32, 32), audio_hz=16_000, tone_hz=300 + 100 * number)
+    found = read(root)
+    split_of = {sample.video_id: sample.split for sample in found.samples}
+    same = f"cat/same.mp4 ({split_of['cat/same.mp4']}) and dog/a.mp4 ({split_of['dog/a.mp4']})"
+    assert copies(found.samples) == (same,)
+    report = verify(found, workers=0, progress=False)
+    assert report.ok
+    assert f"Remark: one video under several names: {same}." in report.lines()
+    (root / "cat" / "link.mp4").symlink_to(root / "dog" / "b.mp4")
+    with pytest.raises(
+        DataError, match=r"cat/link\.mp4 and dog/b\.mp4 are one file, and a folder's video has one class"
+    ):
         read(root)
 
 
