@@ -143,8 +143,12 @@ class TextModel(nn.Module):
             AvpeaError: A text has characters that are no Unicode, such as bytes of another encoding.
         """
         for text in texts:
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise AvpeaError(f"The text {text!r:.80} has characters that are no Unicode (UTF-8); type it anew.")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise AvpeaError(
+                    f"The text {text!r:.80} has characters that are no Unicode (UTF-8); type it anew."
+                ) from None
         found = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         return Sentences(found["input_ids"], found["attention_mask"].bool())
 

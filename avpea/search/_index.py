@@ -121,7 +121,8 @@ def index(
         choose_device(device)
     if not folder.is_dir():
         raise AvpeaError(f"There is no folder {folder}; expected one with videos in it.")
-    found = media_below(_plain(folder))
+    place = _plain(folder)
+    found = media_below(place)
     if not found.files:
         raise AvpeaError(
             " ".join([f"There is no video or sound in {folder}.", *found.unreadable.values(), *found.remarks()])
@@ -148,10 +149,8 @@ def index(
         report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
         known, here = into.files(), _states(found, report)
         closed = tuple(_below(path) for path in found.closed)  # what was in these folders may still be there
-        gone = {one.source for one in known}
-        gone = {
-            source for source in gone if source.startswith(_below(_plain(folder))) and not source.startswith(closed)
-        }
+        below = _below(place)
+        gone = {one.source for one in known if one.source.startswith(below) and not one.source.startswith(closed)}
         gone -= {state.source for state in here}
         into.remove(gone)
         new = [state for state in here if state not in known]

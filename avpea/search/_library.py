@@ -166,26 +166,27 @@ class Library:
         _patiently(self.place, write)
         stale = " OR ".join(f"(source = {_quoted(s.source)} AND NOT ({_same(s)}))" for s in states)
         if self._windows.count_rows(stale):
-            _patiently(self.place, lambda: self._delete(stale))
+            self._delete(stale)
 
     def remove(self, sources: Iterable[str]) -> None:
         """Remove all windows of some files."""
         some = list(sources)
         for start in range(0, len(some), 500):
             names = ", ".join(_quoted(source) for source in some[start : start + 500])
-            condition = f"source IN ({names})"
-            _patiently(self.place, lambda condition=condition: self._delete(condition))  # type: ignore[misc]
+            self._delete(f"source IN ({names})")
 
     def remove_versions(self, states: Iterable[FileState]) -> None:
         """Remove all windows of some versions of files."""
         some = list(states)
         for start in range(0, len(some), 100):
-            condition = " OR ".join(f"({_same(state)})" for state in some[start : start + 100])
-            _patiently(self.place, lambda condition=condition: self._delete(condition))  # type: ignore[misc]
+            self._delete(" OR ".join(f"({_same(state)})" for state in some[start : start + 100]))
 
     def _delete(self, condition: str) -> None:
-        self._windows.checkout_latest()
-        self._windows.delete(condition)
+        def delete() -> None:
+            self._windows.checkout_latest()
+            self._windows.delete(condition)
+
+        _patiently(self.place, delete)
 
     def tidy(self) -> None:
         """Compact the database and, in a large library, index the vectors; skipped if another process is at it."""
