@@ -46,6 +46,7 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
         "avs-ms3": "avs_ms3",
         "avs-digits": "masks",
         "avs-digits-parts": "masks",
+        "avs-digits-more": "masks",
         "avvp-digits": "llp",
         "avvp-digits-weak": "llp",
     }.get(name.partition("/")[2], "ave")
