@@ -3,13 +3,15 @@
     python -m bench decoding [--quick]
     python bench/decoding.py FILE ...     # CPU seconds of a read of each, by whichever avpea is imported
 
-Clips of ten seconds at 25 frames a second, H.264 (x264's own settings: three B-frames, a key frame every 250) and AAC,
-made with ffmpeg; for each second the picture in its middle, resized to 224 x 224, and the sound at 16 kHz. `every` is
+Clips of ten seconds at 25 frames a second, H.264 (x264's own settings, three B-frames among them) and AAC, made with
+ffmpeg, with a key frame every 250 pictures, as is x264's own setting, every 50, as streams have them, and every 25, as
+cameras have them; for each second the picture in its middle, resized to 224 x 224, and the sound at 16 kHz. `every` is
 avpea without leaving pictures out, and `equal` says whether that gives the same frames. torchcodec gets the same
 moments and resizes with torch. All in this process, in turns, with one thread each; CPU seconds of the process.
 """
 
 import importlib.util
+import itertools
 import json
 import statistics
 import sys
@@ -27,37 +29,37 @@ from torch.nn import functional as F
 from avpea import measure, media
 
 SIZES = {"360p": "640x360", "720p": "1280x720", "1080p": "1920x1080"}
+KEYS = (250, 50, 25)
 SECONDS, SIDE = 10, 224
 MADE = "-f lavfi -i mandelbrot=size={}:rate=25 -f lavfi -i sine=frequency=440:sample_rate=44100 -t {}"
 ENCODED = "-c:v libx264 -pix_fmt yuv420p -c:a aac"
 
 
 def run(quick: bool) -> dict[str, Any]:
-    from avpea.media.sieve import Sieve
+    from avpea.media import sieve
     from bench.long_video import ffmpeg
 
     torch.set_num_threads(1)
     rows, rounds = [], 1 if quick else 7
     other = torchcodec_reader()
     with tempfile.TemporaryDirectory(prefix="avpea-bench-") as folder, media.boxed(None):
-        for name, size in list(SIZES.items())[: 1 if quick else None]:
-            path = Path(folder) / f"{name}.mp4"
-            ffmpeg(*MADE.format(size, SECONDS).split(), *ENCODED.split(), path)
-            look = Sieve.look
+        for (name, size), keys in list(itertools.product(SIZES.items(), KEYS))[: 1 if quick else None]:
+            path = Path(folder) / f"{name}-{keys}.mp4"
+            ffmpeg(*MADE.format(size, SECONDS).split(), *ENCODED.split(), "-g", str(keys), path)
 
-            def every(path: Path = path, look: Any = look) -> Any:
-                Sieve.look = lambda *_: None  # type: ignore[method-assign]
+            def every(path: Path = path) -> Any:
+                units, sieve.UNITS = sieve.UNITS, {}
                 try:
                     return ours(path)
                 finally:
-                    Sieve.look = look  # type: ignore[method-assign]
+                    sieve.UNITS = units
 
             ways: dict[str, Callable[[], Any]] = {"avpea": partial(ours, path), "every": every}
             if other is not None:
                 ways["torchcodec"] = partial(other, path)
             equal = torch.equal(ways["avpea"]().frames, every().frames)
             spent = measure.interleaved(ways, rounds, time.process_time)
-            row: dict[str, Any] = {"size": name, "equal": equal}
+            row: dict[str, Any] = {"size": name, "key_frame_every": keys, "equal": equal}
             row |= {way: round(1 / statistics.median(some), 2) for way, some in spent.items()}
             row |= {f"over_{way}": measure.ratio(spent[way], spent["avpea"]) for way in ways if way != "avpea"}
             rows.append(row)

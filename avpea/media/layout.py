@@ -119,8 +119,10 @@ class Mender:
         self._tick: dict[int, float] = {}  # by track, since PyAV makes a fraction each time it is asked for one
         self.restarts: list[float] = []
 
-    def mend(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
-        """Change the time stamps of a packet."""
+    def mended(self, packet: Packet) -> Packet:  # type: ignore[type-arg]  # generic in stubs only
+        """A packet, with its time stamps changed."""
+        if not packet.size:
+            return packet
         shift = self.shift(packet)
         shown = seconds_of(packet, self._layout.zero_seconds)
         if shown is not None:
@@ -129,6 +131,7 @@ class Mender:
             ticks = round(shift / float(packet.time_base))
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
+        return packet
 
     def shift(self, packet: Packet) -> float:  # type: ignore[type-arg]
         """Seconds to add to a packet's time stamps, so that stretches whose clock starts again follow one another."""

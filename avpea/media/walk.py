@@ -1,7 +1,7 @@
 """One pass over a file: frames and samples go into rows as they decode. Without torch, for the workers that decode."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ class Walk:
         self._steady, self._drained, self._reached = span.steady, set[Stream](), dict[Stream, float]()
         middle = span.start_seconds + span.frame_at_seconds - 0.5
         self.picker = FramePicker(middle, span.segments, span.frame_size, pixel_aspect(video), frames)
-        self._sieve = None if video is None else Sieve(video, self.picker.moment)
+        self._sieve = None if video is None else Sieve(video, self.picker.moment, self._seconds)
         self.timeline = Timeline(span.start_seconds, span.segments, samples, span.rate_hz)
         self.ended = False  # whether the file's end was reached
         self._picture_end = -math.inf
@@ -133,15 +133,11 @@ class Walk:
         if seek and not self._seek():
             return False
         tracks = [track for track in (self._video, self._audio) if track is not None]
-        for packet in packets(self._container, *tracks):
-            if self._mender is not None and packet.size:
-                self._mender.mend(packet)
+        for packet in self._packets(tracks):
             if not self._waits_for(packet.stream):
                 continue
             if self._steady and packet.size:
                 self._reach(packet)
-            if packet.stream is self._video and self._sieve is not None:
-                self._sieve.look(packet, seconds_of(packet, self._zero))
             frames, whole = decoded(packet)
             if not whole:
                 self._lose(packet)
@@ -171,11 +167,20 @@ class Walk:
         if self.timeline.unusable and missing_audio == "error":
             raise NoAudioTrack(self._path, f"all of its sound is NaN, infinite or absurdly loud. {SILENCE_REMEDY}")
 
+    def _packets(self, tracks: Sequence[Stream]) -> Iterator[Packet]:  # type: ignore[type-arg]  # generic in stubs only
+        """The packets to decode, with the file's clock."""
+        every = packets(self._container, *tracks)
+        mended = every if self._mender is None else map(self._mender.mended, every)
+        return mended if self._sieve is None else self._sieve.sift(mended)
+
+    def _seconds(self, item: Packet | VideoFrame | AudioFrame) -> float | None:  # type: ignore[type-arg]
+        return seconds_of(item, self._zero)
+
     def _lose(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
         """Take note of a damaged packet, unless it is one before the start, which are decoded for their effects."""
         if self._sieve is not None:
             self._sieve.stop()
-        seconds = seconds_of(packet, self._zero)
+        seconds = self._seconds(packet)
         if packet.size and packet.duration and packet.time_base and (seconds or 0.0) >= self._start_seconds:
             self._lost_seconds[packet.stream.type] += float(packet.duration * packet.time_base)
 
@@ -192,7 +197,7 @@ class Walk:
 
     def _take(self, frame: VideoFrame | AudioFrame) -> bool:
         """Use a frame; False if it is the first one after seeking, and late or no key frame."""
-        seconds = seconds_of(frame, self._zero)
+        seconds = self._seconds(frame)
         if seconds is not None and seconds > self.layout.length_seconds + STILL_SECONDS:
             seconds = None  # a decoder that makes up time stamps of damaged packets
         if isinstance(frame, AudioFrame):
@@ -219,7 +224,7 @@ class Walk:
 
     def _reach(self, packet: Packet) -> None:  # type: ignore[type-arg]  # generic in stubs only
         """Take note of how far the packets of a track have come."""
-        seconds = seconds_of(packet, self._zero)
+        seconds = self._seconds(packet)
         if seconds is not None:
             length = packet_seconds(packet, packet.stream, self.layout.still_seconds)
             end = seconds + length + REACHED_SECONDS
