@@ -548,6 +548,7 @@ class _Training:
 
 def epoch_batches(videos: int, config: TrainOptions, epoch: int) -> list[list[int]]:
     """Indices of the videos in each batch; the order depends on seed and epoch alone."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    seed = config.seed * 1_000_003 + epoch
+    generator = torch.Generator().manual_seed((seed + 2**63) % 2**64 - 2**63)  # 64 bits are all that it takes
     order = torch.randperm(videos, generator=generator).tolist()
     return [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]

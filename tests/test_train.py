@@ -575,6 +575,8 @@ def test_every_video_once_in_an_order_of_seed_and_epoch_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert epoch_batches(10, config, epoch=3) != batches
     assert epoch_batches(10, section("train", batch_size=4, seed=4), epoch=2) != batches
+    late = section("train", batch_size=4, seed=1_764_400_000_000_000_000)  # a time in nanoseconds
+    assert epoch_batches(10, late, epoch=2) != epoch_batches(10, late, epoch=3)
 
 
 def test_rates_in_closed_form() -> None:

@@ -51,7 +51,7 @@ class Pictures:
         files = {s.key: (*s.picture_files(), *s.annotation_files()) for s in annotations.samples}
         lacking = {key: [str(path) for path in some if is_missing(path)] for key, some in files.items()}
         lacking = {key: paths for key, paths in lacking.items() if paths}
-        jobs = [s for s in annotations.samples if files[s.key] and s.key not in lacking and not is_missing(s.video)]
+        jobs = [s for s in annotations.samples if files[s.key] and not is_missing(s.video)]
         crashed = "the decoder crashed on one of its pictures"
         found = run(
             _examine_pictures, jobs, workers=workers, crashed=lambda job: ({job.key: f"{job.key}: {crashed}"}, ()),
@@ -65,11 +65,13 @@ class Pictures:
 
 
 def _examine_pictures(sample: Sample) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Faults of a sample's pictures and masks, by file, and remarks."""
+    """Faults of those of a sample's pictures and masks that are there, by file, and remarks."""
     faults = {}
     for path in sample.picture_files():
         try:
             probe(path)
+        except MissingFile:
+            continue
         except MediaError as error:
             faults[str(path)] = str(error)
     if faults or not isinstance(sample, MaskSample):

@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from avpea.data.colours import colour_of
-from avpea.errors import MediaError
+from avpea.errors import MediaError, MissingFile
 from avpea.labels import AVSS_CLASSES, SILENT, MaskSample, shortened
 from avpea.media import probe, read_stored
 
@@ -46,11 +46,13 @@ def read_masks(sample: MaskSample) -> tuple[UInt8[Tensor, "segments side side"],
 
 
 def mask_faults(sample: MaskSample) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Why masks of a sample cannot be used, by file; and remarks about the colours of the others."""
+    """Why masks of a sample that are there cannot be used, by file; and remarks about the colours of the others."""
     faults, remarks, size_of = dict[str, str](), dict[str, None](), _Sizes()
     for _, _, path, frame in _files(sample):
         try:
             remark = _read(path, size_of[frame], sample.colours)[1]
+        except MissingFile:
+            continue
         except MediaError as error:
             faults[str(path)] = str(error)
         else:
@@ -80,7 +82,7 @@ class _Sizes(dict[Path, tuple[tuple[int, int], ...]]):
 
 
 def _read(path: Path, sizes: tuple[tuple[int, int], ...], colours: bool) -> tuple[UInt8[Tensor, "height width"], str]:
-    picture, opacity, _ = read_stored(path)
+    picture, opacity, stored_as = read_stored(path)
     if picture.shape[:2] not in sizes:
         (height, width), (own_height, own_width) = sizes
         stored = f" ({own_width} x {own_height} as it is stored)" if sizes[0] != sizes[1] else ""
@@ -89,6 +91,8 @@ def _read(path: Path, sizes: tuple[tuple[int, int], ...], colours: bool) -> tupl
             f"is a mask of {picture.shape[1]} x {picture.shape[0]} pixels, but its frame has {width} x {height}"
             f"{stored}; make it of the frame as it is.",
         )
+    if stored_as.lossy:
+        raise MediaError(path, "is a mask saved with loss, as in JPEG, which changes its edges; save it as PNG.")
     codes = picture[..., 0] << 32 | picture[..., 1] << 16 | picture[..., 2]
     _require_opaque(path, codes, opacity)
     values = torch.from_numpy(codes)

@@ -110,7 +110,8 @@ class VerifyReport:
     def _remark_lines(self) -> list[str]:
         lines = [f"Remark: {note}" for note in self.notes]
         if self.lost:
-            lost = how_many(len(self.lost), "event labels no second, and is", "events label no second, and are")
+            one, several = "annotation labels no second, and is", "annotations label no second, and are"
+            lost = how_many(len(self.lost), one, several)
             lines.append(f"Remark: {lost} lost to training:")
             lines += [f"  {one}." for one in self.lost[:_SHOWN]]
             lines += ["  …; --json names all of them."] * (len(self.lost) > _SHOWN)

@@ -47,6 +47,8 @@ def _recipe_path(name: str) -> Path:
                 f"There is no recipe file '{name}'. `avpea recipes` lists the names that come with avpea."
             )
         return path
+    if (own := path / "experiment.yaml").is_file():
+        raise ExperimentError(f"'{name}' is a run; its recipe is {own}.")
     raise ExperimentError(f"No recipe is called '{name}'.{did_you_mean(name, recipe_names())}")
 
 

@@ -144,7 +144,8 @@ def _check_columns(where: str, names: list[str], columns: Columns, required: tup
         raise DataError(f"{where}: the column '{twice[0]}' is there twice; expected {', '.join(known)}.")
     missing = [name for name in required if name not in names]
     if missing:
-        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(known)} ('split' may be left out).")
+        optional = " and ".join(f"'{name}'" for name in known if name not in required)
+        raise DataError(f"{where}: no column '{missing[0]}'; expected {', '.join(known)} ({optional} may be left out).")
 
 
 def text_in(where: str, values: Mapping[str, object], name: str) -> str:

@@ -150,12 +150,14 @@ def read_sound(
     return torch.from_numpy(whole)[heard.skip :][: round(heard.seconds * rate_hz)]
 
 
-def read_stored(path: str | Path) -> tuple[Int[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"], int]:
+def read_stored(
+    path: str | Path,
+) -> tuple[Int[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"], Stored]:
     """Read a single picture with each of its values as it is in the file: upright, not scaled, in its own depth.
 
     Returns:
         Its colours (RGB) with 16 bits each, of which one of 8 bits is 257 times what it was; its opacity, 255 where
-        nothing shines through; and the bits of a value in the file, 8 for fewer.
+        nothing shines through; and how they are in the file.
 
     Raises:
         MediaError: The file is missing, empty or no picture, or shows several.
@@ -163,7 +165,7 @@ def read_stored(path: str | Path) -> tuple[Int[np.ndarray, "height width 3"], UI
     rows = Growing(np.uint8, 3)
     found = _done("stored", Stored, Path(path), rows, Growing(np.float32), {})
     upper, lower, opacity = rows.finish(3)
-    return upper.astype(np.int64) << 8 | lower, opacity[..., 0], found.bits
+    return upper.astype(np.int64) << 8 | lower, opacity[..., 0], found
 
 
 def _done(

@@ -40,6 +40,12 @@ class Heard:
 
 @dataclass(frozen=True)
 class Stored:
-    """A single picture was found, and is in three rows: the upper and the lower bytes of its colours, its opacity."""
+    """A single picture was found, and is in three rows: the upper and the lower bytes of its colours, its opacity.
+
+    Attributes:
+        bits: Bits of a value in the file, 8 for fewer.
+        lossy: Whether it was compressed with loss, as in JPEG, so that its values are not those that were saved.
+    """
 
     bits: int
+    lossy: bool

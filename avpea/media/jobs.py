@@ -30,6 +30,7 @@ from avpea.media.walk import Span, Walk, after_end
 
 __all__ = ["JOBS", "Job", "answered"]
 
+LOSSY = {"mjpeg", "jpeg2000"}  # even of grey
 SEEK_FROM_SECONDS = 10.0  # reading from the start is quick and safe up to here
 
 Answer = TypeVar("Answer")
@@ -164,7 +165,9 @@ def _read_stored(path: Path, frames: Rows, samples: Rows) -> Stored:
             raise MediaError(path, "shows several pictures, one after another; expected a single one.")
         rows, bits = as_stored(pictures[0])
         frames.append(rows)
-    return Stored(bits)
+        # Pictures without loss are of red, green and blue, of grey, or of a palette.
+        lossy = video is not None and (video.codec_context.name in LOSSY or pictures[0].format.name.startswith("yuv"))
+    return Stored(bits, lossy)
 
 
 _EVERY = (

@@ -11,7 +11,7 @@ import torch
 
 from avpea.labels import Question, QuestionLabels, QuestionSample
 from avpea.metrics.answers import majority, question_metrics
-from avpea.tables import Table
+from avpea.tables import Table, how_many
 from avpea.tasks import Confusion, Figure, Mistake, Task
 
 __all__ = ["QuestionTask"]
@@ -140,6 +140,7 @@ class QuestionTask(Task):
         ]
         yield Table(["wording", "accuracy", "questions"], wordings, "Wordings")
         if metrics.get("unanswerable"):
-            yield f"{metrics['unanswerable']} questions have answers that no training question has, and count as wrong."
+            many = how_many(metrics["unanswerable"], "question has an answer", "questions have answers")
+            yield f"{many} that no training question has, and count as wrong."
         if metrics.get("written_but_no_answer"):
             yield f"{metrics['written_but_no_answer']} written answers are none of the training questions'."

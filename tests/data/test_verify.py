@@ -166,7 +166,7 @@ def test_one_of_a_kind_is_told_as_one(good: Path) -> None:
     )
     text = "\n".join(found.lines())
     assert ": 1 video, 1 class." in text
-    assert "Remark: 1 event labels no second, and is lost to training:" in text
+    assert "Remark: 1 annotation labels no second, and is lost to training:" in text
     assert "Remark: val has no event of 1 class: dog." in text
     assert "Remark: shorter than the window: 1 file; what is missing is silence" in text
     assert f"Remark: not annotated: 1 video ({good / 'AVE' / 'other.mp4'})." in text

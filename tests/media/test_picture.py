@@ -13,6 +13,7 @@ from PIL import Image
 
 from avpea.errors import MediaError
 from avpea.media import Clip, boxed, probe, read, read_stored
+from avpea.media.found import Stored
 from tests.media_factory import make_video, number_of
 
 QUADRANTS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 255)]], np.uint8)
@@ -216,10 +217,31 @@ def test_a_stored_picture_keeps_each_value(tmp_path: Path, kind: str, ending: st
     pixels, path = STORED[kind](np.random.default_rng(0)), tmp_path / f"a.{ending}"
     Image.fromarray(pixels).save(path)
     with boxed() if boxes else nullcontext():
-        colours, opacity, bits = read_stored(path)
+        colours, opacity, stored = read_stored(path)
     deep = pixels.dtype == np.uint16
     values = pixels.astype(int) * {"bits": 255 * 257, "grey of 16 bits": 1}.get(kind, 257)
     wanted = values[..., :3] if values.ndim == 3 else values[..., None].repeat(3, axis=2)
-    assert bits == (16 if deep else 8)
+    assert stored == Stored(16 if deep else 8, lossy=False)
     assert np.array_equal(colours, wanted)
     assert np.array_equal(opacity, pixels[..., 3] if kind == "RGBA" else np.full((10, 14), 255))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lossy"),
+    [
+        ("a.jpg", {"quality": 100, "subsampling": 0}, True),
+        ("grey.jpg", {"quality": 95}, True),
+        ("a.webp", {"quality": 95}, True),
+        ("a.webp", {"lossless": True}, False),
+        ("a.bmp", {}, False),
+        ("a.gif", {}, False),
+        ("grey.png", {}, False),
+    ],
+)
+def test_a_stored_picture_tells_whether_it_was_saved_with_loss(
+    tmp_path: Path, name: str, options: dict[str, Any], lossy: bool
+) -> None:
+    pixels = np.zeros((16, 24) if "grey" in name else (16, 24, 3), np.uint8)
+    pixels[4:9, 5:11] = 255
+    Image.fromarray(pixels).save(tmp_path / name, **options)
+    assert read_stored(tmp_path / name)[2].lossy is lossy

@@ -9,6 +9,7 @@ sends 80 % of the videos to train, 10 % to val and 10 % to test.
 """
 
 import os
+import string
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
@@ -23,6 +24,7 @@ from avpea.tables import how_many
 
 __all__ = ["EXTENSION", "CaptionReader", "read"]
 
+_NO_WORDS = set(string.punctuation + string.whitespace)  # what texts are read without
 _COLUMNS = Columns(("video", "caption", "split"), ("video", "caption"), ("video", "caption"))
 
 
@@ -46,6 +48,8 @@ def read(options: SpreadOptions) -> Annotations:
         video, caption = (text_in(where, values, name) for name in ("video", "caption"))
         if not video.strip() or not caption:
             raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
+        if not set(caption) - _NO_WORDS:
+            raise DataError(f"{where}: the caption '{caption}' has no words.")
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
         name = names.setdefault(identity(path.parent / name), name)
         split = split_of(where, values, has_split) or by_hash(name)

@@ -6,10 +6,11 @@
 
 Paths are relative to the table; `second` counts from 0. A mask is a picture of the frame at the middle of its second,
 in the size of the frame: what sounds is white (or any colour), and the rest is black. A row without a mask says that
-nothing sounds; a second without a row is not annotated. The optional column `other` names a mask of what is seen and
-does not sound, by which the metric `right_object` tells whether the right one of several objects was found. Each video
-is cut into windows of `segments` seconds. Without the column `split` a hash of each path sends 80 % of the videos to
-train, 10 % to val and 10 % to test. A folder with `masks.csv` in it can be given instead of that file.
+nothing sounds; a second without a row is not annotated, and a row of a second after the end of its video is lost. The
+optional column `other` names a mask of what is seen and does not sound, by which the metric `right_object` tells
+whether the right one of several objects was found. Each video is cut into windows of `segments` seconds. Without the
+column `split` a hash of each path sends 80 % of the videos to train, 10 % to val and 10 % to test. A folder with
+`masks.csv` in it can be given instead of that file.
 """
 
 import os
@@ -59,11 +60,15 @@ def read(options: MaskOptions) -> Annotations:
     has_split = "split" in rows[0][1]
     videos = _videos(path, rows, has_split)
     samples: dict[str, list[MaskSample]] = {split: [] for split in SPLITS}
+    lost: list[str] = []
     for number, video in enumerate(videos):
-        samples[video.split] += _windows(video, number, options)
+        length = _length(video)
+        lost += _without_those_after_the_end(video, length)
+        samples[video.split] += _windows(video, number, length, options)
     notes = [] if has_split else ["No column 'split': videos were divided 80/10/10 by a hash of their paths."]
     splits = {split: tuple(samples[split]) for split in SPLITS}
-    return Annotations(path.stem, path.parent, MaskLabels(side=options.mask_size), splits, tuple(notes))
+    labels = MaskLabels(side=options.mask_size)
+    return Annotations(path.stem, path.parent, labels, splits, tuple(notes), lost=tuple(lost))
 
 
 def _videos(table: Path, rows: Sequence[tuple[str, Mapping[str, object]]], has_split: bool) -> list[_Video]:
@@ -97,10 +102,27 @@ def _second(where: str, values: Mapping[str, object]) -> int:
     return int(text)
 
 
-def _windows(video: _Video, number: int, options: MaskOptions) -> Iterator[MaskSample]:
+def _without_those_after_the_end(video: _Video, length: float) -> list[str]:
+    """Take the seconds that a video does not have out of its annotation.
+
+    Returns:
+        A sentence about each.
+    """
+    from avpea.media import segments_in  # torch: only when a table is read
+
+    after = [second for second in sorted(video.seconds) if length and second >= segments_in(length)]
+    for second in after:
+        del video.seconds[second]
+    return [f"{video.name}: second {second} begins after the end of the video ({length:.1f} s)" for second in after]
+
+
+def _windows(video: _Video, number: int, length: float, options: MaskOptions) -> Iterator[MaskSample]:
     """The windows with an annotated second; one that two windows have is annotated in the first."""
+    from avpea.media import segments_in
+
     covered, has_others = 0, any(other for _, other in video.seconds.values())
-    for start in window_starts(_length(video), options.segments):
+    seconds_in = segments_in(length) if length else max(video.seconds) + 1
+    for start in window_starts(seconds_in, options.segments):
         seconds = range(start, start + options.segments)
         own = [video.seconds.get(second) if second >= covered else None for second in seconds]
         covered = seconds.stop
@@ -118,15 +140,14 @@ def _windows(video: _Video, number: int, options: MaskOptions) -> Iterator[MaskS
             )
 
 
-def _length(video: _Video) -> int:
-    """Seconds of a video, at least those that are annotated: `verify` reports that it is broken, or too short."""
-    from avpea.media import probe, segments_in  # torch: only when a table is read
+def _length(video: _Video) -> float:
+    """Length of a video in seconds; 0 if it cannot be opened, which `verify` reports."""
+    from avpea.media import probe
 
-    annotated = max(video.seconds) + 1
     try:
-        return max(annotated, segments_in(probe(video.path).duration_seconds))
+        return probe(video.path).duration_seconds
     except MediaError:
-        return annotated
+        return 0.0
 
 
 class MaskReader(Reader):

@@ -5,7 +5,7 @@ As in VALOR (Chen et al., 2023): token-wise similarity in groups of modalities, 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from avpea.draws import generator
 from avpea.embeddings import Embeddings, stacked
 from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
-from avpea.tables import Table
+from avpea.tables import Table, how_many
 from avpea.tasks import Encoded, Figure, Mistake
 from avpea.tasks._encoded import video_index
 from avpea.tasks._text import CaptionTask, TextTargets, clean
@@ -162,6 +162,7 @@ class AVR(CaptionTask):
             },
             "looks_at": GROUPS[first],
             "captions": sum(len(answer.texts) for answer in answers),
+            "shared_captions": _shared(samples, self.head.joined),
         }
 
     def score(self, sample: CaptionSample, answer: Matched) -> float:
@@ -210,6 +211,9 @@ class AVR(CaptionTask):
                 rows.append((name.replace("_", " "), *shares, f"{found['median_rank']:g}"))
         title = f"By {metrics['looks_at']}, unless stated otherwise"
         yield Table(["", "R@1", "R@5", "R@10", "mean", "median"], rows, title)
+        if shared := metrics.get("shared_captions"):  # evaluations of earlier versions have none
+            many = how_many(shared, "caption is another video's", "captions are another video's")
+            yield f"{many}, too, so that no model finds all: of equal captions, only one's own video counts."
         yield "Dual softmax uses all captions of the split together, which a single search cannot do."
 
 
@@ -224,6 +228,15 @@ def _trimmed(texts: Embeddings, row: int) -> Embeddings:
     """A single row without the padding on its right, of which one token stays if padding counts."""
     length = int(texts.mask[row].sum()) + texts.padding_counts
     return texts.each(lambda part: part[row : row + 1, :length])
+
+
+def _shared(samples: Sequence[CaptionSample], joined: Literal["split", "kept"]) -> int:
+    """Number of captions that the text model reads as it reads one of another video."""
+    videos: dict[str, set[int]] = {}
+    texts = [(i, clean(caption, joined)) for i, sample in enumerate(samples) for caption in sample.captions]
+    for i, text in texts:
+        videos.setdefault(text, set()).add(i)
+    return sum(len(videos[text]) > 1 for _, text in texts)
 
 
 def _with_one_caption(sample: CaptionSample) -> CaptionSample:

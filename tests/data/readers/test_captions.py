@@ -41,6 +41,7 @@ def test_json_lines_without_splits(tmp_path: Path) -> None:
         ("video\na\n", r"line 1: no column 'caption'; expected video, caption, split"),
         ("video,caption\n", r"has no rows"),
         ("video,caption\na.mp4,\n", r"line 2: found video 'a.mp4' and caption ''; expected both"),
+        ("video,caption\nb.mp4,words\na.mp4,. . .\n", r"line 3: the caption '\. \. \.' has no words"),
         ("video,caption,split\na.mp4,x,training\n", r"line 2: found the split 'training'; expected train, val or test"),
         (
             "video,caption,split\na.mp4,x,train\na.mp4,y,test\n",

@@ -144,7 +144,7 @@ def test_rows_that_label_nothing_are_counted(tmp_path: Path) -> None:
     assert "says 1 row twice" in told
     assert "1 clip has events beyond the 10 seconds" in told
     report = verify(found, workers=0, progress=False)
-    assert "5 events label no second" in "\n".join(report.lines())
+    assert "5 annotations label no second" in "\n".join(report.lines())
     assert not report.ok  # no video is there
 
 

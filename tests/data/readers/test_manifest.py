@@ -292,7 +292,7 @@ def test_events_that_label_no_second_are_named(videos: Path) -> None:
     assert len(found.lost) == len(expected)
     assert all(one.startswith(reason) for one, reason in zip(found.lost, expected, strict=True))
     report = verify(found, workers=0, progress=False)
-    assert "Remark: 4 events label no second, and are lost to training:" in report.lines()
+    assert "Remark: 4 annotations label no second, and are lost to training:" in report.lines()
     assert report.to_dict()["lost"] == found.lost
 
 

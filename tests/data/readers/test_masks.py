@@ -93,6 +93,7 @@ def test_masks_are_resized_by_their_nearest_pixels(tmp_path: Path) -> None:
         (lambda path: picture(path, 255 - upper(), palette=[9, 9, 9] + [0] * 756 + [5] * 9), "of which none is black"),
         (lambda path: path.write_bytes(b"no picture"), "mask.png"),
         (lambda path: path.write_bytes(b""), r"mask.png: the file is empty \(0 bytes\); get it anew"),
+        (lambda path: Image.fromarray(upper()).save(path, "JPEG"), "is a mask saved with loss, as in JPEG, which"),
         (lambda path: path.mkdir(), r"mask.png: this is a folder; expected a file"),
         (lambda path: picture(path, np.dstack([255 + 0 * upper()] * 3 + [upper()])), "with pixels that shine through"),
         (lambda path: picture(path, np.dstack([0 * upper()] * 3 + [upper()])), "with pixels that shine through"),
@@ -184,6 +185,20 @@ def test_windows_hold_each_annotated_second_once(own: Path) -> None:
     assert read(own / "same.jsonl").splits == found.splits
 
 
+def test_a_second_after_the_end_of_its_video_is_not_annotated(own: Path) -> None:
+    found = read(table(own, "long.mp4,1,up.png,train\nlong.mp4,4,,train\nlong.mp4,5,up.png,train\nlong.mp4,90,,train"))
+    assert [sample.masks for sample in found.splits["train"]] == [(None, str(own / "up.png"), None), (None, None, "")]
+    assert found.lost == tuple(f"long.mp4: second {late} begins after the end of the video (5.0 s)" for late in (5, 90))
+
+
+def test_a_mask_that_is_missing_hides_no_broken_one(own: Path) -> None:
+    picture(own / "small.png", upper(8))
+    found = read(table(own, "long.mp4,0,gone.png,train\nlong.mp4,1,small.png,train"))
+    report = verify(found, workers=0, progress=False)
+    assert report.missing == (str(own / "gone.png"),)
+    assert [*report.broken] == [str(own / "small.png")]
+
+
 def test_what_is_silent_is_kept_beside_what_sounds(own: Path) -> None:
     found = read(
         table(own, "long.mp4,0,up.png,down.png,test\nlong.mp4,1,,down.png,test", "video,second,mask,other,split")
@@ -229,7 +244,8 @@ def test_faults_of_masks_are_told_by_verify_and_left_out_of_training(own: Path) 
     assert report.missing == (str(own / "gone.png"),)
     assert "is a mask of 8 x 8 pixels, but its frame has 16 x 16" in next(iter(report.broken.values()))
     assert "colours (0, 0, 0), (200, 0, 0); whatever is not black sounds" in next(iter(report.repaired.values()))
-    assert "annotated to 10 s" in next(iter(report.too_short.values()))
+    assert report.lost == ("long.mp4: second 9 begins after the end of the video (5.0 s)",)
+    assert "Remark: 1 annotation labels no second, and is lost to training:" in report.lines()
     assert report.splits["train"].available == 1
     options = section("data", "masks", root=str(path), segments=3, mask_size=SIDE, cache=str(own / "cache"), workers=0)
     filled = SampleCache(options, section("audio"), 16).fill(found.splits["train"], progress=False)

@@ -9,7 +9,9 @@ import pytest
 
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.evaluate import evaluate
+from avpea.labels import CaptionSample
 from avpea.predict import load
+from avpea.tasks.avr.task import _shared
 
 Make = Callable[..., Any]
 
@@ -24,6 +26,19 @@ def test_retrieval_is_evaluated_in_both_directions(tiny_matched_run: Path) -> No
     assert sum(score for score, _ in result.scores) / 3 == pytest.approx(found["mean_recall"])
     rows = [json.loads(line) for line in (tiny_matched_run / "predictions-test.jsonl").read_text().splitlines()]
     assert all(1 <= row["captions"][0]["place"]["tva"] <= 3 for row in rows)
+
+
+def test_captions_of_several_videos_are_counted_as_the_text_model_reads_them(tiny_matched_run: Path) -> None:
+    result, task = evaluate(tiny_matched_run, progress=False), load(tiny_matched_run).model.task
+    assert result.metrics["shared_captions"] == 0
+    assert "another video's" not in str([*task.report(result.metrics)])
+    captions = [("A dog barks.", "A bird sings."), ("a dog, barks",), ("A cat.", "a cat!")]
+    samples = [
+        CaptionSample(str(i), str(i), Path("a.mp4"), 0.0, 1, "test", captions=some) for i, some in enumerate(captions)
+    ]
+    assert _shared(samples, "split") == 2
+    said = [one for one in task.report(result.metrics | {"shared_captions": 2}) if isinstance(one, str)]
+    assert said[0].startswith("2 captions are another video's, too")
 
 
 def test_a_run_of_retrieval_says_what_it_is_for(tiny_matched_run: Path, tiny_captions: Path) -> None:
