@@ -129,6 +129,10 @@ def test_what_is_wrong_is_said_in_plain_words(what: str, tmp_path: Path) -> None
 def test_names_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"No recipe is called 'mini/avle'\. Did you mean 'mini/avel'"):
         load_recipe("mini/avle")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.yaml").touch()
+    with pytest.raises(ExperimentError, match=r"run' is a run; its recipe is .*run.experiment\.yaml\."):
+        load_recipe(str(tmp_path / "run"))
     with pytest.raises(ExperimentError, match=r"There is no recipe file '.*nowhere\.yaml'.*avpea recipes"):
         load_recipe(tmp_path / "nowhere.yaml")
 
