@@ -16,7 +16,7 @@ from avpea.draws import generator
 from avpea.embeddings import Embeddings, stacked
 from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
-from avpea.tables import Table, how_many
+from avpea.tables import Table
 from avpea.tasks import Encoded, Figure, Mistake
 from avpea.tasks._encoded import video_index
 from avpea.tasks._text import CaptionTask, TextTargets, clean
@@ -212,8 +212,10 @@ class AVR(CaptionTask):
         title = f"By {metrics['looks_at']}, unless stated otherwise"
         yield Table(["", "R@1", "R@5", "R@10", "mean", "median"], rows, title)
         if shared := metrics.get("shared_captions"):  # evaluations of earlier versions have none
-            many = how_many(shared, "caption is another video's", "captions are another video's")
-            yield f"{many}, too, so that no model finds all: of equal captions, only one's own video counts."
+            yield (
+                f"{shared} captions are, word for word, those of another video, too; only their own one counts as "
+                "found, so that no model reaches 100 %."
+            )
         yield "Dual softmax uses all captions of the split together, which a single search cannot do."
 
 
