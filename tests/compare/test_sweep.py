@@ -48,6 +48,7 @@ def test_sweeps_that_come_with_avpea_can_be_built(name: str, tmp_path: Path) -> 
         "avs-digits-parts": "masks",
         "avs-digits-more": "masks",
         "avvp-digits": "llp",
+        "avvp-digits-more": "llp",
         "avvp-digits-weak": "llp",
     }.get(name.partition("/")[2], "ave")
     assert reasons[-1] == f"data.root is empty; say where the data set '{reader}' is with --data.root FOLDER."
