@@ -14,7 +14,7 @@ from typing import Any
 from avpea.distributed import OthersEnded, launched
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.progress import note
-from avpea.stopping import end_with, handled
+from avpea.stopping import end_with, from_terminal, handled
 from avpea.threads import usable_cores
 
 __all__ = ["ends_with_parent", "launch", "reported"]
@@ -71,10 +71,10 @@ def launch(words: Sequence[str], processes: int) -> int:
 
 @contextlib.contextmanager
 def _passed_on(started: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
-    """Leave Ctrl-C to the processes, which get it from the terminal too, and pass other requests to end on to them."""
+    """Pass requests to end on to the processes, but for Ctrl-C in a terminal, which they get from it, too."""
 
     def handle(number: int, _: Any) -> None:
-        for process in started if number != signal.SIGINT else ():
+        for process in () if from_terminal(number) else started:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 

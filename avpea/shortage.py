@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from avpea.stopping import SIGNALS, end_with, handled
+from avpea.stopping import SIGNALS, end_with, from_terminal, handled
 
 __all__ = ["short_of_memory", "shortage_of", "witnessed"]
 
@@ -65,7 +65,7 @@ def witnessed(command: Callable[[], int], tell: Callable[[str], None]) -> int:
         return command()
 
     def pass_on(number: int, _: Any) -> None:
-        if number != signal.SIGINT:  # Ctrl-C reaches the child by the terminal
+        if not from_terminal(number):  # which reaches the child, too
             os.kill(child, number)
 
     with handled(pass_on, SIGNALS):

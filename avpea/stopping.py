@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "end_with", "handled", "interruptible", "kept_handlers", "stoppable"]
+__all__ = ["SIGNALS", "Stopped", "end_with", "from_terminal", "handled", "interruptible", "kept_handlers", "stoppable"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _GRACE_SECONDS = 10.0
@@ -54,6 +54,25 @@ def handled(handler: Callable[[int, FrameType | None], Any], numbers: Sequence[i
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def from_terminal(number: int) -> bool:
+    """Whether a signal is what a terminal sends for Ctrl-C to all processes in its foreground, this one among them.
+
+    There nobody can tell it from a SIGINT that was sent to this process alone.
+    """
+    if number != signal.SIGINT:
+        return False
+    if not hasattr(os, "tcgetpgrp"):  # a console of Windows, which sends Ctrl-C to all its processes
+        return True
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:  # there is none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
 
 
 def end_with(parent: int) -> None:

@@ -136,7 +136,8 @@ def train(
             with distributed.joined(meeting, start.device):
                 return _train(start, progress, meeting.here.first)
     except WriteError as error:
-        raise CheckpointError(f"{error} What was saved before is kept; the same command goes on from there.") from None
+        kept = "What was saved before is kept; the same command goes on from there, or begins anew if nothing was."
+        raise CheckpointError(f"{error} {kept}") from None
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ def recipe(experiment: Experiment, folder: Path) -> Path:
 def started(words: list[str], **environment: str) -> "subprocess.Popen[str]":
     shared = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     command = [sys.executable, "-m", *words]
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, env=shared | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=shared | environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
 
 
@@ -138,7 +139,7 @@ LONG = {"train.batch_size": 3, "train.epochs": 60, "train.checkpoint_minutes": 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("whom", ["first", "second", "launcher"])
 def test_the_end_of_one_is_the_end_of_all_and_the_run_goes_on_to_the_same_bits(
     whom: str, number: signal.Signals, tiny_experiment: Make, tmp_path: Path

@@ -71,9 +71,10 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only
 
 
 def limited(megabytes: int, *words: str) -> "subprocess.Popen[str]":
-    """Start Python with so much memory."""
+    """Start Python with so much memory, where no terminal sends it signals."""
     shell = ["sh", "-c", f'ulimit -v {megabytes * 1024}; exec "$@"', "sh", sys.executable, *words]
-    return subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(shell, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 @on_linux
@@ -104,6 +105,7 @@ sys.exit(main(["recipes"]))
         ("os.kill(os.getpid(), 11)", 1, LIMITED.format(800)),
         ("sys.exit(7)", 7, ""),
         ("os.kill(os.getppid(), 15) or __import__('time').sleep(60)", 143, "stopped; what was finished is kept"),
+        ("os.kill(os.getppid(), 2) or __import__('time').sleep(60)", 130, "stopped; what was finished is kept"),
     ],
 )
 def test_what_a_library_ends_without_a_word_is_told(call: str, code: int, said: str) -> None:

@@ -161,7 +161,7 @@ def _outputs(options: argparse.Namespace, plot: Path | None, several: bool) -> A
     from avpea import plot as pictures
 
     folder = plot.is_dir() or (several and not plot.suffix)
-    pictures.check(Path("a.png") if folder else plot)
+    pictures.check_folder(plot) if folder else pictures.check(plot)
     if several and not folder:
         raise AvpeaError(
             f"--plot {plot} is one picture of several videos; name a folder, as in --plot {plot.with_suffix('')}"

@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from avpea.errors import AvpeaError
-from avpea.files import replacing
+from avpea.files import replacing, unwritable
 from avpea.plot._event import EventLike
 
-__all__ = ["EventLike", "attention", "check", "check_film", "film", "grounding", "lanes", "overlay", "timeline"]
+__all__ = [
+    "EventLike",
+    "attention",
+    "check",
+    "check_film",
+    "check_folder",
+    "film",
+    "grounding",
+    "lanes",
+    "overlay",
+    "timeline",
+]
 
 # Metadata without dates, so that equal inputs give equal files.
 METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -70,7 +81,7 @@ def check_film(path: Path) -> None:
     """Refuse a film that could not be written, before any work is done for it.
 
     Raises:
-        AvpeaError: matplotlib is not installed, the format is unknown, or the folder does not exist.
+        AvpeaError: matplotlib is not installed, the format is unknown, or nothing can be written in the folder.
     """
     if path.suffix.lower() != ".mp4":
         raise AvpeaError(f"The film {path} ends in {path.suffix!r}; expected .mp4: name it {path.stem}.mp4.")
@@ -93,7 +104,7 @@ def check(path: Path) -> None:
         path: The picture to write.
 
     Raises:
-        AvpeaError: matplotlib is not installed, the format is unknown, or the folder does not exist.
+        AvpeaError: matplotlib is not installed, the format is unknown, or nothing can be written in the folder.
     """
     if path.suffix.lower() not in METADATA:
         raise AvpeaError(
@@ -104,11 +115,24 @@ def check(path: Path) -> None:
     _require_matplotlib()
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which no picture could be written; it need not exist yet.
+
+    Raises:
+        AvpeaError: matplotlib is not installed, or nothing can be written there.
+    """
+    if obstacle := unwritable(folder):
+        raise AvpeaError(f"No plot can be written in {folder} ({obstacle}); choose another place.")
+    _require_matplotlib()
+
+
 def _require_place(what: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise AvpeaError(
             f"The {what} {path} cannot be written: the folder {path.parent} does not exist; make it first."
         )
+    if obstacle := unwritable(path.parent):
+        raise AvpeaError(f"The {what} {path} cannot be written ({obstacle}); choose another place.")
 
 
 def _require_matplotlib() -> None:

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP as requests, so that training can save its state first."""
 
+import time
 from contextlib import ExitStack
 from types import FrameType
 
@@ -7,12 +8,15 @@ from avpea.stopping import Stopped, handled
 
 __all__ = ["StopRequest"]
 
+_ONE_SECONDS = 1.0  # a launcher passes on what was sent to the whole group of processes
+
 
 class StopRequest:
-    """Turns the first signal into a request to stop after the current step; the second one stops at once."""
+    """Turns the first signal into a request to stop after the current step; one a second later stops at once."""
 
     def __init__(self) -> None:
         self.requested = 0  # the signal's number
+        self._since = 0.0
         self._stack = ExitStack()
 
     def __enter__(self) -> "StopRequest":
@@ -23,9 +27,10 @@ class StopRequest:
         self._stack.close()
 
     def _request(self, number: int, _: FrameType | None) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > _ONE_SECONDS:
             raise Stopped(number)
-        self.requested = number
 
     def obey(self) -> None:
         """Stop here if that was requested.

@@ -377,3 +377,13 @@ def test_a_legend_of_long_names_has_room() -> None:
     legend(figure, {"a name of forty letters, and not one more": line}, 0.82, 8)
     assert figure.legends[0].get_window_extent().x1 < figure.bbox.x1
     assert axes.get_window_extent().bounds == pytest.approx(before)
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plot.check(tmp_path / "a.png")
+    monkeypatch.setattr(plot, "unwritable", lambda _: "Read-only file system")
+    for refuse, path in ((plot.check, "a.png"), (plot.check_film, "a.mp4"), (plot.check_folder, "plots")):
+        with pytest.raises(AvpeaError, match=r"written.* \(Read-only file system\); choose another place\."):
+            refuse(tmp_path / path)
