@@ -430,7 +430,7 @@ def test_parameters_are_what_they_were(name: str) -> None:
     assert {key: now[key] for key in was} == was
 
 
-NOT_RUN_YET = {"mini/avvp-digits-weak", "mini/exchange-fast"}
+NOT_RUN_YET = {"mini/avvp-digits-weak"}
 
 
 @pytest.mark.parametrize("name", sweep_names())
