@@ -230,10 +230,16 @@ await step("cancel", async () => {
     const ask = async () => (await (await fetch("/v1/jobs", { method: "POST", headers, body })).json()).job;
     return Promise.all(Array.from({ length: 20 }, ask));
   });
-  const begun = page.waitForResponse((answer) => answer.url().endsWith("/v1/jobs") && answer.status() === 202);
+  // Read on its way to the page: the browser may have let go of it when it is asked afterwards.
+  let job;
+  await page.route("**/v1/jobs", async (route) => {
+    const answer = await route.fetch();
+    job = (await answer.json()).job;
+    await route.fulfill({ response: answer });
+  });
   await page.evaluate(() => document.getElementById("run").dispatchEvent(new Event("change")));
-  const { job } = await (await begun).json();
   await page.waitForFunction(() => document.getElementById("task-text").textContent.includes("waiting for others"));
+  await page.unroute("**/v1/jobs");
   await page.click("#task-cancel");
   await page.waitForSelector("#task", { state: "hidden" });
   const state = () => page.evaluate((id) => fetch(`/v1/jobs/${id}`).then((answer) => answer.json()), job);
