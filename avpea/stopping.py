@@ -67,12 +67,12 @@ def from_terminal(number: int) -> bool:
         return True
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY)
-    except OSError:  # there is none
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        finally:
+            os.close(terminal)
+    except OSError:  # there is none, or it has been closed
         return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    finally:
-        os.close(terminal)
 
 
 def end_with(parent: int) -> None:
