@@ -302,6 +302,17 @@ def test_a_folder_with_other_settings_is_refused(tiny_experiment: Make, tiny_run
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_options_that_were_edited_in_a_run_are_told(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    """Weights that still fit say nothing about them."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    edited = tiny_experiment(**{"audio.mean": -9.0, "train.learning_rate": 0.5})
+    (run / "experiment.yaml").write_text(edited.to_yaml())
+    expected = r"was edited .*\(audio\.mean is -?[\d.]+, not -9\.0; train\.learning_rate is [\d.]+, not 0\.5\); put"
+    for experiment, extend in ((edited, 0), (edited, 1)):
+        with pytest.raises(CheckpointError, match=expected):
+            train(experiment, run, extend=extend, progress=False)
+
+
 def test_select_on_test_is_written_into_the_result(tiny_experiment: Make, tmp_path: Path) -> None:
     result = train(tiny_experiment(**{"train.select_on": "test", "train.epochs": 1}), tmp_path, progress=False)
     assert result.best["selected_on"] == "test"

@@ -63,6 +63,8 @@ def csv_rows(source: str, text: str, columns: Columns) -> Iterator[tuple[str, Ma
         for _ in range(skipped):
             next(reader)
         header = [name.strip().lower() for name in next(reader, [])]
+        if not header and reader.line_num <= skipped:
+            raise DataError(f"{source} is empty; expected a table with the columns {', '.join(columns.known)}.")
         while header and not header[-1]:  # spreadsheets write separators for empty columns
             header.pop()
         _check_columns(f"{source}, line {reader.line_num}", header, columns, columns.required)

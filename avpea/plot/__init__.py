@@ -106,6 +106,8 @@ def check(path: Path) -> None:
     Raises:
         AvpeaError: matplotlib is not installed, the format is unknown, or nothing can be written in the folder.
     """
+    if path.is_dir():
+        raise AvpeaError(f"The plot {path} is a folder; name a picture in it, as in {path / 'plot.png'}.")
     if path.suffix.lower() not in METADATA:
         raise AvpeaError(
             f"The plot {path} ends in {path.suffix!r}; expected {', '.join(METADATA)}. Rename it, "

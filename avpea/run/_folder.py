@@ -69,6 +69,8 @@ class RunFolder:
         elif extend:
             raise CheckpointError(f"There is no run {path} to extend; train it first, without --extend.")
         self.lost_model = self._lost_model() if self.position.get("best") else ""
+        if self.position and self.model.is_file() and not self.lost_model:
+            self._require_unedited(known)
         if not self.position.get("best") and self._holds_another_model():
             raise CheckpointError(
                 f"{path} holds a model that was not trained there, such as an imported one, and training would replace "
@@ -120,6 +122,20 @@ class RunFolder:
             more = "trains it further" if epochs < wanted else "goes on with it"
             remedy = f"--extend {abs(epochs - wanted)} beside --train.epochs {min(epochs, wanted)} {more}, or {remedy}"
         raise CheckpointError(f"{self.path} holds a run with other settings ({'; '.join(changed[:4])}); {remedy}.")
+
+    def _require_unedited(self, known: Path) -> None:
+        """Refuse options that were edited in the run's file since its model was trained.
+
+        Raises:
+            CheckpointError: They differ from those in the model.
+        """
+        trained = read_info(self.model).experiment.to_dict()
+        free = self.experiment.harmless() | {"train.epochs"}  # the model may be of before an extension
+        if changed := differences(trained, self.experiment.to_dict(), free):
+            raise CheckpointError(
+                f"{known} was edited since this run began: its model was trained with other settings "
+                f"({'; '.join(changed[:4])}); put them back, or choose another folder with --run."
+            )
 
     def _require_finished(self, epochs: int) -> None:
         if self.position.get("finished", self.position.get("epoch", 0)) < epochs:

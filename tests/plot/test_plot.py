@@ -199,7 +199,7 @@ def test_unknown_format_and_unwritable_path_are_a_sentence(tmp_path: Path) -> No
     with pytest.raises(AvpeaError, match=r"cannot be written: the folder .* does not exist"):
         plot.timeline(tmp_path / "absent" / "t.png", **video(1))
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(AvpeaError, match=r"cannot be written \(Is a directory"):
+    with pytest.raises(AvpeaError, match=r"folder\.png is a folder; name a picture in it"):
         plot.attention(tmp_path / "folder.png", **maps())
 
 

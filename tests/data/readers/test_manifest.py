@@ -210,6 +210,12 @@ def test_wrong_header(tmp_path: Path, header: str, found: str) -> None:
     assert f"{path}, line 1: {found}" in str(error.value)
 
 
+@pytest.mark.parametrize("content", ["", "sep=;\n"])
+def test_a_table_without_a_line_is_empty(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match=r"m\.csv is empty; expected a table with the columns video, start_seconds"):
+        read(write(tmp_path / "m.csv", content))
+
+
 def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"There is no manifest .*none\.csv"):
         read(tmp_path / "none.csv")
