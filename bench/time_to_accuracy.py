@@ -1,7 +1,7 @@
 """Seconds of training until the validation accuracy that faithful AV-PEA reaches at its best, and what it is worth.
 
     python -m bench time_to_accuracy [--quick]
-    python -m bench.time_to_accuracy ROOT [--seeds 5] [--work FOLDER] [--sources timelines.jsonl] [--plot PNG]
+    python -m bench.time_to_accuracy ROOT [--seeds 5] [--work FOLDER] [--sources JSONL] [--out JSON] [--plot PNG]
 
 The first is a small run on a few clips of av-digits. The second trains each row on a data set in AVE's layout, seed by
 seed, one row after the other, so that other load affects all alike; one thread. What has been trained is not trained
@@ -10,8 +10,9 @@ again, an interrupted run goes on, and what each reached goes to FOLDER/results.
 `seconds` are those of training and of the evaluation after each epoch, and of the frozen layers where these are
 computed once (`once`; without them in `seconds_again`, as for a second run on the same clips). Decoding is left out: it
 is the same for all. The target is the mean over seeds of the best validation accuracy of AV-PEA; `to` has the seconds
-to lower ones, `once` included, of the rows that reach these with each seed. Differences in test accuracy have intervals
-over clips, classes and, if `--sources` names them, source recordings, all drawn anew.
+to lower ones, `once` included, of the rows that reach these with each seed, and `to_of_lavish` what they are of
+LAVISH's. Differences in test accuracy have intervals over clips, classes and, if `--sources` names them, source
+recordings, all drawn anew.
 """
 
 import argparse
@@ -137,6 +138,9 @@ def table(found: Sequence[dict[str, Any]], sources: dict[str, str]) -> dict[str,
             row["over_clips"] = [round(x, 4) for x in paired_bootstrap(scores, against)]
             row["over_classes_and_sources"] = [round(x, 4) for x in paired_bootstrap(scores, against, groups=groups)]
         rows.append(row)
+    slowest = next(row["to"] for row in rows if row["row"] == AGAINST)
+    for row in rows:
+        row["to_of_lavish"] = {one: round(row["to"][one] / slowest[one], 3) for one in slowest if one in row["to"]}
     times = {row["row"]: statistics.fmean(row["seconds"]) for row in rows if row["seconds"]}
     for row in rows:
         if row["row"] in times and AGAINST in times:
@@ -210,15 +214,17 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("time-to-accuracy"), help="folder for runs and results")
     parser.add_argument("--sources", type=Path, help="JSONL with video_id and audio_sources")
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these, and AV-PEA and LAVISH")
+    parser.add_argument("--out", type=Path, help="file for the answer (default: time_to_accuracy.json in --work)")
     parser.add_argument("--plot", type=Path, help="picture of accuracy over seconds")
     options = parser.parse_args()
     chosen = {name: ROWS[name] for name in ROWS if name in {*options.rows, REFERENCE, AGAINST}}
     levels = sources_of(options.sources) if options.sources else {}
     answer = measured(chosen, options.root, options.seeds, options.work, levels, {"train.trackers": ()})
     rows = " ".join(f'"{name}"' if " " in name else name for name in chosen)
-    answer["command"] = f"python -m bench.time_to_accuracy DIR --seeds {options.seeds} --rows {rows}"
-    write_json(options.work / "time_to_accuracy.json", answer, indent=1)
+    sourced = f" --sources DIR/{options.sources.name}" if options.sources else ""
+    answer["command"] = f"python -m bench.time_to_accuracy DIR --seeds {options.seeds} --rows {rows}{sourced}"
+    write_json(options.out or options.work / "time_to_accuracy.json", answer, indent=1)
     if options.plot:
         draw(answer, options.plot)
     print(json.dumps(answer["rows"], indent=1))

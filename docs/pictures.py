@@ -6,7 +6,7 @@
 The timeline is the quickstart's adapted model on one of its test clips. For the search, a retrieval model is trained
 on captions that are written here from the annotations of the training clips, starting from the quickstart's adapters;
 it then searches the test clips, which it has never seen. All of it takes about five minutes of one core. Accuracy over
-seconds is drawn from `bench/results/time_to_accuracy.json`.
+seconds is drawn from `bench/results/time_to_accuracy-ave-mini.json`.
 """
 
 import csv
@@ -120,7 +120,7 @@ def speed() -> None:
     sys.path.insert(0, str(root))  # where `bench` lies
     from bench import time_to_accuracy
 
-    measured = json.loads((root / "bench" / "results" / "time_to_accuracy.json").read_text(encoding="utf-8"))
+    measured = json.loads((root / "bench" / "results" / "time_to_accuracy-ave-mini.json").read_text(encoding="utf-8"))
     time_to_accuracy.draw(measured, HERE / "time-to-accuracy.png")
 
 

@@ -81,5 +81,13 @@ def test_time_to_accuracy_counts_frozen_layers_and_only_what_every_seed_reaches(
     assert rows["AV-PEA"]["reached"] == "1 of 2"
     assert rows["AV-PEA"]["to"] == {"0.700": 20.0, "0.750": 20.0, "0.800": 20.0}
     assert rows["fast"]["to"]["0.700"] == 15.0
+    assert rows["fast"]["to_of_lavish"] == {
+        "0.700": 0.5,
+        "0.750": 0.625,
+        "0.800": 0.625,
+        "0.825": 0.625,
+        "0.850": 0.625,
+    }
+    assert rows["AV-PEA"]["to_of_lavish"] == {"0.700": 0.667, "0.750": 0.5, "0.800": 0.5}
     draw(answer, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
