@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,21 @@ from torch import Tensor
 
 from avpea import distributed
 from avpea.data.cache import SampleCache
+from avpea.device import float32_products
 from avpea.encoders import Kept, Streams
-from avpea.errors import WriteError
+from avpea.errors import AvpeaError, WriteError
 from avpea.files import replacing
 from avpea.labels import Sample
 from avpea.model import AVModel
 from avpea.options import plain
+from avpea.parsing import read_json
 from avpea.progress import note, progress_bar
 from avpea.tasks import Encoded
 from avpea.tensors import Unreadable, read_tensors, write_tensors
 
 __all__ = ["Activations", "computed", "kept_activations"]
 
-_FORMAT = 2  # increase this when the frozen layers compute anything else, so that no old entry is used
+_FORMAT = 3  # increase this when the frozen layers compute anything else, so that no old entry is used
 
 
 def kept_activations(model: AVModel, cache: Any) -> "Activations | None":
@@ -46,7 +49,8 @@ def computed(model: AVModel, frames: Any, log_mel: Any) -> tuple[Streams, ...]:
     """The outputs of the kept layers for a batch, in the type in which they are kept, on the model's device."""
     assert model.encoder.kept is not None
     kind = model.encoder.kept.dtype
-    outputs = model.encoder.enter(*model.pixels(frames, log_mel))
+    with float32_products(model.device, model.tf32):  # as where all of the model computes
+        outputs = model.encoder.enter(*model.pixels(frames, log_mel))
     return tuple(Streams(*(_as(tokens, kind or tokens.dtype) for tokens in one)) for one in outputs)
 
 
@@ -66,7 +70,11 @@ class Activations:
         self.settings: dict[str, Any] = {
             "format": _FORMAT,
             "network": encoder.backbone.fingerprint(),
+            # The same weights may be those of several networks, and pixels may be normalised in several ways.
+            "name": encoder.backbone.name,
+            "normalised": [list(encoder.backbone.mean), list(encoder.backbone.std)],
             "type": str(computed_in),
+            "tf32": model.tf32 and computed_in == torch.float32,
             "kept": str(self.kept.dtype or computed_in),
             "layers": list(self.kept.names),
             "made_with": [list(pair) for pair in self.kept.made_with],
@@ -77,7 +85,7 @@ class Activations:
         name = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = cache.folder.parent / "activations" / name
         self._room = math.inf if math.isinf(self.kept.most_bytes) else None  # bytes that may be written; None: unknown
-        self._unwritable = False
+        self._full = self._unwritable = False
 
     def path(self, sample: Sample) -> Path:
         """Path of a sample's entry, which may not exist yet."""
@@ -89,10 +97,11 @@ class Activations:
 
         Without room, or with a folder that cannot be written, work goes on, which is said.
         """
-        missing = [sample for sample in samples if not self.path(sample).is_file()]
+        by_entry = {self.path(sample): sample for sample in samples}  # several samples may be of one clip
+        missing = [sample for path, sample in by_entry.items() if not path.is_file()]
         with progress_bar("Frozen layers", len(missing), shown=progress and bool(missing)) as advance:
             for sample in missing:
-                if self._unwritable:
+                if self._unwritable or self._full:
                     break
                 self._compute(sample)
                 advance(1)
@@ -144,15 +153,20 @@ class Activations:
     def _has_room(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether an entry may be written; of the room that is left, each process has its share."""
         if self._room is None:
-            self._room = (self.kept.most_bytes - _bytes_in(self.folder)) / distributed.world().size
-        self._room -= sum(one.nbytes for one in tensors.values())
-        if self._room < 0:
+            kept = _bytes_of(self.settings["network"], self.folder.parent)
+            self._room = (self.kept.most_bytes - kept) / distributed.world().size
+        needed = sum(one.nbytes for one in tensors.values())
+        self._full = needed > self._room
+        if self._full:
             _tell(
                 self.folder,
-                f"The activations in {self.folder} take all that encoder.keep_gb, {self.kept.most_bytes / 1e9:g}, "
-                "allows; the frozen layers compute the other clips each time, which takes longer.",
+                f"The activations of this network in {self.folder.parent} take all that encoder.keep_gb, "
+                f"{self.kept.most_bytes / 1e9:g}, allows; the frozen layers compute the other clips each time, which "
+                "takes longer.",
             )
-        return self._room >= 0
+            return False
+        self._room -= needed
+        return True
 
     def _write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         settings = self.folder / "settings.json"
@@ -175,8 +189,15 @@ def _tell(folder: Path, sentence: str) -> None:
     note(sentence)
 
 
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("??/*.safetensors"))
+def _bytes_of(network: str, folder: Path) -> int:
+    """What the kept outputs of a network take, of all layers and settings."""
+    total = 0
+    for settings in folder.glob("*/settings.json"):
+        with suppress(OSError, AvpeaError):  # what is removed meanwhile, or no settings
+            about = read_json(settings, remedy="remove it")
+            if isinstance(about, dict) and about.get("network") == network:
+                total += sum(path.stat().st_size for path in settings.parent.glob("??/*.safetensors"))
+    return total
 
 
 def _as(tokens: Tensor, dtype: torch.dtype) -> Tensor:

@@ -20,7 +20,7 @@ from avpea.description import CALIBRATION, FORMATS, CheckpointInfo, described, r
 from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
-from avpea.files import digest_of_file
+from avpea.files import closed, digest_of_file
 from avpea.fit import REMEDY, require_finite, require_same
 from avpea.labels import Labels
 from avpea.model import AVModel, build
@@ -97,6 +97,8 @@ def find(run: str | Path) -> Path:
         CheckpointError: There is none.
     """
     path = Path(run)
+    if reason := closed(path):
+        raise CheckpointError(f"{reason}; get permission for it, or name another run.")
     if os.path.isdir(path):  # unlike `Path.is_dir`, it is false for a name that is too long for a file
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE

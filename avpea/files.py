@@ -23,6 +23,7 @@ from avpea.escapes import STEERING
 from avpea.locks import try_lock
 
 __all__ = [
+    "closed",
     "digest_of_file",
     "finite",
     "json_line",
@@ -145,6 +146,20 @@ def unwritable(folder: Path) -> str:
         return ""
     read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+def closed(path: Path) -> str:
+    """Why a path cannot be looked at, as a sentence without its end: a folder on the way to it, or it, is closed.
+
+    Returns:
+        Empty if no folder is, whether there is something at the path or not.
+    """
+    for folder in (*reversed(path.absolute().parents), path.absolute()):
+        if not os.path.isdir(folder):
+            return ""
+        if not os.access(folder, os.X_OK | (os.R_OK if folder == path.absolute() else 0)):
+            return f"The folder {folder} may not be read ({os.strerror(errno.EACCES)})"
+    return ""
 
 
 def write_whole(descriptor: int, content: bytes) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,24 @@ def test_several_layers_of_a_clip(tiny_experiment: Make, own_cache: dict[str, An
     assert set(read_tensors(every.path(samples[0])).shapes) == {f"{s}.{i}" for s in Streams._fields for i in range(3)}
 
 
+def counted(tokens: Activations, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The samples that are computed from now on."""
+    calls: list[Any] = []
+    compute = tokens._compute
+
+    def compute_and_note(sample: Any) -> Any:
+        calls.append(sample)
+        return compute(sample)
+
+    monkeypatch.setattr(tokens, "_compute", compute_and_note)
+    return calls
+
+
 def test_no_more_is_kept_than_there_is_room_for(
-    tiny_experiment: Make, own_cache: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tiny_experiment: Make,
+    own_cache: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model, cache, samples = make(tiny_experiment(**LAST, **KEPT, **own_cache))
     everything = Activations(model, cache)
@@ -169,9 +186,29 @@ def test_no_more_is_kept_than_there_is_room_for(
     assert "take all that encoder.keep_gb" in capsys.readouterr().err
     for sample, tokens in zip(samples, before, strict=True):
         assert all(map(torch.equal, bounded.read(sample)[0], tokens))
-    another = Activations(model, cache)  # what is there counts
+    another = Activations(model, cache)  # what is there counts, and nothing is computed that cannot be kept
+    calls = counted(another, monkeypatch)
     another.fill(samples, progress=False)
     assert sum(bounded.path(sample).is_file() for sample in samples) == 2
+    assert len(calls) == 1
+    other, _, _ = make(tiny_experiment(**{"adapter.streams": "none"}, **KEPT, **own_cache, **changes))
+    layers = Activations(other, cache)  # other layers of the same network share its room
+    layers.fill(samples, progress=False)
+    assert layers.folder != bounded.folder
+    assert not any(layers.path(sample).is_file() for sample in samples)
+
+
+def test_samples_of_one_clip_share_an_entry(
+    tiny_experiment: Make, own_cache: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a clip of two categories, or a video with questions in two splits."""
+    model, cache, samples = make(tiny_experiment(**LAST, **KEPT, **own_cache))
+    same = [replace(samples[0], key=f"another-{number}") for number in range(3)]
+    tokens = Activations(model, cache)
+    calls = counted(tokens, monkeypatch)
+    tokens.fill([*same, samples[1]], progress=False)
+    assert len({tokens.path(sample) for sample in same}) == 1
+    assert len(calls) == 2
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(
@@ -214,6 +251,8 @@ def test_another_network_sound_or_clip_has_other_tokens(
         {"audio.mel_bins": 16},
         {"encoder.positions": "sequence"},
         {"backbone.image_size": 48},
+        {"backbone.mean": [0.1, 0.1, 0.1]},
+        {"backbone.std": [0.9, 0.9, 0.9]},
     ]
     for changes in others:
         assert folder(**changes) != first, changes
@@ -223,8 +262,6 @@ def test_another_network_sound_or_clip_has_other_tokens(
     copy = tmp_path / "copy.mp4"
     shutil.copy(samples[0].video, copy)
     os.utime(copy, (1, 1))
-    from dataclasses import replace
-
     assert tokens.path(replace(samples[0], video=copy)) != before
 
 

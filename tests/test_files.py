@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avpea.errors import WriteError
-from avpea.files import remove_leftovers, replacing, unwritable, write_json, write_text, write_whole
+from avpea.files import closed, remove_leftovers, replacing, unwritable, write_json, write_text, write_whole
 from avpea.tensors import write_tensors
 
 
@@ -41,6 +41,17 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert unwritable(tmp_path / "new") == "Permission denied"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "private" / "inside").mkdir(parents=True)
+    for there in ("private", "private/inside", "absent/folder"):
+        assert closed(tmp_path / there) == ""
+    real = os.access  # root may enter every folder
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "private" and real(path, mode))
+    for there in ("private", "private/inside", "private/absent", "private/a/file.txt"):
+        assert closed(tmp_path / there) == f"The folder {tmp_path / 'private'} may not be read (Permission denied)"
+    assert closed(tmp_path) == ""
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

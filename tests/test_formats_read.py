@@ -179,6 +179,8 @@ WRONG = [
     ("vtt", b"00:01.000 --> 00:02.000\ndog\n", "expected WEBVTT"),
     ("vtt", b"WEBVTTX\n", "expected WEBVTT"),
     ("vtt", b"WEBVTT\n\nsomething\nelse\n", "line 4: found 'else'; expected a cue"),
+    ("vtt", b"WEBVTT\n\n0:1.000 --> 0:2.000\na\n0:3.000 --> 0:4.000\nb\n", "line 5: found '0:3.000 --> 0:4.000'"),
+    ("srt", b"1\n0:1,000 --> 0:2,000\na --> b\n2\n0:3,000 --> 0:4,000\n", "0'; expected an empty line before each cue"),
     ("csv", b"a,b\n1,2\n", "no column is called 'a'"),
     ("csv", b"start_seconds,end_seconds,label\n1,2\n", "found 2 fields; expected 3"),
     ("csv", b"start_seconds,end_seconds,label\n1,x,dog\n", "end_seconds = 'x'; expected seconds"),
@@ -214,6 +216,14 @@ def test_what_is_wrong_is_a_sentence(name: str, content: bytes, sentence: str) -
     assert text.endswith(".")
     assert "\n" not in text
     assert len(text) < 500
+
+
+def test_a_cue_may_follow_the_line_that_says_webvtt() -> None:
+    """As in a browser: a line of times ends the header."""
+    cues = b"00:01.000 --> 00:02.000\ndog\n\n00:03.000 --> 00:04.000\ncat\n"
+    wanted = [Stretch(1.0, 2.0, "dog"), Stretch(3.0, 4.0, "cat")]
+    for header in (b"WEBVTT\n", b"WEBVTT - animals\nKind: captions\n", b"WEBVTT\n\n"):
+        assert read("vtt", header + cues, "a file") == wanted
 
 
 TABLE = "video,start_seconds,end_seconds,label\n"

@@ -64,7 +64,7 @@ def test_times_memory_and_disk_are_rates_times_counts(tiny_experiment: Make, tmp
     assert given["calibrate"] == (3 + 5) * 0.25
     assert given["save"] == 3 * 0.125
     assert given["evaluate"] == pytest.approx(given["start"] + 3 * 2 + 3 * 0.25)  # three videos start no processes
-    assert given["memory"] == 1e9
+    assert given["memory"] == 1e9 + (2 + 1 + 1) * 2 * 1e6  # a step takes two batches, one is read, one comes next
     assert given["memory to decode"] == (2 + 1) * 0.4e9
     assert given["sample cache"] == 11e6
     assert given["run"] == 8e6
@@ -113,7 +113,7 @@ def test_kept_activations_are_planned_within_their_limit(
 def test_processes_share_the_work(tiny_experiment: Make) -> None:
     one, two = plan(tiny_experiment()), plan(tiny_experiment(**{"train.devices": 2}))
     assert parts(two)["select"] == parts(one)["select"] / 2
-    assert parts(two)["memory"] == 2 * parts(one)["memory"]
+    assert parts(two)["memory"] == 2 * (parts(one)["memory"] - 3e6)  # each has one of the two samples of a batch
     exchanged = parts(two)["train"] - parts(one)["train"]  # of as many steps, whose seconds are given
     assert exchanged == pytest.approx(3 * 3 * 4 * two.counts.trained_parameters / 1e10)
 
@@ -138,7 +138,7 @@ def test_a_disk_or_a_memory_that_is_too_small_is_told(
     monkeypatch.setattr("avpea.plan._plan._available", lambda: 0.9e9)
     notes = plan(experiment).notes
     assert any("The disk is too small: 19 MB are to be written" in note for note in notes)
-    assert any("The memory is too small: 1 GB of 900 MB" in note for note in notes)
+    assert any("The memory is too small: 1.01 GB of 900 MB" in note for note in notes)
     monkeypatch.setattr("avpea.plan._plan._free", lambda folder: 19.1e6)
     monkeypatch.setattr("avpea.plan._plan._available", lambda: 1.1e9)
     assert not [note for note in plan(experiment).notes if "too small" in note]
@@ -232,6 +232,24 @@ def test_a_few_steps_are_measured_and_nothing_is_left(tiny_experiment: Make, tmp
     assert all(getattr(rates, name) > 0 for name in ("step_seconds", "answer_seconds", "decode_seconds"))
     assert 100 < rates.host_mb < 5000
     assert found.rates.sample_bytes == pytest.approx(3 * (32 * 32 * 3 + 98 * 32 * 4), rel=0.1)
+
+
+@pytest.mark.parametrize("measure", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_batches_that_wait_need_memory(measure: bool, tiny_experiment: Make, tmp_path: Path) -> None:
+    """Those that a step accumulates, and those that are read ahead; kept outputs of frozen layers are larger."""
+
+    def memory(**changes: Any) -> tuple[float, Any]:
+        experiment = tiny_experiment(**{"data.cache": str(tmp_path / "cache"), "train.readers": 1, **changes})
+        found = plan(experiment, measure=measure)
+        return parts(found)["memory"], found.rates
+
+    share = tiny_experiment().train.batch_size
+    noise = 3e7 if measure else 1.0
+    for kept in (False, True):
+        changes = {"adapter.name": "ladder", "encoder.keep_frozen": kept}
+        (one, rates), (many, _) = memory(**changes), memory(**changes, **{"train.accumulate": 1001})
+        each = rates.frozen_bytes if kept else rates.sample_bytes
+        assert many - one == pytest.approx(1000 * share * each, abs=noise)
 
 
 @pytest.mark.usefixtures("given_rates")

@@ -1,11 +1,13 @@
 """Data sets: readers of annotations, checks of the videos, and the cache of decoded samples."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from avpea import registry
 from avpea.data._places import is_url
 from avpea.errors import DataError
+from avpea.files import closed
 from avpea.labels import Annotations
 from avpea.sections import ReaderOptions
 
@@ -22,6 +24,8 @@ def read(options: ReaderOptions) -> Annotations:
     reader: Any = registry.load("reader", options.name)
     if not options.root:
         raise DataError(f"data.root is empty; say where the data set '{options.name}' is with --data.root FOLDER.")
+    if not is_url(options.root) and (reason := closed(Path(options.root))):
+        raise DataError(f"{reason}; get permission for it, or name another data set with --data.root.")
     if not os.path.isabs(options.root) and not is_url(options.root) and not os.path.lexists(options.root):
         raise DataError(
             f"There is no {options.root} (--data.root) in {os.getcwd()}; a relative path counts from the folder in "

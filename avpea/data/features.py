@@ -154,13 +154,15 @@ class FeatureStore:
         )
 
     def _open(self, path: Path) -> Any:
-        if path not in self._opened:
+        found = self._opened.get(path)
+        if found is None:
             if not path.is_file():
                 raise MediaError(path, "there is no such file of features; download or compute it.")
-            self._opened[path] = _opened(path)
-            if path.suffix == ".npy" and len(self._opened) > 64:  # each is a file of its own
-                del self._opened[next(iter(self._opened))]
-        return self._opened[path]
+            found = self._opened[path] = _opened(path)
+            if path.suffix == ".npy":  # each is a file of its own
+                for old in list(self._opened)[:-64]:  # other threads open and close some, too
+                    self._opened.pop(old, None)
+        return found
 
 
 def _opened(path: Path) -> Any:

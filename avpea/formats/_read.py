@@ -134,7 +134,10 @@ def _vtt(content: bytes, source: str, _: str) -> Found:
         raise DataError(f"{source}, line 1: found {text[:20]!r}; expected WEBVTT, with which every such file begins.")
     for number, lines in _blocks(text):
         first = lines[0].split(maxsplit=1)[0]
-        if number == 1 or ("-->" not in lines[0] and first in ("NOTE", "STYLE", "REGION")):
+        if number == 1:  # the header, which a line of times ends as well as an empty line
+            header = next((at for at, line in enumerate(lines) if "-->" in line), len(lines))
+            number, lines = number + header, lines[header:]
+        if not lines or ("-->" not in lines[0] and first in ("NOTE", "STYLE", "REGION")):
             continue
         if "-->" not in lines[0] and len(lines) > 1:  # the cue's name
             number, lines = number + 1, lines[1:]
@@ -146,12 +149,21 @@ def _vtt(content: bytes, source: str, _: str) -> Found:
 
 def _cue(source: str, number: int, lines: list[str], plain: Callable[[str], str]) -> tuple[str, float, float, str]:
     where = f"{source}, line {number}"
-    arrow = _ARROW.fullmatch(lines[0])
-    start, end = (_clock(one) for one in arrow.groups()) if arrow else (None, None)
-    if start is None or end is None:
+    times = _times(lines[0])
+    if times is None:
         rule = "expected times such as 00:00:01.000 --> 00:00:02.500"
         raise DataError(f"{where}: found {lines[0][:60]!r}; {rule}.")
-    return where, start, end, plain(" ".join(lines[1:]))
+    for later, line in enumerate(lines[1:], number + 1):
+        if _times(line) is not None:  # else its times and what follows would be text of this cue
+            raise DataError(f"{source}, line {later}: found {line[:60]!r}; expected an empty line before each cue.")
+    return where, *times, plain(" ".join(lines[1:]))
+
+
+def _times(line: str) -> tuple[float, float] | None:
+    """Start and end in a cue's line of times; None if it is none."""
+    arrow = _ARROW.fullmatch(line)
+    start, end = (_clock(one) for one in arrow.groups()) if arrow else (None, None)
+    return None if start is None or end is None else (start, end)
 
 
 def _clock(text: str) -> float | None:

@@ -24,7 +24,7 @@ from avpea.plan._assumed import Assumed
 from avpea.plan._memory import Taken, fused_attention
 from avpea.plan._rates import Rates
 
-__all__ = ["Counts", "counted", "rates_of"]
+__all__ = ["Counts", "counted", "rates_of", "waiting_bytes"]
 
 _FEW = 2  # samples that are counted; the others are alike
 _WORD_PIECES = 30  # of a text
@@ -217,7 +217,7 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
     peak = 1e12 * peak_tflops(device, half, config.threads, assumed)
     speed, answering = assumed.utilisation * peak, (assumed.answering or assumed.utilisation) * peak
     megabyte = 1e6
-    batches = (config.readers + 2) * share * counts.sample_bytes
+    batches = waiting_bytes(experiment, share, counts.entry_bytes or counts.sample_bytes)
     model_bytes, state_bytes = 4.0 * counts.trained_parameters, 12.0 * counts.trained_parameters
     seconds = experiment.data.segments
     return Rates(
@@ -237,6 +237,17 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
         model_bytes=model_bytes,
         state_bytes=state_bytes,
     )
+
+
+def waiting_bytes(experiment: Experiment, share: int, each: float) -> float:
+    """Bytes of all inputs in memory at a time: those that a step accumulates, those read ahead, and the next one's.
+
+    Args:
+        experiment: The experiment.
+        share: Number of samples of a batch that one process computes.
+        each: Bytes of a sample, or of what is kept of the frozen layers for it.
+    """
+    return (experiment.train.accumulate + experiment.train.readers + 1) * share * each
 
 
 def planned_half(experiment: Experiment, device: torch.device) -> bool:

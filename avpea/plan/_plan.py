@@ -18,7 +18,7 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.files import finite
 from avpea.plan._assumed import ASSUMED, Assumed
-from avpea.plan._counted import Counts, counted, peak_tflops, planned_half, rates_of
+from avpea.plan._counted import Counts, counted, peak_tflops, planned_half, rates_of, waiting_bytes
 from avpea.plan._figures import learned
 from avpea.plan._measured import measured
 from avpea.plan._rates import Rates
@@ -172,8 +172,11 @@ def plan(
     if measure and here:
         source = "measured"
         rates = dataclasses.replace(rates, **measured(experiment, place, share, sizes))
-        # Steps are taken with random weights; training also has the file of the pretrained ones in memory.
-        rates = dataclasses.replace(rates, host_mb=rates.host_mb + _weights(experiment, counts) / 1e6)
+        # Steps are taken with random weights and one batch; training also has the file of the pretrained ones in
+        # memory, and further batches.
+        more = waiting_bytes(experiment, share, rates.frozen_bytes or rates.sample_bytes)
+        more += _weights(experiment, counts)
+        rates = dataclasses.replace(rates, host_mb=rates.host_mb + more / 1e6)
         if not sizes.to_read:
             notes.append(_decoding(assumed))
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.errors import AvpeaError
+from avpea.files import closed
 from avpea.media.limits import Limits
 
 __all__ = ["SERVED", "TOKEN_VARIABLE", "WILDCARDS", "Settings", "read_token", "require_extra"]
@@ -64,6 +65,8 @@ class Settings:
                 raise AvpeaError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 1 or more.")
         if not 0 <= self.port < 65536:
             raise AvpeaError(f"--port is {self.port}; expected 0 (any that is free) to 65535.")
+        if self.folder is not None and (reason := closed(self.folder)):
+            raise AvpeaError(f"{reason}; get permission for it, or serve another folder.")
         if self.folder is not None and not self.folder.is_dir():
             raise AvpeaError(f"There is no folder {self.folder}; expected one with videos in it.")
         if self.token and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):

@@ -1,5 +1,6 @@
 """Precomputed features: what is read is what stands in the files, and bad files are named."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from avpea.data.features import FeatureStore
 from avpea.data.readers.ave_features import read
 from avpea.errors import CheckpointError, DataError, ExperimentError
 from avpea.experiment import load_recipe
+from avpea.labels import EventSample, Precomputed
 from avpea.official import import_checkpoint
 from avpea.sections import ReaderOptions
 from avpea.train import train
@@ -104,3 +106,19 @@ def test_features_and_videos_are_not_mixed() -> None:
         load_recipe("paper/avel-vit-b16").override({"data.name": "ave_features"})
     with pytest.raises(ExperimentError, match=r"backbone.name is 'resnet18'.*set backbone.name to features"):
         recipe.override({"backbone.name": "resnet18"})
+
+
+def test_threads_share_more_files_than_are_kept_open(tmp_path: Path) -> None:
+    samples = []
+    for number in range(80):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, np.full((3, 2, 2, 4), number, np.float32))
+        np.save(tmp_path / f"{number}-sound.npy", np.full((3, 5), number, np.float32))
+        features = Precomputed(path, tmp_path / f"{number}-sound.npy")
+        one = EventSample(f"v{number}", f"v{number}", path, 0.0, 3, "train", labels=(0,) * 3, features=features)
+        samples.append(one)
+    store = FeatureStore(4, 5)
+    with ThreadPoolExecutor(8) as pool:
+        for sample, read in zip(samples * 4, pool.map(store.read, samples * 4), strict=True):
+            assert set(read["log_mel"].flatten().tolist()) == {float(sample.key[1:])}
+    assert len(store._opened) <= 64 + 8

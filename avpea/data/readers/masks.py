@@ -77,9 +77,10 @@ def _videos(table: Path, rows: Sequence[tuple[str, Mapping[str, object]]], has_s
         name, mask, other = (text_in(where, values, column) for column in ("video", "mask", "other"))
         if not name.strip():
             raise DataError(f"{where}: the video is empty; expected a path relative to the table.")
-        name = os.path.normpath(name)  # ./a.mp4 and a.mp4 are one video
+        key = identity(table.parent / name)  # ./a.mp4 and a.mp4 are one video
+        name = found[key].name if key in found else os.path.normpath(name)
         split = split_of(where, values, has_split) or by_hash(name)
-        video = found.setdefault(identity(table.parent / name), _Video(name, table.parent / name, split))
+        video = found.setdefault(key, _Video(name, table.parent / name, split))
         if video.split != split:
             raise DataError(f"{where}: '{name}' is in {split}, but an earlier row has it in {video.split}.")
         second = _second(where, values)

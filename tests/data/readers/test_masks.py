@@ -19,6 +19,7 @@ from avpea.data.cache import SampleCache
 from avpea.data.colours import colour_of
 from avpea.data.identity import changes, identify
 from avpea.data.pack import pack
+from avpea.data.readers._divide import by_hash
 from avpea.data.verify import verify
 from avpea.errors import DataError, MediaError
 from avpea.labels import AVSS_CLASSES, SILENT, MaskLabels, MaskSample
@@ -197,6 +198,17 @@ def test_a_mask_that_is_missing_hides_no_broken_one(own: Path) -> None:
     report = verify(found, workers=0, progress=False)
     assert report.missing == (str(own / "gone.png"),)
     assert [*report.broken] == [str(own / "small.png")]
+
+
+def test_two_paths_to_a_file_are_one_video_in_one_split(own: Path) -> None:
+    """Whatever their hashes would say."""
+    names = [f"link{number}.mp4" for number in (0, 1, 3, 4)]
+    assert {by_hash(name) for name in names} == {"train", "val", "test"}
+    for name in names:
+        (own / name).symlink_to(own / "long.mp4")
+    rows = "\n".join(f"{name},{second},up.png" for second, name in enumerate(names))
+    found = read(table(own, rows, "video,second,mask"), segments=5)
+    assert [len(found.splits[split]) for split in ("train", "val", "test")] == [1, 0, 0]
 
 
 def test_what_is_silent_is_kept_beside_what_sounds(own: Path) -> None:
