@@ -232,7 +232,10 @@ class Run(TypedDict):
 
 
 class Video(TypedDict):
-    """A video that the server knows; `revision` counts the edits of its review, `unsure` is that of a run."""
+    """A video that the server knows; `revision` counts the edits of its review, `unsure` is that of a run.
+
+    `remarks` says what keeps its review from being read.
+    """
 
     video: str
     name: str
@@ -244,6 +247,7 @@ class Video(TypedDict):
     media_type: str
     revision: int
     done: bool
+    remarks: list[str]
     unsure: float | None
 
 

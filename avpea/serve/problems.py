@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problems (`application/problem+json`), each with a sentence for a person."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from avpea.errors import AvpeaError, DeviceMemoryError, InUseError, MediaError, MissingFile, with_option
+from avpea.errors import AvpeaError, DeviceMemoryError, InUseError, MediaError, MissingFile, WriteError, with_option
 from avpea.escapes import for_terminal
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "add_handlers",
     "answer_to",
     "problem_of",
+    "unreadable",
 ]
 
 PROBLEM_TYPE = "application/problem+json"
@@ -77,10 +79,25 @@ def problem_of(error: BaseException) -> Problem:
         return Problem(507, str(error), "out-of-memory")
     if isinstance(error, InUseError):
         return Problem(409, str(error), "in-use")
+    if isinstance(error, WriteError):
+        return _unwritten(error)
     if isinstance(error, AvpeaError):
         return Problem(422, str(error), "refused")
     _log.error("a request failed", exc_info=error)
     return Problem(500, f"The server failed ({type(error).__name__}), by no fault of yours; its log says where.")
+
+
+def _unwritten(error: WriteError) -> Problem:
+    """The problem of a file that cannot be written; where it lies is told to the log alone."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(507, f"The server cannot store this ({error.strerror}); make room on its disk.", "no-room")
+    _log.error("%s", error)
+    return Problem(500, f"The server cannot store this ({error.strerror}), by no fault of yours; its log says where.")
+
+
+def unreadable(name: str) -> Problem:
+    """The problem of a video that was listed, and is gone or may not be read."""
+    return Problem(404, f"{name} cannot be read any more; list the videos anew.", "no-such-video")
 
 
 @contextmanager
@@ -98,7 +115,9 @@ def about_file(path: Path, name: str, option: str = "") -> Iterator[None]:
     try:
         yield
     except (MissingFile, FileNotFoundError, PermissionError) as error:
-        raise Problem(404, f"{name} cannot be read any more; list the videos anew.", "no-such-video") from error
+        raise unreadable(name) from error
+    except WriteError as error:
+        raise problem_of(error) from error
     except AvpeaError as error:
         found, told = problem_of(error), f"{name}: {error.reason}" if isinstance(error, MediaError) else str(error)
         raise Problem(found.status, with_option(told, option).replace(str(path), name), found.kind) from error

@@ -24,7 +24,7 @@ from avpea.labels import refuse_reserved
 from avpea.locks import locked
 from avpea.parsing import read_json
 
-__all__ = ["Review", "Reviews", "Stale", "checked", "fingerprint", "home", "unsureness"]
+__all__ = ["Review", "Reviews", "Stale", "checked", "fingerprint", "homes", "unsureness"]
 
 _FORMAT = "avpea-review-1"
 _MOST_EVENTS, _MOST_LABEL = 10_000, 200
@@ -79,16 +79,17 @@ class Stale(DataError):
 
 
 class Reviews:
-    """The reviews in a folder.
+    """The reviews in a folder, and in others that are only read: of a video's reviews the highest revision counts.
 
     Several processes may use the same folder at once.
 
     Args:
         folder: The folder; it is made with the first review.
+        others: Further folders; they need not exist.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *others: Path) -> None:
+        self.folder, self._places = folder, (folder, *others)
         remove_leftovers(folder)  # of a server that was killed while it stored an edit
         self._lock = threading.Lock()
         self._unsure: dict[str, dict[str, float]] = {}
@@ -112,16 +113,13 @@ class Reviews:
 
         Args:
             key: The video's `fingerprint`.
-            name: Its name, for a video without a review.
+            name: Its name, for a video without a review, and for errors.
 
         Raises:
             DataError: The file of the review is damaged, which says so instead of losing it.
         """
-        path = self._path(key)
-        if not path.is_file():
-            return Review(name)
-        remedy = "restore it from a copy, or remove it to begin anew"
-        return _from_stored(read_json(path, DataError, remedy=remedy), path.name)
+        found = [_stored(place / f"{key}.json", name) for place in self._places]
+        return max((one for one in found if one), key=lambda one: one.revision, default=Review(name))
 
     def put(self, key: str, name: str, events: Sequence[Stretch], revision: int, done: bool = False) -> Review:
         """Store an edit; when this returns, it is on disk.
@@ -175,9 +173,10 @@ class Reviews:
     def _known_unsure(self, key: str) -> dict[str, float]:
         if key not in self._unsure:
             found: dict[str, float] = {}
-            with suppress(DataError, OSError, AttributeError, LookupError, TypeError):  # damaged: found out again
-                runs = read_json(self._path(key, ".unsure"), DataError)["runs"]
-                found = {run: value for run, value in runs.items() if isinstance(value, float)}
+            for place in self._places[::-1]:
+                with suppress(DataError, OSError, AttributeError, LookupError, TypeError):  # damaged: found out again
+                    runs = read_json(place / f"{key}.unsure.json", DataError)["runs"]
+                    found |= {run: value for run, value in runs.items() if isinstance(value, float)}
             self._unsure[key] = found
         return self._unsure[key]
 
@@ -205,11 +204,17 @@ class Reviews:
                 time.sleep(0.02)
 
 
-def home(videos: Path | None) -> Path:
-    """Where reviews are kept: with the videos of a folder, so that a copy of it has them; else with the user."""
-    if videos is not None and not unwritable(videos / ".avpea-reviews"):
-        return videos / ".avpea-reviews"
-    return platformdirs.user_data_path("avpea") / "reviews"
+def homes(videos: Path | None) -> list[Path]:
+    """Where reviews are looked for, and first of all where they are stored.
+
+    That is with the videos of a folder, so that a copy of it has them; else, or if that cannot be written, with the
+    user. The other place may have some of a time at which it could, or could not.
+    """
+    user = platformdirs.user_data_path("avpea") / "reviews"
+    if videos is None:
+        return [user]
+    beside = videos / ".avpea-reviews"
+    return [user, beside] if unwritable(beside) else [beside, user]
 
 
 def checked(rows: Sequence[Stretch], duration_seconds: float, source: str) -> tuple[Stretch, ...]:
@@ -275,6 +280,25 @@ def unsureness(answer: Mapping[str, Any]) -> float | None:
     rows = [list(one.get("probabilities", {}).values()) for one in answer.get("seconds") or []]
     largest = [max(row) for row in rows if row and all(isinstance(chance, float) for chance in row)]
     return round(1 - sum(largest) / len(largest), 4) if largest else None
+
+
+def _stored(path: Path, name: str) -> Review | None:
+    """The review of a video in a file; None if there is no such file.
+
+    Raises:
+        DataError: It is damaged or cannot be read; the sentence does not say where its folder lies.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        pass  # reading it says what keeps it from being read
+    shown, remedy = f"{path.parent.name}/{path.name}", "restore it from a copy, or remove it to begin anew"
+    try:
+        return _from_stored(read_json(path, DataError, remedy=remedy), shown)
+    except DataError as error:
+        raise DataError(f"The review of {name} cannot be used: {str(error).replace(str(path), shown)}") from None
 
 
 def _from_stored(values: Any, name: str) -> Review:

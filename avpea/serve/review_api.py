@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Set
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -11,10 +12,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from avpea.errors import DataError
 from avpea.formats import Stretch, read
 from avpea.serve.asking import body_schema, parsed, server_of
 from avpea.serve.exports import Reviewed, exported, save_manifest
-from avpea.serve.problems import Problem, about_file
+from avpea.serve.problems import Problem, problem_of, unreadable
 from avpea.serve.receiving import body_of
 from avpea.serve.review import Review, Stale, checked
 from avpea.serve.server import Server
@@ -24,6 +26,7 @@ from avpea.tables import how_many
 __all__ = ["ROUTES", "reviewed", "summary"]
 
 MOST_IMPORT_BYTES = 16 << 20
+MOST_REMARKS = 4  # they have to pass in a header
 ROUTES = APIRouter(prefix="/v1", tags=["review"])
 
 
@@ -72,13 +75,14 @@ class Saved(BaseModel):
     file: str = Field(description="Its name in that folder.")
     videos: int
     events: int
+    remarks: list[str] = Field(default=[], description="Which videos are left out, and why, in sentences.")
 
 
 @ROUTES.get("/videos/{video}/review")
 def get_review(request: Request, video: str) -> ReviewBody:
     """What a person says happens in a video."""
     found = server_of(request).videos.get(video)
-    return _body(found, server_of(request).reviews.get(_key(server_of(request), found), found.name))
+    return _body(found, _review(server_of(request), found))
 
 
 @ROUTES.put("/videos/{video}/review", openapi_extra=body_schema(Edit, form=False))
@@ -124,23 +128,27 @@ def export_reviews(
     format: Annotated[Literal["audacity", "srt", "vtt", "elan", "csv", "json", "manifest"], Query()],  # noqa: A002
     video: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """The events of a video, or of all that have any review, as a file; the manifest is of those that are done."""
-    server = server_of(request)
+    """The events of a video, or of all that have any review, as a file; the manifest is of those that are done.
+
+    Videos whose review cannot be read are left out; the header `Avpea-Remarks`, quoted as in a URL, names them.
+    """
+    server, remarks = server_of(request), list[str]()
     if video is not None:
         found = server.videos.get(video)
-        review = server.reviews.get(_key(server_of(request), found), found.name)
+        review = _review(server, found)
         some = [(found, review)] if review.revision else []
     else:
-        some = list(reviewed(server))
+        some, remarks = reviewed(server)
     if format == "manifest":
         some = [(one, review) for one, review in some if review.done]
     if not some:
         what = "is done" if format == "manifest" else "has been reviewed"
-        raise Problem(404, f"No video {what} yet; correct one in the page, and store it.", "no-review")
+        raise _none(404, f"No video {what} yet; correct one in the page, and store it.", remarks)
     file = exported(format, [Reviewed(_path(server, one), review.events) for one, review in some], video is not None)
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", file.name)
-    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='', errors='replace')}"
-    return Response(file.content, media_type=file.media_type, headers={"Content-Disposition": named})
+    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{_quoted(file.name)}"
+    headers = {"Content-Disposition": named} | ({"Avpea-Remarks": _quoted(" ".join(remarks))} if remarks else {})
+    return Response(file.content, media_type=file.media_type, headers=headers)
 
 
 @ROUTES.post("/review/save")
@@ -151,11 +159,13 @@ def save_reviews(request: Request) -> Saved:
         raise Problem(
             409, "The server has no folder of videos; start it with --folder, or export the manifest.", "no-folder"
         )
-    some = [(video, review) for video, review in reviewed(server) if review.done and not video.uploaded]
+    found, remarks = reviewed(server)
+    some = [(video, review) for video, review in found if review.done and not video.uploaded]
     if not some:
-        raise Problem(409, "No video of the folder is done yet; correct one, and say that it is done.", "no-review")
+        raise _none(409, "No video of the folder is done yet; correct one, and say that it is done.", remarks)
     path = save_manifest(server.settings.folder, [Reviewed(_path(server, one), review.events) for one, review in some])
-    return Saved(file=path.name, videos=len(some), events=sum(len(review.events) for _, review in some))
+    events = sum(len(review.events) for _, review in some)
+    return Saved(file=path.name, videos=len(some), events=events, remarks=remarks)
 
 
 @ROUTES.get("/review/next")
@@ -164,11 +174,18 @@ def next_review(
     run: Annotated[str | None, Query(max_length=200)] = None,
     after: Annotated[str | None, Query(max_length=200, description="A video that is not meant.")] = None,
 ) -> NextBody:
-    """The video about which a run is most unsure, of those that are not done; one it has not looked at comes last."""
+    """The video about which a run is most unsure, of those that are not done; one it has not looked at comes last.
+
+    A video that cannot be read, or whose review cannot, is none of them.
+    """
     server = server_of(request)
     key = server.models.get(run, "localize").key
-    left = [video for video in server.videos if not server.reviews.get(_key(server, video), video.name).done]
-    unsure = {video.id: server.reviews.unsure(_key(server, video), key) for video in left}
+    left, unsure = list[Video](), dict[str, float | None]()
+    for video in server.videos:
+        with suppress(Problem, DataError):
+            if not _review(server, video).done:
+                unsure[video.id] = server.reviews.unsure(_key(server, video), key)
+                left.append(video)
     order = sorted(left, key=lambda video: -1.0 if unsure[video.id] is None else -2.0 - (unsure[video.id] or 0.0))
     chosen = next((video for video in order if video.id != after), None)
     return NextBody(
@@ -179,21 +196,33 @@ def next_review(
     )
 
 
-def reviewed(server: Server) -> Any:
-    """The videos with a stored review, and those."""
+def reviewed(server: Server) -> tuple[list[tuple[Video, Review]], list[str]]:
+    """The videos with a stored review, and those; and which videos are left out, and why, in sentences."""
+    found, left_out = [], []
     for video in server.videos:
-        review = server.reviews.get(_key(server, video), video.name)
+        try:
+            review = _review(server, video)
+        except (Problem, DataError) as error:
+            left_out.append(f"Left out: {problem_of(error).detail}")
+            continue
         if review.revision:
-            yield video, review
+            found.append((video, review))
+    more = len(left_out) - MOST_REMARKS
+    rest = [f"Left out too: {how_many(more, 'video')}."] * (more > 0)
+    return found, [*left_out[:MOST_REMARKS], *rest]
 
 
 def summary(server: Server, video: Video, run: str | None) -> dict[str, Any]:
-    """What a list of videos says of a review, and of how unsure a run is."""
-    key = server.reviews.key(video.path)
-    review = server.reviews.get(key, video.name)
+    """What a list of videos says of a review, or why that cannot be read; and of how unsure a run is."""
+    key, remarks = server.reviews.key(video.path), list[str]()
+    try:
+        review = server.reviews.get(key, video.name)
+    except DataError as error:
+        review, remarks = Review(video.name), [problem_of(error).detail]
     return {
         "revision": review.revision,
         "done": review.done,
+        "remarks": remarks,
         "unsure": None if run is None else server.reviews.unsure(key, server.models.get(run).key),
     }
 
@@ -230,6 +259,20 @@ def _path(server: Server, video: Video) -> str:
     return video.name if video.uploaded or folder is None else video.path.relative_to(folder).as_posix()
 
 
+def _review(server: Server, video: Video) -> Review:
+    return server.reviews.get(_key(server, video), video.name)
+
+
 def _key(server: Server, video: Video) -> str:
-    with about_file(video.path, video.name):
+    try:
         return server.reviews.key(video.path)
+    except OSError as error:
+        raise unreadable(video.name) from error
+
+
+def _none(status: int, sentence: str, remarks: list[str]) -> Problem:
+    return Problem(status, " ".join([sentence, *remarks]), "no-review")
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="replace")

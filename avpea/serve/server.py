@@ -14,7 +14,7 @@ from avpea.serve.guard import Sessions
 from avpea.serve.models import Models, Run, require_useful
 from avpea.serve.monitor import Monitor
 from avpea.serve.problems import Problem
-from avpea.serve.review import Reviews, home
+from avpea.serve.review import Reviews, homes
 from avpea.serve.scratch import Scratch
 from avpea.serve.settings import Settings
 from avpea.serve.videos import Video, Videos
@@ -64,7 +64,7 @@ class Server:
         self.monitor.watch(self.work)
         self.scratch = Scratch()
         self.videos = Videos(settings, self.scratch)
-        self.reviews = Reviews(home(settings.folder))
+        self.reviews = Reviews(*homes(settings.folder))
         if settings.folder is not None:
             remove_leftovers(settings.folder, MANIFEST)  # of a server that was killed while it wrote one
         self.ready = True

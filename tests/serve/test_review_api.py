@@ -1,9 +1,11 @@
 """Reviews over HTTP: what the page stores, exports, imports and opens next."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -11,12 +13,15 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from fastapi.testclient import TestClient
 
+from avpea.errors import WriteError
 from avpea.formats import Stretch, read
+from avpea.serve.review import fingerprint
 from tests.tiny import coloured_video
 from tests.workers import borrowed
 
 BARK = {"start_seconds": 0.5, "end_seconds": 2.0, "label": "bark"}
 MEOW = {"start_seconds": 2.0, "end_seconds": 2.75, "label": "meow"}
+SAVED = {"file": "avpea-reviewed.csv", "videos": 2, "events": 1, "remarks": []}
 
 
 @pytest.fixture
@@ -162,7 +167,7 @@ def test_what_is_done_is_the_manifest(client: TestClient, folder: Path) -> None:
     put(client, videos["green.mp4"], [BARK], 1, done=True)
     put(client, videos["sub/red é.mp4"], [], 0, done=True)
     shutil.copy(folder / "green.mp4", folder.parent / "other.mp4")
-    assert client.post("/v1/review/save").json() == {"file": "avpea-reviewed.csv", "videos": 2, "events": 1}
+    assert client.post("/v1/review/save").json() == SAVED
     found = read_manifest(DividedOptions(name="manifest", root=str(folder / "avpea-reviewed.csv"), segments=3))
     assert sorted(one.video_id for some in found.splits.values() for one in some) == ["green.mp4", "sub/red é.mp4"]
     assert found.labels.names == ("bark",)
@@ -188,3 +193,77 @@ def test_the_most_doubtful_video_is_next(client: TestClient, folder: Path) -> No
     assert client.get("/v1/review/next").json()["video"] == videos[second]
     put(client, videos[second], [], 0, done=True)
     assert client.get("/v1/review/next").json() == {"video": None, "unsure": None, "left": 0, "ranked": 0}
+
+
+def require_others_to_be_served(client: TestClient, videos: dict[str, str], remark: str) -> None:
+    """What is about all videos is about `green.mp4`, and what is exported says that another one is left out."""
+    assert client.get("/v1/review/next").json() == {
+        "video": videos["green.mp4"], "unsure": None, "left": 1, "ranked": 0,
+    }  # fmt: skip
+    none = client.post("/v1/review/save").json()["detail"]
+    assert none.startswith("No video of the folder is done yet; ")
+    assert none.endswith(remark)
+    put(client, videos["green.mp4"], [BARK], 0, done=True)
+    assert client.get("/v1/review/next").json()["left"] == 0
+    answer = client.get("/v1/review/export?format=manifest")
+    assert answer.content.decode().splitlines()[1:] == ["green.mp4,0.5,2.0,bark"]
+    assert unquote(answer.headers["Avpea-Remarks"]) == remark
+    saved = client.post("/v1/review/save").json()
+    assert (saved["videos"], saved["remarks"]) == (1, [remark])
+    assert "Avpea-Remarks" not in client.get(f"/v1/review/export?format=csv&video={videos['green.mp4']}").headers
+
+
+def test_a_video_that_cannot_be_read_keeps_no_other_from_being_reviewed(
+    client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avpea.serve.videos.LISTED_SECONDS", 600.0)
+    videos = ids(client)
+    (folder / "sub" / "red é.mp4").unlink()  # it is listed still
+    require_others_to_be_served(
+        client, videos, "Left out: sub/red é.mp4 cannot be read any more; list the videos anew."
+    )
+
+
+def test_a_damaged_review_keeps_no_other_video_from_being_reviewed(client: TestClient, folder: Path) -> None:
+    videos = ids(client)
+    put(client, videos["sub/red é.mp4"], [BARK], 0)
+    (file,) = (folder / ".avpea-reviews").glob("*.json")
+    file.write_text("{")
+    listed = {one["name"]: (one["revision"], one["remarks"]) for one in client.get("/v1/videos").json()}
+    (remark,) = listed["sub/red é.mp4"][1]
+    assert listed == {"green.mp4": (0, []), "sub/red é.mp4": (0, [remark])}
+    assert remark.startswith(f"The review of sub/red é.mp4 cannot be used: .avpea-reviews/{file.name}, line 1, ")
+    require_others_to_be_served(client, videos, f"Left out: {remark}")
+    path = f"/v1/videos/{videos['sub/red é.mp4']}"
+    assert client.get(path).json()["remarks"] == [remark]
+    for answer in (client.get(f"{path}/review"), put(client, videos["sub/red é.mp4"], [], 0)):
+        assert (answer.status_code, answer.json()["detail"]) == (422, remark)
+    assert file.read_text() == "{"
+
+
+def test_many_videos_that_are_left_out_are_counted(client: TestClient, folder: Path) -> None:
+    (folder / ".avpea-reviews").mkdir()
+    for number in range(6):
+        video = folder / f"{number}.mp4"
+        video.write_bytes(bytes([number]))
+        (folder / ".avpea-reviews" / f"{fingerprint(video)}.json").write_text("{")
+    put(client, ids(client)["green.mp4"], [BARK], 0, done=True)
+    remarks = client.post("/v1/review/save").json()["remarks"]
+    assert len(remarks) == 5
+    assert remarks[-1] == "Left out too: 2 videos."
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "kind"),
+    [(errno.ENOSPC, 507, "no-room"), (errno.EDQUOT, 507, "no-room"), (errno.EROFS, 500, "internal-server-error")],
+)
+def test_a_review_that_the_disk_does_not_take(
+    client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, kind: str
+) -> None:
+    def refused(path: Path, value: Any) -> None:
+        raise WriteError(number, str(path))
+
+    monkeypatch.setattr("avpea.serve.review.write_json", refused)
+    answer = put(client, ids(client)["green.mp4"], [BARK], 0)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:avpea:{kind}")
+    assert str(folder) not in answer.text

@@ -19,7 +19,7 @@ from avpea.errors import DataError, InUseError, WriteError
 from avpea.formats import Stretch, read
 from avpea.locks import locked
 from avpea.serve.exports import EXPORTS, MANIFEST, Reviewed, exported, manifest, save_manifest
-from avpea.serve.review import Review, Reviews, Stale, checked, fingerprint, home, unsureness
+from avpea.serve.review import Review, Reviews, Stale, checked, fingerprint, homes, unsureness
 from tests.tiny import coloured_video
 
 BARK, MEOW = Stretch(0.5, 2.0, "bark"), Stretch(2.0, 3.25, "meow")
@@ -121,8 +121,9 @@ def test_a_damaged_review_is_named_and_not_replaced(tmp_path: Path, content: byt
     (tmp_path / f"{KEY}.json").write_bytes(content)
     reviews = Reviews(tmp_path)
     for act in (lambda: reviews.get(KEY, "a.mp4"), lambda: reviews.put(KEY, "a.mp4", [], 0)):
-        with pytest.raises(DataError, match=KEY):
+        with pytest.raises(DataError, match=rf"^The review of a\.mp4 cannot be used: {tmp_path.name}/{KEY}") as caught:
             act()
+        assert str(tmp_path) not in str(caught.value)
     assert (tmp_path / f"{KEY}.json").read_bytes() == content
 
 
@@ -191,10 +192,36 @@ def test_a_review_belongs_to_the_content(tmp_path: Path) -> None:
 
 def test_reviews_lie_with_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert home(tmp_path) == tmp_path / ".avpea-reviews"
-    assert home(None) == tmp_path / "data/avpea/reviews"
+    beside, user = tmp_path / ".avpea-reviews", tmp_path / "data/avpea/reviews"
+    assert homes(tmp_path) == [beside, user]
+    assert homes(None) == [user]
     (tmp_path / "file").write_text("")
-    assert home(tmp_path / "file") == home(None)
+    assert homes(tmp_path / "file")[0] == user
+
+
+def test_reviews_of_a_folder_that_can_no_longer_be_written_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is mounted read only, or was copied from somebody else; and when it can be written again."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder, other = tmp_path / "videos", "1" * 32
+    first = Reviews(*homes(folder))
+    first.put(KEY, "a.mp4", [BARK], 0)
+    first.note_unsure(KEY, "run", 0.25)
+    beside = (folder / ".avpea-reviews" / f"{KEY}.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("avpea.serve.review.unwritable", lambda path: "Read-only file system")
+        locked_up = Reviews(*homes(folder))
+        assert locked_up.get(KEY, "a.mp4").events == (BARK,)
+        assert locked_up.unsure(KEY, "run") == 0.25
+        assert locked_up.put(KEY, "a.mp4", [MEOW], 1).revision == 2
+        assert locked_up.put(other, "b.mp4", [MEOW], 0).revision == 1
+        assert locked_up.get(KEY, "a.mp4").events == (MEOW,)  # the higher revision, wherever it lies
+        assert (folder / ".avpea-reviews" / f"{KEY}.json").read_bytes() == beside
+    again = Reviews(*homes(folder))
+    assert [again.get(key, "a.mp4").events for key in (KEY, other)] == [(MEOW,), (MEOW,)]
+    assert again.put(KEY, "a.mp4", [BARK, MEOW], 2).revision == 3
+    assert Reviews(folder / ".avpea-reviews").get(KEY, "a.mp4").events == (BARK, MEOW)
 
 
 def test_how_unsure_a_run_is_is_kept(tmp_path: Path) -> None:

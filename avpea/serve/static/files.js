@@ -14,6 +14,8 @@ export async function exportFile() {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     $("export").close();
+    const remarks = answer.headers.get("Avpea-Remarks");
+    if (remarks) say(decodeURIComponent(remarks));
   } catch (error) {
     $("export-problem").hidden = false;
     $("export-problem").textContent = error.message;
@@ -42,6 +44,7 @@ export async function saveManifest() {
   try {
     const saved = await sendJson("POST", "/v1/review/save", {});
     say(`${saved.file} with ${saved.events} events of ${saved.videos} videos is in the folder of the videos. Train with: avpea train own --data.root ${saved.file} --run runs/corrected`);
+    for (const remark of saved.remarks) say(remark);
   } catch (error) {
     say(error.message, true);
   }

@@ -46,7 +46,7 @@ export class Videos {
     });
     if (one.has_video !== false) shown.src = `/v1/videos/${encodeURIComponent(one.video)}/thumbnail?second=0`;
     const [text, kind] = state(one);
-    const button = el("button", { type: "button", title: one.name, on: { click: () => this.open(one.video) } },
+    const button = el("button", { type: "button", title: [one.name, ...(one.remarks ?? [])].join("\n"), on: { click: () => this.open(one.video) } },
       shown, el("span", { class: "what" }, one.name), el("span", { class: `state ${kind}` }, text));
     if (one.video === this.current) button.setAttribute("aria-current", "true");
     return el("li", {}, button);
@@ -55,6 +55,7 @@ export class Videos {
 
 function state(one) {
   const length = one.seconds === null || one.seconds === undefined ? "" : clock(one.seconds, 0);
+  if (one.remarks?.length) return [[length, "review damaged"].filter(Boolean).join(" · "), "broken"];
   if (one.done) return [[length, "done"].filter(Boolean).join(" · "), "done"];
   const doubt = one.unsure === null || one.unsure === undefined ? "" : `${percent(one.unsure)} doubt`;
   return [[length, one.revision ? "begun" : "", doubt].filter(Boolean).join(" · "), ""];
