@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from avpea.serve.problems import Problem, answer_to
+from avpea.serve.problems import Problem, answer_to, routed
 from avpea.serve.settings import WILDCARDS, Settings
 
 __all__ = ["COOKIE", "Guard", "Sessions", "policy"]
@@ -99,9 +99,11 @@ class Guard:
         except Problem as problem:
             await answer_to(problem)(scope, receive, sent)
             return
-        if scope["method"] == "HEAD":  # as GET, without the body
-            scope, sent = {**scope, "method": "GET"}, _without_body(sent)
-        await self._app(scope, receive, sent)
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, sent)
+            return
+        with routed(scope, {**scope, "method": "GET"}) as inner:  # as GET, without the body
+            await self._app(inner, receive, _without_body(sent))
 
     def _require(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope["path"]

@@ -31,6 +31,7 @@ __all__ = [
     "add_handlers",
     "answer_to",
     "problem_of",
+    "routed",
     "unreadable",
 ]
 
@@ -170,6 +171,16 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))  # HEAD is served as GET
 
 
+@contextmanager
+def routed(scope: Scope, inner: Scope) -> Iterator[Scope]:
+    """A request that is changed for the block; the original gets the route that is found there, to be counted by it."""
+    try:
+        yield inner
+    finally:
+        if "route" in inner:
+            scope["route"] = inner["route"]
+
+
 class OnlyProblems:
     """Middleware that lets errors be problems which the libraries below answer as plain text, such as those of ranges.
 
@@ -187,7 +198,10 @@ class OnlyProblems:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = _without_other_units(scope)
+        with routed(scope, _without_other_units(scope)) as inner:
+            await self._answer(inner, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = replaced = False
 
         async def sent(message: Message) -> None:

@@ -150,6 +150,38 @@ def test_a_head_request_is_a_get_request_without_the_body(client: TestClient, vi
     assert client.head("/v1/localize").status_code == 405
 
 
+def test_requests_are_counted_by_their_route(client: TestClient, video: Path) -> None:
+    key = uploaded(client, video)
+    before = counted(client)
+    client.get(f"/v1/videos/{key}/media")
+    client.get(f"/v1/videos/{key}/media", headers={"Range": "seconds=0-"})
+    client.head(f"/v1/videos/{key}/media")
+    client.get("/v1/videos/none")
+    client.put("/v1/runs")
+    client.get("/v1/nothing")
+    after = counted(client)
+    assert {one: value - before.get(one, 0) for one, value in after.items() if value != before.get(one, 0)} == {
+        ("GET", "/v1/videos/{video}/media", "200"): 2,
+        ("HEAD", "/v1/videos/{video}/media", "200"): 1,
+        ("GET", "/v1/videos/{video}", "404"): 1,
+        ("PUT", "/v1/runs", "405"): 1,
+        ("GET", "other", "404"): 1,
+        ("GET", "/metrics", "200"): 1,
+    }
+
+
+def counted(client: TestClient) -> dict[tuple[str, str, str], float]:
+    """How many requests `/metrics` has of each method, route and status."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if sample.name == "avpea_requests_total"
+    }
+
+
 def test_pages_and_headers(client: TestClient) -> None:
     for path in ("/", "/docs", "/static/docs.js", "/openapi.json", "/healthz", "/readyz", "/metrics"):
         answer = client.get(path)
