@@ -12,12 +12,12 @@ from concurrent.futures import Future
 from typing import Any, Literal
 
 from avpea.media import watched
-from avpea.serve.problems import Problem
+from avpea.serve.problems import Problem, problem_of
 
 __all__ = ["Cancelled", "Piece", "State", "Work"]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-KEPT = 500  # finished pieces whose results can be asked for
+KEPT, KEPT_BYTES = 500, 256 << 20  # finished pieces whose results can be asked for, and all of these together
 LONGEST_RETRY_SECONDS = 60
 
 
@@ -37,11 +37,13 @@ class Piece:
         id: What the API calls it.
         future: Its result.
         progress: What is done now (`decoding` or `window`), how much of it, and of how much.
+        size: Bytes of its result, if that is JSON.
     """
 
     def __init__(self, kind: str, function: Callable[["Piece"], Any], deadline_seconds: float) -> None:
         self.id = secrets.token_urlsafe(12)
-        self.kind, self._function, self._deadline_seconds = kind, function, deadline_seconds
+        self.kind, self._deadline_seconds, self.size = kind, deadline_seconds, 0
+        self._function: Callable[[Piece], Any] | None = function
         self.future: Future[Any] = Future()
         self.future.set_running_or_notify_cancel()  # it is cancelled by `cancel` alone
         self.state: State = "queued"
@@ -98,18 +100,20 @@ class Piece:
         over = True
 
     def run(self) -> None:
-        """Do it; the result, or the exception, is that of `future`."""
-        begun = time.monotonic()
+        """Do it, once; the result, or the exception, is that of `future`."""
+        begun, function = time.monotonic(), self._function
+        assert function is not None
         self.state, self._deadline = "running", begun + self._deadline_seconds
         try:
             self.require_wanted()
-            result = self._function(self)
+            result = function(self)
         except BaseException as error:
             self._fail(error)
         else:
-            self.state = "done"
+            self.state, self.size = "done", len(result) if isinstance(result, bytes) else 0
             self.future.set_result(result)
         finally:
+            self._function = None  # a piece that is kept keeps neither the run nor the video that it was about
             self.seconds = time.monotonic() - begun
 
     def _fail(self, error: BaseException) -> None:
@@ -118,8 +122,10 @@ class Piece:
             self.require_wanted()  # a reading that was stopped fails with an error of its own
         except (Cancelled, Problem) as stopped:
             why = stopped
+        kept = why if isinstance(why, Cancelled) else problem_of(why)  # which logs what is no problem
+        kept.__traceback__ = kept.__cause__ = kept.__context__ = None  # whose frames have all that was decoded
         self.state = "cancelled" if isinstance(why, Cancelled) else "failed"
-        self.future.set_exception(why)
+        self.future.set_exception(kept)
 
 
 class Work:
@@ -165,7 +171,8 @@ class Work:
                 )  # fmt: skip
             self.waiting += 1
             if keep:
-                self._keep(piece)
+                self._kept[piece.id] = piece
+                self._drop()
         self._queue.put(piece)
         return piece
 
@@ -192,12 +199,14 @@ class Work:
         for one in self._team:
             one.join(10)
 
-    def _keep(self, piece: Piece) -> None:
-        self._kept[piece.id] = piece
-        if len(self._kept) > KEPT:
-            over = len(self._kept) - KEPT
-            for key in [key for key, one in self._kept.items() if one.state not in ("queued", "running")][:over]:
-                del self._kept[key]
+    def _drop(self) -> None:
+        """Drop the oldest results while they are too many, or too big together; the newest stays in any case."""
+        finished = [one for one in self._kept.values() if one.state not in ("queued", "running")]
+        size = sum(one.size for one in finished)
+        for one in finished[:-1]:
+            if len(self._kept) <= KEPT and size <= KEPT_BYTES:
+                return
+            size -= self._kept.pop(one.id).size
 
     def _work(self) -> None:
         while (piece := self._queue.get()) is not None:
@@ -209,5 +218,8 @@ class Work:
             finally:
                 with self._lock:
                     self.running -= 1
+                    if piece.id in self._kept:
+                        self._kept[piece.id] = self._kept.pop(piece.id)  # from the one that ended first to the last
+                        self._drop()
                     if piece.state == "done":
                         self._mean_seconds += 0.2 * (piece.seconds - self._mean_seconds)

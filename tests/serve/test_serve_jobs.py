@@ -1,9 +1,12 @@
 """What takes long: jobs, a queue that is full, windows that are encoded together, long videos, and cancelling."""
 
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,20 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from fastapi.testclient import TestClient
 
+from avpea.serve.problems import Problem
+from avpea.serve.work import Piece, Work
 from tests.media_factory import make_video
 from tests.serve.serving import printed, server_of, until, uploaded
+
+
+class Clip:
+    """What takes memory."""
+
+
+def require(true: bool, clip: Clip) -> None:
+    """Fail in a frame that has the clip."""
+    if not true:
+        raise ValueError("no")
 
 
 def state(client: TestClient, job: str) -> Any:
@@ -112,6 +127,58 @@ def test_reading_is_stopped_when_a_job_is_cancelled(client: TestClient, video: P
     for process in pool.process_ids:
         os.kill(process, signal.SIGCONT)
     assert client.post("/v1/localize", json={"video": key}).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
+def test_a_job_that_has_ended_keeps_nothing_that_it_was_about(end: str) -> None:
+    """Neither the function, with the run that it was for, nor by an error what was decoded."""
+    work, known = Work(1, 1), list[Any]()
+
+    def about(run: Clip, piece: Piece) -> bytes:
+        clip, piece_of_it = Clip(), run
+        known.extend(map(weakref.ref, (clip, piece_of_it)))
+        try:
+            require(end != "failed", clip)
+        except ValueError as error:
+            raise Problem(422, "It is too long.") from error
+        if end == "cancelled":
+            piece.cancel()
+            piece.require_wanted()
+        return b"[]"
+
+    piece = work.submit("localize", partial(about, Clip()), keep=True)
+    until(lambda: piece.state == end)
+    work.close()
+    gc.collect()
+    assert len(known) == 2
+    assert [one() for one in known] == [None, None]
+    assert work.get(piece.id) is piece
+    if end == "failed":
+        assert piece.future.exception().body()["detail"] == "It is too long."  # type: ignore[union-attr]
+
+
+def test_what_nobody_foresaw_is_logged_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    piece = Piece("localize", lambda piece: [][1], 60)
+    piece.run()
+    assert str(piece.future.exception()).startswith("The server failed (IndexError)")
+    assert caplog.records[0].exc_info[2].tb_next is not None  # type: ignore[index, union-attr]
+
+
+def test_results_are_bounded_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avpea.serve.work.KEPT_BYTES", 100)
+    work, free = Work(2, 9), threading.Event()
+    first = work.submit("slow", lambda piece: free.wait(120) and b"x" * 40, keep=True)
+    some = []
+    for size in (30, 60, 20, 500):
+        some.append(work.submit("localize", lambda piece, size=size: b"x" * size, keep=True))  # type: ignore[misc]
+        until(lambda: some[-1].state == "done" and work.running == 1)
+        kept = [one for one in some if one.id in work._kept]
+        assert sum(one.size for one in kept[:-1]) <= 100
+    assert kept == some[-1:]  # the newest stays, also alone
+    free.set()
+    until(lambda: first.state == "done" and work.running == 0)
+    assert list(work._kept) == [first.id]  # it ended last
+    work.close()
 
 
 @pytest.fixture
