@@ -136,9 +136,10 @@ class _Form:
         return found
 
     def close(self, keep: bool) -> None:
-        """Close the file, and remove it unless it is kept."""
+        """Close the file, and remove it unless it is kept, in which case its end has closed it already."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # it writes once more what the disk has refused
+                self._file.close()
         if not keep:
             with contextlib.suppress(OSError):
                 self._target.unlink(missing_ok=True)

@@ -136,7 +136,9 @@ async def upload_video(request: Request) -> Any:
 
 def _added(server: Server, name: str, target: Path, piece: Piece) -> Video:
     with piece.decoding(0):
-        return server.videos.add(target, name)
+        info = server.videos.look(target, name)
+    piece.require_wanted()  # nobody would know of the video, which takes room until the server ends
+    return server.videos.add(target, name, info)
 
 
 @router.get("/videos", tags=["videos"], response_model=list[schemas.Video])

@@ -121,13 +121,14 @@ class Videos:
                 self._arriving -= size
             target.unlink(missing_ok=True)
 
-    def add(self, path: Path, name: str) -> Video:
-        """Keep a file that was received, once it is known to be media within the bounds.
+    def add(self, path: Path, name: str, info: MediaInfo) -> Video:
+        """Keep a file that was received, and that is media within the bounds.
 
-        Raises:
-            Problem: It is no media that can be decoded, or too long.
+        Args:
+            path: The file, which is moved.
+            name: What people call it.
+            info: What is in it, as `look` found it.
         """
-        info = self.look(path, name)
         suffix = Path(name).suffix.lower()
         path = path.rename(path.with_name(f"{path.name}-kept{suffix if suffix in MEDIA_SUFFIXES else ''}"))
         video = Video(secrets.token_urlsafe(12), shown_name(name), path, True, path.stat().st_size, info)

@@ -1,5 +1,6 @@
 """Requests that are refused: each with a problem, and nothing of a refused upload stays."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
+from fastapi import Request
 from fastapi.testclient import TestClient
 
+from avpea.serve.problems import Problem
+from avpea.serve.receiving import receive
 from tests.media_factory import make_video
 from tests.serve.serving import server_of, uploaded
 
@@ -78,6 +82,54 @@ def test_a_form_that_breaks_off_is_refused(client: TestClient) -> None:
     for body in (begun, begun + b"\r\n--b", b"", b"--b\r\n" + b"x" * 10_000):
         answer = client.post("/v1/videos", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
         assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to try")
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_disk_that_is_full_is_said_of_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Also where it comes in small pieces: closing the file writes once more what the disk has refused."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+    body, usual = head + b"x" * size + b"\r\n--b--\r\n", Path.open
+    pieces = [{"type": "http.request", "body": body[k : k + 999], "more_body": True} for k in range(0, len(body), 999)]
+
+    async def arriving() -> Any:
+        return pieces.pop(0) if pieces else {"type": "http.request"}
+
+    def opened(path: Path, mode: str = "r", **options: Any) -> Any:
+        if mode != "xb":
+            return usual(path, mode, **options)
+        path.touch()
+        return open("/dev/full", "wb")
+
+    monkeypatch.setattr(Path, "open", opened)
+    scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=b")]}
+    with pytest.raises(Problem, match="No space left on device") as caught:
+        asyncio.run(receive(Request(scope, arriving), tmp_path / "arriving", 1 << 20))
+    assert (caught.value.status, caught.value.kind) == (507, "no-room")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_upload_that_nobody_waits_for_is_not_kept(
+    client: TestClient, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avpea.serve.routes import _added
+    from avpea.serve.work import Piece
+
+    server, target = server_of(client), server_of(client).scratch.path / "arrived"
+    target.write_bytes(video.read_bytes())
+    before, look = {one.id for one in server.videos}, server.videos.look
+    piece = Piece("look", lambda piece: _added(server, "a.mp4", target, piece), 60)
+
+    def left(path: Path, name: str) -> Any:
+        found = look(path, name)
+        piece.cancel()  # the client has gone away meanwhile
+        return found
+
+    monkeypatch.setattr(server.videos, "look", left)
+    piece.run()
+    assert piece.state == "cancelled"
+    assert {one.id for one in server.videos} == before
+    target.unlink()
 
 
 def test_a_longer_video_is_refused_before_it_is_decoded(client: TestClient, tmp_path: Path) -> None:
