@@ -12,9 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from avpea.serve.problems import Problem, answer_to, routed
 from avpea.serve.settings import WILDCARDS, Settings
 
-__all__ = ["COOKIE", "Guard", "Sessions", "policy"]
+__all__ = ["Guard", "Sessions", "cookie_name", "policy"]
 
-COOKIE = "avpea_session"
 OPEN = (
     "/",
     "/docs",
@@ -34,6 +33,12 @@ def policy(nonce: str = "") -> str:
         f"default-src 'none'; script-src 'self'; {style}; img-src 'self' data: blob:; media-src 'self' blob:; "
         "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def cookie_name(headers: Headers) -> str:
+    """What a browser calls the cookie of the server that it asks: with the port, as a cookie is of a whole host."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"avpea_session_{port}" if port.isdecimal() else "avpea_session"
 
 
 class Sessions:
@@ -67,7 +72,8 @@ class Sessions:
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
         cookies = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
-        keys = [value for name, _, value in cookies if name == COOKIE]
+        own = cookie_name(headers)
+        keys = [value for name, _, value in cookies if name == own]
         return any(hmac.compare_digest(key.encode(), one.encode()) for one in keys for key in list(self._known))
 
 
@@ -114,7 +120,7 @@ class Guard:
                 "unknown-host",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if origin is not None and _place(origin) != hosts[0].lower():
             raise Problem(403, "Pages of other sites may not use this server.", "other-origin")
         site = headers.get("sec-fetch-site", "none")
         if site not in ("none", "same-origin") and not (path in ("/", "/docs") and scope["method"] == "GET"):
@@ -124,6 +130,14 @@ class Guard:
                 401, "This server asks for a token; send it as `Authorization: Bearer TOKEN`.", "no-token",
                 {"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
+
+
+def _place(origin: str) -> str:
+    """Host and port in an Origin header; empty if it is no such header."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

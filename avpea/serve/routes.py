@@ -26,7 +26,7 @@ from avpea.serve.asking import (
     settled,
     waited,
 )
-from avpea.serve.guard import COOKIE
+from avpea.serve.guard import cookie_name
 from avpea.serve.problems import PROBLEM_TYPE, Problem, ProblemBody, about_file, problem_of
 from avpea.serve.receiving import body_of
 from avpea.serve.server import Server
@@ -99,7 +99,8 @@ async def open_session(request: Request) -> Response:
         raise Problem(401, "This is not the server's token.", "no-token", {"WWW-Authenticate": "Bearer"})
     answer = Response(status_code=204)
     secure = request.url.scheme == "https"
-    answer.set_cookie(COOKIE, server.sessions.open(), httponly=True, samesite="strict", secure=secure)
+    name = cookie_name(request.headers)
+    answer.set_cookie(name, server.sessions.open(), httponly=True, samesite="strict", secure=secure)
     return answer
 
 

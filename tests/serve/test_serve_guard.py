@@ -59,6 +59,26 @@ def test_a_cookie_stands_for_the_token(client: TestClient) -> None:
     assert client.get("/v1/runs", headers=named(Cookie=f"{pair}x")).status_code == 401
 
 
+def test_servers_on_other_ports_have_other_cookies(client: TestClient) -> None:
+    """A browser sends its cookies to all ports of a host: the second server's replaced the first one's."""
+    pairs = []
+    for host in ("127.0.0.1:8000", "127.0.0.1:8001", "[::1]:8000", "[::1]", "videos.example"):
+        client.cookies.clear()
+        answer = client.post("/v1/session", json={"token": TOKEN}, headers={"Host": host})
+        pairs.append(answer.headers["set-cookie"].partition(";")[0])
+        client.cookies.clear()
+        assert client.get("/v1/runs", headers={"Host": host, "Cookie": "; ".join(pairs)}).status_code == 200
+        assert client.get("/v1/runs", headers={"Host": "127.0.0.1:9", "Cookie": pairs[-1]}).status_code == 401
+    names = [pair.partition("=")[0] for pair in pairs]
+    assert names == [f"avpea_session{end}" for end in ("_8000", "_8001", "_8000", "", "")]
+
+
+def test_an_origin_that_is_none_is_another_one(client: TestClient) -> None:
+    for origin in ("http://[", "http://[::1", "http://videos.example:8000]", "", "null"):
+        answer = client.get("/v1/runs", headers=named(Origin=origin))
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:avpea:other-origin")
+
+
 def test_only_the_servers_names_are_answered(client: TestClient) -> None:
     bearer = f"Bearer {TOKEN}"
     for host in ("other.example", "", "videos.example.evil.example", "0.0.0.0"):
