@@ -1,6 +1,7 @@
 """What a running server holds together: settings, videos, models, work; and its end."""
 
 import copy
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Server:
         self.reviews = Reviews(*homes(settings.folder))
         if settings.folder is not None:
             remove_leftovers(settings.folder, MANIFEST)  # of a server that was killed while it wrote one
+        self._reloading = threading.Lock()
         self.ready = True
 
     def close(self) -> None:
@@ -102,12 +104,13 @@ class Server:
             Problem: There is no such run.
             AvpeaError: It cannot be loaded; the one before stays.
         """
-        before, query = self.models.get(name), self.query
-        run = self.models.reload(name)
-        of_library = query is not None and query.predictor.model is before.predictor.model
-        if query is not None and of_library and fingerprint_of(resolve(run.source)) == query.library.about["model"]:
-            self.query = query.with_model(run.predictor)
-        return run
+        with self._reloading:  # one after another: each goes on from the run and the library of the one before
+            before, query = self.models.get(name), self.query
+            run = self.models.reload(name)
+            of_library = query is not None and query.predictor.model is before.predictor.model
+            if query is not None and of_library and fingerprint_of(resolve(run.source)) == query.library.about["model"]:
+                self.query = query.with_model(run.predictor)
+            return run
 
     def predictor(self, run: Run, piece: Piece, video: Video) -> ServedPredictor:
         """The model of a run for a piece of work on a video."""

@@ -1,6 +1,7 @@
 """A server with a library: what it finds, also after a run is loaded again and after others have indexed more."""
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,39 @@ def test_a_library_that_goes_on_and_a_run_that_is_loaded_again(
         save_model(run / MODEL_FILE, predictor.model, experiment, labels, {"epoch": 2, "selected_on": "val"})
         assert client.post("/v1/runs/matched/reload").json()["can"] == []
         assert names(client) == {"g4.mp4", "r4.mp4"}  # by the model that indexed it
+
+
+def test_two_reloads_at_once_leave_the_library_with_the_run(
+    tiny_captions: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avpea.search import index
+    from avpea.serve.server import Server
+    from avpea.serve.settings import Settings
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    folder, library = tmp_path / "videos", str(tmp_path / "library")
+    folder.mkdir()
+    shutil.copy(tiny_captions / "videos" / "g4.mp4", folder)
+    index(tiny_matched_run, folder, library, device="cpu", progress=False)
+    server = Server(Settings(runs=(str(tiny_matched_run),), library=library), device="cpu")
+    (name,) = [run.name for run in server.models.all()]
+    usual, loaded, free = server.models.reload, threading.Event(), threading.Event()
+
+    def slow(name: str) -> Any:
+        run = usual(name)
+        if not loaded.is_set():  # the first one of the two
+            loaded.set()
+            free.wait(60)
+        return run
+
+    monkeypatch.setattr(server.models, "reload", slow)
+    both = [threading.Thread(target=server.reload, args=(name,)) for _ in range(2)]
+    both[0].start()
+    assert loaded.wait(60)
+    both[1].start()
+    both[1].join(1)
+    free.set()
+    for one in both:
+        one.join(60)
+    server.close()
+    assert "search" in server.described(server.models.get(name))["can"]
