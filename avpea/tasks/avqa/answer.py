@@ -187,13 +187,13 @@ def read_question(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
         AvpeaError: It is empty, or the model knows none of its words.
     """
     if not text.strip():
-        raise AvpeaError("The question is empty; ask for example: " + (vocabulary.templates or ("How many?",))[0])
+        raise AvpeaError(f"The question is empty; ask for example '{(vocabulary.templates or ('How many?',))[0]}'.")
     words, unknown = vocabulary.read(text)
     worded, nearest = _wording(vocabulary, words, text)
     if not words:
         hint = nearest or next(iter(vocabulary.templates), "")
         raise AvpeaError(
-            f"No word of the question '{text}' is known to this model; it was trained on questions such as: {hint}"
+            f"No word of the question '{text}' is known to this model; it was trained on questions such as '{hint}'."
         )
     length = vocabulary.length
     return AskedQuestion(text.strip(), words[:length], unknown, words[length:], nearest, worded)
@@ -206,7 +206,7 @@ def typed(vocabulary: QuestionVocabulary, text: str) -> AskedQuestion:
         AvpeaError: It is empty.
     """
     if not text.strip():
-        raise AvpeaError("The question is empty; ask for example: How many instruments are sounding?")
+        raise AvpeaError("The question is empty; ask for example 'How many instruments are sounding?'.")
     words, asked = tuple(text.split()), text.strip()
     if not vocabulary.templates:  # an imported model: its training questions are not known
         return AskedQuestion(asked, words, (), (), "")

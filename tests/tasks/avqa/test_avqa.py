@@ -277,7 +277,7 @@ def test_what_the_model_cannot_read_is_said(tiny_asked_run: Path, tiny_data: Pat
     ]  # fmt: skip
     long = predictor.ask(video, "Which colour sounds first first first first")
     assert long.question.too_long == ("first", "first")
-    with pytest.raises(AvpeaError, match="The question is empty; ask for example: Which colour"):
+    with pytest.raises(AvpeaError, match="The question is empty; ask for example 'Which colour"):
         predictor.ask(video, "  ")
     with pytest.raises(AvpeaError, match="No word of the question 'Quel instrument' is known to this model"):
         predictor.ask(video, "Quel instrument")
