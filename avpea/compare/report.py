@@ -108,12 +108,8 @@ def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterat
 
 
 def _accuracy_cells(row: RowSummary) -> list[str]:
-    difference = ""
-    if row.difference is not None and row.interval is not None:
-        low, high = row.interval
-        difference = f"{100 * row.difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
     test = _spread(row.test_mean, row.test_std)
-    return [row.label, test, difference, _percent(row.selection_mean), str(len(row.seeds))]
+    return [row.label, test, row.less(), _percent(row.selection_mean), str(len(row.seeds))]
 
 
 def _cost_parts(summary: Summary) -> Iterator[Part]:

@@ -16,6 +16,8 @@ from avpea.tables import Table, how_many
 
 __all__ = ["RowSummary", "Summary", "summarise"]
 
+_ROUNDED = 1e-5  # scores of videos are stored with six decimals
+
 
 @dataclass(frozen=True)
 class RowSummary:
@@ -29,7 +31,8 @@ class RowSummary:
         test_std: Sample standard deviation of the test accuracy over seeds; None for a single seed.
         selection_mean: Mean accuracy over seeds on the split that chose the epoch.
         difference: Mean test accuracy minus that of the reference row, on the same videos; None for the reference row.
-        interval: 95 % paired bootstrap interval of `difference`, over test videos and seeds.
+        interval: 95 % paired bootstrap interval of `difference`, over test videos and seeds; None where the test figure
+            is no mean over videos.
         adapters: Number of trained parameters of the adapters.
         trained: Number of all trained parameters, with the head.
         train_minutes: Mean wall time of training over seeds.
@@ -58,6 +61,13 @@ class RowSummary:
     beside_std: Mapping[str, float | None]
     per_class: Mapping[str, float | None]
     epochs: tuple[Sequence[Mapping[str, Any]], ...]
+
+    def less(self) -> str:
+        """The difference from the reference row in points, with its interval if it has one; empty if there is none."""
+        if self.difference is None:
+            return ""
+        low, high = self.interval or (0.0, 0.0)
+        return f"{100 * self.difference:+.2f}" + f" [{100 * low:+.2f}, {100 * high:+.2f}]" * (self.interval is not None)
 
 
 @dataclass(frozen=True)
@@ -109,11 +119,8 @@ class Summary:
         rows = []
         for row in self.rows:
             deviation = "" if row.test_std is None else f" ± {100 * row.test_std:.2f}"
-            low, high = row.interval or (0.0, 0.0)
-            difference = "" if row.difference is None or not row.interval else f"{100 * row.difference:+.2f} "
-            difference += f"[{100 * low:+.2f}, {100 * high:+.2f}]" if difference else ""
             step = "" if row.step is None else f"{row.step['step_seconds']:.2f}"
-            cells = (f"{100 * row.test_mean:.2f}{deviation}", difference, f"{row.adapters / 1e6:.2f}", step)
+            cells = (f"{100 * row.test_mean:.2f}{deviation}", row.less(), f"{row.adapters / 1e6:.2f}", step)
             rows.append([row.label, *cells, headline(row.published)])
         yield Table(columns, rows, self.title)
         yield from self.remarks
@@ -132,14 +139,20 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
     first = next(iter(results.values()))
     asked = np.array([first.get("test_weights", {}).get(video, 1) for video in common])  # older files: all alike
     figure: Figure = registry.load("task", next(iter(by_row)).experiment.task.name).figure
+    of_videos = all(_is_of_videos(result, figure.metric) for result in results.values())
     rows = []
     for row, found in by_row.items():
         difference, interval = None, None
-        if reference is not None and row is not reference and common:
+        if reference is not None and row is not reference and not of_videos:
+            difference = _mean_test(found, figure.metric) - _mean_test(by_row[reference], figure.metric)
+        elif reference is not None and row is not reference and common:
             gap = np.average(shares[row] - shares[reference].mean(axis=0), axis=1, weights=asked)
             difference = float(gap.mean())
             interval = paired_bootstrap(shares[row], shares[reference], asked)
         rows.append(_row(row, found, figure, difference, interval, (costs or {}).get("rows", {}).get(row.label)))
+    remarks = _remarks(sweep, by_row, results, max(map(len, answered)), len(common))
+    if not of_videos:
+        remarks.append(f"{figure.name} is no mean over videos here, so its differences have no intervals.")
     environments = {repr(e): e for result in results.values() for e in result["environment"]}
     return Summary(
         sweep=sweep.name,
@@ -152,7 +165,7 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
         rows=tuple(rows),
         quoted=sweep.quoted,
         published_where=sweep.published_where,
-        remarks=tuple(_remarks(sweep, by_row, results, max(map(len, answered)), len(common))),
+        remarks=tuple(remarks),
         environments=tuple(environments.values()),
         cost_machine=None if costs is None else costs["machine"],
     )
@@ -160,6 +173,19 @@ def summarise(sweep: Sweep, results: Mapping[Cell, Mapping[str, Any]], costs: Ma
 
 def _shares(found: Mapping[int, Mapping[str, Any]], videos: Sequence[str]) -> np.ndarray:
     return np.array([[result["test_videos"][video] for video in videos] for result in found.values()])
+
+
+def _is_of_videos(result: Mapping[str, Any], metric: str) -> bool:
+    """Whether a test figure is the mean of its videos' scores; for masks of classes, for one, it is that of classes."""
+    videos, weights = result["test_videos"], result.get("test_weights", {})
+    if not videos:
+        return True
+    mean = np.average(list(videos.values()), weights=[weights.get(video, 1) for video in videos])
+    return bool(abs(mean - result["test"][metric]) < _ROUNDED)
+
+
+def _mean_test(found: Mapping[int, Mapping[str, Any]], metric: str) -> float:
+    return mean_and_std([result["test"][metric] for result in found.values()])[0]
 
 
 def _row(

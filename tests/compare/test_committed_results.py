@@ -38,6 +38,23 @@ def test_every_cell_has_its_result_and_the_report_follows_from_them(name: str) -
     ]
 
 
+def test_a_figure_that_is_no_mean_over_videos_has_no_interval() -> None:
+    """As the mIoU of masks of classes, which is a mean over classes: of videos the difference may have another sign."""
+    sweep = load_sweep("mini/table1")
+    found, _ = load(sweep, RESULTS)
+    before = {row.label: row for row in summarise(sweep, found, None).rows}
+    other = next(row for row in before if row != sweep.reference)
+    for cell, result in found.items():
+        if cell.row.label == other:
+            found[cell] = {**result, "test": {**result["test"], "segment_accuracy": 0.25}}
+    summary = summarise(sweep, found, None)
+    after = {row.label: row for row in summary.rows}
+    assert after[other].difference == pytest.approx(0.25 - before[sweep.reference].test_mean)
+    assert {row.interval for row in summary.rows} == {None}
+    assert after[other].less() == f"{100 * (0.25 - before[sweep.reference].test_mean):+.2f}"
+    assert "is no mean over videos here, so its differences have no intervals." in summary.remarks[-1]
+
+
 @pytest.mark.parametrize("name", ["mini/avs-digits", "mini/table1"])
 def test_no_label_of_a_point_lies_on_another_one_or_outside(name: str) -> None:
     sweep = load_sweep(name)
