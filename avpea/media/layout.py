@@ -40,6 +40,7 @@ NEAR_SECONDS = 0.5  # how well a stretch that was joined before must fit a packe
 INDEXED = {"mov", "matroska"}  # formats with an index of key frames; in others seeking is a guess
 # Formats in which a length is written down; in others FFmpeg guesses it from bit rate and size.
 DECLARING = {"mov", "matroska", "flv", "avi", "asf", "wav", "w64", "aiff", "flac", "mxf", "nut"}
+EVEN_SECONDS = 0.05  # pictures at a constant rate are not further from their places than this, by rounding
 EQUAL_SECONDS = 1.0  # smaller differences come from how the last frame's duration is counted
 
 
@@ -117,6 +118,7 @@ class Mender:
         self._shift: dict[int, float] = {}  # by track, as a track's last packets may lie behind the other's restart
         self._end: dict[int, float] = {}
         self._tick: dict[int, float] = {}  # by track, since PyAV makes a fraction each time it is asked for one
+        self._reorders: dict[int, bool] = {}
         self.restarts: list[float] = []
 
     def mended(self, packet: Packet) -> Packet:  # type: ignore[type-arg]  # generic in stubs only
@@ -135,10 +137,12 @@ class Mender:
 
     def shift(self, packet: Packet) -> float:  # type: ignore[type-arg]
         """Seconds to add to a packet's time stamps, so that stretches whose clock starts again follow one another."""
-        stamp = packet.pts if packet.dts is None else packet.dts
         track = packet.stream_index
         shift = self._shift.get(track, self._shifts[-1])
         tick = self._tick.setdefault(track, 0.0) or float(packet.time_base or 0)
+        stamp = packet.dts
+        if stamp is None and not self._is_reordered(packet):
+            stamp = packet.pts
         if stamp is None or not tick:
             return shift
         self._tick[track] = tick
@@ -149,6 +153,16 @@ class Mender:
         self._shift[track] = shift
         self._end[track] = seconds + shift + (packet.duration or 0) * tick
         return shift
+
+    def _is_reordered(self, packet: Packet) -> bool:  # type: ignore[type-arg]
+        """Whether pictures of the packet's track are stored in another order than shown: their pts go back and forth.
+
+        Matroska has no dts, and FFmpeg knows none for the first pictures of such a track.
+        """
+        track = packet.stream_index
+        if track not in self._reorders:
+            self._reorders[track] = _reorders(packet.stream)
+        return self._reorders[track]
 
     def _continued(self, seconds: float, shift: float, expected: float, track: int) -> float:
         """The shift of the next packet of a track, whose previous one ended at `expected`."""
@@ -166,6 +180,10 @@ class Mender:
         self._shifts.append(expected - seconds)
         self.restarts.append(expected)
         return expected - seconds
+
+
+def _reorders(track: Stream) -> bool:
+    return isinstance(track, VideoStream) and bool(track.codec_context and track.codec_context.has_b_frames)
 
 
 def packet_seconds(packet: Packet, track: Stream, still_seconds: float) -> float:  # type: ignore[type-arg]
@@ -211,7 +229,7 @@ def _layout(container: InputContainer, path: Path, used: tuple[int, ...]) -> Lay
     gap, back = (JUMP_SECONDS, BACK_SECONDS) if jumps else (STILL_SECONDS, CLEARLY_BACK_SECONDS)
     bare = Layout(zero_seconds(container), 0.0, 0.0, (), (), gap, back, STILL_SECONDS, name in INDEXED)
     tracks = [container.streams[index] for index in used]
-    if name == "mov" and (ends := _listed_seconds(tracks, bare.zero_seconds)):
+    if name == "mov" and (ends := _listed_seconds(path, tracks, bare.zero_seconds)):
         length = max(0.0, *(end for _, end in ends))
         return replace(bare, length_seconds=length, declared_seconds=length, ends=ends)
     found = _scanned(path, used, bare)
@@ -231,22 +249,40 @@ def _layout(container: InputContainer, path: Path, used: tuple[int, ...]) -> Lay
     return replace(found, declared_seconds=declared)
 
 
-def _listed_seconds(tracks: Sequence[Stream], zero: float) -> tuple[tuple[int, float], ...]:
+def _listed_seconds(path: Path, tracks: Sequence[Stream], zero: float) -> tuple[tuple[int, float], ...]:
     """Number and end of each track by the sample tables of MP4.
 
     None if they are not all there, or list nothing for a long time.
     """
-    ends = []
+    ends: list[tuple[int, float]] = []
     for track in tracks:
         if not (track.frames and track.duration and track.time_base):
             return ()
         tick = float(track.time_base)
         last = float((track.start_time or 0) + track.duration) * tick - zero
         times = [0.0, *(entry.timestamp * tick - zero for entry in track.index_entries), last]
-        if max(after - before for before, after in itertools.pairwise(times)) > STILL_SECONDS:
+        steps = [after - before for before, after in itertools.pairwise(times)]
+        if max(steps) > STILL_SECONDS:
             return ()
+        # The tables sum up the times between decoding; where these vary, the last picture may be shown much later.
+        if _reorders(track) and max(steps[1:-1], default=0.0) - min(steps[1:-1], default=0.0) > EVEN_SECONDS:
+            shown, length = _shown_last(path, track.index, zero)
+            last = last if last > shown else shown + length
         ends.append((track.index, last))
     return tuple(ends)
+
+
+def _shown_last(path: Path, index: int, zero: float) -> tuple[float, float]:
+    """When the last picture of a track is shown, and how long at least, by the packets from the last key frame on."""
+    last = 0.0, 0.0
+    with opened(path) as container:
+        track = container.streams[index]
+        container.seek(track.index_entries[-1].timestamp, stream=track)
+        for packet in packets(container, track):
+            shown = seconds_of(packet, zero) if packet.size else None
+            if shown is not None:
+                last = max(last, (shown, min(packet_seconds(packet, track, 1.0), _least_seconds(track))))
+    return last
 
 
 def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:

@@ -50,6 +50,45 @@ def test_a_file_that_does_not_start_at_0(tmp_path: Path, ending: str) -> None:
     assert near(read(late, start_seconds=2, segments=2), MIDDLES[2:])
 
 
+FEW = {"1 fps": [float(i) for i in range(12)], "5 fps": [i / 5 for i in range(60)]}
+FEW |= {"a slide show": [0.0, 0.5, 0.6, 3.0, 3.1, 3.2, 7.0, 8.1, 8.2, 11.0, 11.5, 11.6]}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "mov", "ts"])
+@pytest.mark.parametrize("times", FEW.values(), ids=FEW)
+def test_few_pictures_that_are_stored_in_another_order(
+    times: list[float], ending: str, codec: str, tmp_path: Path
+) -> None:
+    """Matroska has no decoding times: of the first pictures they are not known, and no clock starts again there."""
+    options = {"bf": "3", "b_strategy": "0", "x265-params": "log-level=none:bframes=3:b-adapt=0"}
+    path = make_video(
+        tmp_path / f"a.{ending}", seconds=12, fps=10, size=(64, 48), frame_times=times, audio_hz=16_000,
+        video_codec=codec, video_options=options,
+    )  # fmt: skip
+    clip = read(path)
+    assert clip.remarks() == []
+    assert clip.duration_seconds == pytest.approx(12, abs=0.2)
+    assert probe(path).duration_seconds == pytest.approx(12, abs=0.2)
+    late = 0.2  # at most, the sound's first samples before the picture
+    shown = [max(number for number, at in enumerate(times) if at <= second + 0.5) for second in range(12)]
+    sure = [second for second in range(12) if all(not 0 <= second + 0.5 - at < late for at in times)]
+    assert [number_of(clip.frames[second]) for second in sure] == [shown[second] for second in sure]
+
+
+def test_the_last_picture_of_a_variable_rate_may_be_shown_long_after_it_is_decoded(tmp_path: Path) -> None:
+    """The tables of MP4 sum up the times between decoding."""
+    times = [0.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 9.0]
+    path = make_video(
+        tmp_path / "a.mp4", seconds=0, fps=10, size=(64, 48), frame_times=times, audio_hz=None,
+        video_options={"bf": "3", "b_strategy": "0"},
+    )  # fmt: skip
+    length = probe(path).duration_seconds
+    assert length >= 9
+    assert read(path, missing_audio="silence").duration_seconds == pytest.approx(length)
+    assert number_of(read(path, start_seconds=9, segments=1, missing_audio="silence").frames[0]) == 7
+
+
 @pytest.mark.parametrize("ending", ["ts", "mpg"])
 def test_joined_streams_are_read_to_the_end(tmp_path: Path, ending: str) -> None:
     codecs = {"video_codec": "mpeg2video", "audio_codec": "mp2"} if ending == "mpg" else {}
