@@ -216,8 +216,9 @@ class Walk:
             require_size(self._path, *reversed(display_size(frame, pixel_aspect(self._video))))
         self.picker.add(seconds, frame)
         shown = shown_seconds(frame, self._video, self.layout.still_seconds)
-        if self._mender is None:  # the tables of MP4 say how long until the next is decoded, not how long it is shown
-            shown = min(shown, max(self.layout.end_of(self._video) - seconds, 0.0))
+        left = self.layout.end_of(self._video) - seconds
+        if self._mender is None and left > 0:  # tables of MP4 have times between decoding, and not between showing
+            shown = min(shown, left)
         self._picture_end = max(self._picture_end, seconds + shown)
         if self._steady and self._is_over(self._audio, self._picture_end):
             self.timeline.hold(self._picture_end - PACE_SECONDS)
