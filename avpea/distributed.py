@@ -395,7 +395,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
     """Replace tensors by their sums over all processes, in one exchange for each type."""
     if _current.alone:
         return
-    for kind in {tensor.dtype for tensor in tensors}:
+    for kind in dict.fromkeys(tensor.dtype for tensor in tensors):  # in one order everywhere
         some = [tensor for tensor in tensors if tensor.dtype == kind]
         together = _sum(torch.cat([tensor.flatten() for tensor in some]))
         for tensor, part in zip(some, torch.split(together, [one.numel() for one in some]), strict=True):

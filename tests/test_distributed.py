@@ -116,6 +116,90 @@ def test_whatever_is_changed(name: str, tiny_experiment: Make, tmp_path: Path) -
     compared(tiny_experiment(**(FIVE_STEPS | CHANGES[name])), tmp_path, 3)
 
 
+MASKS = {"kl": {"task.matching": 0.5}, "cosine": {"task.matching": 0.5, "task.matching_form": "cosine"}}
+
+
+@pytest.mark.parametrize("matching", ["kl", pytest.param("cosine", marks=pytest.mark.slow)])
+def test_the_decoder_of_masks_is_the_same(matching: str, tiny_masking: dict[str, Any], tmp_path: Path) -> None:
+    head = {"name": "tpavi_pyramid", "width": 8, "stages": [4, 4, 4, 4]}
+    experiment = Experiment.from_dict({**tiny_masking, "head": head}).override(FIVE_STEPS | MASKS[matching])
+    compared(experiment, tmp_path, 2)
+
+
+def parts_of_losses(own: list[list[int]]) -> dict[str, float]:
+    """This process's part of losses over three videos, of which the first has two texts; `own` are its videos."""
+    from avpea.tasks.avc.heads import writer
+    from avpea.tasks.avs._losses import matching_cosine, matching_kl
+    from avpea.text import Sentences, build_text
+    from tests.tiny import section
+
+    torch.manual_seed(0)
+    logits, maps, sounds = torch.randn(3, 1, 8, 8), torch.randn(3, 4, 4, 4), torch.randn(3, 4)
+    options = section("head", "writer", text={"name": "tiny"}, groups=("t",), average="texts")
+    head = writer.Writer(8, 8, build_text(options.text, writes=True), options).eval()
+    texts = Sentences(torch.randint(1000, 2000, (4, 6)), torch.ones(4, 6, dtype=torch.bool))
+    chosen = torch.tensor([[False, True, row > 1, row > 2, False, False] for row in range(4)])
+    patched: Any = writer
+    with distributed.joined(distributed.meet(distributed.launched()), torch.device("cpu")) as here:
+        some = torch.tensor(own[here.rank])
+        rows = torch.cat([torch.tensor([[0, 1], [2], [3]][video]) for video in own[here.rank]])
+        patched.hide = lambda text, *_: (text, chosen[rows])
+        with share(len(some), 3, 3) as weight, torch.no_grad():
+            found = {
+                "kl": matching_kl(logits[some], [maps[some]], [sounds[some]]),
+                "cosine": matching_cosine(logits[some], [maps[some]], [sounds[some]]),
+                **head.loss({"t": None}, texts[rows], torch.zeros(len(rows), dtype=torch.int64)),
+            }
+            return {name: float(value) * weight for name, value in found.items()}
+
+
+def test_parts_of_losses_add_up_whatever_they_are_means_of() -> None:
+    pytest.importorskip("transformers")
+    (alone,) = together(1, parts_of_losses, [[0, 1, 2]])
+    parts = together(2, parts_of_losses, [[0], [1, 2]])
+    assert alone.keys() == {"kl", "cosine", "words_t"}
+    for name, whole in alone.items():
+        assert sum(part[name] for part in parts) == pytest.approx(whole, rel=1e-5), name
+
+
+def decoder_gradients(head: str) -> dict[str, Any]:
+    """Gradients and running statistics of a decoder of masks, of this process's share of four videos."""
+    from avpea.tasks import Dims, Encoded
+    from avpea.tasks.avs.heads.tpavi import TPAVI, TPAVIOptions
+    from avpea.tasks.avs.heads.tpavi_pyramid import TPAVIPyramid
+
+    torch.manual_seed(0)
+    kind = {"tpavi": TPAVI, "tpavi_pyramid": TPAVIPyramid}[head]
+    made: Any = kind(Dims(8, 8, (4, 4, 8, 8)), 1, 32, TPAVIOptions(width=8, stages=(4, 4, 4, 4))).double()
+    for exchange in made.exchanges:
+        torch.nn.init.ones_(exchange.out_norm.weight)
+    every = 4 * 2
+    scale = torch.arange(1.0, every + 1).double()[:, None, None]
+    visual, audio = (torch.randn(every, 5, 8).double() * scale for _ in range(2))
+    stages = [torch.randn(every, side**2, dim).double() * scale for side, dim in ((8, 4), (4, 4), (2, 8), (1, 8))]
+    with distributed.joined(distributed.meet(distributed.launched()), torch.device("cpu")) as here:
+        own = distributed.own_share(range(4))
+        some = slice(2 * own[0], 2 * own[-1] + 2)
+        encoded = Encoded(visual[some], audio[some], 2, 1, True, stages=tuple(stage[some] for stage in stages))
+        with share(len(own), 4, 4) as weight:
+            (made(encoded).logits.square().mean() * weight).backward()
+        gradients = [parameter.grad for parameter in made.parameters() if parameter.grad is not None]
+        distributed.add_up(gradients)
+    statistics = [value for name, value in made.named_buffers() if "running" in name]
+    assert len(gradients) > 50
+    assert here.size in (1, 2)
+    return {"gradients": [one.numpy() for one in gradients], "statistics": [one.numpy() for one in statistics]}
+
+
+@pytest.mark.parametrize("head", ["tpavi", "tpavi_pyramid"])
+def test_the_decoder_of_masks_norms_the_whole_batch(head: str) -> None:
+    (alone,) = together(1, decoder_gradients, head)
+    for found in together(2, decoder_gradients, head):
+        for name, expected in alone.items():
+            for ours, theirs in zip(found[name], expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("negatives", ["batch", "frozen"])
 def test_frames_of_other_videos_are_the_same(negatives: str, tiny_asking: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ LAYERS = [
     ("parsing", "progress", "threads", "shortage"),
     ("locks",),
     ("client", "registry", "measure", "files", "options", "tables", "page", "drawings", "draws", "distributed"),
-    ("trust", "trackers"),
+    ("trust", "trackers", "batch_norm"),
     ("sections", "labels", "embeddings", "tensors", "formats"),
     ("media", "device", "metrics", "adapters", "backbones", "text"),
     ("experiment", "plot"),

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avpea import distributed
 from avpea.adapters._base import Adapter
 from avpea.adapters._fused import Folded, linear_norm, norm_linear
+from avpea.batch_norm import moments_of_all, move, norm_of_all
 from avpea.errors import ExperimentError
 from avpea.options import require
 from avpea.sections import AdapterOptions, Blocks
@@ -221,56 +220,7 @@ def dense(weight: Float[Tensor, "out in_of_group"], groups: int) -> Float[Tensor
 
 def batch_norm(x: Float[Tensor, "batch tokens dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "batch tokens dim"]:
     """BatchNorm over all tokens of the batch."""
-    rows = x.flatten(0, 1)
-    normed: Tensor = norm(rows) if distributed.world().alone or not norm.training else _norm_of_all(rows, norm)
-    return normed.view_as(x)
-
-
-def _norm_of_all(rows: Float[Tensor, "rows dim"], norm: nn.BatchNorm1d) -> Float[Tensor, "rows dim"]:
-    """BatchNorm over the batches of all processes."""
-    mean = rows.mean(dim=0)
-    mean, squares, count = _of_all(mean, (rows - mean).square().sum(dim=0), len(rows))
-    variance = squares / count
-    _move(norm, mean, variance, count)
-    return (rows - mean) * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias
-
-
-def _of_all(
-    mean: Float[Tensor, " dim"], scatter: Float[Tensor, "..."], count: int
-) -> tuple[Float[Tensor, " dim"], Float[Tensor, "..."], float]:
-    """Mean, scatter about it, and number of the rows of all processes, from those of each, in a single exchange.
-
-    What lies between the means of the processes is added to the scatter (Chan, Golub and LeVeque, 1979).
-
-    Args:
-        mean: Mean of the rows of this process.
-        scatter: Sum of the squares of their deviations from it, or of the outer products (dim x dim).
-        count: Their number.
-    """
-    here = distributed.world()
-    if here.alone or not here.global_statistics:
-        return mean, scatter, count
-    own = torch.cat((mean.new_tensor([count]), mean, scatter.flatten()))
-    table = distributed.total(F.pad(own[None], (0, 0, here.rank, here.size - 1 - here.rank)))
-    counts, means, scatters = torch.split(table, [1, len(mean), scatter.numel()], dim=1)
-    whole = counts.sum()
-    together = (counts * means).sum(dim=0) / whole
-    between = means - together
-    apart = between.square().T @ counts if scatter.ndim == 1 else between.T @ (counts * between)
-    return together, scatters.sum(dim=0).view_as(scatter) + apart.view_as(scatter), whole.item()
-
-
-def _move(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: float) -> None:
-    """Update the running statistics as BatchNorm does it."""
-    running_mean, running_var = norm.running_mean, norm.running_var
-    assert running_mean is not None
-    assert running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    norm.num_batches_tracked += 1
-    unbiased = variance.detach() * (count / max(count - 1, 1))
-    running_mean.lerp_(mean.detach().to(running_mean.dtype), norm.momentum)
-    running_var.lerp_(unbiased.to(running_var.dtype), norm.momentum)
+    return norm_of_all(x.flatten(0, 1), norm).view_as(x)
 
 
 def fold_batch_norm(
@@ -288,11 +238,11 @@ def fold_batch_norm(
         rows = z.flatten(0, 1)
         centre = rows.mean(dim=0)
         own = rows - centre
-        together, scatter, count = _of_all(centre, own.T @ own, len(rows))
+        together, scatter, count = moments_of_all(centre, own.T @ own, len(rows))
         rows = own if together is centre else rows - together
         centre, covariance = together, scatter / count
         variance = ((u @ covariance) * u).sum(dim=1)
-        _move(norm, u @ centre, variance, count)
+        move(norm, u @ centre, variance, count)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
         return rows.view_as(z), u * scale[:, None], norm.bias
     return z, *_in_evaluation(u, norm)

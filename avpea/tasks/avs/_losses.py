@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from avpea.distributed import mean_of, total
+
 __all__ = ["cross_entropy", "matching_cosine", "matching_kl"]
 
 
@@ -56,7 +58,7 @@ def matching_kl(
 ) -> Float[Tensor, ""]:
     """MS3's matching term: KL(softmax(sound) || softmax(what is under the mask)), summed over frames, mean over stages.
 
-    What is under the mask is the map times the mask, averaged over all positions.
+    What is under the mask is the map times the mask, averaged over all positions. Frames are those of all processes.
 
     Args:
         logits: The predicted masks.
@@ -67,7 +69,7 @@ def matching_kl(
     for found, sound in zip(maps, sounds, strict=True):
         seen = (found * _shares(logits, found)).flatten(2).mean(dim=2)
         terms.append(F.kl_div(seen.log_softmax(dim=1), sound.softmax(dim=1), reduction="sum"))
-    return torch.stack(terms).mean()
+    return total(torch.stack(terms).mean())
 
 
 def matching_cosine(
@@ -88,5 +90,6 @@ def matching_cosine(
     for found, sound in zip(maps, sounds, strict=True):
         under = (_shares(logits, found) > 0.5).to(found.dtype)
         seen = (found * under).flatten(2).mean(dim=2)
-        terms.append(-(F.cosine_similarity(sound, seen, dim=1).relu() + 1e-6).log().mean())
+        apart = -(F.cosine_similarity(sound, seen, dim=1).relu() + 1e-6).log()
+        terms.append(mean_of(apart.sum(), torch.tensor(len(apart), device=apart.device)))
     return torch.stack(terms).mean()

@@ -149,7 +149,8 @@ class Writer(TextHead):
                 mean = mean_of(F.cross_entropy(logits, words, reduction="sum"), chosen.sum())
             else:  # each text has at least one masked word
                 share = 1 / chosen.sum(dim=1, keepdim=True).expand_as(chosen)[chosen]
-                mean = (F.cross_entropy(logits, words, reduction="none") * share).sum() / len(text)
+                added = (F.cross_entropy(logits, words, reduction="none") * share).sum()
+                mean = mean_of(added, torch.tensor(len(text), device=added.device))
             terms[f"words_{group}"] = mean / len(memories)
         return terms
 

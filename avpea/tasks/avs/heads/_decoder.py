@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avpea.batch_norm import norm_of_all
+
 __all__ = ["Decoder", "DilatedSum", "Exchange"]
 
 DILATIONS = (3, 6, 12, 18)
@@ -65,7 +67,7 @@ class Exchange(nn.Module):
         """The maps after the exchange, and the projected sound."""
         heard = self.sound(sound)
         flat = x.transpose(1, 2).flatten(2)  # videos, width, N
-        answered = self.out_norm(self.out(self.attend(flat, heard)))
+        answered = norm_of_all(self.out(self.attend(flat, heard)), self.out_norm)
         z = self.norm((flat + answered).transpose(1, 2)).transpose(1, 2)
         return z.unflatten(2, (x.shape[1], *x.shape[3:])).transpose(1, 2), heard
 
