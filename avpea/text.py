@@ -174,6 +174,11 @@ class TextModel(nn.Module):
         return int(self.tokenizer.mask_token_id)
 
     @property
+    def unknown_id(self) -> int:
+        """Index of what stands for a piece that is not in the vocabulary."""
+        return int(self.tokenizer.unk_token_id)
+
+    @property
     def pad_id(self) -> int:
         """Index of padding."""
         return int(self.tokenizer.pad_token_id)

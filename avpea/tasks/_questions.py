@@ -42,6 +42,10 @@ class QuestionTask(Task):
     def hits(self, sample: QuestionSample, answer: Any) -> list[bool]:
         """Whether each question of a sample is answered correctly."""
 
+    def expected(self, sample: QuestionSample) -> list[str]:
+        """The annotated answer to each question, in the form in which predictions are."""
+        return [question.answer for question in sample.questions]
+
     @abstractmethod
     def predictions(self, answer: Any) -> Iterable[dict[str, Any]]:
         """Prediction and confidence for each question, as plain values."""
@@ -57,16 +61,20 @@ class QuestionTask(Task):
         return sum(self.hits(sample, answer))
 
     def row(self, sample: QuestionSample, answer: Any) -> dict[str, Any]:
-        """Each question with its target, prediction and confidence."""
+        """Each question with its target, prediction and confidence, and whether it is answered correctly."""
+        told = zip(
+            sample.questions, self.expected(sample), self.predictions(answer), self.hits(sample, answer), strict=True
+        )
         questions = [
             {
                 "question_id": question.question_id,
                 "type": question.type,
                 "question": " ".join(question.words),
-                "target": question.answer,
+                "target": target,
                 **predicted,
+                "correct": hit,
             }
-            for question, predicted in zip(sample.questions, self.predictions(answer), strict=True)
+            for question, target, predicted, hit in told
         ]
         return {"key": sample.key, "video": sample.video_id, "questions": questions}
 
@@ -117,7 +125,7 @@ class QuestionTask(Task):
         found = []
         for row in rows:
             for one in row.get("questions", ()):
-                if one.get("prediction") != one["target"]:
+                if not one.get("correct", one.get("prediction") == one["target"]):  # not told by earlier versions
                     sure = one.get("confidence", math.exp(min(0.0, one.get("log_probability", 0.0))))
                     asked = one["question"]
                     found.append(Mistake(row["key"], None, one["target"], str(one.get("prediction")), sure, asked))
@@ -142,5 +150,8 @@ class QuestionTask(Task):
         if metrics.get("unanswerable"):
             many = how_many(metrics["unanswerable"], "question has an answer", "questions have answers")
             yield f"{many} that no training question has, and count as wrong."
+        if metrics.get("unwritable"):
+            wrong = "question counts as wrong, as its answer has", "questions count as wrong, as their answers have"
+            yield f"{how_many(metrics['unwritable'], *wrong)} characters that the text model does not know."
         if metrics.get("written_but_no_answer"):
             yield f"{metrics['written_but_no_answer']} written answers are none of the training questions'."

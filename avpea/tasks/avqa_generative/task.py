@@ -1,6 +1,7 @@
 """Generative question answering: the answer is written word by word, as in VALOR (AV-PEA paper, Table 3).
 
-An answer is correct if it equals the annotated one after `clean` was applied to both.
+An answer is correct if it equals the annotated one as the text model writes it: cleaned by `clean`, and of the word
+pieces that its tokenizer makes of it, which may be without accents.
 """
 
 import math
@@ -61,16 +62,40 @@ class GenerativeAVQA(QuestionTask, WritingTask):
             for row in range(max(video) + 1)
         ]
 
+    def written(self, answers: Sequence[str]) -> list[tuple[str, bool]]:
+        """Each answer as the text model writes it, and whether it can: whether it knows all pieces of the answer."""
+        cleaned = [self.clean(answer) for answer in answers]
+        if not cleaned:
+            return []
+        text, found = self.head.text, []
+        for own, ids in zip(cleaned, text.sentences(cleaned).token_ids.tolist(), strict=True):
+            known = text.unknown_id not in ids
+            found.append((text.text(ids) if known else own, known))
+        return found
+
     def evaluate(self, samples: Sequence[QuestionSample], answers: Sequence[WrittenAnswers]) -> dict[str, Any]:
-        """Accuracies as for every `QuestionTask`, and how many written answers are none of the training answers."""
-        known = {self.clean(answer) for answer in self.labels.names}
+        """Accuracies as for every `QuestionTask`, and two numbers.
+
+        They are how many written answers are none of the training answers, and how many questions have an answer that
+        cannot be written; such questions count as wrong.
+        """
+        known = {text for text, _ in self.written(self.labels.names)}
         strange = sum(some[0].text not in known for answer in answers for some in answer.written)
-        return {**super().evaluate(samples, answers), "written_but_no_answer": strange}
+        asked = [question.answer for sample in samples for question in sample.questions]
+        unwritable = sum(not possible for _, possible in self.written(asked))
+        return {
+            **super().evaluate(samples, answers),
+            "written_but_no_answer": strange,
+            "unwritable": unwritable,
+        }
+
+    def expected(self, sample: QuestionSample) -> list[str]:
+        """The annotated answers as the text model writes them."""
+        return [text for text, _ in self.written([question.answer for question in sample.questions])]
 
     def hits(self, sample: QuestionSample, answer: WrittenAnswers) -> list[bool]:
-        """Whether the likeliest text equals the annotated answer, after cleaning."""
-        pairs = zip(sample.questions, answer.written, strict=True)
-        return [some[0].text == self.clean(question.answer) for question, some in pairs]
+        """Whether the likeliest text equals the annotated answer as the text model writes it."""
+        return [some[0].text == text for text, some in zip(self.expected(sample), answer.written, strict=True)]
 
     def predictions(self, answer: WrittenAnswers) -> list[dict[str, Any]]:
         """The likeliest texts, and their log-probabilities."""

@@ -13,7 +13,9 @@ from avpea.labels import Question, QuestionSample
 from avpea.predict import load
 from avpea.tasks.avc.heads._beams import Written
 from avpea.tasks.avqa_generative.task import GenerativeAVQA, WrittenAnswers
+from avpea.text import build_text
 from avpea.train import train
+from tests.tiny import section
 
 Make = Callable[..., Any]
 
@@ -38,11 +40,49 @@ def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: 
         load(run).ask("video.mp4", " ")
 
 
+def task(joined: str = "split", answers: tuple[str, ...] = ("yes",)) -> GenerativeAVQA:
+    pytest.importorskip("transformers")
+    options = section("head", "writer", text={"name": "tiny"})
+    head = SimpleNamespace(joined=joined, text=build_text(options.text))
+    return GenerativeAVQA(head, SimpleNamespace(names=answers))
+
+
+def asked(*answers: str) -> QuestionSample:
+    questions = tuple(Question(f"{i}", "Audio Counting", "", ("Why",), answer) for i, answer in enumerate(answers))
+    return QuestionSample("a", "a", Path(), 0.0, 1, "test", questions=questions)
+
+
+def wrote(*texts: str) -> WrittenAnswers:
+    return WrittenAnswers(tuple((Written(text, -0.1),) for text in texts))
+
+
 def test_answers_are_compared_after_cleaning_both() -> None:
-    questions = tuple(Question("1", "Audio Counting", "", (), answer) for answer in ("acoustic_guitar", "Yes", "two"))
-    sample = QuestionSample("a", "a", Path(), 0.0, 1, "test", questions=questions)
-    written = tuple((Written(text, 0.0),) for text in ("acoustic guitar", "yes", "one"))
-    split, kept = (GenerativeAVQA(SimpleNamespace(joined=joined), None) for joined in ("split", "kept"))
-    assert split.hits(sample, WrittenAnswers(written)) == [True, True, False]
-    assert kept.hits(sample, WrittenAnswers(written)) == [False, True, False]
+    sample, written = asked("acoustic_guitar", "Yes", "two"), wrote("acoustic guitar", "yes", "one")
+    split, kept = task("split"), task("kept")
+    assert split.hits(sample, written) == [True, True, False]
+    assert kept.hits(sample, written) == [False, True, False]
     assert kept.clean("acoustic_guitar") == "acousticguitar"  # as VALOR's public code trains it
+
+
+def test_answers_are_compared_as_the_text_model_writes_them() -> None:
+    both, sample = task(answers=("Café", "nein")), asked("Café", "Über", "5 \U0001f600")
+    assert both.expected(sample)[:2] == ["cafe", "uber"]
+    written = wrote("cafe", "uber", "5 [UNK]")
+    assert both.hits(sample, written) == [True, True, False]  # a piece that is unknown may be any other one
+    found = both.evaluate([sample], [written])
+    assert (found["written_but_no_answer"], found["unwritable"]) == (2, 1)
+    said = [part for part in GenerativeAVQA.report(found) if isinstance(part, str)]
+    assert "1 question counts as wrong, as its answer has characters that the text model does not know." in said
+
+
+def test_right_answers_are_no_mistakes_and_no_class_of_their_own() -> None:
+    row = task().row(asked("acoustic_guitar", "Café", "no"), wrote("acoustic guitar", "cafe", "yes"))
+    assert [one["correct"] for one in row["questions"]] == [True, True, False]
+    (mistake,) = GenerativeAVQA.mistakes([row], 10)
+    assert (mistake.expected, mistake.answered) == ("no", "yes")
+    confusion = GenerativeAVQA.confusion({}, [row])
+    assert confusion is not None
+    assert confusion.names == ("acoustic guitar", "cafe", "no", "yes")
+    for one in row["questions"]:  # as earlier versions have written it
+        del one["correct"]
+    assert len(GenerativeAVQA.mistakes([row], 10)) == 1
