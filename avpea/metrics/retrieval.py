@@ -47,10 +47,12 @@ def both_ranks(
 ) -> tuple[Int[Tensor, " texts"], Int[Tensor, " videos"]]:
     """The rank of each text's video, and the best rank among each video's texts, from 1.
 
+    Only texts of other videos rank before a video's best text: its own ones do not, however alike they are.
+
     Args:
         similarity: Similarity of each text to each video.
         video: Column of each text's video; every video has a text.
     """
-    every = ranks(similarity.T[video], torch.arange(len(video)))
-    best = torch.full((similarity.shape[1],), len(video), dtype=every.dtype)
-    return ranks(similarity, video), best.scatter_reduce(0, video, every, "amin")
+    own = video[:, None] == torch.arange(similarity.shape[1], device=video.device)
+    best = similarity.masked_fill(~own, -torch.inf).amax(dim=0)
+    return ranks(similarity, video), ((similarity >= best) & ~own).sum(dim=0) + 1

@@ -39,6 +39,19 @@ def test_both_directions_with_several_texts_of_a_video() -> None:
     assert back.tolist() == [1, 1]
 
 
+def test_texts_of_a_video_do_not_count_against_each_other() -> None:
+    similarity = torch.tensor([[0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.9, 0.0]])
+    assert both_ranks(similarity, torch.tensor([0, 0, 1, 0]))[1].tolist() == [1, 2]
+    assert both_ranks(torch.zeros(5, 2), torch.tensor([0, 0, 1, 1, 1]))[1].tolist() == [4, 3]  # ties with others do
+
+
+def test_ranks_of_videos_with_one_text_each_are_those_of_sorting() -> None:
+    similarity = torch.randn(30, 30, generator=torch.Generator().manual_seed(0))
+    video = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    texts = video.argsort()  # the text of each video
+    assert torch.equal(both_ranks(similarity, video)[1], ranks(similarity.T, texts))
+
+
 def test_dual_softmax_prefers_what_prefers_back() -> None:
     # A hub: video 0 is liked by both texts, but prefers text 0.
     similarity = torch.tensor([[0.9, 0.1], [0.8, 0.7]])
