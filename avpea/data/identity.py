@@ -2,7 +2,8 @@
 
 A row is a sample. It is known by its video and window, not by its place in a file, and its labels count by name. Where
 the data set lies does not matter. Of a video file its size and a hash of its first 64 KiB are kept, so that another
-file under the same name is seen without reading it whole.
+file under the same name is seen without reading it whole. Of features the file of the sound and the row of a table are
+kept beside that, as `sound:…` and `row:…`. Earlier versions did not, so each is compared where both have it.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from typing import Any
 
 from avpea.errors import DataError
 from avpea.files import write_text
-from avpea.labels import SPLITS, Annotations, Labels, Sample, shortened
+from avpea.labels import SPLITS, Annotations, Labels, Precomputed, Sample, shortened
 from avpea.parsing import read_json
 from avpea.sections import ReaderOptions
 from avpea.tables import how_many
@@ -85,9 +86,12 @@ class DataIdentity:
         return _hashed(json.dumps(rows))
 
     def seen(self, other: "DataIdentity", split: str) -> int:
-        """Number of samples of a split of `other` whose video files are training videos here, under any name."""
+        """Number of samples of a split of `other` whose video files are training videos here, under any name.
+
+        Samples of one table are the same if their rows are, which must be known of both.
+        """
         trained = {row.file for row in self.rows.get("train", {}).values()} - {""}
-        return sum(row.file in trained for row in other.rows.get(split, {}).values())
+        return sum(not trained.isdisjoint(_alike(row.file)) for row in other.rows.get(split, {}).values())
 
     def summary(self) -> dict[str, Any]:
         """What a record says about the data that it belongs to, as plain values."""
@@ -181,7 +185,7 @@ def changes(then: DataIdentity, now: DataIdentity) -> list[str]:
         both = [name for name in new if name in old]
         other = [f"{name}: {_other(old[name], new[name])}" for name in both if old[name].labels != new[name].labels]
         found += _phrase(other, f"of {split} with other labels")
-        files = [name for name in both if old[name].file and new[name].file and old[name].file != new[name].file]
+        files = [name for name in both if _other_files(old[name].file, new[name].file)]
         found += _phrase(files, f"of {split} with another video file than before")
     return found
 
@@ -245,13 +249,34 @@ def _other(old: Row, new: Row) -> str:
     return f"{old.labels or 'no label'} became {new.labels or 'no label'}"
 
 
+def _other_files(old: str, new: str) -> bool:
+    """Whether what is known of a sample's files both times is not the same."""
+    was, now = _parts(old), _parts(new)
+    return bool(old and new) and any(was[name] != now[name] for name in was.keys() & now.keys())
+
+
+def _parts(file: str) -> dict[str, str]:
+    """What is known of a sample's files: of the media files under an empty name, and `sound` and `row` of features."""
+    plain = " ".join(part for part in file.split() if ":" not in part)
+    return {"": plain, **dict(part.split(":", 1) for part in file.split() if ":" in part)}
+
+
+def _alike(file: str) -> set[str]:
+    """How a training sample with the same files is known, by this version or an earlier one."""
+    parts = _parts(file)
+    return {file} if "row" in parts else {file, parts[""]}
+
+
 def printable(text: str) -> str:
     """Text that can be written as UTF-8, which a file's name need not be."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def files_of(sample: Sample, known: dict[Path, str]) -> str:
-    """Size and hash of the start of a sample's media files, where `known` keeps them; empty if one is missing."""
+    """Size and hash of the start of a sample's media files, where `known` keeps them; empty if one is missing.
+
+    Of features there is more; see `_of_features`.
+    """
     if sample.packed is not None:
         return sample.packed.file
     found = []
@@ -260,7 +285,19 @@ def files_of(sample: Sample, known: dict[Path, str]) -> str:
             if path not in known:
                 known[path] = _file(path)
             found.append(known[path])
-    return " ".join(found) if all(found) else ""
+    return " ".join((*found, *_of_features(sample.features, known))) if all(found) else ""
+
+
+def _of_features(features: Precomputed | None, known: dict[Path, str]) -> Iterator[str]:
+    """What is known of features beside the file of the pictures: the file of the sound, if it is there, and the row."""
+    if features is None:
+        return
+    if features.audio not in known:
+        known[features.audio] = _file(features.audio)
+    if known[features.audio]:
+        yield f"sound:{known[features.audio]}"
+    if features.row is not None:
+        yield f"row:{features.row}"
 
 
 def copies(samples: Iterable[Sample]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Precomputed features: what is read is what stands in the files, and bad files are named."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from avpea.checkpoint import load_model
 from avpea.cli import main
 from avpea.data.features import FeatureStore
+from avpea.data.identity import DataIdentity, changes, identify, read_identity
 from avpea.data.readers.ave_features import read
 from avpea.errors import CheckpointError, DataError, ExperimentError
 from avpea.experiment import load_recipe
-from avpea.labels import EventSample, Precomputed
+from avpea.labels import Annotations, EventLabels, EventSample, Precomputed
 from avpea.official import import_checkpoint
 from avpea.sections import ReaderOptions
 from avpea.train import train
@@ -122,3 +124,47 @@ def test_threads_share_more_files_than_are_kept_open(tmp_path: Path) -> None:
         for sample, read in zip(samples * 4, pool.map(store.read, samples * 4), strict=True):
             assert set(read["log_mel"].flatten().tolist()) == {float(sample.key[1:])}
     assert len(store._opened) <= 64 + 8
+
+
+def without_features(known: DataIdentity) -> DataIdentity:
+    """As versions wrote it that knew of the file of the pictures alone."""
+    rows = {
+        split: {name: dataclasses.replace(row, file=row.file.split()[0]) for name, row in some.items()}
+        for split, some in known.rows.items()
+    }
+    return dataclasses.replace(known, rows=rows)
+
+
+def test_rows_of_one_table_are_not_the_same_video_and_another_sound_is_seen(tmp_path: Path) -> None:
+    _, audio, _ = write_ave_features(tmp_path / "data")
+    options = ReaderOptions(name="ave_features", root=str(tmp_path / "data"))
+    before = identify(options, read(options))
+    old = without_features(before)
+    for trained in (before, old):
+        assert trained.seen(before, "test") == 0
+        assert changes(trained, before) == []
+    assert before.seen(before, "train") == 3
+    before.write(tmp_path)
+    assert read_identity(tmp_path) == before
+    with h5py.File(tmp_path / "data" / "audio_feature.h5", "w") as file:
+        file["avadataset"] = audio + 1
+    now = identify(options, read(options))
+    assert "3 samples of train with another video file than before (row0005, row0000, row0002)" in changes(before, now)
+    assert changes(old, now) == []  # it did not know the sound
+
+
+def test_the_sound_of_features_in_files_of_their_own_counts(tmp_path: Path) -> None:
+    for name in ("seen", "heard", "another"):
+        np.save(tmp_path / f"{name}.npy", np.full((3, 2), len(name), np.float32))
+
+    def known(sound: str) -> DataIdentity:
+        features = Precomputed(tmp_path / "seen.npy", tmp_path / f"{sound}.npy")
+        one = EventSample("v", "v", features.visual, 0.0, 3, "train", labels=(0,) * 3, features=features)
+        splits = {"train": (one,), "val": (), "test": (one,)}
+        return identify(ReaderOptions(root=str(tmp_path)), Annotations("a", tmp_path, EventLabels(("a",)), splits))
+
+    first, second, gone = known("heard"), known("another"), known("missing")
+    assert "1 sample of train with another video file than before (v)" in changes(first, second)
+    assert changes(without_features(first), second) == changes(first, gone) == []
+    assert (first.seen(first, "test"), first.seen(second, "test")) == (1, 0)
+    assert without_features(first).seen(second, "test") == 1
