@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avpea import data, registry
 from avpea.checkpoint import CheckpointInfo, read_info, weights_fingerprint
+from avpea.data.cache import read_sample
 from avpea.data.packed import unpacked
 from avpea.device import choose_device
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
@@ -23,12 +24,13 @@ from avpea.errors import AvpeaError, CheckpointError
 from avpea.evaluate import evaluate
 from avpea.files import write_text
 from avpea.labels import Sample
-from avpea.media import log_mel, read
+from avpea.media import log_mel
 from avpea.metrics.accuracy import precision_recall_f1
 from avpea.metrics.figures import epoch_kept
 from avpea.page import Card, Cards, Code, Drawing, Figures, Heading, Part, Picture, Text, as_html
 from avpea.parsing import json_lines, read_json
 from avpea.records import home
+from avpea.sections import ReaderOptions
 from avpea.tables import Table, clock, how_many
 from avpea.tasks import Mistake, Task
 from avpea.trackers import tracked
@@ -260,7 +262,8 @@ def _mistakes(found: _Found, root: str | None) -> Iterator[Part]:
     samples, reason = _samples(found, root)
     if reason:
         yield Text(f"Without pictures: {reason}")
-    yield Cards([_card(number, one, samples.get(one.key)) for number, one in enumerate(mistakes, 1)])
+    config = replace(found.info.experiment.data, missing_audio="silence", missing_video="black")
+    yield Cards([_card(number, one, samples.get(one.key), config) for number, one in enumerate(mistakes, 1)])
 
 
 def _samples(found: _Found, root: str | None) -> tuple[dict[str, Sample], str]:
@@ -279,28 +282,32 @@ def _samples(found: _Found, root: str | None) -> tuple[dict[str, Sample], str]:
     return {sample.key: sample for sample in annotations.splits.get(found.record["split"], ())}, ""
 
 
-def _card(number: int, one: Mistake, sample: Sample | None) -> Card:
+def _card(number: int, one: Mistake, sample: Sample | None, config: ReaderOptions) -> Card:
     sure = "" if one.confidence is None else f" ({100 * one.confidence:.1f} %)"
     lines = [one.about] * bool(one.about) + [f"annotated: {one.expected}", f"answered: {one.answered}{sure}"]
     lines[0] = f"{number}. {lines[0]}"
     if sample is None:
         return Card((), (*lines, one.key))
-    offset = sample.segments // 2 if one.second is None else one.second
-    start = sample.start_seconds + offset
-    lines.append(f"{sample.video_id}, at {clock(start, decimals=int(start % 1 > 0))}")
+    segment = sample.segments // 2 if one.second is None else one.second
     try:
         with unpacked(sample) as here:
-            clip = read(here.video, start_seconds=start, segments=1, missing_audio="silence", missing_video="black")
+            clip = read_sample(here, config, (_PICTURE_HEIGHT, 2 * _PICTURE_HEIGHT)).part(segment, segment + 1)
     except AvpeaError as error:
-        return Card((), (*lines, str(error)))
-    frame, sound = _frame(clip.frames[0]), _spectrogram(clip.waveform)
-    says = f"{sample.video_id} at {clock(start)}"
-    return Card((Picture(frame, f"Frame of {says}"), Picture(sound, f"Spectrogram of {says}")), tuple(lines))
+        return Card((), (*lines, _place(sample, sample.start_seconds + segment), str(error)))
+    place = _place(sample, clip.start_seconds)
+    frame, sound = _frame(clip.frames[0], clip.frame_aspect), _spectrogram(clip.waveform)
+    pictures = Picture(frame, f"Frame of {place}"), Picture(sound, f"Spectrogram of {place}")
+    return Card(pictures, (*lines, place))
 
 
-def _frame(pixels: Tensor) -> bytes:
-    picture = Image.fromarray(pixels.numpy())
-    picture.thumbnail((2 * _PICTURE_HEIGHT, _PICTURE_HEIGHT))
+def _place(sample: Sample, start: float) -> str:
+    return f"{sample.video_id}, at {clock(start, decimals=int(start % 1 > 0))}"
+
+
+def _frame(pixels: Tensor, aspect: float) -> bytes:
+    width, height = 2 * _PICTURE_HEIGHT, _PICTURE_HEIGHT
+    size = (round(height * aspect), height) if aspect <= 2 else (width, round(width / aspect))
+    picture = Image.fromarray(pixels.numpy()).resize((max(1, size[0]), max(1, size[1])))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return file.getvalue()

@@ -1,20 +1,27 @@
 """The report of a run: its figures are those of others' code, and nothing in it can do harm."""
 
 import html.parser
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from avpea.cli import main
 from avpea.drawings import Line, bars_of_reliability, learning_curve, matrix
 from avpea.errors import CheckpointError, DataError
+from avpea.labels import EventSample, MaskSample, Sample
 from avpea.metrics.accuracy import confusion_matrix, precision_recall_f1
-from avpea.report import report
+from avpea.report import _card, report
+from avpea.sections import ReaderOptions
+from avpea.tasks import Mistake
+from tests.media_factory import make_video
 
 HOSTILE = '"><script>alert(1)</script>&<img src=http://example.org/x onerror=alert(1)>'
 
@@ -254,3 +261,38 @@ def test_drawings_hold_any_numbers() -> None:
             assert 0 <= float(y) <= 250
     assert "<rect" not in bars_of_reliability([(0.0, 0.1, None, 0)])
     assert matrix(["<b>", "c"], [[1, 0], [0, 0]]).count("<rect") == 4
+
+
+def shown(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and spectrogram of a mistake's card."""
+    card = _card(1, Mistake("k", 1, "40 %", "0 %"), sample, ReaderOptions(missing_audio="silence"))
+    sources: Any = [one.source for one in card.pictures]
+    frame, spectrogram = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in sources)
+    assert card.lines[-1] == "k, at 1 s"
+    return frame, spectrogram
+
+
+def test_a_mistake_is_shown_with_what_the_model_has_seen_and_heard(tmp_path: Path) -> None:
+    silent = make_video(tmp_path / "silent.mp4", seconds=3, audio_hz=None)
+    loud = make_video(tmp_path / "loud.mp4", seconds=3)
+    sound = make_video(tmp_path / "sound.mka", seconds=3, fps=None)
+    names = [str(tmp_path / f"{number}.png") for number in range(3)]
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((40, 80, 3), (250, 60 * number, 10), np.uint8)).save(name)
+    with_pictures = MaskSample("k", "k", sound, 0.0, 3, "test", masks=(None,) * 3, pictures=tuple(names))
+    frame, heard = shown(with_pictures)
+    assert frame.shape == (150, 300, 3)
+    assert np.abs(frame.reshape(-1, 3).mean(axis=0) - (250, 60, 10)).max() < 10
+    of_others = EventSample("k", "k", silent, 0.0, 3, "test", labels=(0,) * 3, sound=loud)
+    nothing = EventSample("k", "k", silent, 0.0, 3, "test", labels=(0,) * 3)
+    assert len(np.unique(shown(nothing)[1])) < len(np.unique(shown(of_others)[1]))
+    assert len(np.unique(heard)) > 100
+
+
+def test_a_mistake_is_shown_with_the_tracks_of_the_recipe(tmp_path: Path) -> None:
+    two = make_video(tmp_path / "a.mp4", seconds=3)
+    sample = EventSample("k", "k", two, 0.0, 3, "test", labels=(0,) * 3)
+    config = ReaderOptions(audio_track=5)
+    card = _card(1, Mistake("k", 1, "a", "b"), sample, config)
+    assert not card.pictures
+    assert "audio_track" in card.lines[-1]

@@ -42,7 +42,7 @@ from avpea.progress import note
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
 from avpea.tensors import Shape, TensorFile, Unreadable, kind_of, read_tensors, write_tensors
 
-__all__ = ["Batch", "FillReport", "SampleCache", "collate"]
+__all__ = ["Batch", "FillReport", "SampleCache", "collate", "read_sample"]
 
 # Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
 _FORMAT = 2
