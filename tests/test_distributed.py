@@ -116,7 +116,10 @@ def test_whatever_is_changed(name: str, tiny_experiment: Make, tmp_path: Path) -
     compared(tiny_experiment(**(FIVE_STEPS | CHANGES[name])), tmp_path, 3)
 
 
-MASKS = {"kl": {"task.matching": 0.5}, "cosine": {"task.matching": 0.5, "task.matching_form": "cosine"}}
+MASKS: dict[str, dict[str, Any]] = {
+    "kl": {"task.matching": 0.5},
+    "cosine": {"task.matching": 0.5, "task.matching_form": "cosine"},
+}
 
 
 @pytest.mark.parametrize("matching", ["kl", pytest.param("cosine", marks=pytest.mark.slow)])
@@ -150,6 +153,7 @@ def parts_of_losses(own: list[list[int]]) -> dict[str, float]:
                 "cosine": matching_cosine(logits[some], [maps[some]], [sounds[some]]),
                 **head.loss({"t": None}, texts[rows], torch.zeros(len(rows), dtype=torch.int64)),
             }
+            distributed.wait()
             return {name: float(value) * weight for name, value in found.items()}
 
 
