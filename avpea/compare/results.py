@@ -21,7 +21,7 @@ from avpea.sections import ReaderOptions
 from avpea.tasks import Task
 from avpea.train import TrainResult
 
-__all__ = ["described", "load", "mixed_data", "other_data", "read", "read_costs", "record", "save"]
+__all__ = ["by_video", "described", "load", "mixed_data", "other_data", "read", "read_costs", "record", "save"]
 
 _FORMAT = "avpea-result-1"
 # Options that change a result by rounding at most, so that results with other values may be used.
@@ -47,10 +47,7 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
         "breakdown": task.figure.breakdown,
         "selection": {metric: trained.best[metric]},
         "test": {k: v for k, v in tested.metrics.items() if k not in _ELSEWHERE},
-        "test_videos": {
-            sample.key: round(score / of, 6) for sample, (score, of) in zip(tested.samples, tested.scores, strict=True)
-        },
-        "test_weights": {sample.key: of for sample, (_, of) in zip(tested.samples, tested.scores, strict=True)},
+        **by_video(tested),
         "skipped": tested.metrics["skipped"],
         "data": {key: tested.metrics["data"][key] for key in ("reader", "root", "fingerprint", "rows")},
         "epochs": trained.epochs,
@@ -58,6 +55,15 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
         "backbone_fingerprint": info.fingerprint,
         "environment": RunFolder(trained.run, experiment).environments(),
         "experiment": described(experiment),
+    }
+
+
+def by_video(tested: SplitResult) -> dict[str, dict[str, float]]:
+    """The score of each video and its weight, of those that need an answer."""
+    asked = [(one.key, *of) for one, of in zip(tested.samples, tested.scores, strict=True) if of[1]]
+    return {
+        "test_videos": {key: round(score / of, 6) for key, score, of in asked},
+        "test_weights": {key: of for key, _, of in asked},
     }
 
 

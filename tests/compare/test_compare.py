@@ -16,9 +16,12 @@ import yaml
 from avpea import measure
 from avpea.cli import main
 from avpea.compare import Comparison, compare
+from avpea.compare.results import by_video
 from avpea.errors import AvpeaError, ExperimentError, TrainingError
-from avpea.evaluate import evaluate
+from avpea.evaluate import SplitResult, evaluate
 from avpea.files import write_json
+from avpea.labels import EventSample
+from avpea.tasks import Task
 from avpea.train import train
 from tests.tiny import elsewhere
 
@@ -433,3 +436,9 @@ def test_a_process_that_imports_the_script_does_not_run_the_grid(tmp_path: Path)
     assert result.stdout == ""
     assert "guard its start with `if __name__ == '__main__':`" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["unguarded.py"]
+
+
+def test_a_video_without_an_answer_has_no_score(tmp_path: Path) -> None:
+    samples = [EventSample(key, key, tmp_path, 0.0, 1, "test", labels=(0,)) for key in ("a", "b")]
+    tested = SplitResult(tuple(samples), (None, None), ((1.0, 3), (0.0, 0)), {}, Task)
+    assert by_video(tested) == {"test_videos": {"a": 0.333333}, "test_weights": {"a": 3}}
