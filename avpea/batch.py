@@ -96,7 +96,7 @@ def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
     Two videos whose names differ only in their ending get files with both endings, `a.mp4.srt` and `a.mov.srt`.
 
     Raises:
-        AvpeaError: A file exists already, would replace a video, or two videos would get the same one.
+        AvpeaError: A file exists already, would replace a video, or would be written twice.
     """
     written = Written([{} for _ in jobs], [outputs.plot] * len(jobs))
     for name in outputs.formats:
@@ -107,7 +107,10 @@ def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
         pictures = _targets(jobs, outputs.plots, ".png")
         written.plots, files = list(pictures), files + pictures
     files += [outputs.csv] if outputs.csv else []
-    require_other_files(files, jobs)
+    everything = [*files, outputs.plot] if outputs.plot else files
+    require_other_files(everything, jobs)
+    if double := _alike(everything):
+        raise AvpeaError(f"{min(double)} would be written twice, with different things; choose another place for one.")
     _require_free(files, outputs.overwrite)
     return written
 
@@ -138,7 +141,7 @@ def _alike(paths: Sequence[Path]) -> set[Path]:
     """Paths that are there twice, on some systems at least, where A and a, or two forms of ä, are the same."""
     by_key: dict[str, list[Path]] = {}
     for path in paths:
-        by_key.setdefault(normalize("NFC", os.path.abspath(path)).casefold(), []).append(path)
+        by_key.setdefault(normalize("NFC", os.path.realpath(path)).casefold(), []).append(path)
     return {path for some in by_key.values() if len(some) > 1 for path in some}
 
 

@@ -104,6 +104,33 @@ def test_results_never_meet(folder: Path, tmp_path: Path) -> None:
     assert two[0].inside.as_posix() == "below/=deep/b.mp4"
 
 
+def test_a_file_is_not_written_twice(folder: Path, tmp_path: Path) -> None:
+    """A table of one video's answers has the name that a table of all may have been given."""
+    jobs, picture = [Job(folder / "a.mp4", Path("a.mp4"))], tmp_path / "a.png"
+    (tmp_path / "linked").symlink_to(folder)
+    for table in (folder / "a.csv", folder / "below" / ".." / "A.csv", tmp_path / "linked" / "a.csv"):
+        with pytest.raises(
+            AvpeaError, match=r"[aA]\.csv would be written twice, with different things; choose another"
+        ):
+            plan(jobs, Outputs(formats=("csv",), csv=table, overwrite=True))
+    for drawn in (Outputs(csv=picture, plot=picture), Outputs(csv=picture, plots=tmp_path)):
+        with pytest.raises(AvpeaError, match=r"a\.png would be written twice"):
+            plan(jobs, drawn)
+    plan(jobs, Outputs(formats=("csv",), csv=tmp_path / "a.csv", plot=picture))
+
+
+def test_a_picture_replaces_one_of_before_but_no_video(tmp_path: Path) -> None:
+    photo, before = tmp_path / "photo.png", tmp_path / "before.png"
+    photo.touch()
+    before.touch()
+    jobs = [Job(photo, Path("photo.png"))]
+    with pytest.raises(
+        AvpeaError, match=r"photo\.png is one of the videos, and would be replaced; choose another place"
+    ):
+        plan(jobs, Outputs(plot=photo, overwrite=True))
+    assert plan(jobs, Outputs(plot=before)).plots == [before]
+
+
 def test_what_exists_is_refused_before_anything_is_done(folder: Path) -> None:
     jobs = find_jobs([folder])
     (folder / "broken.vtt").write_text("mine")
