@@ -27,7 +27,7 @@ from avpea.model import AVModel, build
 from avpea.parsing import parse_json
 from avpea.tasks import Calibration
 from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, read_tensors, write_tensors
-from avpea.trust import nothing_fetched
+from avpea.trust import lies_inside, nothing_fetched
 
 __all__ = [
     "MODEL_FILE",
@@ -244,8 +244,7 @@ def _require_inside(experiment: Experiment, given: Mapping[str, str], file: Path
         CheckpointError: It names one.
     """
     for option, place in experiment.outside().items():
-        inside = Path(os.path.expanduser(place)).resolve().is_relative_to(file.resolve().parent)
-        if option not in given and not inside:
+        if option not in given and not lies_inside(place, file.resolve().parent):
             by_hand = f"name a file yourself with --{option} FILE, or add " if option in _NAMED else "add "
             raise CheckpointError(
                 f"{file} wants to open '{place:.200}' ({option}), but it is not a run of yours; {by_hand}trust=True if "

@@ -12,7 +12,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +28,9 @@ __all__ = [
     "closed",
     "digest_of_file",
     "finite",
+    "folder_aside",
     "json_line",
+    "remove_folders_aside",
     "remove_leftovers",
     "replacing",
     "unwritable",
@@ -111,6 +115,19 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
         for path in [one.path for one in entries if one.name.startswith(start) and one.name.endswith(".tmp")]:
             with suppress(OSError):  # the folder may be read only; what needs to be written there says so
                 _remove_if_free(path)
+
+
+def folder_aside(folder: Path) -> Path:
+    """A name beside a folder, for what becomes that folder when it is complete; nothing is made."""
+    return folder.absolute().with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+
+
+def remove_folders_aside(folder: Path) -> None:
+    """Remove what killed processes left beside a folder, whose lock the caller holds; not what is another one's."""
+    own = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.tmp")
+    with suppress(OSError), os.scandir(folder.absolute().parent) as entries:
+        for path in [one.path for one in entries if own.fullmatch(one.name)]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_if_free(path: str) -> None:

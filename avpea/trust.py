@@ -8,6 +8,7 @@ the hub's cache on this machine already; for more, the user's command has to nam
 
 import hashlib
 import hmac
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import platformdirs
 from avpea.files import replacing
 from avpea.progress import note
 
-__all__ = ["fetching_refused", "is_own", "nothing_fetched", "sign"]
+__all__ = ["fetching_refused", "is_own", "lies_inside", "nothing_fetched", "sign"]
 
 _BYTES = 32
 _REFUSED: ContextVar[str] = ContextVar("avpea_fetching_refused", default="")
@@ -37,6 +38,11 @@ def is_own(content: str, signature: str) -> bool:
     key = _key()
     made = hmac.new(key, content.encode(), hashlib.sha256).hexdigest() if key else ""
     return bool(made) and hmac.compare_digest(made.encode(), signature.encode())
+
+
+def lies_inside(place: str, folder: Path) -> bool:
+    """Whether a path, as an option names it, leads into a folder, links followed."""
+    return Path(os.path.expanduser(place)).resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager

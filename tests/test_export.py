@@ -17,14 +17,16 @@ import torch
 from avpea import registry
 from avpea.checkpoint import save_model
 from avpea.cli import main
+from avpea.description import CheckpointInfo, described
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.export import _export, _graph, _write, export
 from avpea.exported import named, open_export, restored
+from avpea.labels import CaptionLabels
 from avpea.model import build
 from avpea.predict import Predictor, load
 from tests.test_history import differences
-from tests.tiny import coloured_video, event_labels
+from tests.tiny import coloured_video, event_labels, tiny_options
 
 WITHOUT = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
 if WITHOUT:
@@ -112,7 +114,10 @@ def test_it_says_what_goes_in_and_what_comes_out(exported: Path) -> None:
     }  # fmt: skip
     assert about["parity"]["difference"] <= about["parity"]["tolerance"] == 1e-4
     inside = onnx.load(exported / "model.onnx").metadata_props
-    assert json.loads({one.key: one.value for one in inside}["avpea"])["inputs"] == about["inputs"]
+    known_later = {"parity", "files", "sha256"}
+    described_inside = json.loads({one.key: one.value for one in inside}["avpea"])
+    assert described_inside == {name: value for name, value in about.items() if name not in known_later}
+    assert "novelty_limit" in described_inside["description"]["calibration"]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -235,6 +240,38 @@ def test_an_export_is_replaced_as_a_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
 
 
+def test_exports_side_by_side_keep_their_folders(tmp_path: Path) -> None:
+    """A folder whose name starts with another one's and a dot."""
+    with _export._new_folder(tmp_path / "m.v2", False) as longer:
+        with _export._new_folder(tmp_path / "m", False):
+            pass
+        assert longer.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m.v2"]
+
+
+def test_a_folder_that_cannot_be_the_export(
+    tiny_run: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    for place in (".", "..", "/", tmp_path / "here"):
+        with pytest.raises(
+            AvpeaError, match=r"is the folder that the command runs in, or above it; name a new one with"
+        ):
+            export(tiny_run, "onnx", place, overwrite=True)
+    (tmp_path / "link").symlink_to(copy)
+
+    def written(*some: Any) -> dict[str, Any]:
+        (some[-1] / "model.onnx").write_text("new")
+        return {"parity": {"difference": 0.0}, "segments": None}
+
+    monkeypatch.setattr(_export, "_write", written)
+    assert export(tiny_run, "onnx", tmp_path / "link", overwrite=True).folder == tmp_path / "link"
+    assert (tmp_path / "link").readlink() == copy
+    assert (copy / "model.onnx").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "here", "link"]
+
+
 def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(tmp_path / "none"), "--to", "onnx"]) == 1
     assert "There is no run folder or checkpoint" in capsys.readouterr().err
@@ -257,8 +294,10 @@ def test_a_missing_library_is_named(tiny_run: Path, exported: Path, tmp_path: Pa
 
 
 def changed(folder: Path, **values: Any) -> None:
+    """Change a description as in an export of earlier versions, which has no checksum of it."""
     path = folder / "export.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    about = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({name: value for name, value in about.items() if name != "sha256"}))
 
 
 def test_damage_is_a_sentence(copy: Path, exported: Path) -> None:
@@ -294,6 +333,73 @@ def test_damage_is_a_sentence(copy: Path, exported: Path) -> None:
     for values in wrong:
         changed(copy, **values)
         told(r"export\.json|format")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("elsewhere", r"export\.json wants to open '.*elsewhere' \(head\.text\.weights\), but an exported model opens"),
+        ("copy/../elsewhere", "wants to open"),
+        ("copy/text", r"export\.json describes no model that can be built \(.*\); export the run again\.$"),
+    ],
+)
+def test_a_strangers_export_opens_nothing_outside_its_folder(copy: Path, tmp_path: Path, place: str, told: str) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / place).mkdir()
+    values = tiny_options(tmp_path, tmp_path) | {
+        "task": "avr", "head": {"text": {"weights": str(tmp_path / place)}}, "data": {"name": "captions", "root": ""},
+    }  # fmt: skip
+    del values["train"]
+    info = CheckpointInfo(Experiment.from_dict(values), CaptionLabels(), "x", "a" * 64, results={"epoch": 1})
+    changed(copy, description=described(info))
+    with pytest.raises(AvpeaError, match=told):
+        load(copy)
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "an output renamed": (lambda x: x["outputs"][0].update(name="foo"), r"do not both have foo; export the run again"),
+    "fewer outputs": (lambda x: x.update(outputs=x["outputs"][:1]), "do not both have audio_cls"),
+    "size of frames": (lambda x: x.update(frame_size=64), r"frames of shape \(any, any, 32, 32, 3\), and by export"),
+    "sound": (lambda x: x["inputs"][1]["shape"].__setitem__(3, 64), r"log_mel of shape .*, and by export\.json it is"),
+    "a class more": (
+        lambda x: of(x, "labels")["class_names"].append("blue"),
+        r"output of shape \(any, any, 3\), .*, 4\)",
+    ),
+    "a class fewer": (lambda x: of(x, "labels")["class_names"].pop(), r"output of shape \(any, any, 3\), .*, 2\)"),
+    "mel bins": (
+        lambda x: of(x, "experiment")["audio"].update(mel_bins=64),
+        "computes nothing of these inputs .*log_mel",
+    ),
+    "rows": (lambda x: of(x, "experiment")["audio"].update(frame_shift_ms=20.0), "computes nothing of these inputs"),
+    "no calibration": (lambda x: x["description"].pop("calibration"), ""),
+    "temperature": (lambda x: of(x, "calibration").update(temperature=1e-300), ""),
+    "tokens": (lambda x: x["tokens"].update(visual=[4, 1]), ""),
+}
+
+
+def of(about: dict[str, Any], key: str) -> Any:
+    """A part of a description, to be edited in place; `edited` writes it back."""
+    about["description"][key] = json.loads(about["description"][key])
+    return about["description"][key]
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_description_is_told(copy: Path, video: Path, name: str) -> None:
+    """By its checksum; in exports of earlier versions, which have none, by the graph where that contradicts."""
+    edit, told = EDITS[name]
+    path = copy / "export.json"
+    about = json.loads(path.read_text())
+    edit(about)
+    texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in about["description"].items()}
+    path.write_text(json.dumps(about | {"description": texts}))
+    with pytest.raises(CheckpointError, match=r"export\.json is damaged or was edited: it does not have the checksum"):
+        load(copy)
+    changed(copy)
+    if told:
+        with pytest.raises(CheckpointError, match=told) as error:
+            load(copy).predict(video)
+        assert str(error.value).endswith("; export the run again.")
+        assert "\n" not in str(error.value)
 
 
 def test_a_file_that_the_runtime_cannot_read(copy: Path) -> None:

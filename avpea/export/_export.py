@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import secrets
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ from avpea.experiment import Experiment
 from avpea.export._about import inputs_of, preprocessing
 from avpea.export._graph import BATCH, Graph, Traced, traced
 from avpea.export._write import require_writer, runner, write_graph
-from avpea.exported import ABOUT_FILE, CALIBRATION_FILE, FILES, FORMAT, is_export
-from avpea.files import digest_of_file, write_json, writing
+from avpea.exported import ABOUT_FILE, CALIBRATION_FILE, FILES, FORMAT, is_export, sealed
+from avpea.files import digest_of_file, folder_aside, remove_folders_aside, write_json, writing
 from avpea.locks import locked
 from avpea.model import AVModel
 from avpea.sharing import resolve
@@ -102,7 +102,8 @@ def export(
     if to not in FILES:
         raise AvpeaError(f"to is '{to}'; expected {', '.join(FILES)}.")
     file = resolve(run)
-    target = file.parent / to if folder is None else Path(folder)
+    named = file.parent / to if folder is None else Path(folder)
+    target = _place(named)
     require_writer(to)
     _require_free(target, overwrite)
     model, info = load_model(
@@ -112,15 +113,14 @@ def export(
         use = model.task.use.format(run=run)
         raise AvpeaError(f"A run of the task '{info.experiment.task.name}' cannot be exported: {reason}; use `{use}`.")
     with _new_folder(target, overwrite) as aside:
-        about = _write(model, info, to, aside)
-        about["checkpoint"] = fingerprint_of(file)
+        about = _write(model, info, to, fingerprint_of(file), aside)
         about["files"] = {one.name: _file(one) for one in sorted(aside.iterdir())}
-        write_json(aside / ABOUT_FILE, about)
+        write_json(aside / ABOUT_FILE, sealed(about))
     size = sum(one["bytes"] for one in about["files"].values()) / 1e6
-    return ExportReport(target, to, size, about["parity"]["difference"], about["segments"])
+    return ExportReport(named, to, size, about["parity"]["difference"], about["segments"])
 
 
-def _write(model: AVModel, info: CheckpointInfo, to: str, folder: Path) -> dict[str, Any]:
+def _write(model: AVModel, info: CheckpointInfo, to: str, checkpoint: str, folder: Path) -> dict[str, Any]:
     """Write the graph, see that it computes the same, and describe it."""
     graph, experiment = Graph(model.folded()), info.experiment
     example = inputs_of(experiment, model.image_size, BATCH, max(2, experiment.data.segments))
@@ -136,18 +136,24 @@ def _write(model: AVModel, info: CheckpointInfo, to: str, folder: Path) -> dict[
         "segments": found.segments,
         "frame_size": model.image_size,
         "tokens": _tokens(found),
+        "checkpoint": checkpoint,
+        "description": _description(info),
     }
     names = list(found.outputs)
     write_graph(found.program, to, folder, names, about)
     about["parity"] = _parity(graph, runner(to, folder, names), experiment, found, to)
-    plain = dataclasses.replace(info, experiment=_without_places(experiment), data={})
-    about["description"] = described(plain)
-    if info.calibration is not None:
-        about["description"][CALIBRATION] = json.dumps(info.calibration.to_dict())
-        tensors = {f"{CALIBRATION}.{key}": value for key, value in info.calibration.tensors().items()}
-        if tensors:
-            write_tensors(folder / CALIBRATION_FILE, tensors, {"format": FORMAT})
+    tensors = {} if info.calibration is None else info.calibration.tensors()
+    if tensors:
+        by_key = {f"{CALIBRATION}.{key}": value for key, value in tensors.items()}
+        write_tensors(folder / CALIBRATION_FILE, by_key, {"format": FORMAT})
     return about
+
+
+def _description(info: CheckpointInfo) -> dict[str, str]:
+    """What the checkpoint says of itself, without places, and with what was fitted after training."""
+    found = described(dataclasses.replace(info, experiment=_without_places(info.experiment), data={}))
+    fitted = info.calibration
+    return found if fitted is None else found | {CALIBRATION: json.dumps(fitted.to_dict())}
 
 
 def _outputs(graph: Graph, found: Traced, experiment: Experiment) -> list[dict[str, Any]]:
@@ -255,18 +261,29 @@ def _require_free(folder: Path, overwrite: bool) -> None:
         raise AvpeaError(f"{folder} exists; --overwrite replaces it, and --out DIR names another place.")
 
 
+def _place(folder: Path) -> Path:
+    """Where a folder is, links followed, so that a link to it stays one.
+
+    Raises:
+        AvpeaError: It cannot be made or replaced, as the command runs in it or below it.
+    """
+    real = Path(os.path.realpath(folder))
+    if Path.cwd().is_relative_to(real):
+        raise AvpeaError(f"{folder} is the folder that the command runs in, or above it; name a new one with --out.")
+    return real
+
+
 @contextmanager
 def _new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     """A folder that gets its name when it is complete; what a killed process left of one is removed."""
     with writing(target), locked(target.absolute().parent, f"gets {target.name}", f".{target.name}.lock"):
-        for leftover in target.absolute().parent.glob(f".{target.name}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        remove_folders_aside(target)
+        aside = folder_aside(target)
         aside.mkdir(parents=True)
         try:
             yield aside
             _require_free(target, overwrite)
-            before = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            before = folder_aside(target)
             if target.exists():
                 target.rename(before)
             aside.rename(target)

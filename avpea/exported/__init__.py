@@ -16,6 +16,7 @@ from avpea.exported._folder import (
     digest_of_folder,
     is_export,
     read_export,
+    sealed,
 )
 from avpea.exported._model import HEARD, SEEN, ExportedModel, find_export, open_export
 from avpea.exported._output import named, restored
@@ -42,4 +43,5 @@ __all__ = [
     "read_export",
     "require_runtime",
     "restored",
+    "sealed",
 ]

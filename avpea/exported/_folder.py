@@ -1,5 +1,7 @@
 """The folder of an exported model: how it is described, and how that is checked before anything is loaded."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ __all__ = [
     "digest_of_folder",
     "is_export",
     "read_export",
+    "sealed",
 ]
 
 FORMAT = "avpea-export-1"
@@ -28,6 +31,7 @@ CALIBRATION_FILE = "calibration.safetensors"
 # The files of each kind of graph, the first of which is the one to open.
 FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin"), "torch": ("model.pt2",)}
 _REMEDY = "export the run again"
+_DIGEST = "sha256"  # of the rest of the description
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Export:
         info: Description of the run, with its calibration.
         checkpoint: SHA-256 of the checkpoint that it was made from.
         outputs: Names of the graph's outputs, in order.
+        shapes: Shapes of its inputs and outputs by name, with None where any size will do.
         tokens: Number and width of the tokens that the head reads, of both streams and of stages, and what they are.
         frame_size: Side of the frames in pixels.
         segments: Number of segments that a window must have; None if any number will do.
@@ -50,6 +55,7 @@ class Export:
     info: CheckpointInfo
     checkpoint: str
     outputs: tuple[str, ...]
+    shapes: dict[str, tuple[int | None, ...]]
     tokens: dict[str, Any]
     frame_size: int
     segments: int | None
@@ -70,6 +76,16 @@ def digest_of_folder(folder: Path) -> str:
     return digest_of_file(folder / ABOUT_FILE)
 
 
+def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """A description with a checksum of all that is in it."""
+    return {**about, _DIGEST: _digest(about)}
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in about.items() if name != _DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def read_export(folder: Path) -> Export:
     """Read the description of an exported model, and compare its files with it.
 
@@ -81,6 +97,11 @@ def read_export(folder: Path) -> Export:
     about = read_json(source, remedy=_REMEDY)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CheckpointError(f"{source} does not describe an exported model (format {FORMAT}); {_REMEDY}.")
+    if about.get(_DIGEST, digest := _digest(about)) != digest:  # earlier versions wrote none
+        raise CheckpointError(
+            f"{source} is damaged or was edited: it does not have the checksum that was written with it; copy the "
+            f"folder anew, or {_REMEDY}."
+        )
     try:
         found = _read(folder, about)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -108,15 +129,17 @@ def _read(folder: Path, about: Mapping[str, Any]) -> Export:
         except Unreadable as error:
             raise CheckpointError(f"{folder / CALIBRATION_FILE} {error}; {_REMEDY}.") from None
         info = replace(info, calibration=read_calibration(metadata, source, tensors))
-    segments = about["segments"]
+    segments, side = about["segments"], _count(about["frame_size"])
+    shapes = {str(one["name"]): _shape(one["shape"]) for one in (*about["inputs"], *about["outputs"])}
     return Export(
         folder=folder,
         to=to,
         info=info,
         checkpoint=str(about["checkpoint"]),
         outputs=tuple(str(one["name"]) for one in about["outputs"]),
+        shapes=shapes | {"frames": (None, None, side, side, 3)},
         tokens=_tokens(about["tokens"]),
-        frame_size=_count(about["frame_size"]),
+        frame_size=side,
         segments=None if segments is None else _count(segments),
     )
 
@@ -128,6 +151,11 @@ def _tokens(about: Mapping[str, Any]) -> dict[str, Any]:
     )
     prefix, has_cls = _count(about["prefix"], 0), bool(about["has_cls"])
     return {"visual": visual, "audio": audio, "stages": stages, "prefix": prefix, "has_cls": has_cls}
+
+
+def _shape(sizes: Any) -> tuple[int | None, ...]:
+    """A shape, in which a word such as `batch` stands for any size."""
+    return tuple(None if isinstance(size, str) else _count(size, 0) for size in sizes)
 
 
 def _count(value: Any, least: int = 1) -> int:

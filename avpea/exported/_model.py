@@ -1,5 +1,7 @@
 """An exported model in the place of the trained one: it computes outputs elsewhere, and its task makes the answers."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,11 +13,14 @@ from avpea import registry
 from avpea.checkpoint import find, fingerprint_of
 from avpea.device import choose_precision
 from avpea.errors import AvpeaError, CheckpointError
-from avpea.exported._folder import Export, is_export, read_export
-from avpea.exported._output import restored
-from avpea.exported._sessions import Runtime, Session, open_session, require_runtime
+from avpea.experiment import Experiment
+from avpea.exported._folder import ABOUT_FILE, Export, is_export, read_export
+from avpea.exported._output import named, restored
+from avpea.exported._sessions import Runtime, Session, Shape, open_session, require_runtime
 from avpea.model import require_numbers
+from avpea.shortage import short_of_memory
 from avpea.tasks import Dims, Encoded, Task
+from avpea.trust import lies_inside, nothing_fetched
 
 __all__ = ["HEARD", "SEEN", "ExportedModel", "find_export", "open_export"]
 
@@ -39,6 +44,7 @@ class ExportedModel:
         self.about, self.runtime, self._session = about, runtime, session
         self.image_size = about.frame_size
         self.task, self._like = _task_of(about)
+        _require_fit(about, session.shapes, self._like)
         self.task.calibration = about.info.calibration
 
     def __call__(self, frames: UInt8[Tensor, "batch segments height width 3"], log_mel: Tensor) -> Any:
@@ -77,22 +83,94 @@ class ExportedModel:
                 f"The window has {frames.shape[1]} seconds, and this exported model takes {segments} only; use the "
                 "run itself for shorter videos."
             )
-        found = self._session({"frames": frames.contiguous(), "log_mel": log_mel.contiguous()})
+        with _in_a_sentence(f"{self.about.graph} computes nothing of these inputs"):
+            found = self._session({"frames": frames.contiguous(), "log_mel": log_mel.contiguous()})
         require_numbers(self.task, None, found)
         return found
 
 
 def _task_of(about: Export) -> tuple[Task, Any]:
-    """The task with a head of shapes only, and an output of shapes only."""
-    experiment, tokens = about.info.experiment, about.tokens
+    """The task with a head of shapes only, and an output of shapes only.
+
+    Raises:
+        CheckpointError: The description names what lies elsewhere, or describes no model.
+    """
+    experiment, tokens = about.info.experiment.rebuilt(), about.tokens
     visual, audio = tokens["visual"], tokens["audio"]
     kind: type[Task] = registry.load("task", experiment.task.name)
-    with torch.device("meta"):
+    _require_inside(experiment, about.folder)
+    seconds = about.segments or 2
+    source = about.folder / ABOUT_FILE
+    with (
+        _in_a_sentence(f"{source} describes no model that can be built"),
+        nothing_fetched(f"{about.folder} is an exported model"),
+        torch.device("meta"),
+    ):
         dims = Dims(visual[1], audio[1], tuple(width for _, width in tokens["stages"]))
         task = kind.build(experiment, dims, about.info.labels).eval()
-        stages = tuple(torch.empty(2, *one) for one in tokens["stages"])
-        seen, heard = torch.empty(2, *visual), torch.empty(2, *audio)
-        return task, task(Encoded(seen, heard, 2, tokens["prefix"], tokens["has_cls"], stages=stages))
+        stages = tuple(torch.empty(seconds, *one) for one in tokens["stages"])
+        seen, heard = torch.empty(seconds, *visual), torch.empty(seconds, *audio)
+        return task, task(Encoded(seen, heard, seconds, tokens["prefix"], tokens["has_cls"], stages=stages))
+
+
+@contextmanager
+def _in_a_sentence(start: str) -> Iterator[None]:
+    """Let any error be one sentence: torch and each runtime have errors of their own, which share no class.
+
+    Raises:
+        CheckpointError: There was one, which does not come of too little memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, AvpeaError) or short_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise CheckpointError(f"{start} ({reason}); export the run again.") from None
+
+
+def _require_fit(about: Export, found: Mapping[str, Shape], like: Any) -> None:
+    """Refuse a graph whose inputs and outputs are not those of its description, or of the task.
+
+    Raises:
+        CheckpointError: One is missing, or has another shape.
+    """
+    given = {SEEN, HEARD, *named(like)} - {*about.outputs}
+    if given or not about.shapes.keys() <= found.keys():
+        lacking = sorted(given | about.shapes.keys() - found.keys())
+        raise CheckpointError(f"{about.graph} and {ABOUT_FILE} do not both have {lacking[0]}; export the run again.")
+    wanted = [*about.shapes.items(), *((name, tuple(value.shape)) for name, value in named(like).items())]
+    for name, shape in wanted:
+        if not _agree(found[name], shape):
+            raise CheckpointError(
+                f"{about.graph} has {name} of shape {_shown(found[name])}, and by {ABOUT_FILE} it is {_shown(shape)}; "
+                "export the run again."
+            )
+
+
+def _agree(one: Shape, other: Shape) -> bool:
+    """Whether two shapes may be the same, where None stands for any size; no sizes at all are not known."""
+    return not one or (
+        len(one) == len(other) and all(None in pair or len({*pair}) == 1 for pair in zip(one, other, strict=True))
+    )
+
+
+def _shown(shape: Shape) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"
+
+
+def _require_inside(experiment: Experiment, folder: Path) -> None:
+    """Refuse files and folders outside of an exported model's, of which what avpea writes names none.
+
+    Raises:
+        CheckpointError: One is named.
+    """
+    for option, place in experiment.outside().items():
+        if not lies_inside(place, folder):
+            raise CheckpointError(
+                f"{folder / ABOUT_FILE} wants to open '{place:.200}' ({option}), but an exported model opens nothing "
+                "outside its folder; export the run again."
+            )
 
 
 def find_export(run: str | Path, runtime: str = "") -> Path | None:

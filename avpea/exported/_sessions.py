@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,30 @@ from torch import Tensor
 
 from avpea.errors import AvpeaError, CheckpointError
 
-__all__ = ["RUNTIMES", "Runtime", "Session", "open_session", "require_runtime"]
+__all__ = ["RUNTIMES", "Runtime", "Session", "Shape", "open_session", "require_runtime"]
 
 Runtime = Literal["onnx", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = ("onnx", "openvino")
-# The outputs of a loaded graph for some inputs, by name, on the CPU.
-Session = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+Shape = tuple[int | None, ...]  # None where any size will do
 _MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
 _NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded graph, which gives its outputs for some inputs, by name, on the CPU.
+
+    Attributes:
+        run: Computes them.
+        shapes: Shapes of its inputs and outputs by name; one without any sizes is not known.
+    """
+
+    run: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    shapes: Mapping[str, Shape]
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs for some inputs."""
+        return self.run(inputs)
 
 
 def require_runtime(runtime: str) -> Any:
@@ -76,7 +93,9 @@ def _with_onnxruntime(library: Any, path: Path, outputs: Sequence[str], precisio
         found = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items()})
         return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(outputs, found, strict=True)}
 
-    return run
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    sizes = {one.name: [size if isinstance(size, int) else None for size in one.shape] for one in ends}
+    return Session(run, {name: tuple(shape) for name, shape in sizes.items()})
 
 
 def _with_openvino(library: Any, path: Path, outputs: Sequence[str], precision: str, threads: int) -> Session:
@@ -91,4 +110,10 @@ def _with_openvino(library: Any, path: Path, outputs: Sequence[str], precision: 
         found = compiled({name: value.numpy() for name, value in inputs.items()})
         return {name: torch.from_numpy(np.array(found[name])) for name in outputs}
 
-    return run
+    return Session(run, {name: _sizes(one) for one in (*compiled.inputs, *compiled.outputs) for name in one.names})
+
+
+def _sizes(end: Any) -> Shape:
+    """The shape of an input or output of OpenVINO's."""
+    shape = end.partial_shape
+    return () if shape.rank.is_dynamic else tuple(None if one.is_dynamic else one.get_length() for one in shape)
