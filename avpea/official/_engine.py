@@ -1,10 +1,8 @@
 """Importing an official checkpoint: read it safely, translate its names, check every shape, and write a run."""
 
 import dataclasses
-import glob
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +13,14 @@ from torch import Tensor
 
 from avpea import backbones, data, registry
 from avpea.checkpoint import MODEL_FILE, save_model
-from avpea.errors import CheckpointError, WeightsError, WriteError
+from avpea.errors import AvpeaError, CheckpointError, WeightsError, WriteError
 from avpea.experiment import Experiment, load_recipe
-from avpea.files import write_json, write_text, writing
+from avpea.files import folder_aside, remove_folders_aside, write_json, write_text, writing
 from avpea.labels import Labels
 from avpea.locks import LOCK_FILE, locked
 from avpea.model import AVModel, build
 from avpea.official._base import ImportReport, Official, Piece, Table
+from avpea.shortage import short_of_memory
 from avpea.tables import how_many
 from avpea.tensors import write_tensors
 
@@ -56,12 +55,14 @@ def import_checkpoint(
     with _making(folder) as aside:
         table = read_official(Path(file), official)
         _require_kind(table, file, kind, official)
-        experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
-        labels = data.read(experiment.data).labels if experiment.data.root else official.labels(table, experiment)
+        with _as_it_should_be(table, file, official):
+            experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
+        labels = _labels(official, table, experiment, file)
         experiment, backbone, frozen = _with_backbone(official, table, experiment, aside, folder, str(file))
         torch.manual_seed(experiment.train.seed)
         model = build(experiment.rebuilt(), labels, backbone)
-        found = fill(model, official, table, experiment, str(file), frozen)
+        with _as_it_should_be(table, file, official):
+            found = fill(model, official, table, experiment, str(file), frozen)
         save_model(aside / MODEL_FILE, model, experiment, labels, {"epoch": 0, "selected_on": None})
         write_text(aside / "experiment.yaml", experiment.to_yaml())
         report = ImportReport(
@@ -115,6 +116,33 @@ def _require_kind(table: Table, file: str | Path, kind: str, official: type[Offi
         f"{file} is no checkpoint of {official.code}: its {len(table)} tensors are {few or 'none'} and so on; expected "
         f"a file such as {official.example}."
     )
+
+
+@contextmanager
+def _as_it_should_be(table: Table, file: str | Path, official: type[Official]) -> Iterator[None]:
+    """Let what a kind of checkpoints meets in a file without the tensors that it expects be a sentence.
+
+    Raises:
+        CheckpointError: A tensor is missing, or has another number of dimensions, or none of a size.
+    """
+    try:
+        yield
+    except (LookupError, ArithmeticError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, AvpeaError) or short_of_memory(error):
+            raise
+        absent = isinstance(error, KeyError) and error.args[0] not in table
+        reason = f"lacks the tensor {error.args[0]}" if absent else f"has a tensor of a shape that cannot be ({error})"
+        raise CheckpointError(
+            f"{file} {' '.join(reason.split())}; expected a whole checkpoint of {official.code}, such as "
+            f"{official.example}."
+        ) from None
+
+
+def _labels(official: type[Official], table: Table, experiment: Experiment, file: str | Path) -> Labels:
+    if experiment.data.root:
+        return data.read(experiment.data).labels
+    with _as_it_should_be(table, file, official):
+        return official.labels(table, experiment)
 
 
 def _experiment(
@@ -180,9 +208,10 @@ def fill(
             )
     with torch.no_grad():
         for name, value in found.tensors.items():
-            if not value.is_meta and value.is_floating_point() and not value.isfinite().all():
+            kept = value.to(wanted[name].dtype)  # of float64, what is too large for float32 becomes infinite
+            if not value.is_meta and not (value.isfinite().all() and kept.isfinite().all()):
                 raise CheckpointError(f"{source} has values that are not finite in {name}; get the file anew.")
-            wanted[name].copy_(value)
+            wanted[name].copy_(kept)
     return found
 
 
@@ -261,11 +290,10 @@ def _require_free(folder: Path) -> None:
 @contextmanager
 def _making(folder: Path) -> Iterator[Path]:
     """A folder beside the run, which takes its place at the end; after an error nothing is left."""
-    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
+    aside = folder_aside(folder)
     try:
         with locked(folder, "is being imported"):
-            for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
-                shutil.rmtree(left, ignore_errors=True)  # by an import that was killed, as nobody else is at it
+            remove_folders_aside(folder)
             try:
                 aside.mkdir(parents=True)
             except OSError as error:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from avpea.cli import main
+from avpea.errors import CheckpointError
 from avpea.official import import_checkpoint
+from avpea.official._engine import _making
 from tests.official import files
 
 
@@ -67,6 +69,24 @@ BAD: dict[str, tuple[Make, str]] = {
         lambda path, table: torch.save(table | {"AVInter.norm1.weight": torch.full((256,), torch.nan)}, path),
         "not finite",
     ),
+    "too large for float32": (
+        lambda path, table: torch.save(
+            table | {"AVInter.norm1.weight": torch.full((256,), 1e39, dtype=torch.float64)}, path
+        ),
+        "not finite",
+    ),
+    "no recurrent layer": (
+        lambda path, table: torch.save({k: v for k, v in table.items() if "audio_rnn" not in k}, path),
+        r"lacks the tensor audio_visual_rnn_layer\.audio_rnn\.weight_ih_l0; expected a whole checkpoint of marmot-xy",
+    ),
+    "no classes": (
+        lambda path, table: torch.save({k: v for k, v in table.items() if "event_classifier" not in k}, path),
+        r"lacks the tensor localize_module\.event_classifier\.weight",
+    ),
+    "a vector": (
+        lambda path, table: torch.save(table | {"v_fc.weight": torch.zeros(4)}, path),
+        "has a tensor of a shape that cannot be .*; expected a whole checkpoint of marmot-xy/CMBS, such as model_epoch",
+    ),
     "expanded": (expanded, "not stored as such"),
     "sparse": (
         lambda path, table: torch.save(table | {"v_fc.weight": torch.zeros(512, 512).to_sparse()}, path),
@@ -91,6 +111,49 @@ def test_bad_files_are_refused_in_a_sentence(
     assert "Traceback" not in said
     assert sorted(tmp_path.iterdir()) == before
     assert not Path("/tmp/avpea-ran-code").exists()
+
+
+_ADAPTERS = ("my_tokens", "down_sampler.weight", "up_sampler.weight", "ln_before.weight", "ln_post.weight")
+_FLAT = {f"vis_adapter_blocks_p1.0.{name}": torch.zeros(2) for name in _ADAPTERS}
+_EMPTY = {name: torch.zeros((2, 0, 1, 1) if "down" in name else (2, 8)) for name in _FLAT}
+_CLASS = {"ViT.v.cls_token": torch.zeros(1, 1, 768)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        (
+            "avst",
+            dict.fromkeys(("fc_gl.weight", "fc_a1.weight", "fc_ans.weight"), torch.zeros(4, 2)),
+            "lacks the tensor",
+        ),
+        ("lavish", _FLAT | _CLASS, "cannot be"),
+        ("lavish", _FLAT | {"ViT.v.cls_token": torch.zeros(768)}, "cannot be"),
+        ("lavish", _EMPTY | _CLASS, "cannot be"),
+        ("valor", {"clip_model.visual.class_embedding": torch.tensor(1.0)}, "cannot be"),
+    ],
+)
+def test_other_kinds_say_what_a_file_lacks(kind: str, given: dict[str, Tensor], told: str, tmp_path: Path) -> None:
+    torch.save(given, tmp_path / "given.pt")
+    with pytest.raises(CheckpointError, match=rf"given\.pt .*{told}.*; expected a whole checkpoint of .*\.$"):
+        import_checkpoint(kind, tmp_path / "given.pt", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["given.pt"]
+
+
+def test_imports_side_by_side_keep_their_folders(tmp_path: Path) -> None:
+    """A run whose name starts with another one's and a dot; and one whose name is a pattern."""
+    for name in ("m", "m.v2", "[m]"):
+        (tmp_path / f".{name}.0123abcd.tmp").mkdir()
+    with _making(tmp_path / "m") as aside:
+        assert aside.parent == tmp_path
+        assert {path.name for path in tmp_path.glob(".*.tmp")} == {
+            aside.name,
+            ".m.v2.0123abcd.tmp",
+            ".[m].0123abcd.tmp",
+        }
+    with _making(tmp_path / "[m]"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m.v2.0123abcd.tmp", "[m]", "m"]
 
 
 def test_wrapped_tables_are_opened(table: dict[str, Tensor], tmp_path: Path) -> None:
