@@ -231,6 +231,14 @@ def _look(
         return with_option(str(error), ""), []
     except OSError as error:  # it was moved or deleted in the meantime
         return f"{state.source}: {error.strerror or error}.", []
+    except Exception as error:  # so that one file does not end a night's work
+        if isinstance(error, AvpeaError):
+            return str(error), []
+        text = " ".join(str(error).split())
+        return (
+            f"{state.source}: {type(error).__name__}: {text} This is no fault of yours; index a folder with this file "
+            "alone to see whether it happens again."
+        ), []
 
 
 def _here(
@@ -269,10 +277,14 @@ def _with_ray(
 
     Each worker has a share of a card, loads the model once and writes to the library itself. It must be able to read
     the files.
+
+    Raises:
+        AvpeaError: The workers failed, as when one cannot load the model.
     """
     if not new:
         return
     import ray.data
+    from ray.exceptions import RayError
 
     files = ray.data.from_items([vars(state) for state in new], override_num_blocks=min(len(new), 4 * workers))
     done = files.map_batches(
@@ -287,8 +299,14 @@ def _with_ray(
         batch_size=4,
         **cluster.workers_of(workers, share),
     )
-    for row in done.iter_rows():
-        report.count(row["source"], row["outcome"])
+    try:
+        for row in done.iter_rows():
+            report.count(row["source"], row["outcome"])
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1][:300]
+        raise AvpeaError(
+            f"Ray's workers failed ({reason}); what is indexed is kept, and the same command goes on."
+        ) from None
 
 
 class _Worker:

@@ -108,6 +108,7 @@ class Query:
         Raises:
             AvpeaError: The sentence has no words, or the model cannot search by `by`.
         """
+        _require_known(by)
         with self.predictor.enough_memory():
             query = self.task.embed_text(sentence)
         if query is None:
@@ -120,8 +121,9 @@ class Query:
 
         Raises:
             MediaError: The clip cannot be read.
-            AvpeaError: The clip lacks the track that `by` compares.
+            AvpeaError: The clip lacks the track that `by` compares, or the model cannot search by it.
         """
+        _require_known(by)
         info: MediaInfo = probe(video)
         lacking = {"picture": not info.has_video, "sound": not info.has_audio}
         if lacking.get(by):
@@ -158,6 +160,11 @@ def spread_over(windows: int) -> list[int]:
     """Places of up to six of so many windows, from the first to the last."""
     found: list[int] = torch.linspace(0, windows - 1, min(windows, EXAMPLE_WINDOWS)).round().int().tolist()
     return found
+
+
+def _require_known(by: str) -> None:
+    if by not in BY:
+        raise AvpeaError(f"by is '{by}'; expected {', '.join(BY)}.")
 
 
 def ranked(found: Candidates, queries: Sequence[Embeddings], by: str, top: int) -> tuple[list[float], list[int]]:

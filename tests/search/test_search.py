@@ -11,19 +11,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from avpea.errors import AvpeaError
+from avpea.errors import AvpeaError, WeightsError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
+from avpea.search._index import IndexReport, _with_ray
 from avpea.search._query import spread_over
 from avpea.search._shown import SHOWN, shown, unpacked_shown
-from avpea.search._windows import embedded, rows_of
+from avpea.search._windows import FileState, embedded, rows_of
 from tests.media_factory import make_video
 from tests.tiny import coloured_video
 
@@ -448,6 +450,51 @@ def test_one_bad_entry_is_named_and_the_others_are_indexed(
     assert "its name is not UTF-8" in names["caf\udce9.mp4"]
     assert "Permission denied" in names["below"]
     assert report.remarks == ["1 file without the ending of a video or sound left out (.txt)."]
+
+
+def test_any_error_is_one_files(
+    folder: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [RuntimeError("a kernel\nfailed"), WeightsError("Gone.")]
+
+    def failing(*given: Any, **tracks: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return rows_of(*given, **tracks)
+
+    monkeypatch.setattr("avpea.search._index.rows_of", failing)
+    report = index(tiny_matched_run, folder, str(tmp_path / "library"), progress=False)
+    assert report.indexed == 2
+    own, other = sorted(report.broken.values(), key=len)
+    assert own == "Gone."
+    assert "mp4: RuntimeError: a kernel failed This is no fault of yours; index a folder with this file" in other
+
+
+def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, errors = pytest.importorskip("ray.data"), pytest.importorskip("ray.exceptions")
+
+    class Items:
+        def map_batches(self, *_: Any, **__: Any) -> "Items":
+            return self
+
+        def iter_rows(self) -> Any:
+            yield {"source": "a.mp4", "outcome": "indexed"}
+            raise errors.RayError("A traceback\nactor died")
+
+    monkeypatch.setattr(data, "from_items", lambda *_, **__: Items())
+    into: Any = SimpleNamespace(place="library", about={})
+    report, files = IndexReport("library"), [FileState("a.mp4", 1, 1), FileState("b.mp4", 1, 1)]
+    with pytest.raises(
+        AvpeaError, match=r"^Ray's workers failed \(actor died\); what is indexed is kept, and the same"
+    ):
+        _with_ray(into, files, report, 2, {}, 0.0, run="run")
+    assert report.indexed == 1
+
+
+def test_what_is_compared_has_a_name(kept: str, videos: Path) -> None:
+    for given in ({"text": "a green light"}, {"example": videos / "g4.mp4"}):
+        with pytest.raises(AvpeaError, match=r"^by is 'smell'; expected both, picture, sound\.$"):
+            search(kept, **given, by="smell")  # type: ignore[arg-type]
 
 
 def test_another_track_is_another_library(videos: Path, tiny_matched_run: Path, kept: str, tmp_path: Path) -> None:
