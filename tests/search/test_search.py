@@ -494,7 +494,7 @@ def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatc
 def test_what_is_compared_has_a_name(kept: str, videos: Path) -> None:
     for given in ({"text": "a green light"}, {"example": videos / "g4.mp4"}):
         with pytest.raises(AvpeaError, match=r"^by is 'smell'; expected both, picture, sound\.$"):
-            search(kept, **given, by="smell")  # type: ignore[arg-type]
+            search(kept, **given, by="smell")
 
 
 def test_another_track_is_another_library(videos: Path, tiny_matched_run: Path, kept: str, tmp_path: Path) -> None:
