@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,8 +32,10 @@ from avpea.trust import lies_inside, nothing_fetched
 
 __all__ = [
     "MODEL_FILE",
+    "NAMED_WEIGHTS",
     "STATE_FILE",
     "CheckpointInfo",
+    "Origin",
     "add_calibration",
     "find",
     "fingerprint_of",
@@ -40,6 +43,7 @@ __all__ = [
     "load_model",
     "load_state",
     "read_info",
+    "read_origin",
     "read_position",
     "require_whole",
     "restore",
@@ -54,9 +58,23 @@ V = TypeVar("V")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 _STATES = tuple(f"{form}-state" for form in FORMATS)
-_NAMED = ("backbone.weights", "encoder.audio_weights")  # options of the commands that load a run
+_ANEW = "remove it to train from the start"  # the remedy for a state
+NAMED_WEIGHTS = ("backbone.weights", "encoder.audio_weights")  # options of the commands that load a run
 # Backbones of random weights are for tests; a stranger's that is bigger would only fill the memory.
 _RANDOM_PARAMETERS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The weights that a training began with, which its state names.
+
+    Attributes:
+        frozen: SHA-256 of the frozen weights, by the option that names their file; empty in states of version 0.1.0.
+        start: `weights_fingerprint` of `train.start_from`, empty without one; None where it is not known.
+    """
+
+    frozen: Mapping[str, str] = field(default_factory=dict)
+    start: str | None = None
 
 
 def save_model(
@@ -245,7 +263,7 @@ def _require_inside(experiment: Experiment, given: Mapping[str, str], file: Path
     """
     for option, place in experiment.outside().items():
         if option not in given and not lies_inside(place, file.resolve().parent):
-            by_hand = f"name a file yourself with --{option} FILE, or add " if option in _NAMED else "add "
+            by_hand = f"name a file yourself with --{option} FILE, or add " if option in NAMED_WEIGHTS else "add "
             raise CheckpointError(
                 f"{file} wants to open '{place:.200}' ({option}), but it is not a run of yours; {by_hand}trust=True if "
                 "you trust whoever made it."
@@ -314,15 +332,30 @@ def take_over(run: str | Path, model: AVModel) -> list[str]:
     return taken
 
 
-def save_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer, position: Mapping[str, Any]) -> None:
-    """Write the training state, from which training resumes as if never interrupted, atomically."""
+def save_state(
+    path: Path,
+    model: AVModel,
+    optimizer: torch.optim.Optimizer,
+    position: Mapping[str, Any],
+    start: str | None = None,
+) -> None:
+    """Write the training state, from which training resumes as if never interrupted, atomically.
+
+    Args:
+        path: The file.
+        model: The model; the state has its trained weights, and the fingerprints of the frozen ones.
+        optimizer: The optimiser.
+        position: How far the training has come.
+        start: `weights_fingerprint` of what it started from, empty if from nothing; None where that is not known.
+    """
     tensors = {f"model.{key}": value for key, value in model.trained_state().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    write_tensors(path, tensors, {"format": _STATES[0], "position": json.dumps(dict(position))})
+    origin = json.dumps({"frozen": model.encoder.fingerprints(), "start": start})
+    write_tensors(path, tensors, {"format": _STATES[0], "position": json.dumps(dict(position)), "origin": origin})
 
 
 def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -331,8 +364,7 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
     Raises:
         CheckpointError: The file is unreadable or damaged, or of another model.
     """
-    remedy = "remove it to train from the start"
-    found = _open(path, _STATES, remedy=remedy)
+    found = _open(path, _STATES, remedy=_ANEW)
     shapes = {key[6:]: value for key, value in found.shapes.items() if key.startswith("model.")}
     tensors = {key[6:]: value for key, value in found.tensors.items() if key.startswith("model.")}
     _fill(model, shapes, tensors, str(path))
@@ -341,7 +373,7 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
-    position = _position(found, path, remedy)
+    position = _position(found, path)
     try:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(found.tensors["random.cpu"])
@@ -349,7 +381,7 @@ def load_state(path: Path, model: AVModel, optimizer: torch.optim.Optimizer) -> 
             torch.cuda.set_rng_state(found.tensors["random.cuda"])
         return position
     except (LookupError, TypeError, ValueError, RuntimeError):
-        raise CheckpointError(f"{path} is no training state of this model; {remedy}.") from None
+        raise CheckpointError(f"{path} is no training state of this model; {_ANEW}.") from None
 
 
 def read_position(path: Path) -> dict[str, Any]:
@@ -358,15 +390,28 @@ def read_position(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is unreadable or damaged.
     """
-    remedy = "remove it to train from the start"
-    return _position(_open(path, _STATES, values=False, remedy=remedy), path, remedy)
+    return _position(_open(path, _STATES, values=False, remedy=_ANEW), path)
 
 
-def _position(found: TensorFile, path: Path, remedy: str) -> dict[str, Any]:
-    position = parse_json(found.metadata.get("position", ""), f"{path}: 'position' in its description", remedy=remedy)
+def read_origin(path: Path) -> Origin:
+    """The weights that the training of a state began with, as far as it names them.
+
+    Raises:
+        CheckpointError: The file is unreadable or damaged.
+    """
+    text = _open(path, _STATES, values=False, remedy=_ANEW).metadata.get("origin", "{}")
+    found = parse_json(text, f"{path}: 'origin' in its description", remedy=_ANEW)
+    frozen, start = (found.get("frozen", {}), found.get("start")) if isinstance(found, dict) else (None, None)
+    if not isinstance(frozen, dict) or not all(isinstance(one, str) for one in (*frozen.values(), start or "")):
+        raise CheckpointError(f"{path} does not say which weights the training began with; {_ANEW}.")
+    return Origin(frozen, start)
+
+
+def _position(found: TensorFile, path: Path) -> dict[str, Any]:
+    position = parse_json(found.metadata.get("position", ""), f"{path}: 'position' in its description", remedy=_ANEW)
     epoch, best = (position.get("epoch"), position.get("best")) if isinstance(position, dict) else (None, None)
     if type(epoch) is not int or epoch < 0 or not isinstance(best, dict):
-        raise CheckpointError(f"{path} does not say how far the training has come; {remedy}.")
+        raise CheckpointError(f"{path} does not say how far the training has come; {_ANEW}.")
     known: dict[str, Any] = position
     return known
 

@@ -56,6 +56,11 @@ class CheckpointInfo:
     calibration: Calibration | None = None
     own: bool = False
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of all frozen weights, by the option that names their file."""
+        return {"backbone.weights": self.fingerprint, **self.other_fingerprints}
+
 
 def described(info: CheckpointInfo) -> dict[str, str]:
     """The description as the metadata of a file, for `read_description`."""

@@ -33,7 +33,7 @@ class Options:
     Checks beyond types belong in `__post_init__` and raise `ExperimentError`.
 
     Attributes:
-        locations: Names of options that say where a file or folder is; they do not change results.
+        locations: Names of options that say where a file or folder is. What lies there decides, not the place.
         harmless: Names of other options that may change when an interrupted run is resumed.
     """
 

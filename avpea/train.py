@@ -204,6 +204,8 @@ def _train(start: _Start, progress: bool, first: bool) -> TrainResult:
     for sentence in [*start.sentences, *data.keep_division(start.annotations)] if first else ():
         note(sentence)
     if folder.finished and not folder.lost_model:
+        if folder.moved:
+            folder.require_same_weights(build(folder.experiment, start.annotations.labels).encoder.fingerprints())
         if first:
             folder.restore_metrics()
             _tell_trackers(folder, progress)
@@ -269,6 +271,7 @@ class _Training:
         model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
         require_augmentable(experiment, model.task)
+        folder.require_same_weights(model.encoder.fingerprints())
         self.model, self.uncompiled = model.to_train(config, self.device)
         self.tell_uncompiled()
         require_videos(self.annotations, config.select_on)
@@ -279,8 +282,10 @@ class _Training:
         overview = self.annotations.labels.overview({**self.annotations.splits, **self.samples})
         for line in (*self.annotations.notes, *overview, *_about_copies(self.annotations)):
             self.say(line)
+        self.start = folder.origin.start if folder.state.is_file() else ""
         if config.start_from and not folder.state.is_file():
             checkpoint.take_over(Path(config.start_from), self.model)
+            self.start = checkpoint.weights_fingerprint(config.start_from)
         self.frozen = kept_activations(self.model, self.cache)
         if self.frozen is not None:
             wanted = [sample for some in self.samples.values() for sample in some]
@@ -532,7 +537,7 @@ class _Training:
             return
         if not self.folder.model.is_file():  # stopped before the first evaluation: still a usable run
             self.save_model({"epoch": self.position.epoch, "selected_on": None})
-        checkpoint.save_state(self.folder.state, self.model, self.optimizer, vars(self.position))
+        checkpoint.save_state(self.folder.state, self.model, self.optimizer, vars(self.position), self.start)
 
     def _not_finite(self, what: str) -> str:
         rate, position = self.config.learning_rate, self.position

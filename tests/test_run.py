@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from avpea.backbones import VGGish
 from avpea.cli import main
 from avpea.errors import CheckpointError, DataError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.model import AVModel
 from avpea.optimizer import rate_factor
 from avpea.sharing import save_pretrained
+from avpea.tensors import read_tensors, write_tensors
 from avpea.train import train
-from tests.tiny import ROWS, assert_same_run, metric_lines, section, write_questions, write_rows
+from tests.tiny import ROWS, assert_same_run, metric_lines, section, write_questions, write_rows, write_weights
 
 Make = Callable[..., Experiment]
 BEFORE = Path(__file__).parent / "written_before"
@@ -255,6 +259,85 @@ def test_a_model_that_was_not_trained_there_is_not_replaced(
         shutil.copy(tiny_run / name, run)
     with pytest.raises(CheckpointError, match=r"not trained there.*--train\.start_from .*imported\.$"):
         train(tiny_experiment(), run, progress=False)
+
+
+def without_origin(run: Path) -> None:
+    """Let a state be as version 0.1.0 wrote it, without the weights that the training began with."""
+    state = run / "state.safetensors"
+    found = read_tensors(state)
+    about = {key: value for key, value in found.metadata.items() if key in ("format", "position")}
+    write_tensors(state, {key: value.clone() for key, value in found.tensors.items()}, about)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """What a run's files hold."""
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["this version", "0.1.0"])
+def test_a_run_goes_on_with_its_own_frozen_weights_only(before: bool, tiny_experiment: Make, tmp_path: Path) -> None:
+    run, mine, other = tmp_path / "run", *(write_weights(tmp_path / f"{n}.safetensors", n) for n in (1, 2))
+    experiment = tiny_experiment(**{"train.epochs": 1, "train.keep": "last", "backbone.weights": str(mine)})
+    train(experiment, run, progress=False)
+    if before:
+        without_origin(run)
+    held = contents(run)
+    said = r"trained on other frozen weights \(backbone\.weights is of fingerprint \w{16}, not of fingerprint \w{16}\)"
+    for weights in (str(other), "random"):
+        for extend in (0, 1):
+            with pytest.raises(CheckpointError, match=rf"{said}; .* with --backbone\.weights FILE, or choose another"):
+                train(experiment.override({"backbone.weights": weights}), run, extend=extend, progress=False)
+    assert contents(run) == held
+    moved = experiment.override({"backbone.weights": str(mine.rename(tmp_path / "moved.safetensors"))})
+    assert train(moved, run, progress=False).finished_before
+    assert len(train(moved, run, extend=1, progress=False).epochs) == 2
+
+
+def test_a_run_goes_on_with_the_audio_weights_that_it_began_with(
+    small_vggish: None, tiny_experiment: Make, tmp_path: Path
+) -> None:
+    torch.manual_seed(7)
+    save_file(VGGish().state_dict(), tmp_path / "vggish.safetensors")
+    network = {"backbone.name": "test_resnet", "backbone.image_size": 64, "train.epochs": 1}
+    sound = {"encoder.name": "separate", "encoder.audio_weights": "random", "audio.features": "vggish"}
+    experiment = tiny_experiment(**network, **sound)
+    run = train(experiment, tmp_path / "run", progress=False).run
+    other = experiment.override({"encoder.audio_weights": str(tmp_path / "vggish.safetensors")})
+    with pytest.raises(CheckpointError, match=r"encoder\.audio_weights is .*--encoder\.audio_weights FILE"):
+        train(other, run, extend=1, progress=False)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["this version", "0.1.0"])
+def test_a_run_goes_on_with_what_it_started_from_only(
+    before: bool, tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    run, stage = tmp_path / "run", shutil.copytree(tiny_run, tmp_path / "stage")
+    other = train(tiny_experiment(**{"train.seed": 5, "train.epochs": 1}), tmp_path / "other", progress=False).run
+    experiment = tiny_experiment(**{"train.epochs": 1, "train.start_from": str(stage)})
+    train(experiment, run, progress=False)
+    if before:
+        without_origin(run)
+    held = contents(run)
+    for start in (str(other), ""):
+        for extend in (0, 1):
+            with pytest.raises(CheckpointError, match=r"from other weights \(train\.start_from is .*, not .*\); give"):
+                train(experiment.override({"train.start_from": start}), run, extend=extend, progress=False)
+    assert contents(run) == held
+    moved = stage.rename(tmp_path / "moved")
+    if not before:
+        there = experiment.override({"train.start_from": str(moved)})
+        assert train(there, run, progress=False).finished_before
+        shutil.copy(other / "model.safetensors", stage)
+        with pytest.raises(CheckpointError, match="train\\.start_from is of fingerprint"):
+            train(experiment, run, progress=False)  # the path is the same, and other weights are there
+        stage.unlink()
+    assert len(train(experiment, run, extend=1, progress=False).epochs) == 2  # nothing needs it any more
+
+
+def test_a_run_from_the_start_is_none_from_another_one(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"train\.start_from is empty, not of fingerprint \w{16}\)"):
+        train(tiny_experiment(**{"train.start_from": str(tiny_run)}), run, extend=1, progress=False)
 
 
 def test_the_rate_of_further_epochs_is_that_of_a_run_of_all() -> None:

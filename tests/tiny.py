@@ -132,6 +132,19 @@ def tiny_run(tiny_experiment: Callable[..., Any], tmp_path_factory: pytest.TempP
     return train(tiny_experiment(), tmp_path_factory.mktemp("runs") / "tiny", progress=False).run
 
 
+def write_weights(path: Path, seed: int) -> Path:
+    """A file with random weights of the tiny backbone, whole."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_vit", pretrained=False, num_classes=0).state_dict(), path)
+    return path
+
+
 def tensors(path: Path) -> dict[str, Any]:
     """A safetensors file's tensors by name, in memory of their own: the file may be written over."""
     from safetensors.torch import load_file

@@ -341,6 +341,11 @@ class Encoder(nn.Module, ABC):
         """SHA-256 of frozen weights other than the backbone's, by the option that names their file."""
         return {}
 
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of all frozen weights, by the option that names their file."""
+        backbone: Any = self.backbone
+        return {"backbone.weights": backbone.fingerprint(), **self.other_fingerprints()}
+
     def half_precision(self) -> "Encoder":
         """Keep all frozen weights in bfloat16, in which the pixels come too."""
         _halve_frozen(self)

@@ -9,7 +9,16 @@ from typing import Any
 
 import torch
 
-from avpea.checkpoint import MODEL_FILE, STATE_FILE, read_info, read_position, require_whole
+from avpea.checkpoint import (
+    MODEL_FILE,
+    NAMED_WEIGHTS,
+    STATE_FILE,
+    Origin,
+    read_info,
+    read_origin,
+    read_position,
+    require_whole,
+)
 from avpea.data.identity import DATA_FILE, DataIdentity
 from avpea.device import choose_precision, named
 from avpea.errors import CheckpointError
@@ -20,7 +29,15 @@ from avpea.measure import environment
 from avpea.parsing import json_lines, read_json
 from avpea.progress import note
 from avpea.run._data import require_same_data, require_same_videos
-from avpea.run._settings import differences, extended, read_settings
+from avpea.run._settings import (
+    differences,
+    extended,
+    option_of,
+    other_start,
+    other_value,
+    other_weights,
+    read_settings,
+)
 
 __all__ = ["RunFolder"]
 
@@ -46,6 +63,8 @@ class RunFolder:
     Attributes:
         experiment: The experiment, with the epochs of the extension.
         position: The position in the saved state, as plain values; empty if there is none.
+        origin: The weights that the saved state began with, as far as they are known.
+        moved: Options that name other files of weights than the run's own do, each with what they were and are.
         lost_model: Why the best model cannot be read, if its weights are those in the saved state; else empty.
 
     Raises:
@@ -61,9 +80,15 @@ class RunFolder:
         self.experiment = extended(experiment, extend)
         self._require_regular()
         self.position: dict[str, Any] = read_position(self.state) if self.state.is_file() else {}
+        self.origin = read_origin(self.state) if self.position else Origin()
+        self.moved: dict[str, tuple[str, str]] = {}
         known = path / "experiment.yaml"
         if known.is_file():
-            self._require_same_settings(read_settings(known), experiment, extend)
+            old = read_settings(known)
+            self._require_same_settings(old, experiment, extend)
+            self._require_same_start(option_of(old, "train.start_from"))
+            named = {name: (option_of(old, name), option_of(self.experiment.to_dict(), name)) for name in NAMED_WEIGHTS}
+            self.moved = {name: pair for name, pair in named.items() if pair[0] != pair[1]}
         elif path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
             raise CheckpointError(f"{path} is not empty and not a run folder; choose another one with --run.")
         elif extend:
@@ -122,6 +147,44 @@ class RunFolder:
             more = "trains it further" if epochs < wanted else "goes on with it"
             remedy = f"--extend {abs(epochs - wanted)} beside --train.epochs {min(epochs, wanted)} {more}, or {remedy}"
         raise CheckpointError(f"{self.path} holds a run with other settings ({'; '.join(changed[:4])}); {remedy}.")
+
+    def _require_same_start(self, before: str) -> None:
+        """Refuse another `train.start_from` than the run began with, which only a training from the start would take.
+
+        Raises:
+            CheckpointError: It holds other weights; by its path, where they are not known.
+        """
+        if not self.position:
+            return  # nothing has been trained yet
+        now = self.experiment.train.start_from
+        same = before == now or (before and now and os.path.abspath(before) == os.path.abspath(now))
+        by_path = [] if same else [other_value("train.start_from", before, now)]
+        for phrase in other_start(self.origin.start, now, by_path):
+            raise CheckpointError(
+                f"{self.path} was started from other weights ({phrase}); give those that it was started from, choose "
+                "another folder with --run, or remove this one to train anew."
+            )
+
+    def require_same_weights(self, now: Mapping[str, str]) -> None:
+        """Refuse other frozen weights than the run was trained on; the file with them may have moved.
+
+        Args:
+            now: Fingerprints of the frozen weights, by the option that names their file.
+
+        Raises:
+            CheckpointError: They are others.
+        """
+        if not self.position:
+            return  # nothing has been trained yet
+        before = self.origin.frozen
+        if not before and self.model.is_file() and not self.lost_model:
+            before = read_info(self.model).fingerprints
+        if changed := other_weights(before, now, self.moved):
+            options = " and ".join(f"--{phrase.partition(' ')[0]} FILE" for phrase in changed)
+            raise CheckpointError(
+                f"{self.path} was trained on other frozen weights ({'; '.join(changed)}); give those that it was "
+                f"trained on with {options}, or choose another folder with --run."
+            )
 
     def _require_unedited(self, known: Path) -> None:
         """Refuse options that were edited in the run's file since its model was trained.

@@ -1,15 +1,16 @@
 """The settings of a run: read again, and compared with those that are asked for now."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from avpea.checkpoint import weights_fingerprint
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.history import read_experiment
 from avpea.parsing import read_yaml
 
-__all__ = ["differences", "extended", "read_settings"]
+__all__ = ["differences", "extended", "option_of", "other_start", "other_value", "other_weights", "read_settings"]
 
 _REMEDY = "Mend it or copy the run anew, or choose another folder with --run."
 
@@ -48,6 +49,56 @@ def read_settings(path: Path) -> Any:
 def differences(old: Any, new: Any, free: Collection[str]) -> list[str]:
     """One phrase for each option that differs between two experiments' plain values, except those in `free`."""
     return [phrase for name, phrase in _differences(old, new) if name not in free]
+
+
+def option_of(values: Any, name: str) -> str:
+    """An option that is a text, by its dotted name in an experiment's plain values; empty if there is none."""
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values if isinstance(values, str) else ""
+
+
+def other_value(name: str, old: str, new: str) -> str:
+    """The phrase for an option that differs."""
+    return f"{name} is {old or 'empty'}, not {new or 'empty'}"
+
+
+def other_start(began: str | None, now: str, by_path: list[str]) -> list[str]:
+    """A phrase if training starts from other weights than it did.
+
+    Args:
+        began: Fingerprint of the weights that it started from, empty if from nothing; None if that is not known.
+        now: `train.start_from` as it is now.
+        by_path: What to answer by the paths, where the weights of one are not known.
+    """
+    if began is None:
+        return by_path
+    try:
+        found = weights_fingerprint(now) if now else ""
+    except CheckpointError:  # a run that has begun does not need it any more
+        return by_path
+    return [] if found == began else [other_value("train.start_from", _weights(began), _weights(found))]
+
+
+def other_weights(before: Mapping[str, str], now: Mapping[str, str], moved: Mapping[str, tuple[str, str]]) -> list[str]:
+    """A phrase for each option that names other weights than it did.
+
+    Args:
+        before: Fingerprints of the weights, by the option that names their file, as far as they are known.
+        now: The same, now.
+        moved: What such options were and are, where that differs. The names of the files decide about weights that have
+            no fingerprints.
+    """
+    known = before.keys() & now.keys()
+    changed = {name: (_weights(before[name]), _weights(now[name])) for name in known if before[name] != now[name]}
+    changed |= {
+        name: (old, new) for name, (old, new) in moved.items() if name not in known and Path(old).name != Path(new).name
+    }
+    return [other_value(name, *pair) for name, pair in sorted(changed.items())]
+
+
+def _weights(fingerprint: str) -> str:
+    return fingerprint and f"of fingerprint {fingerprint[:16]}"
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
