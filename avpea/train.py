@@ -293,7 +293,7 @@ class _Training:
             distributed.wait()
         self.model.task.prepare(self.samples["train"])
         self.optimizer = make_optimizer(self.model, config)
-        self.position = Position()
+        self.position, self.counted = Position(), time.perf_counter()
         if folder.state.is_file():
             self.position = Position.read(checkpoint.load_state(folder.state, self.model, self.optimizer), folder.state)
         distributed.agreed(list(self.model.trained_state().values()))
@@ -349,7 +349,7 @@ class _Training:
         position, chosen = self.position, self.config.select_on
         with StopRequest() as stop:
             while not self.ended():
-                started = time.perf_counter()
+                self.counted = time.perf_counter()
                 waited = self.feed.waited_seconds
                 losses = self.train_epoch(stop)
                 waited = self.feed.waited_seconds - waited
@@ -358,7 +358,7 @@ class _Training:
                 )
                 result = infer(self.model, self.cache, self.samples[chosen], self.config.batch_size, loss=True)
                 position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
-                position.seconds += time.perf_counter() - started
+                self.count_seconds()
                 metric = self.model.task.figure.metric
                 reached = result.metrics[metric]
                 if self.config.keep == "last" or reached > position.best.get(metric, -1.0):
@@ -425,6 +425,7 @@ class _Training:
                 told = f"loss {loss:.3f}" + (f", waits {share:.0%}" if share >= 0.05 else "")
                 advance(sum(len(inputs.place.samples) for inputs in together), told)
                 if asked.anything:
+                    self.count_seconds()
                     self.save_state()
                     saved = time.monotonic()
                     stop.obey()
@@ -531,6 +532,11 @@ class _Training:
             return
         labels, about = self.annotations.labels, self.identity.summary()
         checkpoint.save_model(self.folder.model, self.model, self.experiment, labels, results, about)
+
+    def count_seconds(self) -> None:
+        """Add the time since the last call, or since the epoch began, to that of the run."""
+        now = time.perf_counter()
+        self.position.seconds, self.counted = self.position.seconds + now - self.counted, now
 
     def save_state(self) -> None:
         if not self.writes:

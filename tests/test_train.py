@@ -1,8 +1,10 @@
 """Training: what an interruption may not change, what is refused, and the arithmetic of the loop."""
 
 import importlib
+import itertools
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -23,6 +25,7 @@ from avpea.experiment import Experiment
 from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
 from avpea.optimizer import make_optimizer, rate_factor
+from avpea.stopping import Stopped
 from avpea.tensors import read_tensors, write_tensors
 from avpea.train import Position, epoch_batches, train
 from tests.tiny import (
@@ -131,6 +134,28 @@ def test_ctrl_c_in_an_evaluation_keeps_the_epoch(tiny_experiment: Make, tiny_run
     assert [line["epoch"] for line in metric_lines(tmp_path)] == [1]
     train(experiment, tmp_path, progress=False)
     assert_same_run(tmp_path, tiny_run)
+
+
+def test_seconds_before_an_interruption_count(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of the model takes a minute on the clock, and Ctrl-C comes in the second of three steps."""
+    forward, now, calls = AVModel.forward, [0.0], itertools.count(1)
+
+    def slow(self: AVModel, *arguments: Any, **options: Any) -> Any:
+        now[0] += 60
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(AVModel, "forward", slow)
+    monkeypatch.setattr("avpea.train.time.perf_counter", lambda: now[0])
+    experiment = tiny_experiment(**{"train.epochs": 1})
+    with pytest.raises(Stopped):
+        train(experiment, tmp_path, progress=False)
+    now[0] += 86_400  # until it goes on
+    (line,) = train(experiment, tmp_path, progress=False).epochs
+    assert line["seconds"] == 180
 
 
 def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: Make, tmp_path: Path) -> None:
