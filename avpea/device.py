@@ -13,7 +13,7 @@ from avpea.errors import DeviceMemoryError, ExperimentError
 from avpea.sections import require_device_name
 from avpea.shortage import short_of_memory
 
-__all__ = ["choose_device", "choose_precision", "enough_memory", "float32_products", "named", "placed"]
+__all__ = ["choose_device", "choose_precision", "cpu_threads", "enough_memory", "float32_products", "named", "placed"]
 
 _TRIED = re.compile(r"ried to allocate (\d[\d.]*) ?(bytes|[KMGT]i?B)")
 
@@ -121,6 +121,17 @@ def float32_products(device: torch.device, tf32: bool) -> Iterator[None]:
     finally:
         for flag, value in zip(flags, before, strict=True):
             flag.allow_tf32 = value
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """In this block, compute with that many CPU threads; 0 leaves the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from avpea.activations import kept_activations
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, copies, identify
-from avpea.device import choose_device, enough_memory, float32_products, placed
+from avpea.device import choose_device, cpu_threads, enough_memory, float32_products, placed
 from avpea.draws import drawing, seed_of
 from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
 from avpea.evaluate import infer, prepare
@@ -211,7 +211,8 @@ def _train(start: _Start, progress: bool, first: bool) -> TrainResult:
             _tell_trackers(folder, progress)
         epochs = folder.metrics()
         return TrainResult(folder.path, folder.position["best"], epochs, True, _compiled_last(epochs))
-    return _Training(start, progress and first).run()
+    with cpu_threads(folder.experiment.train.threads):
+        return _Training(start, progress and first).run()
 
 
 def _tell_trackers(folder: RunFolder, progress: bool) -> None:
@@ -264,8 +265,6 @@ class _Training:
         self.annotations, self.experiment = start.annotations, folder.experiment
         self.progress, self.writes, experiment = progress, distributed.world().first, folder.experiment
         self.config = config = experiment.train
-        if config.threads:
-            torch.set_num_threads(config.threads)
         # What fails fast (weights, adapter) comes before the videos, which take a while.
         torch.manual_seed(config.seed)
         model = build(experiment, self.annotations.labels)

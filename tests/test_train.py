@@ -158,6 +158,12 @@ def test_seconds_before_an_interruption_count(
     assert line["seconds"] == 180
 
 
+def test_the_number_of_threads_is_that_of_one_training(tiny_experiment: Make, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    train(tiny_experiment(**{"train.epochs": 1, "train.threads": before + 1}), tmp_path, progress=False)
+    assert torch.get_num_threads() == before
+
+
 def test_dropout_draws_the_same_numbers_after_an_interruption(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"head.name": "cmbs", "train.epochs": 1})
     whole = train(experiment, tmp_path / "whole", progress=False).run

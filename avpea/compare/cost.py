@@ -17,7 +17,7 @@ from avpea.activations import computed
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch
 from avpea.data.inputs import features
-from avpea.device import choose_device, float32_products
+from avpea.device import choose_device, cpu_threads, float32_products
 from avpea.encoders import Streams
 from avpea.experiment import Experiment
 from avpea.labels import Labels
@@ -54,17 +54,18 @@ def measure_costs(
     for row in sweep.rows:
         say(f"Measuring {row.label}")
         experiment = row.experiment.override({**place, "data.root": "", "data.cache": ""})
-        if experiment.train.threads:
-            torch.set_num_threads(experiment.train.threads)
-        actions = {"reference": TrainingStep(reference), "row": TrainingStep(experiment)}
-        times = measure.interleaved(actions, rounds)
+        with cpu_threads(experiment.train.threads):
+            actions = {"reference": TrainingStep(reference), "row": TrainingStep(experiment)}
+            times = measure.interleaved(actions, rounds)
         rows[row.label] = {
             "step_seconds": round(statistics.median(times["row"]), 4),
             "over_reference": measure.ratio(times["row"], times["reference"]),
             "peak_mb": round(measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict()))),
             "batch_size": experiment.train.batch_size,
         }
-    return {"reference": sweep.reference, "rounds": rounds, "machine": measure.machine(), "rows": rows}
+    with cpu_threads(reference.train.threads):
+        machine = measure.machine()
+    return {"reference": sweep.reference, "rounds": rounds, "machine": machine, "rows": rows}
 
 
 class TrainingStep:

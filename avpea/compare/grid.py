@@ -14,7 +14,7 @@ from avpea.compare.cost import measure_costs
 from avpea.compare.report import require_pictures, write_report
 from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
-from avpea.device import choose_device
+from avpea.device import choose_device, cpu_threads
 from avpea.errors import AvpeaError, InUseError
 from avpea.evaluate import evaluate
 from avpea.files import unwritable, write_json, write_text, writing
@@ -185,17 +185,18 @@ def run_cell(cell: Cell, runs: Path, out: Path, progress: bool, device: str | No
             experiment = cell.experiment
             count(experiment)  # which `record` needs at the end: what fails there should fail before training
             trained = train(experiment, runs / cell.name, device=device, progress=progress)
-            tested = evaluate(
-                trained.run,
-                "test",
-                root=experiment.data.root,
-                cache=experiment.data.cache,
-                weights=experiment.backbone.weights,
-                audio_weights=getattr(experiment.encoder, "audio_weights", None),
-                device=device or experiment.train.device,
-                trust=True,  # it has just been trained here, whether it could be signed or not
-                progress=progress,
-            )
+            with cpu_threads(experiment.train.threads):
+                tested = evaluate(
+                    trained.run,
+                    "test",
+                    root=experiment.data.root,
+                    cache=experiment.data.cache,
+                    weights=experiment.backbone.weights,
+                    audio_weights=getattr(experiment.encoder, "audio_weights", None),
+                    device=device or experiment.train.device,
+                    trust=True,  # it has just been trained here, whether it could be signed or not
+                    progress=progress,
+                )
             results.save(out, cell, results.record(cell, trained, tested))
     except InUseError:
         return
