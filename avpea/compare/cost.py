@@ -14,10 +14,11 @@ from torch import Tensor
 
 from avpea import measure, registry
 from avpea.activations import computed
+from avpea.compare.results import described
 from avpea.compare.sweep import Sweep
 from avpea.data.cache import Batch
 from avpea.data.inputs import features
-from avpea.device import choose_device, cpu_threads, float32_products
+from avpea.device import choose_device, cpu_threads, float32_products, named
 from avpea.encoders import Streams
 from avpea.experiment import Experiment
 from avpea.labels import Labels
@@ -62,6 +63,8 @@ def measure_costs(
             "over_reference": measure.ratio(times["row"], times["reference"]),
             "peak_mb": round(measure.peak_mb("avpea.compare.cost", json.dumps(experiment.to_dict()))),
             "batch_size": experiment.train.batch_size,
+            "device": named(choose_device(experiment.train.device)),
+            "experiment": described(experiment),
         }
     with cpu_threads(reference.train.threads):
         machine = measure.machine()
@@ -157,11 +160,11 @@ def _frames(videos: int, segments: int, side: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    described = Experiment.from_dict(json.loads(sys.argv[1]))
-    if described.train.threads:
-        torch.set_num_threads(described.train.threads)
-    once = TrainingStep(described)
-    on_card = choose_device(described.train.device).type == "cuda"
+    given = Experiment.from_dict(json.loads(sys.argv[1]))
+    if given.train.threads:
+        torch.set_num_threads(given.train.threads)
+    once = TrainingStep(given)
+    on_card = choose_device(given.train.device).type == "cuda"
     measure.forget_peak(on_card)
     before = 0.0 if on_card else measure.resident_peak_mb(on_card)
     once()

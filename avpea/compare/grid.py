@@ -106,12 +106,14 @@ def compare(
     if not found:
         return Comparison(None, None, missing, failed)
     folder = out / grid.folder
-    costs = results.read_costs(folder, grid)
-    if run and cost and costs is None and not missing:
+    measured = run and cost and not missing
+    costs = _stored_costs(grid, folder, device, say, measured)
+    if measured and costs is None:
         reason = _failure(folder / "failed-cost.txt", _measure, grid, folder / "cost.json", say, device)
-        costs = results.read_costs(folder, grid)
         if reason:
             failed["cost"] = reason
+        else:
+            costs = results.read_costs(folder, grid)
     summary, page = _reported(grid, found, costs, folder, out)
     return Comparison(summary, page, missing, failed)
 
@@ -157,6 +159,30 @@ def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:
 def _brief(error: Exception) -> str:
     """Kind and text of an exception that was not written for users, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _stored_costs(
+    grid: Sweep, folder: Path, device: str | None, say: Callable[[str], None], measured: bool
+) -> dict[str, Any] | None:
+    """The stored costs, unless rows have changed since; what is wrong with them is said.
+
+    Args:
+        grid: The rows.
+        folder: Folder of the report.
+        device: Device to measure on, instead of each row's `train.device`.
+        say: Called with a sentence.
+        measured: Whether they are measured if there are none.
+    """
+    costs, file = results.read_costs(folder, grid), folder / "cost.json"
+    if costs is None:
+        return None
+    if changed := results.other_costs(costs, grid, device, here=measured):
+        then = "measured again" if measured else "left out"
+        say(f"The costs in {file} were measured otherwise ({'; '.join(changed[:3])}); they are {then}.")
+        return None
+    if not results.described_costs(costs, grid):
+        say(f"{file} is of an earlier version and does not say what was measured; if rows have changed, remove it.")
+    return costs
 
 
 def _measure(grid: Sweep, file: Path, say: Callable[[str], None], device: str | None) -> None:
