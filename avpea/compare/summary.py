@@ -239,6 +239,15 @@ def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float |
     return means
 
 
+def _mixed(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence if runs computed in different precisions or on different kinds of devices, as far as they know."""
+    precisions = sorted({str(one["precision"]) for one in environments if one.get("precision")})
+    kinds = sorted({str(one["device"]).split()[0].partition(":")[0] for one in environments if one.get("device")})
+    ways = [f"in {' and '.join(precisions)}"] if len(precisions) > 1 else []
+    ways += [f"on {' and '.join(kinds)}"] if len(kinds) > 1 else []
+    return [f"Runs were trained {', and '.join(ways)}, which changes results, too."] if ways else []
+
+
 def _remarks(
     sweep: Sweep, by_row: Mapping[Row, Mapping[int, Any]], results: Mapping[Cell, Mapping[str, Any]],
     most: int, common: int,
@@ -269,6 +278,7 @@ def _remarks(
     commits = {entry["commit"] for result in results.values() for entry in result["environment"]}
     if len(commits) > 1:
         remarks.append(f"The runs come from {len(commits)} versions of the code; each result names its own.")
+    remarks += _mixed([entry for result in results.values() for entry in result["environment"]])
     if len({len(result["epochs"]) for result in results.values()}) > 1:
         remarks.append("Rows were trained for different numbers of epochs.")
     seeds = max(len(found) for found in by_row.values())

@@ -15,11 +15,13 @@ from avpea.checkpoint import weights_fingerprint
 from avpea.compare import cost
 from avpea.compare.grid import _stored_costs
 from avpea.compare.results import described, load, read
+from avpea.compare.summary import summarise
 from avpea.compare.sweep import Cell, Sweep, load_sweep
 from avpea.errors import AvpeaError
 from tests.tiny import write_weights
 
 Make = Callable[..., Any]
+RESULTS = Path(__file__).parents[2] / "results" / "mini"
 
 
 def grid(folder: Path, experiment: Any, *rows: dict[str, Any]) -> Sweep:
@@ -154,3 +156,10 @@ def test_costs_of_rows_that_have_changed_are_not_used(
     (tmp_path / "cost.json").write_text(json.dumps(costs))
     assert used(other)
     assert "does not say" in said[0]
+
+
+def test_runs_of_different_precision_or_devices_are_told() -> None:
+    sweep = load_sweep("mini/avvp-digits")
+    found, _ = load(sweep, RESULTS)
+    remark = "Runs were trained in bf16 and fp32, and on cpu and cuda, which changes results, too."
+    assert remark in summarise(sweep, found, None).remarks
