@@ -440,5 +440,6 @@ def test_a_process_that_imports_the_script_does_not_run_the_grid(tmp_path: Path)
 
 def test_a_video_without_an_answer_has_no_score(tmp_path: Path) -> None:
     samples = [EventSample(key, key, tmp_path, 0.0, 1, "test", labels=(0,)) for key in ("a", "b")]
-    tested = SplitResult(tuple(samples), (None, None), ((1.0, 3), (0.0, 0)), {}, Task)
+    task: Any = Task
+    tested = SplitResult(tuple(samples), (None, None), ((1.0, 3), (0.0, 0)), {}, task)
     assert by_video(tested) == {"test_videos": {"a": 0.333333}, "test_weights": {"a": 3}}
