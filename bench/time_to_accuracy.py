@@ -190,6 +190,7 @@ def measured(rows: Rows, root: str, seeds: int, work: Path, sources: dict[str, s
             more = {"data.root": root, "data.cache": str(work / "cache"), "train.threads": 1, "train.seed": seed}
             found.append(trained(name, load_recipe(recipe).override({**own, **more, **changes}), work))
     about = {"what": __doc__, "command": "python -m bench time_to_accuracy", "machine": found[0]["machine"]}
+    about["commits"] = list(dict.fromkeys(one["machine"]["commit"] for one in found))
     return about | table(found, sources)
 
 
