@@ -190,12 +190,12 @@ def _tell(folder: Path, sentence: str) -> None:
 
 
 def _bytes_of(network: str, folder: Path) -> int:
-    """What the kept outputs of a network take, of all layers and settings."""
+    """What the kept outputs of a network take, of all layers and settings, as far as this version can read them."""
     total = 0
     for settings in folder.glob("*/settings.json"):
         with suppress(OSError, AvpeaError):  # what is removed meanwhile, or no settings
             about = read_json(settings, remedy="remove it")
-            if isinstance(about, dict) and about.get("network") == network:
+            if isinstance(about, dict) and (about.get("format"), about.get("network")) == (_FORMAT, network):
                 total += sum(path.stat().st_size for path in settings.parent.glob("??/*.safetensors"))
     return total
 

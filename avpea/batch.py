@@ -109,7 +109,7 @@ def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
     files += [outputs.csv] if outputs.csv else []
     everything = [*files, outputs.plot] if outputs.plot else files
     require_other_files(everything, jobs)
-    if double := _alike(everything):
+    if double := _alike([path for path in everything if path.is_file() or not path.exists()]):  # not /dev/null
         raise AvpeaError(f"{min(double)} would be written twice, with different things; choose another place for one.")
     _require_free(files, outputs.overwrite)
     return written

@@ -127,11 +127,13 @@ def float32_products(device: torch.device, tf32: bool) -> Iterator[None]:
 def cpu_threads(count: int) -> Iterator[None]:
     """In this block, compute with that many CPU threads; 0 leaves the number as it is."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    if count:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if count:
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -165,16 +165,24 @@ def unwritable(folder: Path) -> str:
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
-def closed(path: Path) -> str:
+def closed(path: Path, listed: bool = False) -> str:
     """Why a path cannot be looked at, as a sentence without its end: a folder on the way to it, or it, is closed.
+
+    Args:
+        path: The path.
+        listed: Whether names of files in the folder at the path must be found, and not only files with known names.
 
     Returns:
         Empty if no folder is, whether there is something at the path or not.
     """
-    for folder in (*reversed(path.absolute().parents), path.absolute()):
+    try:
+        whole = path.absolute()
+    except FileNotFoundError:  # the current folder is gone
+        return ""
+    for folder in (*reversed(whole.parents), whole):
         if not os.path.isdir(folder):
             return ""
-        if not os.access(folder, os.X_OK | (os.R_OK if folder == path.absolute() else 0)):
+        if not os.access(folder, os.X_OK | (os.R_OK if listed and folder == whole else 0)):
             return f"The folder {folder} may not be read ({os.strerror(errno.EACCES)})"
     return ""
 

@@ -291,7 +291,10 @@ def _card(number: int, one: Mistake, sample: Sample | None, config: ReaderOption
     segment = sample.segments // 2 if one.second is None else one.second
     try:
         with unpacked(sample) as here:
-            clip = read_sample(here, config, (_PICTURE_HEIGHT, 2 * _PICTURE_HEIGHT)).part(segment, segment + 1)
+            clip = read_sample(here, config, (_PICTURE_HEIGHT, 2 * _PICTURE_HEIGHT))
+        if not 0 <= segment < len(clip.frames):  # the data are not those of the predictions any more
+            raise AvpeaError(f"It has no second {segment}; evaluate the run again.")
+        clip = clip.part(segment, segment + 1)
     except AvpeaError as error:
         return Card((), (*lines, _place(sample, sample.start_seconds + segment), str(error)))
     place = _place(sample, clip.start_seconds)

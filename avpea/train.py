@@ -20,7 +20,15 @@ from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, copies, identify
 from avpea.device import choose_device, cpu_threads, enough_memory, float32_products, placed
 from avpea.draws import drawing, seed_of
-from avpea.errors import CheckpointError, DataError, ExperimentError, MediaError, TrainingError, WriteError
+from avpea.errors import (
+    CheckpointError,
+    DataError,
+    ExperimentError,
+    MediaError,
+    TrainingError,
+    WeightsError,
+    WriteError,
+)
 from avpea.evaluate import infer, prepare
 from avpea.experiment import Experiment
 from avpea.feeding import Feed, Inputs, Place
@@ -204,8 +212,9 @@ def _train(start: _Start, progress: bool, first: bool) -> TrainResult:
     for sentence in [*start.sentences, *data.keep_division(start.annotations)] if first else ():
         note(sentence)
     if folder.finished and not folder.lost_model:
-        if folder.moved:
-            folder.require_same_weights(build(folder.experiment, start.annotations.labels).encoder.fingerprints())
+        with contextlib.suppress(WeightsError):  # files that are gone are not needed any more
+            if folder.moved:
+                folder.require_same_weights(build(folder.experiment, start.annotations.labels).encoder.fingerprints())
         if first:
             folder.restore_metrics()
             _tell_trackers(folder, progress)

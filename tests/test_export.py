@@ -554,8 +554,9 @@ def test_openvino_keeps_nothing_that_it_compiled_for_another_window(tmp_path: Pa
 
     told: list[dict[str, Any]] = []
 
-    def compile_model(_model: Any, _device: str, hints: dict[str, Any]) -> None:
+    def compile_model(_model: Any, _device: str, hints: dict[str, Any]) -> Any:
         told.append(hints)
+        return SimpleNamespace(inputs=[], outputs=[])
 
     core = SimpleNamespace(read_model=str, compile_model=compile_model)
     library = SimpleNamespace(Type=SimpleNamespace(f32="f32", bf16="bf16"), Core=lambda: core)

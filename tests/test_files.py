@@ -52,6 +52,12 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
     for there in ("private", "private/inside", "private/absent", "private/a/file.txt"):
         assert closed(tmp_path / there) == f"The folder {tmp_path / 'private'} may not be read (Permission denied)"
     assert closed(tmp_path) == ""
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.R_OK and real(path, mode))  # as of mode 0711
+    assert closed(tmp_path / "private") == ""
+    assert (
+        closed(tmp_path / "private", listed=True)
+        == f"The folder {tmp_path / 'private'} may not be read (Permission denied)"
+    )
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

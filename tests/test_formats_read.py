@@ -222,7 +222,7 @@ def test_a_cue_may_follow_the_line_that_says_webvtt() -> None:
     """As in a browser: a line of times ends the header."""
     cues = b"00:01.000 --> 00:02.000\ndog\n\n00:03.000 --> 00:04.000\ncat\n"
     wanted = [Stretch(1.0, 2.0, "dog"), Stretch(3.0, 4.0, "cat")]
-    for header in (b"WEBVTT\n", b"WEBVTT - animals\nKind: captions\n", b"WEBVTT\n\n"):
+    for header in (b"WEBVTT\n", b"WEBVTT - a --> b\nKind: captions\n", b"WEBVTT\n\n", b"WEBVTT --> x\n\n"):
         assert read("vtt", header + cues, "a file") == wanted
 
 

@@ -289,6 +289,14 @@ def test_a_mistake_is_shown_with_what_the_model_has_seen_and_heard(tmp_path: Pat
     assert len(np.unique(heard)) > 100
 
 
+@pytest.mark.parametrize("second", [3, 7, -1])
+def test_a_mistake_in_a_second_that_is_no_more_has_no_pictures(second: int, tmp_path: Path) -> None:
+    sample = EventSample("k", "k", make_video(tmp_path / "a.mp4", seconds=3), 0.0, 3, "test", labels=(0,) * 3)
+    card = _card(1, Mistake("k", second, "a", "b"), sample, ReaderOptions())
+    assert not card.pictures
+    assert card.lines[-1] == f"It has no second {second}; evaluate the run again."
+
+
 def test_a_mistake_is_shown_with_the_tracks_of_the_recipe(tmp_path: Path) -> None:
     two = make_video(tmp_path / "a.mp4", seconds=3)
     sample = EventSample("k", "k", two, 0.0, 3, "test", labels=(0,) * 3)

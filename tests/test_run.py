@@ -323,7 +323,9 @@ def test_a_run_goes_on_with_what_it_started_from_only(
             with pytest.raises(CheckpointError, match=r"from other weights \(train\.start_from is .*, not .*\); give"):
                 train(experiment.override({"train.start_from": start}), run, extend=extend, progress=False)
     assert contents(run) == held
-    moved = stage.rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    moved = stage.rename(tmp_path / "elsewhere" / stage.name)
+    assert train(experiment.override({"train.start_from": str(moved)}), run, progress=False).finished_before
     if not before:
         there = experiment.override({"train.start_from": str(moved)})
         assert train(there, run, progress=False).finished_before

@@ -292,7 +292,8 @@ def other_costs(costs: Mapping[str, Any], sweep: Sweep, device: str | None, *, h
         if not isinstance(known, dict) or not isinstance(known.get("experiment"), dict):
             continue
         changed = _other_options(known["experiment"], row.experiment)
-        now = _device(device or row.experiment.train.device) if here else ""
+        wanted = device or row.experiment.train.device
+        now = _device(wanted) if here and wanted != "auto" else ""  # figures of a card that is not here are kept
         if now and known.get("device") != now:
             changed.append(f"the device is {known.get('device')}, not {now}")
         found += [f"{row.label}: {', '.join(changed[:3])}"] if changed else []

@@ -268,7 +268,11 @@ def _place(folder: Path) -> Path:
         AvpeaError: It cannot be made or replaced, as the command runs in it or below it.
     """
     real = Path(os.path.realpath(folder))
-    if Path.cwd().is_relative_to(real):
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it is gone
+        return real
+    if here.is_relative_to(real):
         raise AvpeaError(f"{folder} is the folder that the command runs in, or above it; name a new one with --out.")
     return real
 

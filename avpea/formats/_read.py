@@ -135,7 +135,7 @@ def _vtt(content: bytes, source: str, _: str) -> Found:
     for number, lines in _blocks(text):
         first = lines[0].split(maxsplit=1)[0]
         if number == 1:  # the header, which a line of times ends as well as an empty line
-            header = next((at for at, line in enumerate(lines) if "-->" in line), len(lines))
+            header = next((at for at, line in enumerate(lines[1:], 1) if "-->" in line), len(lines))
             number, lines = number + header, lines[header:]
         if not lines or ("-->" not in lines[0] and first in ("NOTE", "STYLE", "REGION")):
             continue

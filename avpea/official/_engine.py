@@ -130,7 +130,7 @@ def _as_it_should_be(table: Table, file: str | Path, official: type[Official]) -
     except (LookupError, ArithmeticError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, AvpeaError) or short_of_memory(error):
             raise
-        absent = isinstance(error, KeyError) and error.args[0] not in table
+        absent = isinstance(error, KeyError) and bool(error.args) and error.args[0] not in table
         reason = f"lacks the tensor {error.args[0]}" if absent else f"has a tensor of a shape that cannot be ({error})"
         raise CheckpointError(
             f"{file} {' '.join(reason.split())}; expected a whole checkpoint of {official.code}, such as "

@@ -152,14 +152,13 @@ class RunFolder:
         """Refuse another `train.start_from` than the run began with, which only a training from the start would take.
 
         Raises:
-            CheckpointError: It holds other weights; by its path, where they are not known.
+            CheckpointError: It holds other weights; by its name, where they are not known.
         """
         if not self.position:
             return  # nothing has been trained yet
         now = self.experiment.train.start_from
-        same = before == now or (before and now and os.path.abspath(before) == os.path.abspath(now))
-        by_path = [] if same else [other_value("train.start_from", before, now)]
-        for phrase in other_start(self.origin.start, now, by_path):
+        by_name = [] if Path(before).name == Path(now).name else [other_value("train.start_from", before, now)]
+        for phrase in other_start(self.origin.start, now, by_name):
             raise CheckpointError(
                 f"{self.path} was started from other weights ({phrase}); give those that it was started from, choose "
                 "another folder with --run, or remove this one to train anew."

@@ -303,7 +303,7 @@ def _with_ray(
         for row in done.iter_rows():
             report.count(row["source"], row["outcome"])
     except RayError as error:
-        reason = str(error).strip().splitlines()[-1][:300]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
         raise AvpeaError(
             f"Ray's workers failed ({reason}); what is indexed is kept, and the same command goes on."
         ) from None

@@ -118,7 +118,7 @@ class Reviews:
         Raises:
             DataError: The file of the review is damaged, which says so instead of losing it.
         """
-        found = [_stored(place / f"{key}.json", name) for place in self._places]
+        found = [_stored(place / f"{key}.json", name, place == self.folder) for place in self._places]
         return max((one for one in found if one), key=lambda one: one.revision, default=Review(name))
 
     def put(self, key: str, name: str, events: Sequence[Stretch], revision: int, done: bool = False) -> Review:
@@ -282,8 +282,8 @@ def unsureness(answer: Mapping[str, Any]) -> float | None:
     return round(1 - sum(largest) / len(largest), 4) if largest else None
 
 
-def _stored(path: Path, name: str) -> Review | None:
-    """The review of a video in a file; None if there is no such file.
+def _stored(path: Path, name: str, own: bool) -> Review | None:
+    """The review of a video in a file; None if there is no such file, or if it is in another's closed folder.
 
     Raises:
         DataError: It is damaged or cannot be read; the sentence does not say where its folder lies.
@@ -292,8 +292,10 @@ def _stored(path: Path, name: str) -> Review | None:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        pass  # reading it says what keeps it from being read
+    except OSError as error:
+        if isinstance(error, PermissionError) and not own:
+            return None
+        # reading it says what keeps it from being read
     shown, remedy = f"{path.parent.name}/{path.name}", "restore it from a copy, or remove it to begin anew"
     try:
         return _from_stored(read_json(path, DataError, remedy=remedy), shown)

@@ -65,7 +65,7 @@ class Settings:
                 raise AvpeaError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 1 or more.")
         if not 0 <= self.port < 65536:
             raise AvpeaError(f"--port is {self.port}; expected 0 (any that is free) to 65535.")
-        if self.folder is not None and (reason := closed(self.folder)):
+        if self.folder is not None and (reason := closed(self.folder, listed=True)):
             raise AvpeaError(f"{reason}; get permission for it, or serve another folder.")
         if self.folder is not None and not self.folder.is_dir():
             raise AvpeaError(f"There is no folder {self.folder}; expected one with videos in it.")

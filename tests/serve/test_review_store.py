@@ -224,6 +224,28 @@ def test_reviews_of_a_folder_that_can_no_longer_be_written_are_seen(
     assert Reviews(folder / ".avpea-reviews").get(KEY, "a.mp4").events == (BARK, MEOW)
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_reviews_in_a_folder_that_may_not_be_entered_are_somebody_elses(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the user's own data in a container of another user, or a colleague's reviews beside the videos."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    if not writable:
+        monkeypatch.setattr("avpea.serve.review.unwritable", lambda path: "Permission denied")
+    reviews, real = Reviews(*homes(tmp_path / "videos")), Path.stat
+    closed = reviews._places[1]
+
+    def stat(path: Path, **options: Any) -> Any:
+        if path.parent == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert reviews.get(KEY, "a.mp4").revision == 0
+    assert reviews.put(KEY, "a.mp4", [BARK], 0).revision == 1
+    assert reviews.get(KEY, "a.mp4").events == (BARK,)
+
+
 def test_how_unsure_a_run_is_is_kept(tmp_path: Path) -> None:
     seconds = [{"probabilities": {"a": 0.9, "background": 0.1}}, {"probabilities": {"a": 0.4, "background": 0.6}}]
     assert unsureness({"seconds": seconds}) == pytest.approx(1 - (0.9 + 0.6) / 2)
