@@ -18,7 +18,7 @@ from avpea.files import write_json
 from avpea.history import read_experiment
 from avpea.labels import shortened
 from avpea.parsing import read_json
-from avpea.run import RunFolder, differences, option_of, other_start, other_value, other_weights
+from avpea.run import RunFolder, differences, option_of, other_start, other_weights
 from avpea.sections import BackboneOptions, EncoderOptions, ReaderOptions
 from avpea.tasks import Task
 from avpea.train import TrainResult
@@ -147,10 +147,7 @@ def read(out: Path, cell: Cell, frozen: _Frozen | None = None) -> dict[str, Any]
 
 def _other_start(result: Mapping[str, Any], known: Mapping[str, Any], experiment: Experiment) -> list[str]:
     """A phrase if a result's run was started from other weights; by the name of the run where they are not known."""
-    now = experiment.train.start_from
-    names = [Path(path).name for path in (option_of(known, "train.start_from"), now)]
-    by_name = [] if names[0] == names[1] else [other_value("train.start_from", *names)]
-    return other_start(result.get("started_from"), now, by_name)
+    return other_start(result.get("started_from"), option_of(known, "train.start_from"), experiment.train.start_from)
 
 
 def _other_weights(

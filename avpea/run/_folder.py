@@ -34,7 +34,6 @@ from avpea.run._settings import (
     extended,
     option_of,
     other_start,
-    other_value,
     other_weights,
     read_settings,
 )
@@ -156,9 +155,7 @@ class RunFolder:
         """
         if not self.position:
             return  # nothing has been trained yet
-        now = self.experiment.train.start_from
-        by_name = [] if Path(before).name == Path(now).name else [other_value("train.start_from", before, now)]
-        for phrase in other_start(self.origin.start, now, by_name):
+        for phrase in other_start(self.origin.start, before, self.experiment.train.start_from):
             raise CheckpointError(
                 f"{self.path} was started from other weights ({phrase}); give those that it was started from, choose "
                 "another folder with --run, or remove this one to train anew."

@@ -10,7 +10,7 @@ from avpea.experiment import Experiment
 from avpea.history import read_experiment
 from avpea.parsing import read_yaml
 
-__all__ = ["differences", "extended", "option_of", "other_start", "other_value", "other_weights", "read_settings"]
+__all__ = ["differences", "extended", "option_of", "other_start", "other_weights", "read_settings"]
 
 _REMEDY = "Mend it or copy the run anew, or choose another folder with --run."
 
@@ -63,20 +63,22 @@ def other_value(name: str, old: str, new: str) -> str:
     return f"{name} is {old or 'empty'}, not {new or 'empty'}"
 
 
-def other_start(began: str | None, now: str, by_path: list[str]) -> list[str]:
+def other_start(began: str | None, before: str, now: str) -> list[str]:
     """A phrase if training starts from other weights than it did.
 
     Args:
         began: Fingerprint of the weights that it started from, empty if from nothing; None if that is not known.
-        now: `train.start_from` as it is now.
-        by_path: What to answer by the paths, where the weights of one are not known.
+        before: `train.start_from` as it was; its name decides where the weights of one are not known.
+        now: The same as it is now.
     """
+    names = Path(before).name, Path(now).name
+    by_name = [] if names[0] == names[1] else [other_value("train.start_from", *names)]
     if began is None:
-        return by_path
+        return by_name
     try:
         found = weights_fingerprint(now) if now else ""
     except CheckpointError:  # a run that has begun does not need it any more
-        return by_path
+        return by_name
     return [] if found == began else [other_value("train.start_from", _weights(began), _weights(found))]
 
 
