@@ -206,7 +206,7 @@ def test_what_is_no_sweep_is_refused(text: str, message: str, tmp_path: Path) ->
 def test_unknown_sweeps(name: str) -> None:
     with pytest.raises(
         ExperimentError,
-        match=r"(No sweep is called|There is no sweep file) .*Known: mini/avs-digits, mini/av",
+        match=r"(No sweep is called|There is no sweep file) .*Known: mini/avel-blocks, mini/avs-dig",
     ):
         load_sweep(name)
 
