@@ -125,7 +125,9 @@ def _calibrate(
     split = info.results.get("selected_on")
     if split is None:
         raise CheckpointError(
-            f"{run} has no best epoch yet, so there is nothing to calibrate; `avpea train` with the same --run resumes."
+            f"{run} has no best epoch, and so no split to calibrate on: its training was stopped in its first epoch, "
+            "and `avpea train` with the same --run goes on with it; or it is imported, and `avpea train` with "
+            "--train.start_from makes one that is calibrated."
         )
     experiment = located(info, {"data.root": root, "data.cache": cache}, str(run), trust)
     annotations = data.read(experiment.data)
@@ -158,7 +160,7 @@ def report(metrics: Mapping[str, Any], run: str, details: bool = False) -> Itera
     if found["temperature"] is None:
         yield (
             f"Confidence differs from accuracy by {error} on average (expected calibration error); it is not "
-            f"calibrated, which `avpea calibrate {run}` does."
+            f"calibrated{f', which `avpea calibrate {run}` does' if metrics.get('selected_on') else ''}."
         )
     else:
         before = f"{100 * found['before']['expected_calibration_error']:.1f} %"

@@ -114,7 +114,7 @@ def find(run: str | Path) -> Path:
     Raises:
         CheckpointError: There is none.
     """
-    path = Path(run)
+    path = Path(os.path.expanduser(run))
     if reason := closed(path):
         raise CheckpointError(f"{reason}; get permission for it, or name another run.")
     if os.path.isdir(path):  # unlike `Path.is_dir`, it is false for a name that is too long for a file

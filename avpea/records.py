@@ -64,7 +64,8 @@ def standing(run: str | Path, info: CheckpointInfo, now: DataIdentity, root: str
     if then:
         same = then["fingerprint"] == now.fingerprint
         return Standing(same, (), own if same else there)
-    same_place = os.path.abspath(root) == os.path.abspath(info.experiment.data.root)
+    first, second = (os.path.abspath(os.path.expanduser(one)) for one in (root, info.experiment.data.root))
+    same_place = first == second
     return Standing(None, (), own if same_place else there)
 
 

@@ -282,6 +282,10 @@ class _Training:
         folder.require_same_weights(model.encoder.fingerprints())
         self.model, self.uncompiled = model.to_train(config, self.device)
         self.tell_uncompiled()
+        self.start = folder.origin.start if folder.state.is_file() else ""
+        if config.start_from and not folder.state.is_file():
+            checkpoint.take_over(Path(config.start_from), self.model)
+            self.start = checkpoint.weights_fingerprint(config.start_from)
         require_videos(self.annotations, config.select_on)
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)
@@ -290,10 +294,6 @@ class _Training:
         overview = self.annotations.labels.overview({**self.annotations.splits, **self.samples})
         for line in (*self.annotations.notes, *overview, *_about_copies(self.annotations)):
             self.say(line)
-        self.start = folder.origin.start if folder.state.is_file() else ""
-        if config.start_from and not folder.state.is_file():
-            checkpoint.take_over(Path(config.start_from), self.model)
-            self.start = checkpoint.weights_fingerprint(config.start_from)
         self.frozen = kept_activations(self.model, self.cache)
         if self.frozen is not None:
             wanted = [sample for some in self.samples.values() for sample in some]
@@ -384,6 +384,9 @@ class _Training:
                     trackers.best = position.best
                     trackers.catch_up()
                 self.say(self.epoch_line(kept))
+            # What came while the last epoch was evaluated; its state is saved.
+            stop.requested = next((one for one in distributed.everyones(stop.requested) if one), 0)
+            stop.obey()
         self.calibrate()  # before the run counts as finished, so that it is done even if it is interrupted now
         position.finished, position.stopped = self.config.epochs, position.epoch
         self.save_state()

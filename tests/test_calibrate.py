@@ -162,12 +162,18 @@ def test_the_threshold_of_the_command_line(tiny_run: Path, tiny_data: Path, caps
     assert "The threshold is 70; expected a confidence from 0 to 1" in capsys.readouterr().err
 
 
-def test_what_cannot_be_calibrated(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_calibrated(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, info = load_model(tiny_run)
     early = tmp_path / "early" / "model.safetensors"
     checkpoint.save_model(early, model, info.experiment, info.labels, {"epoch": 0, "selected_on": None})
-    with pytest.raises(CheckpointError, match=r"has no best epoch yet, .* the same --run resumes"):
+    with pytest.raises(CheckpointError, match=r"has no best epoch, .* the same --run goes on"):
         calibrate(early.parent, progress=False)
+    assert main(["evaluate", str(early.parent)]) == 0
+    told = capsys.readouterr().out
+    assert "Weights that were selected on no split: training was stopped in its first epoch" in told
+    assert "avpea calibrate" not in told
     monkeypatch.setattr("avpea.calibrate.fit", lambda *_: None)
     with pytest.raises(CheckpointError, match="The task 'avel' has no probabilities"):
         calibrate(tiny_run, progress=False)

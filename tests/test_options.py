@@ -115,6 +115,12 @@ def test_nor_by_an_override_of_a_recipe(name: str) -> None:
             recipe.override({dotted: defaults()[dotted.partition(".")[2]]})
 
 
+@pytest.mark.parametrize("gamma", [-0.5, 0, 1.5])
+def test_a_step_never_turns_the_learning_rate_round(gamma: float) -> None:
+    with pytest.raises(ExperimentError, match=r"train\.gamma is .*; expected a factor above 0 and of at most 1"):
+        load_recipe("mini/avel").override({"train.schedule": "step", "train.gamma": gamma})
+
+
 def test_what_is_meant_is_suggested() -> None:
     recipe = load_recipe("mini/avel")
     for dotted, said in (
@@ -129,6 +135,7 @@ def test_what_is_meant_is_suggested() -> None:
         ("backbone.output_stride", "an option of the kind 'cnn' of backbone, but backbone.name is 'starter'"),
         ("trian.epochs", "Did you mean 'train.epochs'?"),
         ("epochs", "Did you mean 'train.epochs'?"),
+        ("seed", "Did you mean 'train.seed'?"),
     ):
         with pytest.raises(ExperimentError) as caught:
             recipe.override({dotted: 3})

@@ -136,6 +136,25 @@ def test_ctrl_c_in_an_evaluation_keeps_the_epoch(tiny_experiment: Make, tiny_run
     assert_same_run(tmp_path, tiny_run)
 
 
+def test_ctrl_c_in_the_last_evaluation_is_obeyed(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment()
+    last = experiment.train.epochs
+    process, _ = start_training(experiment.to_dict(), tmp_path, "avpea.train:infer", last, signal.SIGTERM)
+    assert exit_code(process) == 143
+    assert [line["epoch"] for line in metric_lines(tmp_path)] == list(range(1, last + 1))
+    train(experiment, tmp_path, progress=False)
+    assert_same_run(tmp_path, tiny_run)
+
+
+def test_a_start_that_is_not_there_is_told_before_videos_are_decoded(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avpea.train.prepare", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(CheckpointError, match="There is no run folder or checkpoint 'nowhere'"):
+        train(tiny_experiment(**{"train.start_from": "nowhere"}), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_seconds_before_an_interruption_count(
     tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

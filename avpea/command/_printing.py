@@ -18,8 +18,9 @@ def as_options(error: AvpeaError | str, options: argparse.Namespace) -> str:
     """The message of an error, with Python arguments rewritten as options of the command."""
     of_recipe = "--data.missing_{} {}" if options.takes_overrides else ""
     text = with_option(str(error), "--missing-{} {}" if hasattr(options, "missing_audio") else of_recipe)
-    text = re.sub(r'\bdevice="(\w+)"', r"--device \1", text.replace("trust=True", "--trust"))
-    text = re.sub(r"\bbatch_size=(\d+)", r"--batch-size \1", text)
+    # Not within the name of a file, such as that of a run in a sweep.
+    text = re.sub(r'(?<![\w./-])device="(\w+)"', r"--device \1", re.sub(r"(?<![\w./-])trust=True", "--trust", text))
+    text = re.sub(r"(?<![\w./-])batch_size=(\d+)", r"--batch-size \1", text)
     text = re.sub(r"^(device|batch_size) is", lambda found: f"--{found[1].replace('_', '-')} is", text)
     return re.sub(r"\b(audio|video)_track is", r"--\1-track is", text)
 

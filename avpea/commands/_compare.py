@@ -35,6 +35,11 @@ def _compare(options: argparse.Namespace) -> int:
     from avpea.compare import sweep_titles
 
     if options.sweep is None:
+        if options.overrides or options.report or options.only or options.seeds:
+            raise AvpeaError("Name the sweep first; `avpea compare` alone lists those that come with avpea.")
+        if options.json:
+            print_json(sweep_titles())
+            return 0
         show(f"{name:14}  {title}" for name, title in sweep_titles().items())
         return 0
     from avpea.compare import compare

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from avpea import accounting, data, registry
-from avpea.compare.sweep import Cell
+from avpea.checkpoint import find
+from avpea.compare.sweep import Cell, Row
 from avpea.device import choose_device
 from avpea.encoders import Encoder
 from avpea.errors import AvpeaError, WeightsError
@@ -27,7 +28,7 @@ def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> 
         runs: Folder of the run folders.
         device: Device to use instead of each row's `train.device`.
     """
-    wrong: list[str] = []
+    wrong = _of_one_kind(list(dict.fromkeys(cell.row for cell in cells)))
     for row in dict.fromkeys(cell.row for cell in cells):
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
         if device is None:
@@ -47,6 +48,20 @@ def _weights(experiment: Experiment) -> None:
     encoder.require_files(experiment)
     head: type[Head] = registry.load("head", experiment.head.name)
     head.require_files(experiment.head)
+    if experiment.train.start_from:
+        find(experiment.train.start_from)
+
+
+def _of_one_kind(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each row that is measured otherwise than the first, so that no report could compare them."""
+    kinds = [registry.load("task", row.experiment.task.name).figure for row in rows]
+    first = f"row '{rows[0].label}' of '{rows[0].experiment.task.name}', measured in {kinds[0].name}"
+    return [
+        f"row '{row.label}' is of the task '{row.experiment.task.name}', measured in {kind.name}, and {first}; a sweep "
+        "compares rows by one figure."
+        for row, kind in zip(rows, kinds, strict=True)
+        if kind.metric != kinds[0].metric
+    ]
 
 
 @functools.cache

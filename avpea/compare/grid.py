@@ -145,13 +145,17 @@ def _reported(
 
 def _failure(traced: Path, action: Callable[..., None], *arguments: Any) -> str:
     """Why an action failed, empty if it did not; the traceback of what is no user's error goes to a file."""
-    traced.unlink(missing_ok=True)
     try:
+        with writing(traced):
+            traced.unlink(missing_ok=True)
         action(*arguments)
     except AvpeaError as error:
         return str(error)
     except Exception as error:
-        write_text(traced, "".join(traceback.format_exception(error)))
+        try:
+            write_text(traced, "".join(traceback.format_exception(error)))
+        except AvpeaError as unwritten:
+            return f"{_brief(error)} ({unwritten})"
         return f"{_brief(error)} (traceback in {traced})"
     return ""
 

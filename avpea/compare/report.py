@@ -49,11 +49,18 @@ def require_pictures() -> None:
         raise AvpeaError('The report needs matplotlib: `pip install "avpea[plot]"`.')
 
 
+def _which_epoch(summary: Summary) -> str:
+    if len(summary.last) == len(summary.rows):
+        return "the last epoch was kept"
+    chosen = f"the epoch was chosen on {summary.selected_on}"
+    return f"{chosen}, and the last was kept in {', '.join(summary.last)}" if summary.last else chosen
+
+
 def _parts(summary: Summary, pictures: Mapping[str, tuple[Path, str]]) -> Iterator[Part]:
     metric, seeds = summary.figure, sorted({seed for row in summary.rows for seed in row.seeds})
     yield Text(
-        f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; the epoch was "
-        f"chosen on {summary.selected_on}. {metric.heading()}, mean ± sample standard deviation over seeds."
+        f"Sweep `{summary.sweep}`, seeds {', '.join(map(str, seeds))}, {summary.videos} test videos; "
+        f"{_which_epoch(summary)}. {metric.heading()}, mean ± sample standard deviation over seeds."
     )
     for remark in summary.remarks:
         yield Text(f"Note: {remark}")

@@ -61,6 +61,7 @@ def record(cell: Cell, trained: TrainResult, tested: SplitResult) -> dict[str, A
         "seed": cell.seed,
         "selected_on": trained.best["selected_on"],
         "best_epoch": trained.best["epoch"],
+        "kept": trained.best.get("kept", "best"),
         "metric": metric,
         "breakdown": task.figure.breakdown,
         "selection": {metric: trained.best[metric]},

@@ -16,8 +16,10 @@ quoted:                           # rows that are only quoted
   DPNet: {accuracy: 79.68, why: "no official code"}
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ from avpea.registry import did_you_mean
 __all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "sweep_names", "sweep_titles"]
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
+# Names of runs are parts of names of files, which have 255 bytes.
+_LONGEST = 160
+_SEED = "takes its seeds from `seeds:` or --seeds; leave train.seed out."
 _KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", "quoted")
 
 
@@ -114,7 +119,7 @@ class Sweep:
             if label not in known:
                 raise ExperimentError(f"{self.name} has no row '{label}'.{did_you_mean(label, known)}")
         rows = tuple(row for row in self.rows if row.label in {*labels, self.reference})
-        return replace(self, rows=rows, part="-".join(file_name(row.label) for row in rows))
+        return replace(self, rows=rows, part=_short("-".join(file_name(row.label) for row in rows)))
 
 
 def sweep_names() -> list[str]:
@@ -162,7 +167,9 @@ def parse_sweep(
     if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
         wrong.append(f"seeds is {given!r}; expected different whole numbers, such as [0, 1, 2].")
         chosen = (0,)  # so that the rows are checked nevertheless
-    rows = list(_rows(values, dict(changes or {}), wrong))
+    if "train.seed" in (changes or {}):
+        wrong.append(f"a sweep {_SEED}")
+    rows = _told_apart(_rows(values, {key: one for key, one in (changes or {}).items() if key != "train.seed"}, wrong))
     wrong += [f"rows '{one}' and '{other}' are the same experiment; leave one out." for one, other in _alike(rows)]
     labels = [row.label for row in rows]
     reference = str(values.get("reference", next(iter(labels), "")))
@@ -228,12 +235,39 @@ def _row(label: str, entry: Any, backbone: Any) -> Row:
     if not isinstance(backbone, Mapping):
         raise ExperimentError(f"a backbone takes names and values, got {backbone!r}.")
     options = dict(_dotted(given)) | {f"backbone.{key}": value for key, value in backbone.items()}
+    if "train.seed" in options:
+        raise ExperimentError(f"a row {_SEED}")
     experiment = load_recipe(recipe).override(options)
     figures = experiment.published if published is None else published
     if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
         raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
-    name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
-    return Row(label, file_name(name.removesuffix(".yaml")), experiment, figures)
+    name = "--".join([re.sub(r"\.ya?ml$", "", recipe), *(f"{key}={value}" for key, value in options.items())])
+    return Row(label, _short(file_name(name)), experiment, figures)
+
+
+def _told_apart(rows: Iterable[Row]) -> list[Row]:
+    """The rows, of which those that a file name cannot tell apart have their settings' digest in it."""
+    found = list(rows)
+    often = Counter(row.name for row in found)
+    return [
+        row if often[row.name] == 1 else replace(row, name=f"{row.name}-{_digest(_settings(row))}") for row in found
+    ]
+
+
+def _short(name: str) -> str:
+    """A name of at most 160 bytes: a longer one is cut, with a digest of all of it."""
+    if len(name.encode()) <= _LONGEST:
+        return name
+    return f"{name.encode()[: _LONGEST - 10].decode(errors='ignore')}--{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _settings(row: Row) -> str:
+    """All that decides what a row is, but not its title nor the recipe's seed, which the sweep replaces."""
+    return repr({**row.experiment.override({"train.seed": 0}).to_dict(), "title": "", "published": {}})
 
 
 def file_name(text: str) -> str:
@@ -252,7 +286,7 @@ def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _alike(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     seen: dict[str, str] = {}
     for row in rows:
-        settings = repr({**row.experiment.to_dict(), "title": "", "published": {}})
+        settings = _settings(row)
         if settings in seen:
             yield seen[settings], row.label
         seen.setdefault(settings, row.label)

@@ -1,6 +1,7 @@
 """Data sets: readers of annotations, checks of the videos, and the cache of decoded samples."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def read(options: ReaderOptions) -> Annotations:
     reader: Any = registry.load("reader", options.name)
     if not options.root:
         raise DataError(f"data.root is empty; say where the data set '{options.name}' is with --data.root FOLDER.")
+    if options.root.startswith("~"):  # a shell leaves it as it is after `--data.root=`
+        options = replace(options, root=os.path.expanduser(options.root))
     if not is_url(options.root) and (reason := closed(Path(options.root))):
         raise DataError(f"{reason}; get permission for it, or name another data set with --data.root.")
     if not os.path.isabs(options.root) and not is_url(options.root) and not os.path.lexists(options.root):

@@ -57,6 +57,12 @@ def _own(path: Path) -> Any:
     return read_yaml(path)
 
 
+def _base_of(path: Path, base: str) -> str:
+    """A recipe's base; a file is looked for beside the recipe first, then from the folder in which the command runs."""
+    beside = path.parent / base
+    return str(beside) if beside.suffix in {".yaml", ".yml"} and beside.is_file() else base
+
+
 def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False) -> Values:
     if name in trail:
         raise ExperimentError(f"Recipe '{name}' is its own base: {' -> '.join((*trail, name))}.")
@@ -73,7 +79,7 @@ def _resolved(name: str, trail: tuple[str, ...] = (), titles_only: bool = False)
     base = values.pop("base", None)
     if base is None or (titles_only and "title" in values):
         return values
-    below = _resolved(str(base), (*trail, name), titles_only)
+    below = _resolved(_base_of(path, str(base)), (*trail, name), titles_only)
     try:
         return merged(below, values)
     except ExperimentError as error:

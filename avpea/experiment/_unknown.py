@@ -76,7 +76,7 @@ def no_such(dotted: str, value: Any, classes: Mapping[str, type[Options]], besid
     if dotted in _MOVED:
         return f"no option is called '{dotted}'; it is now '{_MOVED[dotted]}'."
     section, _, name = dotted.partition(".")
-    last = name.rpartition(".")[2]
+    last = dotted.rpartition(".")[2]
     elsewhere = [one for one in everywhere if last and one.rpartition(".")[2] == last]
     if elsewhere and not any(one.startswith(f"{section}.") for one in elsewhere):
         return f"no option is called '{dotted}'. Did you mean '{elsewhere[0]}'?"

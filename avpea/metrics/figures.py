@@ -47,6 +47,8 @@ def epoch_kept(results: Mapping[str, object]) -> str:
     """Which epoch a model is of, and why, from what a checkpoint or an evaluation records."""
     if results.get("kept") == "last":
         return f"Epoch {results.get('epoch')}, the last one"
+    if results.get("selected_on") is None and results.get("epoch") is not None:
+        return "Weights that were selected on no split: training was stopped in its first epoch, or they are imported"
     return f"Epoch {results.get('epoch')}, selected on {results.get('selected_on')}"
 
 

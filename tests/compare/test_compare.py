@@ -365,6 +365,32 @@ def test_on_the_command_line(
 
 
 @pytest.mark.slow
+def test_a_last_epoch_was_not_chosen(tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = {"train.keep": "last", "train.select_on": "test", "train.epochs": 1}
+    (tmp_path / "tiny.yaml").write_text(tiny_experiment(**kept).to_yaml(), encoding="utf-8")
+    rows = {"a": str(tmp_path / "tiny.yaml"), "b": {"recipe": str(tmp_path / "tiny.yaml"), "adapter": {"reduction": 4}}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"rows": rows, "seeds": [0]}), encoding="utf-8")
+    root = Path(tiny_experiment().data.root)
+    (tmp_path / "data").symlink_to(root)
+    again = {"runs": tmp_path / "runs", "out": tmp_path / "out", "cost": False, "progress": False}
+    done = compare(tmp_path / "s.yaml", {"data.root": "~/data"}, **again)
+    assert not done.failed
+    assert done.summary is not None
+    assert done.summary.last == ("a", "b")
+    assert not any("selected on the test split" in remark for remark in done.summary.remarks)
+    report = (tmp_path / "out" / "s" / "report.md").read_text(encoding="utf-8")
+    assert "test videos; the last epoch was kept. Segment" in report
+    for file in (tmp_path / "out").glob("*-seed0.json"):  # as earlier versions wrote it
+        result = json.loads(file.read_text())
+        assert result.pop("kept") == "last"
+        if result["row"] == "b":
+            result["kept"] = "best"
+        write_json(file, result)
+    monkeypatch.undo()
+    assert compare(tmp_path / "s.yaml", {"data.root": str(root)}, run=False, **again).summary.last == ("a",)
+
+
 def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_path: Path) -> None:
     recipe = tmp_path / "asking.yaml"
     recipe.write_text(tiny_asking(**{"train.epochs": 1}).to_yaml(), encoding="utf-8")

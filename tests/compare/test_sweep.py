@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from avpea.compare import compare, load_sweep, sweep_names
 from avpea.compare.check import complaints
@@ -132,6 +133,35 @@ def test_only_some_rows_and_always_the_reference() -> None:
         load_sweep("mini/table1").only(["LORA"])
 
 
+def test_seeds_are_those_of_the_sweep(tmp_path: Path) -> None:
+    file = write(tmp_path, "rows: {a: mini/avel, b: {recipe: mini/avel, train: {seed: 5}}}")
+    with pytest.raises(ExperimentError, match=r"row 'b': a row takes its seeds from `seeds:` or --seeds; leave train"):
+        load_sweep(file)
+    with pytest.raises(ExperimentError, match=r"  a sweep takes its seeds from `seeds:` or --seeds"):
+        load_sweep(write(tmp_path, "rows: {a: mini/avel}"), {"train.seed": 7})
+
+
+def test_names_of_runs_are_distinct_and_no_longer_than_those_of_files(tmp_path: Path) -> None:
+    rows = {
+        label: {"recipe": "paper/avr-valor-l", "head": {"prompt": prompt}}
+        for label, prompt in (("a", "look, listen"), ("b", "look; listen"), ("c", "é" * 200))
+    }
+    text = yaml.safe_dump({"rows": rows})
+    sweep = load_sweep(write(tmp_path, text))
+    names = [row.name for row in sweep.rows]
+    assert len(set(names)) == 3
+    assert all(name.startswith("paper-avr-valor-l--head.prompt=look-listen-") for name in names[:2])
+    assert len(names[2].encode()) <= 160
+    assert names == [row.name for row in load_sweep(tmp_path / "mine.yaml").rows]
+    (tmp_path / "own.yml").write_text("base: mini/avel\n")
+    assert load_sweep(write(tmp_path, f"rows: {{a: {tmp_path / 'own.yml'}}}")).rows[0].name.endswith("-own")
+
+
+def test_rows_of_different_figures_are_refused_before_they_are_trained(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="row 'b' is of the task 'avqa', measured in overall accuracy, and row"):
+        compare(write(tmp_path, "rows: {a: mini/avel, b: mini/avqa}"), runs=tmp_path / "r", out=tmp_path / "o")
+
+
 def test_all_that_is_wrong_is_said_at_once_and_nothing_runs(tmp_path: Path) -> None:
     text = """
     title: many mistakes
@@ -152,6 +182,7 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_runs(tmp_path: Path) -> N
       depth: {recipe: mini/avel, backbone: {depth: 13}}
       head: {recipe: mini/avel, head: {name: cmb}}
       weights: {recipe: mini/avel, backbone: {weights: nowhere.pth}}
+      start: {recipe: mini/avel, train: {start_from: nowhere}}
       published: {recipe: mini/avel, train: {epochs: 2}, published: much}
     """
     with pytest.raises(ExperimentError) as caught:
@@ -174,9 +205,10 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_runs(tmp_path: Path) -> N
         r"row 'one stream': adapter.streams is 'audio', but 'full' trains weights that both streams share",
         r"row 'depth': backbone.depth is 13, but 'starter' has 12 blocks",
         r"row 'weights': backbone.weights is 'nowhere.pth', and there is no such file",
+        r"row 'start': There is no run folder or checkpoint 'nowhere'",
         r"none",  # the data set's folder, once for all rows
     ]
-    assert "has 17 entries that cannot run; nothing was started" in lines[0]
+    assert "has 18 entries that cannot run; nothing was started" in lines[0]
     assert len(lines) == 1 + len(expected)
     for line, pattern in zip(lines[1:], expected, strict=True):
         assert re.search(pattern, line), line
