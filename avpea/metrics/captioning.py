@@ -58,7 +58,11 @@ def tokenise(caption: str) -> str:
 
 
 def caption_metrics(
-    references: Mapping[str, Sequence[str]], answers: Mapping[str, str], *, java: bool | None = None
+    references: Mapping[str, Sequence[str]],
+    answers: Mapping[str, str],
+    *,
+    java: bool | None = None,
+    with_meteor: bool = True,
 ) -> dict[str, Any]:
     """Score captions against reference captions, with pycocoevalcap.
 
@@ -66,10 +70,11 @@ def caption_metrics(
         references: Reference captions by video.
         answers: Generated caption by video.
         java: Whether to use Java, for tokens and METEOR; None means if it is installed.
+        with_meteor: Whether METEOR is computed, which takes longest.
 
     Returns:
-        `bleu_1` to `bleu_4`, `meteor` (None without Java, or where it fails) and `rouge_l` in [0, 1]; `cider`, which
-        may be above 1; `cider_of_each` by video; and `tokenizer`: `ptb` or `plain`.
+        `bleu_1` to `bleu_4`, `meteor` (None without Java, where it is not wanted, or where it fails) and
+        `rouge_l` in [0, 1]; `cider`, which may be above 1; `cider_of_each` by video; and `tokenizer`: `ptb` or `plain`.
 
     Raises:
         AvpeaError: pycocoevalcap is not installed, the videos differ, or Java's tokenizer fails.
@@ -94,7 +99,7 @@ def caption_metrics(
         cider, each = Cider().compute_score(given, made)
     return {
         **{f"bleu_{n}": float(value) for n, value in enumerate(bleu, start=1)},
-        "meteor": _meteor(given, made) if java else None,
+        "meteor": _meteor(given, made) if java and with_meteor else None,
         "rouge_l": float(rouge),
         "cider": float(cider),
         "tokenizer": "ptb" if java else "plain",

@@ -113,7 +113,8 @@ def _f(hits: Tensor, called: Tensor, annotated: Tensor) -> Tensor:
 
 
 def _batches(videos: Sequence[Overlap], size: int) -> list[Overlap]:
-    return [Overlap.joined(videos[start : start + size]) for start in range(0, len(videos), size)]
+    some = [video for video in videos if len(video)]  # one without an annotated second has no figure
+    return [Overlap.joined(some[start : start + size]) for start in range(0, len(some), size)]
 
 
 def batched_j(videos: Sequence[Overlap], batch: int) -> float:
@@ -151,7 +152,7 @@ def f_at_half(videos: Sequence[Overlap]) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return sum(values) / len(values) if values else 0.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ class ClassOverlap:
 
     def padded(self, frames: int) -> "ClassOverlap":
         """With frames at the end that are annotated and predicted as class 0, as the public code pads videos."""
+        if not len(self):  # nothing is annotated
+            return self
         pixels = int(self.annotated[0].sum())
         blank = torch.zeros(max(0, frames - len(self)), self.hits.shape[1], dtype=self.hits.dtype)
         blank[:, 0] = pixels

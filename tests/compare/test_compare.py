@@ -373,7 +373,7 @@ def test_a_last_epoch_was_not_chosen(tiny_experiment: Make, tmp_path: Path, monk
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"rows": rows, "seeds": [0]}), encoding="utf-8")
     root = Path(tiny_experiment().data.root)
     (tmp_path / "data").symlink_to(root)
-    again = {"runs": tmp_path / "runs", "out": tmp_path / "out", "cost": False, "progress": False}
+    again: dict[str, Any] = {"runs": tmp_path / "runs", "out": tmp_path / "out", "cost": False, "progress": False}
     done = compare(tmp_path / "s.yaml", {"data.root": "~/data"}, **again)
     assert not done.failed
     assert done.summary is not None
@@ -388,7 +388,9 @@ def test_a_last_epoch_was_not_chosen(tiny_experiment: Make, tmp_path: Path, monk
             result["kept"] = "best"
         write_json(file, result)
     monkeypatch.undo()
-    assert compare(tmp_path / "s.yaml", {"data.root": str(root)}, run=False, **again).summary.last == ("a",)
+    summary = compare(tmp_path / "s.yaml", {"data.root": str(root)}, run=False, **again).summary
+    assert summary is not None
+    assert summary.last == ("a",)
 
 
 def test_questions_are_compared_by_their_own_accuracy(tiny_asking: Make, tmp_path: Path) -> None:

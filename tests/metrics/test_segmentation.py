@@ -1,5 +1,8 @@
 """J and F of masks: what AVSBench's public functions return (measured once), and the same formulas written out."""
 
+from dataclasses import fields
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -101,6 +104,19 @@ def test_a_batch_without_any_object_counts_as_zero() -> None:
     assert batched_f([right, silent], 1) == 0.5
     assert batched_f([right, silent], 2) == f_at_half([right, silent]) == 1.0
     assert f_of_one_curve([silent]) == f_at_half([silent]) == 0.0
+
+
+def test_a_video_without_an_annotated_second_has_no_figure() -> None:
+    right = counted(UPPER, UPPER)
+    parts = [getattr(right, one.name) for one in fields(right)]
+    nothing = Overlap(*(part[:0] if isinstance(part, Tensor) else part for part in parts))
+    assert not len(nothing)
+    for batch in (1, 2):
+        assert batched_j([nothing, right], batch) == batched_j([right], batch)
+        assert batched_f([nothing, right], batch) == batched_f([right], batch)
+    assert batched_j([nothing], 1) == batched_f([nothing], 1) == 0.0
+    empty = class_overlap(torch.zeros(0, 2, 2, dtype=torch.int64), torch.zeros(0, 2, 2, dtype=torch.int64), 3)
+    assert not len(empty.padded(5))
 
 
 def test_f_at_half_by_hand() -> None:

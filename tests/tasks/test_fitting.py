@@ -28,6 +28,12 @@ def test_segments_are_drawn_only_where_a_video_is_asked_about_as_a_whole(
         tiny_captioned("avr", **{"train.segments": 9})
 
 
+def test_a_writer_has_a_position_for_every_second(tiny_captioned: Make) -> None:
+    with pytest.raises(ExperimentError, match=r"data\.segments is 33, but the head 'writer' has positions for 32"):
+        tiny_captioned("avc", **{"data.segments": 33, "train.segments": 4})
+    tiny_captioned("avc", **{"data.segments": 33, "head.groups": ["t"]})
+
+
 def test_a_head_without_a_text_model_has_none_of_its_options(tiny_experiment: Make) -> None:
     message = r"head.text is an option of the head 'matcher' and the head 'writer', but head.name is 'linear'"
     with pytest.raises(ExperimentError, match=message):

@@ -73,6 +73,7 @@ class Backbone(TimmTransformer):
         self.rope = getattr(vit, "rope", None)
         self.layers = nn.ModuleList(list(vit.blocks)[: self.depth])
         self.final_norm = vit.norm
+        self._own_table: tuple[Tensor | None] = (self.pos_embed,)  # in a tuple, so that it is no second parameter
         self.freeze()
 
     @classmethod
@@ -89,6 +90,7 @@ class Backbone(TimmTransformer):
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
         """Move or cast the weights, and choose the attention kernel for their new device and type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._own_table = (self.pos_embed,)
         device, dtype = self._placement()
         # In bfloat16 on a CPU, plain matrix products make a forward and backward pass through the blocks 1.5
         # times (ViT-S, 37 tokens) and 1.2 times (ViT-B, 197) as fast as PyTorch's fused attention, whose
@@ -162,7 +164,7 @@ class Backbone(TimmTransformer):
         if table is None or grid == self.native_grid:
             return table
         resample = self._resample_sequence if positions == "sequence" else self._resample_grid
-        if table.requires_grad or not isinstance(table, nn.Parameter):
+        if table is not self._own_table[0]:
             return resample(table, grid)  # a trained copy, which changes in each step
         resampled: Tensor = self._keep((positions, grid, *self._placement()), lambda: resample(table, grid))
         return resampled

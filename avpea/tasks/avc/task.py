@@ -58,8 +58,11 @@ class AVC(CaptionTask, WritingTask):
         return [Captioned(tuple(written)) for written in self.head.write(output, videos)]
 
     def complete(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> list[Captioned]:
-        """Score each caption with CIDEr, whose word weights depend on all captions of the split."""
-        scores = caption_metrics(*_to_score(samples, answers), java=False)["cider_of_each"]
+        """Score each caption with CIDEr, whose word weights depend on all captions of the split.
+
+        Its mean is the metric, so tokens are made as there.
+        """
+        scores = caption_metrics(*_to_score(samples, answers), with_meteor=False)["cider_of_each"]
         return [replace(answer, cider=scores[sample.key]) for sample, answer in zip(samples, answers, strict=True)]
 
     def evaluate(self, samples: Sequence[CaptionSample], answers: Sequence[Captioned]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ class AVC(CaptionTask, WritingTask):
             return {}
         drawn = torch.randint(len(known), (len(samples),), generator=torch.Generator().manual_seed(0)).tolist()
         answers = [Captioned((Written(known[i], 0.0),)) for i in drawn]
-        scored = caption_metrics(*_to_score(samples, answers), java=False)
+        scored = caption_metrics(*_to_score(samples, answers), with_meteor=False)
         return {"a training caption drawn by chance": scored["cider"]}
 
     @classmethod

@@ -224,6 +224,30 @@ def test_lavish_positions_need_one_sequence(name: str) -> None:
         backbone.embed(torch.zeros(1, 3, 64, 64), "sequence")
 
 
+def test_lent_positions_are_never_those_that_were_kept() -> None:
+    backbone = Backbone(timm.create_model("test_vit", num_classes=0), "test_vit")
+    pixels = torch.rand(1, 3, 48, 48)
+    with torch.no_grad():
+        before = backbone.embed(pixels)
+        for wanted in (True, False):
+            copied = nn.Parameter(backbone.pos_embed + 1, requires_grad=wanted)
+            lent = torch.func.functional_call(_Embed(backbone), {"backbone.pos_embed": copied}, (pixels,))
+            assert (lent - before - 1).abs().max() < 1e-4
+            assert torch.equal(backbone.embed(pixels), before)
+        backbone.double()
+        assert backbone.embed(pixels).dtype == torch.float64
+        assert len([key for key in backbone._kept if "grid" in key]) == 2  # each type has its own, kept again
+
+
+class _Embed(nn.Module):
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.backbone.embed(pixels)
+
+
 def test_an_image_smaller_than_a_patch_is_refused() -> None:
     _, backbone = build("vit")
     with pytest.raises(ExperimentError, match="15x64 pixels is smaller than a patch"):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from avpea.checkpoint import load_model
 from avpea.errors import AvpeaError
 from avpea.evaluate import evaluate
+from avpea.labels import CaptionSample
 from avpea.predict import load
 from avpea.train import train
 
@@ -24,6 +26,25 @@ def test_captions_are_scored(tiny_written_run: Path) -> None:
     assert sum(cider for cider, _ in found.scores) / 3 == pytest.approx(found.metrics["cider"], abs=0.2)
     rows = [json.loads(line) for line in (tiny_written_run / "predictions-test.jsonl").read_text().splitlines()]
     assert all(len(row["prediction"].split()) <= 8 for row in rows)
+
+
+def test_the_cider_of_each_video_is_that_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pycocoevalcap")
+    from avpea.metrics import captioning
+    from avpea.tasks.avc.heads._beams import Written
+    from avpea.tasks.avc.task import AVC, Captioned
+
+    # Java's tokenizer splits some words in which the other one sees one.
+    monkeypatch.setattr(captioning, "has_java", lambda: True)
+    monkeypatch.setattr(captioning, "penn_treebank", lambda some: [one.replace("cannot", "can not") for one in some])
+    monkeypatch.setattr(captioning, "meteor", lambda *_: pytest.fail("METEOR takes long and is not used here"))
+    captions = ("a dog cannot bark", "the cat can not see a dog", "one car is loud")
+    samples = [CaptionSample(f"{i}", f"{i}", Path(), 0.0, 1, "test", captions=(one,)) for i, one in enumerate(captions)]
+    task = AVC(SimpleNamespace(groups=["tva"]), SimpleNamespace())
+    answers = task.complete(samples, [Captioned((Written("a dog can not bark", 0.0),)) for _ in samples])
+    assert answers[0].cider == pytest.approx(10.0)
+    assert [task.score(*pair) for pair in zip(samples, answers, strict=True)] == [one.cider for one in answers]
+    assert task.references(samples, samples)
 
 
 def test_a_run_is_loaded_as_it_was(tiny_written_run: Path) -> None:

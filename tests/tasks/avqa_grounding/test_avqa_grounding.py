@@ -57,6 +57,10 @@ def test_a_video_alone_in_its_batch_is_left_out(stage: Path, tmp_path: Path) -> 
     run = shutil.copytree(stage, tmp_path / "run")
     found = evaluate(run, "test", batch_size=1, progress=False).metrics
     assert (found["match_accuracy"], found["pairs"]) == (0.0, 0)
+    last = evaluate(run, "test", batch_size=2, progress=False)
+    assert [of for _, of in last.scores] == [6, 6, 0]
+    right, asked = (sum(column) for column in zip(*last.scores, strict=True))
+    assert right / asked == last.metrics["match_accuracy"]
 
 
 @pytest.mark.slow

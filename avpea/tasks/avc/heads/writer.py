@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avpea.distributed import mean_of
 from avpea.errors import ExperimentError
+from avpea.experiment import Experiment
 from avpea.options import require
 from avpea.tasks._text_head import TextHead, TextHeadOptions
 from avpea.tasks.avc.heads._beams import Written, beam_search
@@ -79,6 +80,20 @@ class Writer(TextHead):
                 if dim != text.dim
             }
         )
+
+    @classmethod
+    def check(cls, experiment: Experiment) -> None:
+        """Check that every second has a position; in training only some may be drawn, but these from all.
+
+        Raises:
+            ExperimentError: There are more seconds than positions.
+        """
+        reads_video = any(group != "t" for group in experiment.head.groups)  # type: ignore[attr-defined]
+        if reads_video and experiment.data.segments > FRAMES:
+            raise ExperimentError(
+                f"data.segments is {experiment.data.segments}, but the head 'writer' has positions for {FRAMES} "
+                f"seconds; expected {FRAMES} or fewer."
+            )
 
     def forward(
         self,
