@@ -109,7 +109,8 @@ def test_a_batch_without_any_object_counts_as_zero() -> None:
 def test_a_video_without_an_annotated_second_has_no_figure() -> None:
     right = counted(UPPER, UPPER)
     parts = [getattr(right, one.name) for one in fields(right)]
-    nothing = Overlap(*(part[:0] if isinstance(part, Tensor) else part for part in parts))
+    without: Any = [part[:0] if isinstance(part, Tensor) else part for part in parts]
+    nothing = Overlap(*without)
     assert not len(nothing)
     for batch in (1, 2):
         assert batched_j([nothing, right], batch) == batched_j([right], batch)
