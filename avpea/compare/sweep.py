@@ -19,7 +19,7 @@ quoted:                           # rows that are only quoted
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def parse_sweep(
         chosen = (0,)  # so that the rows are checked nevertheless
     if "train.seed" in (changes or {}):
         wrong.append(f"a sweep {_SEED}")
-    rows = _told_apart(_rows(values, {key: one for key, one in (changes or {}).items() if key != "train.seed"}, wrong))
+    rows = list(_rows(values, {key: one for key, one in (changes or {}).items() if key != "train.seed"}, wrong))
     wrong += [f"rows '{one}' and '{other}' are the same experiment; leave one out." for one, other in _alike(rows)]
     labels = [row.label for row in rows]
     reference = str(values.get("reference", next(iter(labels), "")))
@@ -218,7 +218,7 @@ def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) 
                 wrong.append(f"row '{title}': {error}")
     # `changes` holds the locations of files for all rows; a row without such an option does not get it.
     locations = {name for row in rows for name in row.experiment.locations()} if len(wrong) == failed else set()
-    for row in rows:
+    for row in _told_apart(rows):  # by their own settings, since `changes` say where the data is on this machine
         elsewhere = locations - row.experiment.locations()
         own = {name: value for name, value in changes.items() if name not in elsewhere}
         try:
@@ -245,13 +245,10 @@ def _row(label: str, entry: Any, backbone: Any) -> Row:
     return Row(label, _short(file_name(name)), experiment, figures)
 
 
-def _told_apart(rows: Iterable[Row]) -> list[Row]:
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
     """The rows, of which those that a file name cannot tell apart have their settings' digest in it."""
-    found = list(rows)
-    often = Counter(row.name for row in found)
-    return [
-        row if often[row.name] == 1 else replace(row, name=f"{row.name}-{_digest(_settings(row))}") for row in found
-    ]
+    often = Counter(row.name for row in rows)
+    return [row if often[row.name] == 1 else replace(row, name=f"{row.name}-{_digest(_settings(row))}") for row in rows]
 
 
 def _short(name: str) -> str:

@@ -152,7 +152,7 @@ def test_names_of_runs_are_distinct_and_no_longer_than_those_of_files(tmp_path: 
     assert len(set(names)) == 3
     assert all(name.startswith("paper-avr-valor-l--head.prompt=look-listen-") for name in names[:2])
     assert len(names[2].encode()) <= 160
-    assert names == [row.name for row in load_sweep(tmp_path / "mine.yaml").rows]
+    assert names == [row.name for row in load_sweep(tmp_path / "mine.yaml", {"data.root": "elsewhere"}).rows]
     (tmp_path / "own.yml").write_text("base: mini/avel\n")
     assert load_sweep(write(tmp_path, f"rows: {{a: {tmp_path / 'own.yml'}}}")).rows[0].name.endswith("-own")
 
