@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avpea.data._masks import mask_faults
-from avpea.data._reading import read_sample, tracks
+from avpea.data._reading import heard_only, read_sample, seen_only, tracks
 from avpea.data._work import run
 from avpea.errors import MediaError, MissingFile
 from avpea.labels import VIDEO_SUFFIXES, Annotations, MaskSample, Sample
@@ -92,29 +92,43 @@ def is_missing(video: Path) -> bool:
 def examine(job: tuple[Path, tuple[Sample, ...]], decode: bool, config: ReaderOptions) -> Examined:
     """Open a file, or decode it to its end and read its samples."""
     video, samples = job
+    used = _as_used(video, samples, config)
     try:
-        info = probe(video, **tracks(config))
-        return _decoded(video, samples, info, config) if decode else Examined("", info, info.remarks)
+        info = probe(video, **tracks(used))
+        if not decode:
+            return Examined("", info, info.remarks)
+        found = _decoded(video, info, used)
+        heard = info.has_audio or used.missing_audio == "silence"
+        seen = info.has_video or used.missing_video == "black"
+        for sample in samples:
+            if not found.reason and heard and seen and sample.video == video:
+                read_sample(sample, config, TINY)
+        return found
     except MediaError as error:
         return Examined(str(error))
 
 
-def _decoded(video: Path, samples: Sequence[Sample], info: MediaInfo, config: ReaderOptions) -> Examined:
+def _as_used(video: Path, samples: Sequence[Sample], config: ReaderOptions) -> ReaderOptions:
+    """How a file is read for its samples, which may use its picture alone, or its sound alone."""
+    heard = any(video == (sample.sound or sample.video) for sample in samples)
+    seen = any(video == sample.video and not sample.picture_files() for sample in samples)
+    if heard and seen:
+        return config
+    return heard_only(config) if heard else seen_only(config)
+
+
+def _decoded(video: Path, info: MediaInfo, used: ReaderOptions) -> Examined:
     clip = read_media(
         video,
         frame_size=TINY,
-        missing_audio=config.missing_audio if info.has_audio else "silence",
-        missing_video=config.missing_video if info.has_video else "black",
-        **tracks(config),
+        missing_audio=used.missing_audio if info.has_audio else "silence",
+        missing_video=used.missing_video if info.has_video else "black",
+        **tracks(used),
     )
     if clip.cut_off:
         return Examined(
             f"{video}: decodes only to {clip.duration_seconds:.1f} of {clip.declared_seconds:.1f} s", info, clip.repairs
         )
-    heard, seen = info.has_audio or config.missing_audio == "silence", info.has_video or config.missing_video == "black"
-    for sample in samples:
-        if heard and (seen or sample.picture_files()) and sample.video == video:
-            read_sample(sample, config, TINY)
     return Examined("", info, clip.repairs)
 
 

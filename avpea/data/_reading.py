@@ -13,7 +13,7 @@ from avpea.labels import Sample
 from avpea.media import Clip, moments, read, read_spread
 from avpea.sections import ReaderOptions
 
-__all__ = ["as_options", "read_sample", "tracks"]
+__all__ = ["as_options", "heard_only", "read_sample", "seen_only", "tracks"]
 
 
 def as_options(text: str) -> str:
@@ -28,6 +28,16 @@ def tracks(config: ReaderOptions) -> dict[str, int]:
     return {name: number for name, number in chosen.items() if number >= 0}
 
 
+def seen_only(config: ReaderOptions) -> ReaderOptions:
+    """How a file is read whose sound is not used, so that it need have none."""
+    return replace(config, missing_audio="silence", audio_track=-1)
+
+
+def heard_only(config: ReaderOptions) -> ReaderOptions:
+    """How a file is read whose picture is not used, so that it need have none."""
+    return replace(config, missing_video="black", video_track=-1)
+
+
 def read_sample(sample: Sample, config: ReaderOptions, frame_size: tuple[int, int]) -> Clip:
     """The window of a sample, with the sound of another file if it says so.
 
@@ -36,18 +46,19 @@ def read_sample(sample: Sample, config: ReaderOptions, frame_size: tuple[int, in
     """
     if pictures := sample.picture_files():
         return _with_pictures(sample, pictures, config, frame_size)
-    clip = _read(sample, sample.video, config, frame_size)
     if sample.sound is None:
-        return clip
-    sound = _read(sample, sample.sound, config, frame_size)
-    return replace(clip, waveform=sound.waveform, repairs=(*clip.repairs, *sound.remarks()))
+        return _read(sample, sample.video, config, frame_size)
+    clip = _read(sample, sample.video, seen_only(config), frame_size)
+    sound = _read(sample, sample.sound, heard_only(config), frame_size)
+    repairs = (*clip.repairs, *sound.remarks())
+    return replace(clip, waveform=sound.waveform, audio_track=sound.audio_track, repairs=repairs)
 
 
 def _with_pictures(
     sample: Sample, pictures: Sequence[Path], config: ReaderOptions, frame_size: tuple[int, int]
 ) -> Clip:
     """The sound of a sample with its pictures as frames; black ones where it has fewer than seconds."""
-    clip = _read(sample, sample.video, replace(config, missing_video="black"), frame_size)
+    clip = _read(sample, sample.video, heard_only(config), frame_size)
     shown = [read(path, frame_size=frame_size, missing_audio="silence") for path in pictures[: sample.segments]]
     frames = torch.zeros(sample.segments, *frame_size, 3, dtype=torch.uint8)
     frames[: len(shown)] = torch.cat([one.frames[:1] for one in shown])

@@ -46,8 +46,9 @@ __all__ = ["Batch", "FillReport", "SampleCache", "collate", "read_sample"]
 
 # Increase this when decoding, resizing or the log-mel changes, so that no old entry is used.
 _FORMAT = 2
-# In the key of masks, which were once read with 8 bits a value, however many they had.
-_MASKS_READ = "in their own depth"
+# In the key of masks, which were once read with 8 bits a value, however many they had, and whose files once stood there
+# without their seconds, so that a table that was corrected could have the masks of before.
+_MASKS_READ = "in their own depth, second by second"
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,14 @@ class SampleCache:
         if sample.seconds == "lavish":
             window.append(sample.sound_seconds)
         if sample.sound is not None:
-            window.append([str(sample.sound.resolve()), require_file(sample.sound).st_mtime_ns])
-        if beside := (*sample.picture_files(), *sample.annotation_files()):
-            files = [(path, require_file(path)) for path in beside]
-            window.append([[str(path.resolve()), about.st_size, about.st_mtime_ns] for path, about in files])
+            window.append(_version(sample.sound))
+        if beside := sample.picture_files():
+            window.append([_version(path) for path in beside])
         if isinstance(sample, MaskSample):
-            window.append([sample.side, sample.colours, sample.labelled, _MASKS_READ])
+            # Each second has its place, also one without a file, so that a mask of another second is another key.
+            of_seconds = (sample.masks, sample.others)
+            masks, others = ([path and _version(Path(path)) for path in files] for files in of_seconds)
+            window.append([sample.side, sample.colours, masks, others, _MASKS_READ])
         name = _hashed([str(sample.video.resolve()), status.st_size, status.st_mtime_ns, *window])
         return self.folder / name[:2] / f"{name}.safetensors"
 
@@ -389,6 +392,12 @@ class SampleCache:
             f"The sample cache at {self.folder} cannot be written ({reason}); make room or give permission there, or "
             "choose another folder with --data.cache."
         )
+
+
+def _version(path: Path) -> list[Any]:
+    """What tells a version of a file beside a video: where it is, its size, and when it was changed."""
+    about = require_file(path)
+    return [str(path.resolve()), about.st_size, about.st_mtime_ns]
 
 
 def _masks_of(sample: Sample) -> Shape | None:

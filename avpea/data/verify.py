@@ -66,11 +66,13 @@ def verify(
     too_short, padded = lengths(annotations, opened, by_video)
     extra, unreadable = extra_videos(by_video)
     labels, splits = annotations.labels, annotations.splits
-    usable = {sample.key for sample in annotations.samples if sample.video in opened} - pictures.unusable
+    used = {sample.key: (sample.video, sample.sound or sample.video) for sample in annotations.samples}
+    usable = {key for key, files in used.items() if opened.keys() >= set(files)} - pictures.unusable
     counts = {
         split: labels.count(splits[split], sum(sample.key in usable for sample in splits[split])) for split in SPLITS
     }
     seen = {sample.video for sample in annotations.samples if not sample.picture_files()}
+    heard = {sound for _, sound in used.values()}
     return VerifyReport(
         name=annotations.name,
         root=str(annotations.root),
@@ -80,7 +82,7 @@ def verify(
         videos=len(by_video),
         missing=(*map(str, missing), *pictures.missing),
         broken={str(video): one.reason for video, one in infos.items() if one.reason} | pictures.broken,
-        no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio),
+        no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio and video in heard),
         no_video=tuple(str(video) for video, info in opened.items() if not info.has_video and video in seen),
         repaired={str(video): " ".join(one.remarks) for video, one in infos.items() if one.remarks} | pictures.repaired,
         too_short=too_short,

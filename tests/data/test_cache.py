@@ -280,6 +280,32 @@ def test_an_edited_video_is_decoded_again(tmp_path: Path) -> None:
     assert not torch.equal(cache.read(sample(video))["frames"], before)
 
 
+def test_the_sound_of_another_file_is_read_again_when_it_is_another_one(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seconds": 2, "fps": 5, "size": (48, 32), "audio_hz": 16_000}
+    video, sound = make_video(tmp_path / "v.mp4", **options), make_video(tmp_path / "s.mp4", **options)
+    os.utime(sound, ns=(1, 1))
+    cache, one = make_cache(tmp_path / "cache"), sample(video, sound=sound)
+    before = cache.read(one)["log_mel"]
+    make_video(sound, **options, tone_hz=2000.0, key_every=1)
+    os.utime(sound, ns=(1, 1))  # as programs that copy times leave it
+    assert cache.fill([one], progress=False).decoded == 1
+    assert not torch.equal(cache.read(one)["log_mel"], before)
+
+
+def test_of_a_video_with_the_sound_of_another_file_only_the_picture_counts(videos: Path, tmp_path: Path) -> None:
+    """And of the other file only the sound, whichever tracks are chosen."""
+    mute = make_video(tmp_path / "mute.mp4", seconds=2, fps=5, size=(48, 32), audio_hz=None)
+    sound = make_video(tmp_path / "sound.wav", seconds=2, fps=None, audio_hz=16_000, audio_codec="pcm_s16le")
+    for tracks in ({}, {"audio_track": 0, "video_track": 0}):
+        cache = make_cache(tmp_path / "cache", **tracks)
+        both = [sample(mute, "a", sound=videos / "v1.mp4"), sample(videos / "v0.mp4", "b", sound=sound)]
+        assert cache.fill(both, progress=False).broken == {}
+        assert torch.equal(cache.read(both[0])["log_mel"], cache.read(sample(videos / "v1.mp4"))["log_mel"])
+        assert torch.equal(cache.read(both[1])["frames"], cache.read(sample(videos / "v0.mp4"))["frames"])
+        wrong = [sample(mute, "a", sound=mute), sample(sound, "b", sound=sound), sample(mute, "c")]
+        assert [*cache.fill(wrong, progress=False).broken] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another shape"])
 def test_a_damaged_entry_is_rebuilt(videos: Path, tmp_path: Path, damage: str) -> None:
     cache, first = make_cache(tmp_path), samples(videos)[0]

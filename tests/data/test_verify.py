@@ -12,7 +12,7 @@ import pytest
 from avpea import data
 from avpea.data.cache import SampleCache
 from avpea.data.verify import verify
-from avpea.labels import Annotations, EventCounts
+from avpea.labels import Annotations, EventCounts, EventLabels, EventSample
 from tests.data.data_factory import write_ave
 from tests.media_factory import make_video
 from tests.tiny import section
@@ -180,6 +180,27 @@ def test_what_may_be_missing_is_no_fault(good: Path) -> None:
         assert report.ok
         assert any("Remark: silence for 1 file without sound: " in line for line in report.lines())
     assert not verify(read(good), workers=0, progress=False).ok
+
+
+def test_a_file_need_not_have_what_is_not_used_of_it(tmp_path: Path) -> None:
+    """Neither a mute video with the sound of another file, nor a file of sound alone."""
+    mute = make_video(tmp_path / "mute.mp4", seconds=2, fps=5, size=(32, 32), audio_hz=None)
+    sound = make_video(tmp_path / "sound.wav", seconds=2, fps=None, audio_hz=16_000, audio_codec="pcm_s16le")
+
+    def found(sound: Path, decode: bool, **options: Any) -> Any:
+        one = EventSample("a", "a", mute, 0.0, 2, "train", labels=(0, 0), sound=sound)
+        annotations = Annotations("a", tmp_path, EventLabels(("a",)), {"train": (one,), "val": (), "test": ()})
+        return verify(annotations, decode, workers=0, progress=False, config=section("data", "ave", **options))
+
+    for decode in (False, True):
+        for options in ({}, {"audio_track": 0, "video_track": 0}):
+            report = found(sound, decode, **options)
+            assert report.ok, report.lines()
+            assert (report.no_audio, report.no_video, report.splits["train"].available) == ((), (), 1)
+        report = found(mute, decode)
+        assert not report.ok
+        assert report.no_audio == (str(mute),)
+    assert found(tmp_path / "gone.wav", decode=False).splits["train"].available == 0
 
 
 def test_a_folder_that_cannot_be_listed_is_named(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

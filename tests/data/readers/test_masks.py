@@ -244,6 +244,30 @@ def test_the_cache_holds_masks_and_changed_ones_are_other_data(own: Path) -> Non
         pack(found, options, own / "shards")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("long.mp4,0,up.png,,train\nlong.mp4,1,,,train", "long.mp4,0,,,train\nlong.mp4,1,up.png,,train"),
+        ("long.mp4,0,up.png,,train", "long.mp4,0,,up.png,train"),
+        ("long.mp4,0,,up.png,train\nlong.mp4,1,,,train", "long.mp4,0,,,train\nlong.mp4,1,,up.png,train"),
+        ("long.mp4,0,up.png,down.png,train", "long.mp4,0,down.png,up.png,train"),
+        ("long.mp4,0,,,train", "long.mp4,1,,,train"),
+    ],
+)
+def test_a_corrected_table_of_the_same_masks_has_entries_of_its_own(before: str, after: str, own: Path) -> None:
+    options = section("data", "masks", root=str(own), segments=3, mask_size=SIDE, cache=str(own / "cache"), workers=0)
+    cache = SampleCache(options, section("audio"), 16)
+    paths = set()
+    for rows in (before, after):
+        (one,) = read(table(own, rows, "video,second,mask,other,split")).splits["train"]
+        assert not cache.fill([one], progress=False).broken
+        (loaded,) = cache.batch([one]).samples
+        assert isinstance(loaded, MaskSample)
+        assert torch.equal(loaded.pixels, read_masks(one)[0])
+        paths.add(cache.path(one))
+    assert len(paths) == 2
+
+
 def test_faults_of_masks_are_told_by_verify_and_left_out_of_training(own: Path) -> None:
     picture(own / "small.png", upper(8))
     picture(own / "red.png", upper(16, 1), palette=[0, 0, 0, 200, 0, 0])
