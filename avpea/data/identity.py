@@ -283,7 +283,7 @@ def files_of(sample: Sample, known: dict[Path, str]) -> str:
     for path in (sample.video, sample.sound, *sample.picture_files()):
         if path is not None:
             if path not in known:
-                known[path] = _file(path)
+                known[path] = size_and_start(path)
             found.append(known[path])
     return " ".join((*found, *_of_features(sample.features, known))) if all(found) else ""
 
@@ -293,7 +293,7 @@ def _of_features(features: Precomputed | None, known: dict[Path, str]) -> Iterat
     if features is None:
         return
     if features.audio not in known:
-        known[features.audio] = _file(features.audio)
+        known[features.audio] = size_and_start(features.audio)
     if known[features.audio]:
         yield f"sound:{known[features.audio]}"
     if features.row is not None:
@@ -312,7 +312,7 @@ def copies(samples: Iterable[Sample]) -> tuple[str, ...]:
             by_size[path.stat().st_size].append(path)
     alike: dict[str, list[str]] = defaultdict(list)
     for path in (path for paths in by_size.values() if len(paths) > 1 for path in paths):
-        alike[_file(path) or str(path)].append(printable(names[path]))
+        alike[size_and_start(path) or str(path)].append(printable(names[path]))
     return tuple(" and ".join(sorted(some)) for some in alike.values() if len(some) > 1)
 
 
@@ -342,7 +342,8 @@ def _name(sample: Sample) -> str:
     return printable(name)
 
 
-def _file(path: Path) -> str:
+def size_and_start(path: Path) -> str:
+    """Size of a file and hash of its start, by which files are told from each other; empty if it cannot be read."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -12,7 +12,7 @@ from avpea.escapes import for_terminal
 from avpea.formats._eaf import elan_stretches
 from avpea.formats._stretch import Stretch
 from avpea.formats._write import WORD_JOINER
-from avpea.formats.rows import Columns, csv_rows, label_in, one_line, span_in, text_in, time_of
+from avpea.formats.rows import Columns, csv_rows, label_in, one_line, require_readable, span_in, text_in, time_of
 from avpea.formats.text import decoded
 from avpea.parsing import parse_json
 
@@ -189,6 +189,7 @@ def _json(content: bytes, source: str, video: str) -> Found:
     """The events of `avpea predict --json`, of an export, or a list of events."""
     values = parse_json(decoded(content, source), source, DataError)
     if isinstance(values, dict):
+        require_readable(source, values)
         _require_video(source, [text_in(source, values, "video")], video)
     rows = values.get("events") if isinstance(values, dict) else values
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -206,6 +207,7 @@ def _events(source: str, rows: list[tuple[str, Any]], video: str) -> Found:
     """The events in rows; those of a video without events have neither label nor times."""
     _require_video(source, [text_in(where, row, "video") for where, row in rows], video)
     for where, row in rows:
+        require_readable(where, row)
         label = label_in(where, row)
         span = span_in(where, row, label)
         if span is not None:

@@ -20,8 +20,8 @@ from avpea.parsing import parse_json
 from avpea.registry import did_you_mean
 
 __all__ = [
-    "ESCAPED", "FORMULA", "Columns", "csv_rows", "json_rows", "label_in", "one_line", "seconds_in", "span_in",
-    "text_in", "time_of",
+    "ESCAPED", "FORMULA", "Columns", "csv_rows", "json_rows", "label_in", "one_line", "require_readable",
+    "seconds_in", "span_in", "text_in", "time_of",
 ]  # fmt: skip
 
 # A text that starts like this is a formula to a spreadsheet, or was one before it got its apostrophe.
@@ -166,6 +166,17 @@ def text_in(where: str, values: Mapping[str, object], name: str) -> str:
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
         raise DataError(f"{where}: found {name} = {value!r:.100}, which is no Unicode text; write it anew.")
     return value.strip()
+
+
+def require_readable(where: str, values: Mapping[str, object]) -> None:
+    """Refuse a row that says that its video could not be read, which is not that nothing happens in it.
+
+    Raises:
+        DataError: It says so.
+    """
+    if values.get("error"):
+        video = text_in(where, values, "video") or "the video"
+        raise DataError(f"{where}: {video} could not be read when this table was written; mend it, or remove the row.")
 
 
 def label_in(where: str, values: Mapping[str, object]) -> str:

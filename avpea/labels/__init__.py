@@ -6,6 +6,7 @@ that it needs.
 
 from avpea.labels._base import (
     MEDIA_SUFFIXES,
+    SOUND_SUFFIXES,
     SPLITS,
     VIDEO_SUFFIXES,
     Annotations,
@@ -33,6 +34,7 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "SILENT",
     "SOUNDING",
+    "SOUND_SUFFIXES",
     "SPLITS",
     "VIDEO_SUFFIXES",
     "Annotations",

@@ -16,6 +16,7 @@ from avpea.tables import how_many
 
 __all__ = [
     "MEDIA_SUFFIXES",
+    "SOUND_SUFFIXES",
     "SPLITS",
     "VIDEO_SUFFIXES",
     "Annotations",

@@ -121,6 +121,7 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
     for name, content, sentence in [
         ("elan", bomb, "document type"),
         ("srt", b"nothing", "expected a cue"),
+        ("csv", b"video,start_seconds,end_seconds,label,error\ngreen.mp4,,,,decoder crashed\n", "could not be read"),
         ("audacity", b"0\t9\tdog\n", "within the 3 s"),
     ]:
         answer = client.post(f"{path}{name}&name=my%20labels", content=content)

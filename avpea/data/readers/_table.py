@@ -1,12 +1,12 @@
 """Tables of annotations in CSV or JSON Lines, and the rows of a manifest of events."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avpea.errors import DataError
-from avpea.formats.rows import Columns, csv_rows, json_rows, label_in, span_in, text_in
+from avpea.formats.rows import Columns, csv_rows, json_rows, label_in, require_readable, span_in, text_in
 from avpea.formats.text import read_text
 from avpea.labels import SPLITS
 
@@ -58,6 +58,7 @@ def read_rows(path: Path, lanes: bool = False) -> tuple[list[Row], bool]:
     """
     found = read_table(path, _LANES if lanes else _EVENTS)
     has_split = "split" in found[0][1]
+    _require_lanes(found)
     return [_row(where, values, has_split) for where, values in found], has_split
 
 
@@ -83,11 +84,22 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
     video, label = text_in(where, values, "video"), label_in(where, values)
     if not video.strip():
         raise DataError(f"{where}: the video is empty; expected a path relative to the manifest.")
-    if values.get("error"):
-        raise DataError(f"{where}: {video} could not be read when this table was written; mend it, or remove the row.")
+    require_readable(where, values)
     split = split_of(where, values, has_split)
     start, end = span_in(where, values, label) or (0.0, 0.0)
     return Row(where, video, start, end, label, split, _lane_in(where, values, label))
+
+
+def _require_lanes(found: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+    """Refuse a table in which only some events have a lane, as JSON Lines can be: the others would be seen and heard.
+
+    Raises:
+        DataError: It is one.
+    """
+    events = [(where, values) for where, values in found if label_in(where, values)]
+    without = [where for where, values in events if "lane" not in values]
+    if 0 < len(without) < len(events):
+        raise DataError(f"{without[0]}: found no lane; expected seen, heard or both in every event or in none.")
 
 
 def _lane_in(where: str, values: Mapping[str, object], label: str) -> str:

@@ -93,6 +93,7 @@ def read(options: AVEOptions) -> Annotations:
     bare = Annotations("AVE" if is_ave else root.resolve().name, root, EventLabels(class_names), splits)
     notes = [f"There are no {split} rows." for split in SPLITS if not rows[split]]
     notes += [*look_alikes(class_names), *_notes(bare, annotated, rows, options.segments)]
+    notes += videos.doubts(row.video_id for split in SPLITS for row in rows[split])
     return replace(bare, notes=tuple(notes), lost=_lost(rows, options.segments))
 
 

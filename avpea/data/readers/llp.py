@@ -93,6 +93,7 @@ def read(options: ReaderOptions) -> Annotations:
         for split in SPLITS
     }
     notes = [*look_alikes(class_names), *_notes(splits, events, known, class_names, options.segments)]
+    notes += videos.doubts(clip.video_id for split in SPLITS for clip in clips[split])
     name = "LLP" if class_names == LLP_CLASSES else root.resolve().name
     lost.sort(key=lambda one: one.endswith(_IN_NO_SPLIT))  # the rows of clips that are used come first
     return Annotations(name, root, LaneLabels(class_names), splits, tuple(notes), lost=tuple(lost))

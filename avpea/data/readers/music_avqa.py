@@ -68,6 +68,8 @@ def read(options: MusicAVQAOptions) -> Annotations:
     sources = {split: source(root, path, _holds(kept[split])) for split, path in files.items()}
     notes = [f"{split}: {found}." for split, found in sources.items()]
     notes += _file_notes(files, rows) + _notes(kept, vocabulary) + look_alikes(vocabulary.answers, "answers")
+    named = [row for split in SPLITS for row in kept[split]]
+    notes += videos.doubts([*(row.video_id for row in named), *(row.sound_id for row in named if row.sound_id)])
     return Annotations(
         f"MUSIC-AVQA form, {folder.resolve().name}", root, QuestionLabels(vocabulary), splits, tuple(notes), sources
     )

@@ -56,6 +56,7 @@ def read(options: AnnotatedOptions) -> Annotations:
     lacking = [split for split in SPLITS if split not in found]
     if lacking:
         notes.append(f"There is no file of {' and none of '.join(lacking)} captions.")
+    notes += videos.doubts(name for some in captions.values() for name in some)
     name = f"VALOR-32K form, {folder.resolve().name}"
     return Annotations(name, root, CaptionLabels(), splits, tuple(notes), sources)
 

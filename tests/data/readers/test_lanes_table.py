@@ -71,6 +71,21 @@ def test_a_wrong_row_is_named(row: str, said: str, videos: Path) -> None:
         read(videos / "wrong.csv", f"{COLUMNS}{row}\n")
 
 
+def test_a_lane_is_in_every_event_or_in_none(videos: Path) -> None:
+    """A video without events needs none."""
+    rows = [
+        '{"video": "five.mp4", "start_seconds": 0, "end_seconds": 2, "label": "dog", "lane": "seen"}',
+        '{"video": "two.mp4"}',
+        '{"video": "five.mp4", "start_seconds": 1, "end_seconds": 3, "label": "bell"}',
+    ]
+    with pytest.raises(DataError, match=r"line 3: found no lane; expected seen, heard or both in every event or in"):
+        read(videos / "some.jsonl", "\n".join(rows))
+    with pytest.raises(DataError, match=r"line 1: found no lane"):
+        read(videos / "some.jsonl", "\n".join(reversed(rows)))
+    assert len(read(videos / "all.jsonl", "\n".join(rows[:2])).samples) == 3
+    assert len(read(videos / "none.jsonl", "\n".join(rows[1:])).samples) == 3
+
+
 def test_a_table_with_lanes_is_none_of_plain_events(videos: Path) -> None:
     (videos / "d.csv").write_text(f"{COLUMNS}five.mp4,0,2,dog,seen,train\n")
     with pytest.raises(DataError, match="no column is called 'lane'"):

@@ -46,6 +46,33 @@ def test_ids_apart_from_captions(tmp_path: Path) -> None:
     assert (found.splits["test"][0].segments, found.splits["test"][0].seconds) == (4, "linspace")
 
 
+def test_a_folder_of_sounds_hides_no_video(tmp_path: Path) -> None:
+    """Whatever the folders are called."""
+    write(tmp_path / "desc_test.json", [{"video_id": name, "desc": "x"} for name in ("a", "b", "c")])
+    for place in ("audio/a.wav", "video/a.mp4", "a.flac", "videos/b.wav", "z/b.MKV", "audio/c.wav"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(place.encode())
+    found = load(tmp_path)
+    places = [sample.video.relative_to(tmp_path).as_posix() for sample in found.splits["test"]]
+    assert places == ["video/a.mp4", "z/b.MKV", "audio/c.wav"]
+    assert not any("files that differ" in note for note in found.notes)
+
+
+def test_differing_files_of_a_video_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "desc_test.json", [{"video_id": name, "desc": "x"} for name in ("a", "b", "c", "d")])
+    contents = {"raw/a.mp4": b"1", "trimmed/a.mp4": b"2", "raw/b.mp4": b"1", "trimmed/b.mp4": b"1", "raw/c.mp4": b"1"}
+    for place, content in contents.items():
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(content)
+    (tmp_path / "trimmed" / "c.mp4").symlink_to(tmp_path / "raw" / "c.mp4")
+    found = load(tmp_path)
+    assert found.splits["test"][0].video == tmp_path / "raw" / "a.mp4"
+    assert [note for note in found.notes if "files that differ" in note] == [
+        "1 video id has several files that differ: raw/a.mp4 and trimmed/a.mp4, of which the first is read. Move those "
+        "away that are not meant."
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
