@@ -134,7 +134,7 @@ def source_of(experiment: Experiment) -> SampleCache | FeatureStore:
     """Where samples are read from: the cache of decoded videos, or the files of precomputed features."""
     if experiment.audio.features == "precomputed":
         backbone = backbones.shape_only(experiment.backbone)
-        return FeatureStore(backbone.dim, backbone.audio_dim)
+        return FeatureStore(backbone.dim, backbone.audio_dim, experiment.data.strict)
     side = _side(experiment.backbone)  # which refuses sizes that the backbone cannot have
     return SampleCache(experiment.data, experiment.audio, experiment.backbone.image_size or side)
 

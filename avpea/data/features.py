@@ -1,7 +1,9 @@
 """Precomputed features: read from .h5 and .npy files where other data sets have videos."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ from torch import Tensor
 
 from avpea.data._batch import Batch, collate
 from avpea.data._others import of_others
-from avpea.data._report import FillReport
+from avpea.data._report import FillReport, strict_error
 from avpea.errors import DataError, MediaError
 from avpea.labels import Precomputed, Sample
 from avpea.media import chosen_seconds
+from avpea.progress import progress_bar
 
 __all__ = ["FeatureStore", "h5_table"]
 
 TABLE = "avadataset"  # in AVE's published files
+_FAR = 1.5  # times as many moments of one stream as of the other are no longer those of the same seconds
 
 
 def h5_table(path: Path, name: str) -> Any:
@@ -39,33 +43,74 @@ def h5_table(path: Path, name: str) -> Any:
         raise DataError(f"{path} cannot be read as an .h5 file with the table '{name}' ({_reason(error)}).") from None
 
 
+_Same = tuple[Precomputed | None, str, int, str]
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What was found in the features of a sample: their shapes and a remark, or why they cannot be used."""
+
+    reason: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    remark: str = ""
+
+
 class FeatureStore:
     """Features of samples, in the place of a `SampleCache`: frames are feature maps, and log-mels vectors of sound.
 
     Args:
-        visual_dim: Width of the feature maps.
-        audio_dim: Width of the vectors.
+        visual_dim: Width of the feature maps; 0 for any, where they are only checked.
+        audio_dim: Width of the vectors; 0 for any.
+        strict: Whether features that are missing or broken are refused instead of left out.
     """
 
-    def __init__(self, visual_dim: int, audio_dim: int) -> None:
-        self.visual_dim, self.audio_dim = visual_dim, audio_dim
+    def __init__(self, visual_dim: int, audio_dim: int, strict: bool = False) -> None:
+        self.visual_dim, self.audio_dim, self.strict = visual_dim, audio_dim, strict
         self._opened: dict[Path, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
 
-    def fill(self, samples: Sequence[Sample], progress: bool = True) -> FillReport:
-        """Check that the features of the samples can be read; nothing is computed."""
+    def fill(self, samples: Sequence[Sample], progress: bool = True, values: bool = True) -> FillReport:
+        """Check that the features of the samples can be read, and fit together; nothing is computed.
+
+        Args:
+            samples: Samples that will be read.
+            progress: Whether to show a progress bar on stderr.
+            values: Whether to read each value that will be read; else only what the files say of themselves.
+
+        Raises:
+            DataError: `strict`, and features are missing or broken.
+        """
         began = time.monotonic()
-        ready, broken = [], {}
-        for sample in samples:
-            try:
-                for path in (self._of(sample).visual, self._of(sample).audio):
-                    self._table(sample, path)
-                ready.append(sample)
-            except MediaError as error:
-                broken[sample.key] = str(error)
-        return FillReport(tuple(ready), broken, padded={}, repaired={}, decoded=0, seconds=time.monotonic() - began)
+        found: dict[_Same, _Looked] = {}
+        with progress_bar("Reading features", len(samples), shown=progress and values) as advance:
+            for sample in samples:
+                if (same := _same(sample)) not in found:
+                    found[same] = self._looked(sample, values)
+                advance()
+        _require_alike(found)
+        looked = {sample.key: found[_same(sample)] for sample in samples}
+        broken = {key: one.reason for key, one in looked.items() if one.reason}
+        if broken and self.strict:
+            raise strict_error(broken, len(samples))
+        ready = tuple(sample for sample in samples if sample.key not in broken)
+        remarks = {sample.key: remark for sample in ready if (remark := looked[sample.key].remark)}
+        return FillReport(ready, broken, padded={}, repaired=remarks, decoded=0, seconds=time.monotonic() - began)
+
+    def _looked(self, sample: Sample, values: bool) -> _Looked:
+        try:
+            of, (maps, vectors) = self._of(sample), self._tables(sample)
+            if values:
+                self._chosen(sample)
+        except MediaError as error:
+            return _Looked(str(error))
+        skipped = 1 if of.row is None else 2
+        count, heard = maps.shape[skipped - 1], vectors.shape[skipped - 1]
+        remark = f"{of.audio}: has {heard} moments, and {of.visual.name} {count}; only those that both have are used."
+        # Maps may have their channels first or last, so their axes are compared in any order.
+        shapes = tuple(sorted(maps.shape[skipped:])), tuple(vectors.shape[skipped:])
+        return _Looked("", shapes, remark if count != heard else "")
 
     def read(self, sample: Sample) -> dict[str, Tensor]:
         """`frames` (float32: segments, locations, width) and `log_mel` (float32: segments, width).
@@ -73,19 +118,20 @@ class FeatureStore:
         Raises:
             MediaError: A file is missing, or does not hold such features.
         """
-        found = self._of(sample)
-        maps, vectors = self._rows(sample, found.visual), self._rows(sample, found.audio)
-        frames = torch.stack([self._map(sample, maps, moment) for moment in self._moments(sample, maps)])
-        moments = self._moments(sample, vectors)
-        sounds = torch.from_numpy(np.asarray(vectors)[moments].astype(np.float32))
-        if sounds.ndim != 2 or sounds.shape[1] != self.audio_dim:
-            raise MediaError(
-                found.audio, f"holds vectors of shape {tuple(sounds.shape[1:])}; expected ({self.audio_dim},)."
-            )
-        for path, values in ((found.visual, frames), (found.audio, sounds)):
-            if not values.isfinite().all():
-                raise MediaError(path, f"has values that are not finite for {sample.key}; compute the features anew.")
-        return {"frames": frames, "log_mel": sounds}
+        maps, sounds = self._chosen(sample)
+        return {"frames": torch.stack([self._tokens(one) for one in maps]), "log_mel": torch.from_numpy(sounds)}
+
+    def _chosen(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """The maps and the vectors of a sample's moments, which are the same in both, as float32."""
+        of, (maps, vectors) = self._of(sample), self._tables(sample)
+        maps, vectors = self._rows(of.visual, of.row, maps), self._rows(of.audio, of.row, vectors)
+        moments = list(range(sample.segments))
+        if sample.seconds in ("every", "linspace"):
+            moments = chosen_seconds(min(len(maps), len(vectors)), sample.segments, sample.seconds)
+        found = np.asarray(maps[moments]).astype(np.float32), np.asarray(vectors[moments]).astype(np.float32)
+        for path, values in zip((of.visual, of.audio), found, strict=True):
+            _require_finite(path, values, sample)
+        return found
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Read the samples and stack them."""
@@ -110,24 +156,45 @@ class FeatureStore:
         raise DataError("Precomputed features are not normalised, so there are no audio.mean and audio.std to measure.")
 
     def _drawn_map(self, sample: Sample, drawn: torch.Generator) -> Float[Tensor, "patches dim"]:
-        maps = self._rows(sample, self._of(sample).visual)
-        return self._map(sample, maps, int(torch.randint(len(maps), (), generator=drawn)))
+        of = self._of(sample)
+        maps = self._rows(of.visual, of.row, self._tables(sample)[0])
+        moment = int(torch.randint(len(maps), (), generator=drawn))
+        found = np.asarray(maps[moment]).astype(np.float32)
+        _require_finite(of.visual, found, sample)
+        return self._tokens(found)
 
     def _of(self, sample: Sample) -> Precomputed:
         if sample.features is None:
             raise MediaError(sample.video, "is a video, but this model reads precomputed features.")
         return sample.features
 
-    def _rows(self, sample: Sample, path: Path) -> Any:
-        """The moments of a sample in a file, first axis first; read from the disk when they are used."""
-        table, row = self._table(sample, path), self._of(sample).row
+    def _rows(self, path: Path, row: int | None, table: Any) -> Any:
+        """The moments of a sample in a table, first axis first; read from the disk when they are used."""
         try:
             return table if row is None else table[row]
         except (OSError, RuntimeError) as error:
             raise MediaError(path, f"has a row {row} that cannot be read ({_reason(error)}).") from None
 
+    def _tables(self, sample: Sample) -> tuple[Any, Any]:
+        """The values of the maps and of the vectors, of which none is read yet, after a check of their shapes."""
+        of = self._of(sample)
+        maps, vectors = self._table(sample, of.visual), self._table(sample, of.audio)
+        count, *grid = maps.shape if of.row is None else maps.shape[1:]
+        heard, *width = vectors.shape if of.row is None else vectors.shape[1:]
+        if len(grid) != 3 or self.visual_dim not in (0, grid[0], grid[2]):
+            wanted = f"{self.visual_dim} channels, first or last" if self.visual_dim else "maps with channels"
+            raise MediaError(of.visual, f"holds maps of shape {tuple(grid)}; expected {wanted}.")
+        if len(width) != 1 or self.audio_dim not in (0, width[0]):
+            wanted = f"({self.audio_dim},)" if self.audio_dim else "one axis"
+            raise MediaError(of.audio, f"holds vectors of shape {tuple(width)}; expected {wanted}.")
+        if max(count, heard) > _FAR * min(count, heard):
+            raise MediaError(
+                of.audio, f"has {heard} moments, and {of.visual.name} {count}; expected as many, of the same seconds."
+            )
+        return maps, vectors
+
     def _table(self, sample: Sample, path: Path) -> Any:
-        """The values in a file, of which none is read yet, after a check of their shape."""
+        """The values in a file, of which none is read yet, after a check of how many moments there are."""
         table, row = self._open(path), self._of(sample).row
         shape = tuple(table.shape) if row is None else tuple(table.shape)[1:]
         if row is not None and row >= len(table):
@@ -136,22 +203,10 @@ class FeatureStore:
             raise MediaError(path, f"holds features of shape {shape}; expected {sample.segments} moments or more.")
         return table
 
-    def _moments(self, sample: Sample, rows: Any) -> list[int]:
-        if sample.seconds in ("every", "linspace"):
-            return chosen_seconds(len(rows), sample.segments, sample.seconds)
-        return list(range(sample.segments))
-
-    def _map(self, sample: Sample, maps: Any, moment: int) -> Float[Tensor, "patches dim"]:
-        """One feature map as tokens: locations row by row, whether its channels are first (.npy) or last (.h5)."""
-        values = torch.from_numpy(np.asarray(maps[moment]).astype(np.float32))
-        if values.ndim == 3 and values.shape[2] == self.visual_dim:
-            return values.flatten(0, 1)
-        if values.ndim == 3 and values.shape[0] == self.visual_dim:
-            return values.flatten(1).T.contiguous()
-        raise MediaError(
-            self._of(sample).visual,
-            f"holds maps of shape {tuple(values.shape)}; expected {self.visual_dim} channels, first or last.",
-        )
+    def _tokens(self, values: np.ndarray) -> Float[Tensor, "patches dim"]:
+        """A feature map as tokens: locations row by row, whether its channels are first (.npy) or last (.h5)."""
+        found = torch.from_numpy(values)
+        return found.flatten(0, 1) if found.shape[2] == self.visual_dim else found.flatten(1).T.contiguous()
 
     def _open(self, path: Path) -> Any:
         found = self._opened.get(path)
@@ -163,6 +218,28 @@ class FeatureStore:
                 for old in list(self._opened)[:-64]:  # other threads open and close some, too
                     self._opened.pop(old, None)
         return found
+
+
+def _require_finite(path: Path, values: np.ndarray, sample: Sample) -> None:
+    if not np.isfinite(values).all():
+        raise MediaError(path, f"has values that are not finite for {sample.key}; compute the features anew.")
+
+
+def _same(sample: Sample) -> _Same:
+    """What samples have in common that read the same values."""
+    return sample.features, "" if sample.features else sample.key, sample.segments, sample.seconds
+
+
+def _require_alike(found: dict[_Same, _Looked]) -> None:
+    """Give those a reason whose features have other shapes than most, with which they could be in no batch."""
+    shapes = Counter(one.shapes for one in found.values() if not one.reason)
+    for same, one in found.items():
+        features = same[0]
+        usual = shapes.most_common(1)[0][0] if shapes else one.shapes
+        if features is not None and not one.reason and one.shapes != usual:
+            own, most = (" and ".join(map(str, some)) for some in (one.shapes, usual))
+            reason = f"holds features of the sizes {own}, and most others have {most}; compute the features anew."
+            found[same] = _Looked(str(MediaError(features.visual, reason)))
 
 
 def _opened(path: Path) -> Any:

@@ -41,7 +41,7 @@ def verify(
     """
     config = config or ReaderOptions()
     if any(sample.features is not None for sample in annotations.samples):
-        return _of_features(annotations)
+        return _of_features(annotations, decode, progress)
     if any(sample.packed is not None for sample in annotations.samples):
         return _of_shards(annotations, decode, workers, progress, config)
     by_video: dict[Path, list[Sample]] = {}
@@ -100,11 +100,12 @@ def verify(
     )
 
 
-def _of_features(annotations: Annotations) -> VerifyReport:
-    """The report on a data set of precomputed features: whether their files have the rows that are asked for."""
+def _of_features(annotations: Annotations, decode: bool, progress: bool) -> VerifyReport:
+    """The report on a data set of precomputed features: whether their files have what is asked for, in each value."""
     samples, labels = annotations.samples, annotations.labels
-    files = {path for sample in samples if (found := sample.features) for path in (found.visual, found.audio)}
-    broken = FeatureStore(0, 0).fill(samples).broken
+    files = {path for sample in samples if (of := sample.features) for path in (of.visual, of.audio)}
+    found = FeatureStore(0, 0).fill(samples, progress, values=decode)
+    broken = found.broken
     counts = {
         split: labels.count(some, sum(sample.key not in broken for sample in some))
         for split, some in annotations.splits.items()
@@ -112,7 +113,7 @@ def _of_features(annotations: Annotations) -> VerifyReport:
     missing = tuple(sorted(str(path) for path in files if not path.is_file()))
     reasons = {key: reason for key, reason in broken.items() if "no such file" not in reason}
     videos = len({sample.video_id for sample in samples})
-    return _report_without_media(annotations, counts, videos, missing, reasons, decoded=False)
+    return _report_without_media(annotations, counts, videos, missing, reasons, found.repaired, decode)
 
 
 def _report_without_media(
@@ -121,6 +122,7 @@ def _report_without_media(
     videos: int,
     missing: tuple[str, ...],
     broken: dict[str, str],
+    repaired: dict[str, str],
     decoded: bool,
 ) -> VerifyReport:
     """The report on a data set of which no media file was opened by itself."""
@@ -136,7 +138,7 @@ def _report_without_media(
         broken=broken,
         no_audio=(),
         no_video=(),
-        repaired={},
+        repaired=repaired,
         too_short={},
         padded=(),
         repeated=annotations.repeated_ids(),
@@ -185,7 +187,7 @@ def _of_shards(
         for split, some in annotations.splits.items()
     }
     return _report_without_media(
-        annotations, counts, len({str(s.video) for s in samples}), tuple(missing), broken, decode
+        annotations, counts, len({str(s.video) for s in samples}), tuple(missing), broken, {}, decode
     )
 
 

@@ -1,6 +1,7 @@
 """Precomputed features: what is read is what stands in the files, and bad files are named."""
 
 import dataclasses
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from avpea import data
 from avpea.checkpoint import load_model
 from avpea.cli import main
 from avpea.data.features import FeatureStore
 from avpea.data.identity import DataIdentity, changes, identify, read_identity
 from avpea.data.readers.ave_features import read
 from avpea.errors import CheckpointError, DataError, ExperimentError
+from avpea.evaluate import prepare
 from avpea.experiment import load_recipe
 from avpea.labels import Annotations, EventLabels, EventSample, Precomputed
 from avpea.official import import_checkpoint
@@ -21,6 +24,7 @@ from avpea.sections import ReaderOptions
 from avpea.train import train
 from tests.official import files
 from tests.official.files import write_ave_features
+from tests.tiny import section
 
 h5py = pytest.importorskip("h5py")
 
@@ -72,8 +76,12 @@ def test_what_is_wrong_with_files_is_said(tmp_path: Path) -> None:
         read(ReaderOptions(root=str(tmp_path)))
     write_ave_features(tmp_path)
     samples = read(ReaderOptions(root=str(tmp_path))).splits["test"]
-    report = FeatureStore(100, 128).fill(samples)
-    assert report.ready == samples
+    for widths, said in (((100, 128), "expected 100 channels"), ((512, 64), "expected (64,)")):
+        report = FeatureStore(*widths).fill(samples)
+        assert report.ready == ()
+        assert all(said in reason for reason in report.broken.values())
+        with pytest.raises(DataError, match=r"2 of 2 samples cannot be used, and data.strict is set"):
+            FeatureStore(*widths, strict=True).fill(samples)
     with pytest.raises(Exception, match=r"maps of shape \(7, 7, 512\); expected 100 channels"):
         FeatureStore(100, 128).read(samples[0])
     with pytest.raises(Exception, match=r"vectors of shape \(128,\); expected \(64,\)"):
@@ -168,3 +176,70 @@ def test_the_sound_of_features_in_files_of_their_own_counts(tmp_path: Path) -> N
     assert changes(without_features(first), second) == changes(first, gone) == []
     assert (first.seen(first, "test"), first.seen(second, "test")) == (1, 0)
     assert without_features(first).seen(second, "test") == 1
+
+
+def write_music_avqa(root: Path, lengths: dict[str, tuple[int, int]]) -> Path:
+    """Features of MUSIC-AVQA's form, in which each value is its moment, with a question about each video."""
+    rows = [
+        {"video_id": name, "question_id": number, "type": '["Audio", "Counting"]', "question_content": "How many?",
+         "templ_values": "[]", "question_deleted": 0, "anser": "two"} for number, name in enumerate(lengths)
+    ]  # fmt: skip
+    (root / "json").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        (root / "json" / f"avqa-{split}.json").write_text(json.dumps(rows))
+    for folder, place, sizes in (("visual_14x14", 0, (512, 2, 2)), ("vggish", 1, (128,))):
+        (root / folder).mkdir()
+        for name, counts in lengths.items():
+            moments = np.arange(counts[place], dtype=np.float32)
+            shape = (-1, *[1] * len(sizes))
+            np.save(root / folder / f"{name}.npy", np.broadcast_to(moments.reshape(shape), (len(moments), *sizes)))
+    return root
+
+
+def test_picture_and_sound_are_of_the_same_moments(tmp_path: Path) -> None:
+    root = write_music_avqa(tmp_path / "data", {"same": (60, 60), "less": (60, 59), "more": (60, 62), "far": (60, 120)})
+    options = section("data", "music_avqa_features", root=str(root), seconds="every")
+    same, less, more, far = data.read(options).splits["train"]
+    store = FeatureStore(512, 128)
+    chosen = {}
+    for sample in (same, less, more):
+        read = store.read(sample)
+        chosen[sample.video_id] = read["log_mel"][:, 0].tolist()
+        assert read["frames"][:, 0, 0].tolist() == chosen[sample.video_id]
+    assert chosen["same"] == chosen["more"] == [*range(0, 60, 6)]
+    assert chosen["less"] == [*range(0, 50, 5)]
+    report = store.fill([same, less, more, far], progress=False)
+    assert [sample.video_id for sample in report.ready] == ["same", "less", "more"]
+    assert [*report.repaired] == [less.key, more.key]
+    assert "less.npy: has 59 moments, and less.npy 60; only those that both have are used" in report.repaired[less.key]
+    assert "has 120 moments, and far.npy 60; expected as many" in report.broken[far.key]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("nan", "not finite"), ("width", "expected 512 channels"), ("grid", "most others have (2, 2, 512)")],
+)
+def test_broken_features_are_left_out_like_broken_videos(
+    fault: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_music_avqa(tmp_path / "data", dict.fromkeys(("a", "b", "c"), (12, 12)))
+    broken = np.zeros((12, 512, *((3, 3) if fault == "grid" else (2, 2))), np.float32)
+    broken[3, 7] = np.nan if fault == "nan" else 0
+    np.save(root / "visual_14x14" / "b.npy", broken[:, :100] if fault == "width" else broken)
+    options = section("data", "music_avqa_features", root=str(root))
+    samples = data.read(options).splits["train"]
+    report = FeatureStore(512, 128).fill(samples, progress=False)
+    assert [sample.video_id for sample in report.ready] == ["a", "c"]
+    assert said in report.broken[samples[1].key]
+    arguments = ["data", "verify", "music_avqa_features", "--data.root", str(root)]
+    assert main([*arguments, "--decode"]) == 1
+    assert "b.npy" in capsys.readouterr().out
+    assert main(arguments) == (0 if fault == "nan" else 1)
+    recipe = load_recipe("paper/avqa-avst-features").override({"data.root": str(root), "data.strict": True})
+    with pytest.raises(DataError, match=r"data\.strict is set"):
+        prepare(recipe, data.read(options), ["train"], progress=False)
+
+
+def test_features_have_no_moments_as_lavish_takes_them() -> None:
+    with pytest.raises(ExperimentError, match=r"data\.seconds is 'lavish'; expected one of 'consecutive', 'every' or"):
+        load_recipe("paper/avqa-avst-features").override({"data.seconds": "lavish"})

@@ -9,7 +9,7 @@ root/
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers.music_avqa import MusicAVQAOptions
@@ -24,10 +24,14 @@ class MusicAVQAFeaturesOptions(MusicAVQAOptions):
     """Options of MUSIC-AVQA's published features.
 
     Attributes:
+        seconds: Which moments of the features to use: `consecutive`, the first ones; `every`, every
+            (moments // segments)-th from the first on, as in MUSIC-AVQA's public code; `linspace`, evenly spaced from
+            the first to the last. Features have no other moments, as `lavish` would need.
         visual: Folder of the maps of the frames, as a path or relative to `root`.
         audio: Folder of the vectors of the sound, as a path or relative to `root`.
     """
 
+    seconds: Literal["consecutive", "every", "linspace"] = "consecutive"
     visual: str = "visual_14x14"
     audio: str = "vggish"
 
