@@ -108,11 +108,12 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
     Args:
         folder: The folder.
-        name: Only those of this file, and what an earlier version called them; empty means all.
+        name: Only those of this file, and what an earlier version called them; empty means all files that such a name
+            could be of, for folders in which nothing else is kept.
     """
-    start = _prefix(name) if name else "."
+    own = re.compile(rf"{re.escape(_prefix(name))}([0-9a-f]{{8}}\.)?tmp" if name else r"\..*\.tmp", re.DOTALL)
     with suppress(OSError), os.scandir(folder) as entries:
-        for path in [one.path for one in entries if one.name.startswith(start) and one.name.endswith(".tmp")]:
+        for path in [one.path for one in entries if own.fullmatch(one.name)]:
             with suppress(OSError):  # the folder may be read only; what needs to be written there says so
                 _remove_if_free(path)
 

@@ -98,11 +98,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_by_no_clock(tm
     for each in left:
         each.write_text("half")
         os.utime(each, (4e9, 4e9))  # from the future, as a clock that was put back makes it look
+    longer = tmp_path / ".file.txt.old.0123abcd.tmp"
+    longer.touch()
     other = tmp_path / ".other.txt.0123abcd.tmp"
     other.write_text("half")
     with replacing(path) as alive:
         os.utime(alive, (0, 0))
-        assert {*tmp_path.iterdir()} == {alive, other}
+        assert {*tmp_path.iterdir()} == {alive, other, longer}
         write_text(path, "new")  # which leaves the file of the living writer alone
         remove_leftovers(tmp_path)
         assert {*tmp_path.iterdir()} == {alive, path}

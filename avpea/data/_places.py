@@ -33,6 +33,11 @@ def is_url(root: str) -> bool:
     return bool(_URL.match(root))
 
 
+def _is_http(place: str) -> bool:
+    """Whether a place is behind a URL of the web, and no folder whose name begins like one."""
+    return place.startswith(("http://", "https://"))
+
+
 def below(root: str, name: str) -> str:
     """The place of a file directly below a root."""
     return f"{root.rstrip('/')}/{name}" if is_url(root) else str(Path(root) / name)
@@ -44,7 +49,7 @@ def size_of(place: str) -> int:
     Raises:
         Unreachable: There is no such file, or it cannot be reached.
     """
-    if place.startswith("http"):
+    if _is_http(place):
         return _asked(place, 0, 1)[1]
     if is_url(place):
         with _opened(place) as file:
@@ -64,7 +69,7 @@ def read_bytes(place: str, first: int, count: int) -> bytes:
     Raises:
         Unreachable: There is no such file, or it cannot be reached.
     """
-    if place.startswith("http"):
+    if _is_http(place):
         return _asked(place, first, count)[0]
     try:
         if is_url(place):

@@ -215,11 +215,29 @@ class _Packing:
         return False
 
     def _require_same(self, packing: object) -> None:
-        if packing != self.packing:
+        if packing != self.packing or not self._has_same_samples():
             raise DataError(
                 f"{self.folder} holds shards of other data or with other options than this command packs, or of videos "
                 "that have changed since; choose a new folder, or remove that one to pack anew."
             )
+
+    def _has_same_samples(self) -> bool:
+        """Whether the shards that are there hold the windows that would be packed now.
+
+        The hash of a packing does not say of which seconds they are. Fields that only one version knows do not count.
+        """
+        for name, groups in self.shards:
+            listed = listed_in(self.folder, name)
+            if listed is None:
+                continue
+            there = [values for entry in listed[1] for values in entry.samples]
+            here = [plain_sample(sample, number) for group in groups for number, sample in group.samples]
+            if len(there) != len(here):
+                return False
+            for one, other in zip(there, here, strict=True):
+                if any(one[field] != other[field] for field in one.keys() & other.keys()):
+                    return False
+        return True
 
     def write(self, progress: bool) -> None:
         """Write the shards that are missing, and then the index."""

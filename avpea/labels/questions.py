@@ -114,6 +114,10 @@ class QuestionVocabulary:
         unknown = tuple(word for word in words if word not in self._index)
         return known + [0] * (self.length - len(known)), unknown
 
+    def is_cut(self, words: Sequence[str]) -> bool:
+        """Whether a question has more known words than `indices` keeps, so that its last ones are left out."""
+        return sum(word in self._index for word in words) > self.length
+
     def answer_index(self, answer: str) -> int:
         """Index of an answer; -1 for one that training did not have."""
         return self._answer_index.get(answer, -1)

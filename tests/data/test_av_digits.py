@@ -281,10 +281,17 @@ def test_a_damaged_marker_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(DataError, match=r"already holds thesis\.tex.*choose a new or an empty folder"):
+    names = [".draft.tmp", ".notes.0123abcd.tmp", "thesis.tex"]
+    for name in names:
+        (tmp_path / name).write_text("precious")
+        os.utime(tmp_path / name, (0, 0))
+    with pytest.raises(DataError, match=r"already holds \.draft\.tmp.*choose a new or an empty folder"):
         samples.make("av-digits", tmp_path, **TINY)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    (tmp_path / av_digits.KIND.marker).write_text('{"seed": 3}')
+    with pytest.raises(DataError, match=r"holds av-digits made with seed=3, and"):
+        samples.make("av-digits", tmp_path, **TINY)
+    assert {*names} < {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:

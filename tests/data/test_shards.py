@@ -255,6 +255,46 @@ def test_interrupted_packing_goes_on_and_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("decoded", [False, True])
+@pytest.mark.parametrize("changes", [{"data.segments": 2}, {"data.seconds": "lavish"}])
+def test_a_folder_has_windows_of_one_kind(
+    tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: bool, changes: dict[str, Any]
+) -> None:
+    """Whether its packing has ended or was interrupted."""
+    monkeypatch.setattr("avpea.data.pack._MEGABYTE", 40_000)
+    experiment = tiny_experiment()
+    other = experiment.override(changes)
+    packed(experiment, tmp_path / "whole", decoded=decoded, shard_mb=1)
+    before = contents(tmp_path / "whole")
+    with pytest.raises(DataError, match=r"whole holds shards of other data or with other options"):
+        packed(other, tmp_path / "whole", decoded=decoded, shard_mb=1)
+    assert contents(tmp_path / "whole") == before
+
+    def stopped(path: Path, text: str) -> None:
+        write_text(path, text)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("avpea.data.pack.write_text", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            packed(experiment, tmp_path / "half", decoded=decoded, shard_mb=1)
+    with pytest.raises(DataError, match=r"half holds shards of other data or with other options"):
+        packed(other, tmp_path / "half", decoded=decoded, shard_mb=1)
+    packed(experiment, tmp_path / "half", decoded=decoded, shard_mb=1)
+    assert contents(tmp_path / "half") == before
+
+
+def test_a_folder_may_be_called_like_the_web(
+    shards: dict[str, Path], tiny_experiment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("http-shards", "https", "http:"):
+        report = packed(tiny_experiment(), Path(name))
+        experiment = from_shards(tiny_experiment(), name)
+        assert report.samples["train"] == len(data.read(experiment.data).splits["train"])
+        assert not prepare(experiment, data.read(experiment.data), ["train"], False)[2].broken
+
+
+@pytest.mark.parametrize("decoded", [False, True])
 def test_missing_and_broken_videos_are_left_out_as_in_the_folder(
     tiny_experiment: Make, tiny_data: Path, tmp_path: Path, decoded: bool
 ) -> None:

@@ -179,6 +179,13 @@ def _notes(rows: Mapping[str, Sequence[Row]], vocabulary: QuestionVocabulary) ->
         if unknown:
             many = how_many(len(unknown), "word")
             notes.append(f"{split}: {many} left out, which no training question has: {shortened(unknown)}.")
+        cut = [" ".join(row.question.words) for row in found if vocabulary.is_cut(row.question.words)]
+        if cut:
+            many = how_many(len(cut), "question has", "questions have")
+            notes.append(
+                f"{split}: {many} more than {how_many(vocabulary.length, 'word')}, the most in training, and the rest "
+                f"is left out, such as in '{cut[0]:.200}'."
+            )
         borrowed = sum(bool(row.sound_id) for row in found)
         if borrowed:
             many = how_many(borrowed, "question is", "questions are")

@@ -157,7 +157,7 @@ def _claim(folder: Path, kind: Kind, options: dict[str, Any]) -> None:
     """Write the marker with these options into the folder; refuse a folder with other content."""
     marker = folder / kind.marker
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    remove_leftovers(folder, kind.marker)  # nothing else, since the folder may be another one's
     if not marker.exists():
         inside = sorted(path.name for path in folder.iterdir())
         if inside:
@@ -176,7 +176,8 @@ def _claim(folder: Path, kind: Kind, options: dict[str, Any]) -> None:
             "choose another folder, or delete this one to make it anew."
         )
     (folder / kind.clips).mkdir(exist_ok=True)
-    remove_leftovers(folder / kind.clips)
+    for own in (folder, folder / kind.clips):
+        remove_leftovers(own)
 
 
 def _listed(options: Any) -> str:

@@ -135,6 +135,19 @@ def test_what_is_odd_is_told(tmp_path: Path) -> None:
     assert len(questions(found, "train")) == 2
 
 
+def test_questions_longer_than_those_of_training_are_told(tmp_path: Path) -> None:
+    train = [row(question_content="How many instruments sound?"), row("v1", 2, question_content="How loud?")]
+    test = [
+        row("v2", 3, question_content="How many loud instruments sound?"),
+        row("v3", 4, question_content="How many big instruments sound?"),  # a word that is unknown is left out anyway
+    ]
+    found = load(write(tmp_path, avqa__train=train, avqa__test=test))
+    assert [note for note in found.notes if "more than" in note] == [
+        "test: 1 question has more than 4 words, the most in training, and the rest is left out, such as in 'How many "
+        "loud instruments sound'."
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
