@@ -13,7 +13,7 @@ from avpea.media import MediaInfo, probe, require_file, segments_in
 from avpea.media import read as read_media
 from avpea.sections import ReaderOptions
 
-__all__ = ["FEW_PROBES", "TINY", "Examined", "Pictures", "examine", "extra_videos", "is_missing", "lengths"]
+__all__ = ["FEW_PROBES", "TINY", "Examined", "Lengths", "Pictures", "examine", "extra_videos", "is_missing", "lengths"]
 
 # Opening a file takes milliseconds, starting a process seconds.
 FEW_PROBES = 500
@@ -132,23 +132,42 @@ def _decoded(video: Path, info: MediaInfo, used: ReaderOptions) -> Examined:
     return Examined("", info, clip.repairs)
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Which files are shorter than they should be.
+
+    Attributes:
+        too_short: Reason by file, for files that end before one of their events.
+        padded: The other files that end before one of their windows.
+        past_end: Files whose labels go on after their end.
+    """
+
+    too_short: dict[str, str]
+    padded: tuple[str, ...]
+    past_end: tuple[str, ...]
+
+
 def lengths(
     annotations: Annotations, opened: Mapping[Path, MediaInfo], by_video: Mapping[Path, list[Sample]]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Files that end before one of their events, and files that end before one of their windows."""
+) -> Lengths:
+    """Compare the files with their samples."""
     too_short: dict[str, str] = {}
-    padded = []
+    padded, past_end = [], []
     for video, info in opened.items():
         seconds = segments_in(info.duration_seconds)
         events = max(annotations.labels.end_seconds(sample) for sample in by_video[video])
+        shorter = [
+            sample
+            for sample in by_video[video]
+            if sample.start_seconds + (len(sample.picture_files()) or sample.segments) > seconds
+        ]
         if events > seconds:
             too_short[str(video)] = f"{video} lasts {info.duration_seconds:.1f} s, annotated to {events:g} s"
-        elif (
-            max(sample.start_seconds + (len(sample.picture_files()) or sample.segments) for sample in by_video[video])
-            > seconds
-        ):
+        elif shorter:
             padded.append(str(video))
-    return too_short, tuple(padded)
+        if any(sample.labels_past_end for sample in shorter):
+            past_end.append(str(video))
+    return Lengths(too_short, tuple(padded), tuple(past_end))
 
 
 def extra_videos(by_video: Mapping[Path, list[Sample]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

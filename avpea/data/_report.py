@@ -9,7 +9,13 @@ from avpea.labels import Sample
 from avpea.media import segments_in
 from avpea.tables import how_many
 
-__all__ = ["FillReport", "padding", "strict_error"]
+__all__ = ["PAST_END", "FillReport", "padding", "strict_error"]
+
+# What is said of videos that are shorter than their window, where their labels go on to its end.
+PAST_END = (
+    "their missing seconds are trained on and scored as background, as the protocol of a data set in this layout does; "
+    "a table of your own (data.name manifest or lanes) leaves them out"
+)
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,19 @@ class FillReport:
     seconds: float
 
     def told(self) -> list[str]:
-        """How many samples are left out or mended, in sentences with an example each."""
+        """How many samples are left out, mended or scored past their end, in sentences with an example each."""
         kinds = ((self.broken, "left out"), (self.repaired, "read with repairs"))
         found = [(how_many(len(some), "sample is", "samples are"), what, some) for some, what in kinds if some]
-        return [as_options(f"{are} {what}, such as {next(iter(some.values()))}") for are, what, some in found]
+        told = [as_options(f"{are} {what}, such as {next(iter(some.values()))}") for are, what, some in found]
+        past_end = {
+            sample.video: reason
+            for sample in self.ready
+            if sample.labels_past_end and (reason := self.padded.get(sample.key))
+        }
+        if past_end:
+            are = how_many(len(past_end), "video is", "videos are")
+            told.append(f"{are} shorter than the window, such as {next(iter(past_end.values()))}: {PAST_END}.")
+        return told
 
 
 def padding(sample: Sample, about: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avpea.data._reading import as_options
+from avpea.data._report import PAST_END
 from avpea.labels import Counts, shortened
 from avpea.tables import how_many
 
@@ -42,6 +43,7 @@ class VerifyReport:
         allowed: What may be missing by the settings: `audio`, `video`.
         notes: Notes of the reader of the annotations.
         lost: Annotations that label nothing, such as events that are too short, each with the reason.
+        past_end: Files that are shorter than their window and whose labels go on to its end, as background.
     """
 
     name: str
@@ -67,6 +69,7 @@ class VerifyReport:
     allowed: tuple[str, ...]
     notes: tuple[str, ...]
     lost: tuple[str, ...]
+    past_end: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -140,6 +143,9 @@ class VerifyReport:
                 f"Remark: shorter than the window: {how_many(len(self.padded), 'file')}; what is missing is silence, "
                 f"and the last picture where there are no pictures beside it: {shortened(self.padded)}."
             )
+        if self.past_end:
+            many = how_many(len(self.past_end), "file is", "files are")
+            lines.append(f"Remark: {many} shorter than the window: {PAST_END} ({shortened(self.past_end)}).")
         if self.extra:
             lines.append(f"Remark: not annotated: {how_many(len(self.extra), 'video')} ({shortened(self.extra)}).")
         return lines

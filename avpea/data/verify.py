@@ -63,7 +63,7 @@ def verify(
     found = {video: examined for (video, _), examined in results}
     infos = {video: found[video] for video in by_video if video in found}
     opened = {video: one.info for video, one in infos.items() if one.info is not None and not one.reason}
-    too_short, padded = lengths(annotations, opened, by_video)
+    short = lengths(annotations, opened, by_video)
     extra, unreadable = extra_videos(by_video)
     labels, splits = annotations.labels, annotations.splits
     used = {sample.key: (sample.video, sample.sound or sample.video) for sample in annotations.samples}
@@ -85,8 +85,9 @@ def verify(
         no_audio=tuple(str(video) for video, info in opened.items() if not info.has_audio and video in heard),
         no_video=tuple(str(video) for video, info in opened.items() if not info.has_video and video in seen),
         repaired={str(video): " ".join(one.remarks) for video, one in infos.items() if one.remarks} | pictures.repaired,
-        too_short=too_short,
-        padded=padded,
+        too_short=short.too_short,
+        padded=short.padded,
+        past_end=short.past_end,
         repeated=annotations.repeated_ids(),
         overlaps={} if labels.splits_share_videos else annotations.videos_in_two_splits(),
         copies=copies(annotations.samples),

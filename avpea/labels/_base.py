@@ -166,6 +166,11 @@ class Sample:
         """Number of answers that the sample needs, all of equal weight in the loss."""
         return 1
 
+    @property
+    def labels_past_end(self) -> bool:
+        """Whether seconds after the end of a shorter video would have labels, and be scored, like all others."""
+        return False
+
     def picture_files(self) -> tuple[Path, ...]:
         """Files of its frames, one per segment, where they are no part of the video; else none."""
         return ()

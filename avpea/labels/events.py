@@ -30,6 +30,11 @@ class EventSample(Sample):
     padding: int = field(default=0, kw_only=True)
 
     @property
+    def labels_past_end(self) -> bool:
+        """In the layout of a data set whose protocol knows no padding."""
+        return self.padding == 0
+
+    @property
     def real(self) -> tuple[int, ...]:
         """The labels of the segments that the video has."""
         return self.labels[: self.segments - self.padding]

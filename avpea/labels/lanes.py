@@ -41,6 +41,11 @@ class LaneSample(Sample):
                 raise ValueError(f"{self.key} has {len(lane)} seconds of labels for {self.segments} segments")
 
     @property
+    def labels_past_end(self) -> bool:
+        """In the layout of a data set whose protocol knows no padding, where the seconds are labelled at all."""
+        return self.padding == 0 and self.seen is not None
+
+    @property
     def real(self) -> int:
         """Number of segments that the video has."""
         return self.segments - self.padding

@@ -172,6 +172,26 @@ def test_one_of_a_kind_is_told_as_one(good: Path) -> None:
     assert f"Remark: not annotated: 1 video ({good / 'AVE' / 'other.mp4'})." in text
 
 
+def test_seconds_after_the_end_of_a_video_are_told_where_they_are_scored(good: Path, tmp_path: Path) -> None:
+    """As AVE's protocol does; a manifest leaves them out, and a tenth of a second is none."""
+    make_video(good / "AVE" / "valid.mp4", seconds=3, **SMALL)
+    make_video(good / "AVE" / "--t.mp4", seconds=3.95, **SMALL)
+    annotations = read(good)
+    report = verify(annotations, workers=0, progress=False)
+    assert report.past_end == (str(good / "AVE" / "valid.mp4"),)
+    said = "their missing seconds are trained on and scored as background"
+    assert any(f"1 file is shorter than the window: {said}" in line for line in report.lines())
+    cache = SampleCache(section("data", "ave", cache=str(tmp_path / "cache"), workers=0), section("audio"), 16)
+    (line,) = cache.fill(annotations.samples, progress=False).told()
+    assert line.startswith("1 video is shorter than the window, such as ")
+    assert f"valid.mp4 ends at 3.0 s; 1 of 4 segments are padding: {said}" in line
+    table = good / "own.csv"
+    table.write_text("video,start_seconds,end_seconds,label,split\nAVE/valid.mp4,0,2,bark,train\n")
+    own = data.read(section("data", "manifest", root=str(table), segments=4))
+    assert verify(own, workers=0, progress=False).past_end == ()
+    assert cache.fill(own.samples, progress=False).told() == []
+
+
 def test_what_may_be_missing_is_no_fault(good: Path) -> None:
     make_video(good / "AVE" / "valid.mp4", seconds=4, fps=5, size=(32, 32), audio_hz=None)
     config = section("data", "ave", missing_audio="silence")
