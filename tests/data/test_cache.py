@@ -296,7 +296,8 @@ def test_of_a_video_with_the_sound_of_another_file_only_the_picture_counts(video
     """And of the other file only the sound, whichever tracks are chosen."""
     mute = make_video(tmp_path / "mute.mp4", seconds=2, fps=5, size=(48, 32), audio_hz=None)
     sound = make_video(tmp_path / "sound.wav", seconds=2, fps=None, audio_hz=16_000, audio_codec="pcm_s16le")
-    for tracks in ({}, {"audio_track": 0, "video_track": 0}):
+    chosen: list[dict[str, Any]] = [{}, {"audio_track": 0, "video_track": 0}]
+    for tracks in chosen:
         cache = make_cache(tmp_path / "cache", **tracks)
         both = [sample(mute, "a", sound=videos / "v1.mp4"), sample(videos / "v0.mp4", "b", sound=sound)]
         assert cache.fill(both, progress=False).broken == {}
