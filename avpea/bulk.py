@@ -3,6 +3,9 @@
     results.jsonl        {"video": ..., "file": {"bytes": ..., "modified_ns": ...}, and the answer or "error": ...}
     results.about.json   the model and the question that they are from
 
+The path of a video is absolute, or counts from the folder of the results, so that it is the same from wherever the
+command is given.
+
 A line is added when a video is done. At the end each video has one line, in the order of the videos' names, so that the
 file is the same however many workers there were, and however often they were interrupted.
 """

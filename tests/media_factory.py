@@ -6,7 +6,10 @@ make_video(tmp_path / "clip.mp4", seconds=3, fps=None)            # no video tra
 make_video(tmp_path / "clip.mp4", seconds=3, keep=0.6)            # the last 40 % of the bytes missing
 """
 
-from collections.abc import Callable, Sequence
+import errno
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -177,3 +180,31 @@ def _encode_sound(
         for ready in converter.resample(frame):
             packets += stream.encode(ready)
     return packets + stream.encode(None)
+
+
+def on_a_failing_disk(path: Path, monkeypatch: Any, packets: int, error: Exception | None = None) -> None:
+    """Let FFmpeg fail after some packets of a file: with EIO as where its disk or network does, or another error."""
+    opening = av.open
+
+    class Failing:
+        def __init__(self, container: Any) -> None:
+            self.container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.container, name)
+
+        def __enter__(self) -> "Failing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.container.close()
+
+        def demux(self, *tracks: Any) -> Iterator[Any]:
+            yield from itertools.islice(self.container.demux(*tracks), packets)
+            raise error or av.error.OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    def opened(name: str, *given: Any, **more: Any) -> Any:
+        container = opening(name, *given, **more)
+        return Failing(container) if str(path) in name else container
+
+    monkeypatch.setattr(av, "open", opened)

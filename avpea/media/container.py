@@ -1,7 +1,8 @@
 """Opening media files, and finding their tracks and packets."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import av
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import EOFError as EndOfFile
 from av.error import FFmpegError, InvalidDataError
 from av.frame import Frame
 from av.packet import Packet
@@ -46,6 +48,7 @@ SILENCE_REMEDY = 'Use a file with sound, or missing_audio="silence".'
 MOST_PLANES = 8
 MOST_CHANNELS = 64  # that FFmpeg can mix
 RATES_HZ = range(1000, 2_000_001)  # of sound; a damaged rate makes hours of a second, or gigabytes of a packet
+INDEX_BYTES = 1 << 24  # the index of some hours of MP4
 WIDEST_PIXEL = 16.0  # width / height; widescreen from DV has 1.46, anamorphic film 2
 STILLS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 Track = TypeVar("Track", VideoStream, AudioStream)
@@ -71,6 +74,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         # With "file:", a colon in a name does not start a protocol; the whitelist allows no other protocol.
         container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except InvalidDataError:
+        _require_readable(path)
         raise MediaError(path, "not a video, or cut off before its index (moov); expected a media file.") from None
     except MemoryError:
         raise
@@ -194,8 +198,23 @@ def _described(track: VideoStream | AudioStream) -> str:
     return ", ".join([*words, *(text for flag, text in flags if track.disposition & flag)])
 
 
-def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # type: ignore[type-arg]  # stubs only
-    """The packets of the tracks; a truncated file ends early."""
+def packets(
+    container: InputContainer,
+    *tracks: Stream,
+    path: Path,
+    stopped: Callable[[str], None] = lambda why: None,
+) -> Iterator[Packet]:  # type: ignore[type-arg]  # generic in stubs only
+    """The packets of the tracks; a truncated file ends early.
+
+    Args:
+        container: The open file.
+        tracks: The tracks.
+        path: The file.
+        stopped: Called with FFmpeg's words if it cannot go on before the file's end.
+
+    Raises:
+        MediaError: The file cannot be read, as on a disk or a network that fails.
+    """
     wanted = {track.index for track in tracks}
     try:
         for packet in container.demux(*tracks):
@@ -204,9 +223,30 @@ def packets(container: InputContainer, *tracks: Stream) -> Iterator[Packet]:  # 
                 yield packet
     except MemoryError:  # an FFmpegError as well
         raise
-    except (FFmpegError, IndexError):
+    except (EndOfFile, InvalidDataError, IndexError):
         # PyAV raises IndexError at the end of a file in which a track began that was not there at its start.
         _require_memory(0)
+    except OSError as error:  # FFmpeg's, too; it comes at the end, although what was lost may lie long before it
+        raise _unreadable(path, error) from None
+    except FFmpegError as error:
+        _require_memory(0)
+        stopped(error.strerror or type(error).__name__)
+
+
+def _unreadable(path: Path, error: OSError) -> MediaError:
+    """The error of a file that the system does not read, now at least: it may be intact."""
+    return MediaError(path, f"cannot be read ({error.strerror}); see whether its disk is well, and try again.")
+
+
+def _require_readable(path: Path) -> None:
+    """Raise what the system says of a file that FFmpeg takes for damaged, where its index may lie: at its ends."""
+    try:
+        with path.open("rb") as file:
+            file.read(INDEX_BYTES)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - INDEX_BYTES))
+            file.read(INDEX_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def decoded(packet: Packet) -> tuple[list[VideoFrame | AudioFrame], bool]:  # type: ignore[type-arg]  # stubs only

@@ -85,7 +85,8 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
         audio = audio_track_of(container, path, audio_track)
         height, width = stored = (video.height, video.width) if video is not None else (0, 0)
         if video is not None:
-            frame = next((frame for packet in packets(container, video) for frame in decoded(packet)[0]), None)
+            found = packets(container, video, path=path)
+            frame = next((frame for packet in found for frame in decoded(packet)[0]), None)
             if isinstance(frame, VideoFrame):
                 height, width = display_size(frame, pixel_aspect(video))
                 stored = display_size(frame)
@@ -157,7 +158,8 @@ def _read_sound(
 def _read_stored(path: Path, frames: Rows, samples: Rows) -> Stored:
     with opened(path) as container:
         video = video_track_of(container, path)
-        every = (frame for packet in packets(container, video) for frame in decoded(packet)[0]) if video else iter(())
+        found = packets(container, video, path=path) if video else iter(())
+        every = (frame for packet in found for frame in decoded(packet)[0])
         pictures = [frame for frame in itertools.islice(every, 2) if isinstance(frame, VideoFrame)]
         if not pictures:
             raise MediaError(path, "shows nothing that can be decoded; expected a picture. Get it anew.")

@@ -59,6 +59,7 @@ class Layout:
         still_seconds: How long a picture is shown at most while there is nothing else.
         seekable: Whether seeking leads to the right place.
         ends: Number and end in seconds of each track whose end is known before it is decoded.
+        stopped: FFmpeg's words if it cannot go on before the end of the file.
     """
 
     zero_seconds: float
@@ -71,6 +72,7 @@ class Layout:
     still_seconds: float
     seekable: bool
     ends: tuple[tuple[int, float], ...] = ()
+    stopped: str = ""
 
     def end_of(self, track: Stream | None) -> float:
         """End of a track in seconds: infinite if it is not known, and before everything if there is no track."""
@@ -92,6 +94,11 @@ class Layout:
             notes.append(
                 f"The file's time stamps jump forward by {lost:.1f} s without picture or sound ({_times(starts)}); "
                 "these seconds are left out, so later times are earlier by as much."
+            )
+        if self.stopped:
+            notes.append(
+                f"The file is read up to {self.length_seconds:.1f} s, where FFmpeg cannot go on ({self.stopped}); what "
+                "follows is left out."
             )
         return tuple(notes)
 
@@ -205,13 +212,15 @@ def layout_of(container: InputContainer, path: Path, tracks: Sequence[Stream | N
     """Find the clock of some tracks of a file.
 
     Raises:
-        MediaError: The file cannot be opened again.
+        MediaError: The file cannot be opened again, or cannot be read to its end.
     """
     about = require_file(path)
     used = tuple(track.index for track in tracks if track is not None)
     found = _KNOWN.get(key := (str(path), about.st_size, about.st_mtime_ns, used))
     if found is None:
         found = _layout(container, path, used)
+        if found.stopped:
+            return found
         if len(_KNOWN) >= MOST_KNOWN:
             _KNOWN.pop(next(iter(_KNOWN)))
         _KNOWN[key] = found
@@ -278,7 +287,7 @@ def _shown_last(path: Path, index: int, zero: float) -> tuple[float, float]:
     with opened(path) as container:
         track = container.streams[index]
         container.seek(track.index_entries[-1].timestamp, stream=track)
-        for packet in packets(container, track):
+        for packet in packets(container, track, path=path):
             shown = seconds_of(packet, zero) if packet.size else None
             if shown is not None:
                 last = max(last, (shown, min(packet_seconds(packet, track, 1.0), _least_seconds(track))))
@@ -288,11 +297,12 @@ def _shown_last(path: Path, index: int, zero: float) -> tuple[float, float]:
 def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
     """The clock by the packets of all tracks used."""
     mender, spans, unstamped = Mender(bare), {index: _Spans() for index in used}, 0.0
+    stops: list[str] = []
     with opened(path) as container:
         tracks = [container.streams[index] for index in used]
         ticks = {track.index: float(track.time_base or 0) for track in tracks}
         least = {track.index: _least_seconds(track) for track in tracks}
-        for packet in packets(container, *tracks):
+        for packet in packets(container, *tracks, path=path, stopped=stops.append):
             if packet.size == 0:
                 continue  # the end of a track
             track = packet.stream_index
@@ -309,7 +319,7 @@ def _scanned(path: Path, used: tuple[int, ...], bare: Layout) -> Layout:
     holes = tuple((start - _lost(start, end, spans.values()), start) for end, start in gaps)
     length = ends[-1] - sum(end - start for start, end in holes)
     length = max(length, unstamped, ONE_FRAME_SECONDS)
-    found = replace(bare, length_seconds=length, declared_seconds=length, holes=holes)
+    found = replace(bare, length_seconds=length, declared_seconds=length, holes=holes, stopped="".join(stops))
     # A track may restart while the clock of another has jumped: within what is left out, at its start.
     places = (next((a for a, b in holes if a < seconds < b), seconds) for seconds in mender.restarts)
     restarts = tuple(found.closed(seconds) for seconds in places)

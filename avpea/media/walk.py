@@ -169,7 +169,7 @@ class Walk:
 
     def _packets(self, tracks: Sequence[Stream]) -> Iterator[Packet]:  # type: ignore[type-arg]  # generic in stubs only
         """The packets to decode, with the file's clock."""
-        every = packets(self._container, *tracks)
+        every = packets(self._container, *tracks, path=self._path)
         mended = every if self._mender is None else map(self._mender.mended, every)
         return mended if self._sieve is None else self._sieve.sift(mended)
 

@@ -1,5 +1,6 @@
 """Indexing a folder of videos: only new and changed files, so that it can be interrupted and resumed."""
 
+import json
 import os
 import random
 import time
@@ -38,7 +39,7 @@ class IndexReport:
         removed: Number of files that no longer exist.
         broken: Reason by file or folder, for those that could not be read.
         others: Files without an ending of video or sound, which were left out.
-        remarks: Sentences about what was left out.
+        remarks: Sentences about what was left out, and about what is mended or lost in the files.
         windows: Number of windows in the library now.
         seconds: Time taken.
     """
@@ -53,8 +54,9 @@ class IndexReport:
     windows: int = 0
     seconds: float = 0.0
 
-    def count(self, source: str, outcome: str) -> None:
-        """Count a file with an outcome of `_look`."""
+    def count(self, source: str, outcome: str, remarks: Sequence[str] = ()) -> None:
+        """Count a file with an outcome of `_look`, and the remarks about reading it."""
+        self.remarks += [f"{source}: {remark}" for remark in remarks]
         if outcome == "indexed":
             self.indexed += 1
         elif outcome == "unchanged":
@@ -221,24 +223,28 @@ def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
 
 def _look(
     into: Library, predictor: Predictor, state: FileState, tracks: Mapping[str, int]
-) -> tuple[str, list[dict[str, Any]]]:
-    """The outcome for a file (`indexed`, `unchanged`, or why it cannot be read), and its rows."""
+) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """The outcome for a file (`indexed`, `unchanged`, or why it cannot be read), its rows, and remarks about it."""
     if into.has(state):  # another process was faster
-        return "unchanged", []
+        return "unchanged", [], []
+    remarks: list[str] = []
     try:
-        return "indexed", rows_of(predictor, Path(state.source), **tracks)
+        return "indexed", rows_of(predictor, Path(state.source), remarks, **tracks), remarks
     except (MediaError, DeviceMemoryError) as error:
-        return with_option(str(error), ""), []
+        reason = with_option(str(error), "")
     except OSError as error:  # it was moved or deleted in the meantime
-        return f"{state.source}: {error.strerror or error}.", []
+        reason = f"{state.source}: {error.strerror or error}."
     except Exception as error:  # so that one file does not end a night's work
-        if isinstance(error, AvpeaError):
-            return str(error), []
-        text = " ".join(str(error).split())
-        return (
-            f"{state.source}: {type(error).__name__}: {text} This is no fault of yours; index a folder with this file "
-            "alone to see whether it happens again."
-        ), []
+        reason = str(error) if isinstance(error, AvpeaError) else _unforeseen(state.source, error)
+    return reason, [], []
+
+
+def _unforeseen(source: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (
+        f"{source}: {type(error).__name__}: {text} This is no fault of yours; index a folder with this file alone to "
+        "see whether it happens again."
+    )
 
 
 def _here(
@@ -253,9 +259,9 @@ def _here(
     written = time.monotonic()
     try:
         for state in new:
-            outcome, rows = _look(into, predictor, state, tracks)
+            outcome, rows, remarks = _look(into, predictor, state, tracks)
             waiting += rows
-            report.count(state.source, outcome)
+            report.count(state.source, outcome, remarks)
             advance(1)
             if time.monotonic() - written > WRITE_EVERY_SECONDS:
                 into.add(waiting)
@@ -301,7 +307,7 @@ def _with_ray(
     )
     try:
         for row in done.iter_rows():
-            report.count(row["source"], row["outcome"])
+            report.count(row["source"], row["outcome"], json.loads(row["remarks"]))
     except RayError as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
         raise AvpeaError(
@@ -334,9 +340,10 @@ class _Worker:
             FileState(str(source), int(size), int(modified))
             for source, size, modified in zip(batch["source"], batch["size"], batch["modified"], strict=True)
         ]
-        outcomes = []
+        outcomes, remarks = [], []
         for state in states:
-            outcome, rows = _look(self.library, self.predictor, state, self.tracks)
+            outcome, rows, told = _look(self.library, self.predictor, state, self.tracks)
             self.library.add(rows)
             outcomes.append(outcome)
-        return {"source": [state.source for state in states], "outcome": outcomes}
+            remarks.append(json.dumps(told))  # as text, since Arrow takes columns of no remarks at all for another type
+        return {"source": [state.source for state in states], "outcome": outcomes, "remarks": remarks}

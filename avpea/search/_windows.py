@@ -93,12 +93,15 @@ def require_searchable(predictor: Predictor) -> Any:
     return task
 
 
-def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[EmbeddedWindow]:
+def embedded(
+    predictor: Predictor, video: Path, remarks: list[str] | None = None, **tracks: Any
+) -> Iterator[EmbeddedWindow]:
     """Embed the windows of a video, as long as those of training; the last one ends with the video.
 
     Args:
         predictor: A predictor of retrieval.
         video: The file.
+        remarks: Gets, at the end, the sentences about what is mended or lost in reading the file.
         tracks: `audio_track` and `video_track`, if other ones than the default are to be read.
 
     Raises:
@@ -122,17 +125,19 @@ def embedded(predictor: Predictor, video: Path, **tracks: Any) -> Iterator[Embed
             start = clip.starts[window.start]
             end = min(start + window.stop - window.start, max(clip.duration_seconds, start))
             yield EmbeddedWindow(start, end, seen if info.has_video else None, heard if info.has_audio else None)
+    if remarks is not None:
+        remarks += film.remarks()
 
 
-def rows_of(predictor: Predictor, video: Path, **tracks: Any) -> list[dict[str, Any]]:
-    """The rows of a video in a library; `tracks` as for `embedded`.
+def rows_of(predictor: Predictor, video: Path, remarks: list[str] | None = None, **tracks: Any) -> list[dict[str, Any]]:
+    """The rows of a video in a library; `remarks` and `tracks` as for `embedded`.
 
     Raises:
         MediaError: See `embedded`; or the model's vectors are no finite numbers.
     """
     state = FileState.of(video)
     rows = []
-    for window in embedded(predictor, video, **tracks):
+    for window in embedded(predictor, video, remarks, **tracks):
         both = window.embeddings("both")
         assert both is not None
         if not (both.tokens.isfinite().all() and both.scores.isfinite().all()):  # no search would read them

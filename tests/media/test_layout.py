@@ -1,5 +1,6 @@
 """How long a file is whatever it declares, and clocks that restart or jump, against ffmpeg's own behaviour."""
 
+import errno
 import re
 import struct
 from fractions import Fraction
@@ -11,7 +12,7 @@ import pytest
 
 from avpea.errors import MediaError
 from avpea.media import Clip, layout, probe, read
-from tests.media_factory import make_video, number_of
+from tests.media_factory import make_video, number_of, on_a_failing_disk
 
 SMALL: dict[str, Any] = {"size": (64, 48), "fps": 10, "audio_hz": 16_000, "audio_layout": "mono"}
 
@@ -244,3 +245,58 @@ def test_a_layout_is_found_once_for_a_version_of_a_file(tmp_path: Path, monkeypa
     assert read(path).duration_seconds == pytest.approx(3, abs=0.1)
     with pytest.raises(MediaError, match="the file ends at 3"):
         read(path, start_seconds=4)
+
+
+@pytest.mark.parametrize("ending", ["ts", "mkv", "mp4", "flv", "avi"])
+def test_a_disk_that_fails_is_no_end_of_a_file(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg tells it at the end, whatever it could read of the rest; nothing of it is known afterwards."""
+    path = make_video(tmp_path / f"a.{ending}", seconds=4, **SMALL)
+    with monkeypatch.context() as failing:
+        on_a_failing_disk(path, failing, packets=30)
+        with pytest.raises(MediaError, match=r"cannot be read \(Input/output error\); see whether its disk is well"):
+            read(path)
+    clip = read(path)
+    assert clip.duration_seconds == pytest.approx(4, abs=0.15)
+    assert clip.remarks() == []
+
+
+def test_a_disk_that_fails_is_no_missing_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=1, **SMALL)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match="cut off before its index"):
+        read(path)
+    opened = Path.open
+
+    class Failing:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> "Failing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def read(self, count: int) -> bytes:
+            if count > 100:
+                raise OSError(errno.EIO, "Input/output error")
+            return bytes(self.file.read(count))
+
+    monkeypatch.setattr(Path, "open", lambda self, *given: Failing(opened(self, *given)))
+    with pytest.raises(MediaError, match=r"cannot be read \(Input/output error\)"):
+        read(path)
+
+
+def test_where_ffmpeg_cannot_go_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Ogg with Vorbis of one kind after another: the second half was lost without a word."""
+    path = make_video(tmp_path / "a.mkv", seconds=4, **SMALL)
+    error = av.error.PatchWelcomeError(1, "Not yet implemented", str(path))
+    on_a_failing_disk(path, monkeypatch, 50, error)
+    for _ in range(2):
+        (remark,) = [one for one in read(path).remarks() if "cannot go on" in one]
+        assert re.match(
+            r"The file is read up to [12]\.\d s, where FFmpeg cannot go on \(Not yet implemented\); what follows",
+            remark,
+        )
+    monkeypatch.undo()
+    assert read(path).remarks() == []

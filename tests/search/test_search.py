@@ -26,7 +26,7 @@ from avpea.search._index import IndexReport, _with_ray
 from avpea.search._query import spread_over
 from avpea.search._shown import SHOWN, shown, unpacked_shown
 from avpea.search._windows import FileState, embedded, rows_of
-from tests.media_factory import make_video
+from tests.media_factory import make_video, on_a_failing_disk
 from tests.tiny import coloured_video
 
 pytest.importorskip("lancedb")
@@ -470,6 +470,25 @@ def test_any_error_is_one_files(
     assert "mp4: RuntimeError: a kernel failed This is no fault of yours; index a folder with this file" in other
 
 
+def test_a_file_whose_disk_fails_is_indexed_by_the_next_run_and_what_one_lacks_is_told(
+    tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, library = tmp_path / "videos", str(tmp_path / "library")
+    folder.mkdir()
+    whole, cut = (coloured_video(folder / f"{name}.mkv", "green", 4, 8, seconds=8) for name in ("whole", "cut"))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with monkeypatch.context() as failing:
+        on_a_failing_disk(whole, failing, packets=30)
+        report = index(tiny_matched_run, folder, library, progress=False)
+    assert (report.indexed, list(report.broken)) == (1, [str(whole)])
+    assert "cannot be read (Input/output error)" in report.broken[str(whole)]
+    (remark,) = report.remarks
+    assert remark.startswith(f"{cut}: The file declares 8.0 s, of which ")
+    assert remark in report.lines()
+    assert index(tiny_matched_run, folder, library, progress=False).indexed == 1
+    assert max(end for _, end in spans(library, "whole.mkv")) == pytest.approx(8, abs=0.1)
+
+
 def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     data, errors = pytest.importorskip("ray.data"), pytest.importorskip("ray.exceptions")
 
@@ -478,7 +497,7 @@ def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatc
             return self
 
         def iter_rows(self) -> Any:
-            yield {"source": "a.mp4", "outcome": "indexed"}
+            yield {"source": "a.mp4", "outcome": "indexed", "remarks": '["It is short."]'}
             raise errors.RayError("A traceback\nactor died")
 
     monkeypatch.setattr(data, "from_items", lambda *_, **__: Items())
@@ -488,7 +507,7 @@ def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatc
         AvpeaError, match=r"^Ray's workers failed \(actor died\); what is indexed is kept, and the same"
     ):
         _with_ray(into, files, report, 2, {}, 0.0, run="run")
-    assert report.indexed == 1
+    assert (report.indexed, report.remarks) == (1, ["a.mp4: It is short."])
 
 
 def test_what_is_compared_has_a_name(kept: str, videos: Path) -> None:
