@@ -42,6 +42,7 @@ _FORMAT = "avpea-results-1"
 _AT_ONCE = 5000  # videos that Ray is given at a time, each as a block of its own, so that a crash costs no other
 _ATTEMPTS = 2
 _SHOWN = 20
+_NOWHERE = None, None  # the state of a file that cannot be looked at
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,14 @@ class _Line:
     """Where a video's line is in the file of results.
 
     Attributes:
+        video: The video's path as the line has it.
         start: Its first byte.
         stop: The byte after its end.
         state: Size and time of change of the video that it is about.
         failed: Whether it says why there is no answer.
     """
 
+    video: str
     start: int
     stop: int
     state: tuple[Any, Any]
@@ -134,7 +137,8 @@ class _Results:
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], overwrite: bool) -> None:
-        self.path, self.lines = path, dict[str, _Line]()
+        self.path, self.lines = path, dict[str, _Line]()  # by absolute path
+        self.folder = os.path.realpath(path.parent)
         self.beside = path.with_name(f"{path.stem}.about.json")
         if overwrite:
             path.unlink(missing_ok=True)
@@ -171,22 +175,50 @@ class _Results:
         )
         try:
             video, state = values["video"], (values["file"]["bytes"], values["file"]["modified_ns"])
-            self.lines[video] = _Line(start, start + len(line), state, "error" in values)
+            self.lines[self._absolute(video)] = _Line(video, start, start + len(line), state, "error" in values)
         except (TypeError, KeyError):
             raise AvpeaError(f"{self.path}, line {number}: no video with its file; {remedy}.") from None
 
-    def add(self, file: IO[bytes], video: str, values: Mapping[str, Any]) -> None:
+    def _absolute(self, video: str) -> str:
+        return os.path.normpath(os.path.join(self.folder, video))
+
+    def line_of(self, video: Path) -> _Line | None:
+        """The line of a video; None if it has none."""
+        return self.lines.get(os.path.abspath(video))
+
+    def rename(self, jobs: Sequence[Job], states: Mapping[str, tuple[int | None, int | None]]) -> None:
+        """Find the lines of an earlier version, whose paths count from where its command was given.
+
+        Such a line is one of a video that is called so now and is as it was, unless there is such a file where its path
+        leads from the folder of the results.
+        """
+        with self.path.open("rb") as file:
+            for job in jobs:
+                video, meant = str(job.video), self._absolute(str(job.video))
+                line, absolute = self.lines.get(meant), os.path.abspath(job.video)
+                if line is None or meant == absolute or absolute in self.lines or line.state != states[video]:
+                    continue
+                if line.state == _NOWHERE or _state(Path(meant)) == line.state:
+                    continue
+                file.seek(line.start)
+                values = json.loads(file.read(line.stop - line.start))
+                with self.path.open("ab") as end:
+                    self.add(end, job.video, values)
+                del self.lines[meant]
+
+    def add(self, file: IO[bytes], video: Path, values: Mapping[str, Any]) -> None:
         """Add the line of a video, at once."""
-        line = json_line(values).encode() + b"\n"
+        named = _from(self.folder, video)
+        line = json_line({**values, "video": named}).encode() + b"\n"
         start = os.fstat(file.fileno()).st_size
         with writing(self.path):
             write_whole(file.fileno(), line)
         state = values["file"]["bytes"], values["file"]["modified_ns"]
-        self.lines[video] = _Line(start, start + len(line), state, "error" in values)
+        self.lines[os.path.abspath(video)] = _Line(named, start, start + len(line), state, "error" in values)
 
     def finish(self) -> None:
         """Put the lines in order, and leave out those that others have replaced."""
-        ordered = [self.lines[video] for video in sorted(self.lines)]
+        ordered = sorted(self.lines.values(), key=lambda line: line.video)
         starts = [line.start for line in ordered]
         if starts == sorted(starts) and sum(one.stop - one.start for one in ordered) == self.path.stat().st_size:
             return
@@ -210,7 +242,8 @@ def answer_all(
 ) -> BulkReport:
     """Answer about every video, and write a line for each; videos with an answer already are left out.
 
-    A video that has changed since it was answered about, or that failed, is done again. Lines of other videos stay.
+    A video that has changed since it was answered about, or that failed, is done again. Lines of other videos stay, and
+    so does an answer about a video that is not there now.
 
     Args:
         request: What is asked.
@@ -232,7 +265,9 @@ def answer_all(
     with locked(out.absolute().parent, f"has {out.name}, which is being written", f".{out.name}.lock"):
         results = _Results(out, request.about(), overwrite)
         states = {str(job.video): _state(job.video) for job in jobs}
-        todo = [job for job in jobs if not _is_done(results, str(job.video), states[str(job.video)])]
+        if out.exists():
+            results.rename(jobs, states)
+        todo = [job for job in jobs if not _is_done(results.line_of(job.video), states[str(job.video)])]
         report.before = len(jobs) - len(todo)
         answers = _by_ray(request, todo, workers, loading or {}) if workers else _here(request, todo, predictor)
         try:
@@ -246,8 +281,12 @@ def answer_all(
                     if "error" in values:
                         values["error"] = worded(values["error"])
                     size, modified = states[video]
-                    line = {"video": video, "file": {"bytes": size, "modified_ns": modified}, **values}
-                    results.add(file, video, line)
+                    before = results.line_of(job.video)
+                    if "error" in values and states[video] == _NOWHERE and before is not None and not before.failed:
+                        values["error"] += " The answer from before is kept."
+                    else:
+                        line = {"video": video, "file": {"bytes": size, "modified_ns": modified}, **values}
+                        results.add(file, job.video, line)
                     _count(report, video, values, tries)
                     step()
         except KeyboardInterrupt as stopped:
@@ -264,12 +303,21 @@ def _state(video: Path) -> tuple[int | None, int | None]:
     try:
         about = os.stat(video)
     except (OSError, ValueError):
-        return None, None
+        return _NOWHERE
     return about.st_size, about.st_mtime_ns
 
 
-def _is_done(results: _Results, video: str, state: tuple[int | None, int | None]) -> bool:
-    line = results.lines.get(video)
+def _from(folder: str, video: Path) -> str:
+    """A video's path in the results in a folder, from which it counts; one that is given from there stays as it is."""
+    if video.is_absolute() or folder == os.path.realpath(os.curdir):
+        return str(video)
+    try:
+        return os.path.relpath(os.path.abspath(video), folder)
+    except ValueError:  # on another drive
+        return os.path.abspath(video)
+
+
+def _is_done(line: _Line | None, state: tuple[int | None, int | None]) -> bool:
     return line is not None and not line.failed and line.state == state
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from avpea.batch import find_jobs
 from avpea.bulk import BulkReport, Request, answer_all
 from avpea.cli import main
 from avpea.errors import AvpeaError, InUseError
+from avpea.media.regular import require_file
 from avpea.predict import Predictor, load
 from tests.tiny import elsewhere
 
@@ -307,3 +309,83 @@ def test_a_name_that_is_no_text_is_answered_about_once(answer: Answer, videos: P
     again = answer()
     assert (again.answered, again.before) == (0, 5)
     assert str(videos / name) in [line["video"] for line in lines(tmp_path / "results.jsonl")]
+
+
+class Named:
+    """A predictor that answers with the folder that a video is in."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def predict(self, video: Path, *_: Any, **__: Any) -> Any:
+        require_file(video)
+        self.asked.append(video.absolute().parents[1].name)
+        return SimpleNamespace(to_dict=lambda: {"video": str(video), "label": self.asked[-1]})
+
+
+def answered_from(
+    folder: Path, given: Path | str, out: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], BulkReport]:
+    """Who is asked, and the report of a command that is given in a folder."""
+    predictor: Any = Named()
+    with monkeypatch.context() as there:
+        there.chdir(folder)
+        there.setattr(Request, "about", lambda self: {"format": "avpea-results-1", "model": "m"})
+        report = answer_all(Request("run", "predict"), find_jobs([given]), Path(out), predictor, progress=False)
+    return predictor.asked, report
+
+
+@pytest.fixture
+def cameras(tmp_path: Path) -> list[Path]:
+    """Two folders with a video of the same name, as bytes that nothing decodes."""
+    folders = [tmp_path / name for name in ("cam1", "cam2")]
+    for folder in folders:
+        (folder / "videos").mkdir(parents=True)
+        (folder / "videos" / "a.mp4").write_bytes(folder.name.encode())
+        os.utime(folder / "videos" / "a.mp4", ns=(5, 5))  # as rsync may leave them
+    return folders
+
+
+def test_one_file_takes_the_answers_about_several_folders(
+    cameras: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the commands are given, and however they call the videos."""
+    for folder in cameras:
+        assert answered_from(folder, "videos", "../all.jsonl", monkeypatch)[0] == [folder.name]
+    found = {one["video"]: one["label"] for one in lines(tmp_path / "all.jsonl")}
+    assert found == {"cam1/videos/a.mp4": "cam1", "cam2/videos/a.mp4": "cam2"}
+    whole = (tmp_path / "all.jsonl").read_bytes()
+    for place, given in ((tmp_path, "cam1"), (cameras[0], "../cam2/videos"), (cameras[1], cameras[0])):
+        asked, report = answered_from(place, given, tmp_path / "all.jsonl", monkeypatch)
+        assert (asked, report.before) == ([], 1)
+    assert (tmp_path / "all.jsonl").read_bytes() == whole
+
+
+def test_results_of_an_earlier_version_are_gone_on_with(
+    cameras: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their paths count from where the command was given."""
+    out = tmp_path / "all.jsonl"
+    answered_from(cameras[0], "videos", out, monkeypatch)
+    out.write_text(out.read_text().replace("cam1/videos/a.mp4", "videos/a.mp4"))
+    asked, report = answered_from(cameras[0], "videos", out, monkeypatch)
+    assert (asked, report.before) == ([], 1)
+    assert [one["video"] for one in lines(out)] == ["cam1/videos/a.mp4"]
+    assert answered_from(cameras[1], "videos", out, monkeypatch)[0] == ["cam2"]
+    assert [one["label"] for one in lines(out)] == ["cam1", "cam2"]
+
+
+def test_an_answer_stays_while_its_video_is_not_there(
+    cameras: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is not mounted: the failure is told, and nothing is lost by it."""
+    video, out = cameras[0] / "videos" / "a.mp4", tmp_path / "all.jsonl"
+    answered_from(tmp_path, video, out, monkeypatch)
+    whole = out.read_bytes()
+    video.rename(tmp_path / "elsewhere.mp4")
+    _, report = answered_from(tmp_path, video, out, monkeypatch)
+    assert report.failed[str(video)].endswith("there is no such file; check the path. The answer from before is kept.")
+    assert out.read_bytes() == whole
+    (tmp_path / "elsewhere.mp4").rename(video)
+    asked, report = answered_from(tmp_path, video, out, monkeypatch)
+    assert (asked, report.before) == ([], 1)

@@ -143,10 +143,10 @@ def index(
         chosen = {"audio_track": audio_track, "video_track": video_track}
         tracks = {name: number for name, number in chosen.items() if number is not None}
         into = Library(library, about(predictor, run) | ({"tracks": tracks} if tracks else {}))
-        if into.about.get("tracks", {}) != tracks:
+        if into.tracks != tracks:
             raise AvpeaError(
-                f"The library {library} holds {_named(into.about.get('tracks', {}))} of its files, but "
-                f"{_named(tracks)} is to be indexed; index into another library."
+                f"The library {library} holds {named(into.tracks)} of its files, but "
+                f"{named(tracks)} is to be indexed; index into another library."
             )
         report = IndexReport(library, others=[str(path) for path in found.others], remarks=found.remarks())
         known, here = into.files(), _states(found, report)
@@ -179,7 +179,8 @@ def index(
         return report
 
 
-def _named(tracks: Mapping[str, int]) -> str:
+def named(tracks: Mapping[str, int]) -> str:
+    """Tracks in words."""
     return " and ".join(f"{name} {number}" for name, number in tracks.items()) or "the default tracks"
 
 

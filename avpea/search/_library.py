@@ -129,6 +129,12 @@ class Library:
         table.merge_insert("id").when_not_matched_insert_all().execute(row)
 
     @property
+    def tracks(self) -> dict[str, int]:
+        """`audio_track` and `video_track` of the files that it holds, if other ones than the default."""
+        found: dict[str, int] = self.about.get("tracks", {})
+        return found
+
+    @property
     def width(self) -> int:
         """Numbers of a vector and of a token; 0 if the windows have no vectors."""
         names = self._windows.schema.names
@@ -318,6 +324,13 @@ def _checked(row: Mapping[str, Any], place: str) -> dict[str, Any]:
             raise AvpeaError(
                 f"{place}: its description has the {name} {value!r:.40}; index the videos into a new library."
             )
+    tracks = found.get("tracks", {})
+    if not isinstance(tracks, dict) or not all(
+        name in ("audio_track", "video_track") and type(number) is int for name, number in tracks.items()
+    ):
+        raise AvpeaError(
+            f"{place}: its description has the tracks {tracks!r:.40}; index the videos into a new library."
+        )
     described: dict[str, Any] = found
     return described
 

@@ -12,13 +12,13 @@ import torch
 
 from avpea.device import choose_device
 from avpea.embeddings import Embeddings
-from avpea.errors import AvpeaError, WriteError
+from avpea.errors import AvpeaError, NoAudioTrack, NoVideoTrack, WriteError
 from avpea.files import write_bytes
 from avpea.media import MediaInfo, probe
 from avpea.predict import Predictor, load
 from avpea.progress import note
 from avpea.search._candidates import Candidates
-from avpea.search._index import about
+from avpea.search._index import about, named
 from avpea.search._library import Library
 from avpea.search._windows import BY, embedded, require_searchable
 
@@ -119,16 +119,26 @@ class Query:
     def example(self, video: str | Path, *, by: str = "both", top: int = 10) -> list[Found]:
         """The windows most similar to a clip (if it is long, to any of up to six windows spread over it).
 
+        Of the clip the tracks are read that the library was indexed with.
+
         Raises:
             MediaError: The clip cannot be read.
             AvpeaError: The clip lacks the track that `by` compares, or the model cannot search by it.
         """
         _require_known(by)
-        info: MediaInfo = probe(video)
-        lacking = {"picture": not info.has_video, "sound": not info.has_audio}
-        if lacking.get(by):
-            raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
-        found = [window.embeddings(by) for window in embedded(self.predictor, Path(video))]
+        tracks = self.library.tracks
+        try:
+            info: MediaInfo = probe(video, **tracks)
+            lacking = {"picture": not info.has_video, "sound": not info.has_audio}
+            if lacking.get(by):
+                raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
+            found = [window.embeddings(by) for window in embedded(self.predictor, Path(video), **tracks)]
+        except (NoAudioTrack, NoVideoTrack) as error:
+            if not tracks:
+                raise
+            raise type(error)(
+                error.path, f"{error.reason} The library {self.library.place} is of {named(tracks)} of its files."
+            ) from None
         queries = [one for one in found if one is not None]
         return self._find([queries[place] for place in spread_over(len(queries))], by, top)
 

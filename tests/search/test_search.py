@@ -14,11 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from avpea.errors import AvpeaError, WeightsError
+from avpea.errors import AvpeaError, NoAudioTrack, WeightsError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
@@ -522,6 +523,29 @@ def test_another_track_is_another_library(videos: Path, tiny_matched_run: Path, 
     report = index(tiny_matched_run, videos, str(tmp_path / "other"), audio_track=1, progress=False)
     assert len(report.broken) == 4
     assert "audio_track is 1; expected 0 to 0" in next(iter(report.broken.values()))
+
+
+def test_an_example_is_read_with_the_tracks_of_the_library(
+    videos: Path, tiny_matched_run: Path, kept: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, hertz in (("two", (200, 3000)), ("swapped", (3000, 200))):
+        make_video(
+            folder / f"{name}.mp4", seconds=3, audio_tracks=2, audio_hz=16_000, audio_layout="mono",
+            waveform_of=lambda track, times, hertz=hertz: np.sin(2 * np.pi * hertz[track] * times),
+        )  # fmt: skip
+    library = str(tmp_path / "second")
+    index(tiny_matched_run, folder, library, audio_track=1, progress=False)
+    query = Query(library)
+    for name in ("two", "swapped"):
+        one, other = query.example(folder / f"{name}.mp4", by="sound")
+        assert Path(one.file).stem == name
+        assert one.score > other.score
+    with pytest.raises(
+        NoAudioTrack, match=r"audio_track is 1; expected 0 to 0, .* The library .* is of audio_track 1 of"
+    ):
+        query.example(videos / "g4.mp4")
 
 
 def test_what_was_read_is_kept_when_indexing_is_interrupted(
