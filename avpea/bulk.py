@@ -22,7 +22,6 @@ from typing import IO, Any
 
 from avpea import cluster
 from avpea.batch import Job
-from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError
 from avpea.exported import digest_of_folder, is_export
 from avpea.files import json_line, replacing, write_json, write_whole, writing
@@ -31,7 +30,6 @@ from avpea.media import Limits, limits_here, open_for_good
 from avpea.parsing import parse_json, read_json
 from avpea.predict import Predictor, load
 from avpea.progress import progress_bar
-from avpea.sharing import resolve
 from avpea.stopping import Stopped
 from avpea.tables import how_many
 
@@ -63,10 +61,10 @@ class Request:
     reading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def about(self) -> dict[str, Any]:
-        """Plain values by which results of another request are told."""
+    def about(self, predictor: Predictor) -> dict[str, Any]:
+        """Plain values by which results of another request, or of another model than a loaded one, are told."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        model = digest_of_folder(Path(self.run)) if is_export(self.run) else fingerprint_of(resolve(self.run))
+        model = digest_of_folder(Path(self.run)) if is_export(self.run) else predictor.info.model
         return {"format": _FORMAT, "model": model, **plain}
 
 
@@ -263,13 +261,18 @@ def answer_all(
     """
     began, report = time.monotonic(), BulkReport(str(out))
     with locked(out.absolute().parent, f"has {out.name}, which is being written", f".{out.name}.lock"):
-        results = _Results(out, request.about(), overwrite)
+        about = request.about(predictor)
+        results = _Results(out, about, overwrite)
         states = {str(job.video): _state(job.video) for job in jobs}
         if out.exists():
             results.rename(jobs, states)
         todo = [job for job in jobs if not _is_done(results.line_of(job.video), states[str(job.video)])]
         report.before = len(jobs) - len(todo)
-        answers = _by_ray(request, todo, workers, loading or {}) if workers else _here(request, todo, predictor)
+        answers = (
+            _by_ray(request, todo, workers, about["model"], loading or {})
+            if workers
+            else _here(request, todo, predictor)
+        )
         try:
             with (
                 closing(answers),
@@ -350,7 +353,7 @@ def _answered(request: Request, predictor: Predictor, video: Path) -> dict[str, 
         }
 
 
-def _by_ray(request: Request, jobs: Sequence[Job], workers: int, loading: Mapping[str, Any]) -> _Answers:
+def _by_ray(request: Request, jobs: Sequence[Job], workers: int, model: str, loading: Mapping[str, Any]) -> _Answers:
     """The answers of Ray workers, in the order in which they come. Ray starts a worker that ended again."""
     yield from ((job, {"error": job.trouble}, 1) for job in jobs if job.trouble)
     jobs = [job for job in jobs if not job.trouble]
@@ -360,7 +363,7 @@ def _by_ray(request: Request, jobs: Sequence[Job], workers: int, loading: Mappin
         from ray.exceptions import RayError
 
         try:
-            yield from _from_workers(request, jobs, workers, loading)
+            yield from _from_workers(request, jobs, workers, model, loading)
         except RayError as error:
             reason = str(error).strip().splitlines()[-1][:300]
             raise AvpeaError(
@@ -368,13 +371,15 @@ def _by_ray(request: Request, jobs: Sequence[Job], workers: int, loading: Mappin
             ) from None
 
 
-def _from_workers(request: Request, jobs: Sequence[Job], workers: int, loading: Mapping[str, Any]) -> _Answers:
+def _from_workers(
+    request: Request, jobs: Sequence[Job], workers: int, model: str, loading: Mapping[str, Any]
+) -> _Answers:
     import ray
 
     device, share = cluster.device_of_workers(loading.get("device", "auto"), workers, cluster.cards())
     attempts = ray.remote(num_cpus=0)(_Attempts).remote()
     given = {"request": request, "loading": {**loading, "device": device}, "attempts": attempts}
-    given |= {"limits": limits_here(), "folder": os.getcwd()}
+    given |= {"limits": limits_here(), "folder": os.getcwd(), "model": model}
     for first in range(0, len(jobs), _AT_ONCE):
         some = jobs[first : first + _AT_ONCE]
         items = [{"number": n, "video": os.fsencode(os.path.abspath(job.video))} for n, job in enumerate(some)]
@@ -408,7 +413,13 @@ class _Worker:
     """A Ray actor that answers about one video after another."""
 
     def __init__(
-        self, request: Request, loading: Mapping[str, Any], attempts: Any, limits: Limits | None, folder: str
+        self,
+        request: Request,
+        loading: Mapping[str, Any],
+        attempts: Any,
+        limits: Limits | None,
+        folder: str,
+        model: str,
     ) -> None:
         import torch
 
@@ -418,6 +429,11 @@ class _Worker:
         open_for_good(limits)
         self.request, self.attempts = request, attempts
         self.predictor = load(request.run, **loading)
+        if request.about(self.predictor)["model"] != model:
+            raise AvpeaError(
+                f"The run {request.run} has been trained or calibrated since this command began; its answers are those "
+                "of another model. Choose another --out."
+            )
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         import ray

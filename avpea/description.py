@@ -43,6 +43,7 @@ class CheckpointInfo:
         calibration: What was fitted after training; None before, for tasks without it, and in files of version 0.1.0.
             As read without the tensors, it does not say what training inputs look like.
         own: Whether this user wrote it, on this machine or on one with the same configuration folder.
+        model: `fingerprint_of` the file as its weights were loaded, whatever becomes of it; empty if they were not.
     """
 
     experiment: Experiment
@@ -55,6 +56,7 @@ class CheckpointInfo:
     data: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     own: bool = False
+    model: str = field(default="", compare=False)
 
     @property
     def fingerprints(self) -> dict[str, str]:

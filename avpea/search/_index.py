@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from avpea import cluster
-from avpea.checkpoint import fingerprint_of
 from avpea.device import choose_device
 from avpea.errors import AvpeaError, DeviceMemoryError, MediaError, with_option
 from avpea.media import Limits, MediaBelow, limits_here, media_below, open_for_good
@@ -20,7 +19,6 @@ from avpea.progress import progress_bar
 from avpea.search._library import Library
 from avpea.search._windows import FileState, require_searchable, rows_of
 from avpea.sections import require_device_name
-from avpea.sharing import resolve
 from avpea.tables import how_many
 
 __all__ = ["IndexReport", "index"]
@@ -162,7 +160,8 @@ def index(
         # In random order, so that two processes that index the same folder rarely read the same file.
         random.Random().shuffle(new)
         if workers:
-            _with_ray(into, new, report, workers, tracks, share, run=str(run), device=device, **loading)
+            run = os.path.abspath(run) if os.path.exists(run) else str(run)
+            _with_ray(into, new, report, workers, tracks, share, run=run, device=device, **loading)
         else:
             with progress_bar("Indexing", len(new), shown=progress) as advance:
                 _here(into, new, report, predictor, tracks, advance)
@@ -214,7 +213,7 @@ def about(predictor: Predictor, run: str | Path) -> dict[str, Any]:
     """The description of the model that a library stores."""
     task = require_searchable(predictor)
     return {
-        "model": fingerprint_of(resolve(run)),
+        "model": predictor.info.model,
         "run": str(Path(run).absolute()) if Path(run).exists() else str(run),
         "segments": predictor.info.experiment.data.segments,
         "groups": list(task.searches_by),
@@ -297,8 +296,8 @@ def _with_ray(
     done = files.map_batches(
         _Worker,
         fn_constructor_kwargs={
-            "library": into.place,
-            "about": into.about,
+            "library": into.place if "://" in into.place else os.path.abspath(into.place),
+            "folder": os.getcwd(),
             "tracks": tracks,
             "limits": limits_here(),
             **loading,
@@ -322,7 +321,7 @@ class _Worker:
     def __init__(
         self,
         library: str,
-        about: Mapping[str, Any],
+        folder: str,
         tracks: Mapping[str, int],
         limits: Limits | None,
         run: str,
@@ -331,10 +330,13 @@ class _Worker:
         import torch
 
         torch.set_num_threads(1)
+        if os.path.isdir(folder):
+            os.chdir(folder)  # from which relative paths of the run count
         open_for_good(limits)
-        self.library = Library(library, about)
+        self.library = Library(library)
         self.tracks = tracks
         self.predictor = load(run, **loading)
+        self.library.require(about(self.predictor, run)["model"], run)  # it may have been trained further meanwhile
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         states = [

@@ -132,7 +132,7 @@ class Query:
             lacking = {"picture": not info.has_video, "sound": not info.has_audio}
             if lacking.get(by):
                 raise AvpeaError(f"{video} has no {by}, so there is nothing to search by.")
-            found = [window.embeddings(by) for window in embedded(self.predictor, Path(video), **tracks)]
+            found = [window.embeddings(by) for window in embedded(self.predictor, Path(video), None, **tracks)]
         except (NoAudioTrack, NoVideoTrack) as error:
             if not tracks:
                 raise

@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError
 from avpea.files import remove_leftovers
 from avpea.search import Library, Query
@@ -20,7 +19,6 @@ from avpea.serve.scratch import Scratch
 from avpea.serve.settings import Settings
 from avpea.serve.videos import Video, Videos
 from avpea.serve.work import Piece, Work
-from avpea.sharing import resolve
 
 __all__ = ["Server"]
 
@@ -108,7 +106,7 @@ class Server:
             before, query = self.models.get(name), self.query
             run = self.models.reload(name)
             of_library = query is not None and query.predictor.model is before.predictor.model
-            if query is not None and of_library and fingerprint_of(resolve(run.source)) == query.library.about["model"]:
+            if query is not None and of_library and run.predictor.info.model == query.library.about["model"]:
                 self.query = query.with_model(run.predictor)
             return run
 
@@ -142,7 +140,7 @@ class Server:
         library = Library(place)
         about = library.about
         for run in self.models.all():
-            if "search" in run.can and fingerprint_of(resolve(run.source)) == about["model"]:
+            if "search" in run.can and run.predictor.info.model == about["model"]:
                 return Query(place, run.source, predictor=run.predictor)
         source = str(about["run"])
         if not ((library.own or trust) and Path(source).exists()):

@@ -14,19 +14,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError, NoAudioTrack, WeightsError
 from avpea.predict import load
 from avpea.search import Library, Query, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
-from avpea.search._index import IndexReport, _with_ray
+from avpea.search._index import IndexReport, _with_ray, _Worker
 from avpea.search._query import spread_over
 from avpea.search._shown import SHOWN, shown, unpacked_shown
 from avpea.search._windows import FileState, embedded, rows_of
+from avpea.tensors import read_tensors, write_tensors
 from tests.media_factory import make_video, on_a_failing_disk
 from tests.tiny import coloured_video
 
@@ -325,7 +326,8 @@ def rewrite(library: str, text: str = "", **changes: Any) -> None:
         ("[" * 5000, {}, "more than 50 levels"), ("", {"format": "other"}, "has format 'other'"),
         ("", {"model": None}, "has the model None"), ("", {"run": 5}, "has the run 5"),
         ("", {"width": "512"}, "has the width '512'"), ("", {"width": 10**30}, "less than"),
-        ("", {"segments": True}, "has the segments True"),
+        ("", {"segments": True}, "has the segments True"), ("", {"tracks": [1]}, r"has the tracks \[1\]"),
+        ("", {"tracks": {"audio_track": "1"}}, "has the tracks"),
     ],
 )  # fmt: skip
 def test_a_description_that_is_none_is_refused(
@@ -511,6 +513,67 @@ def test_workers_that_fail_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatc
     assert (report.indexed, report.remarks) == (1, ["a.mp4: It is short."])
 
 
+def test_a_worker_elsewhere_writes_into_the_same_library_and_with_no_other_model(
+    smallest: Path, videos: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, given = pytest.importorskip("ray.data"), {}
+    monkeypatch.setattr("avpea.search._index.open_for_good", lambda limits: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+    class Items:
+        def map_batches(self, worker: Any, *, fn_constructor_kwargs: dict[str, Any], **_: Any) -> "Items":
+            given.update(fn_constructor_kwargs)
+            return self
+
+        def iter_rows(self) -> Any:
+            return iter(())
+
+    monkeypatch.setattr(data, "from_items", lambda *_, **__: Items())
+    shutil.copytree(smallest, tmp_path / "library")
+    shutil.copytree(tiny_matched_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    state = FileState.of(videos / "g4.mp4")
+    _with_ray(Library("library"), [state], IndexReport("library"), 1, {}, 0.0, run="run", device="cpu")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    worker = _Worker(**given)
+    worker({"source": [state.source], "size": [state.size], "modified": [state.modified]})
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(Library(str(tmp_path / "library"))) == 2
+    changed(tmp_path / "run")
+    with pytest.raises(AvpeaError, match=r"is another model .*; vectors of two models cannot be compared"):
+        _Worker(**given)
+    shutil.rmtree(tmp_path / "library")
+    with pytest.raises(AvpeaError, match="There is no library"):
+        _Worker(**given)
+
+
+def changed(run: Path) -> None:
+    """Write other weights into a run, as training does after an epoch."""
+    file = run / "model.safetensors"
+    found = read_tensors(file)
+    write_tensors(file, {name: value + 1 for name, value in found.tensors.items()}, found.metadata, signed=True)
+
+
+def test_a_library_is_named_after_the_model_that_made_it(
+    videos: Path, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training may write another epoch while the folder is indexed."""
+    run, library = shutil.copytree(tiny_matched_run, tmp_path / "run"), str(tmp_path / "library")
+    model = fingerprint_of(run)
+
+    def loaded(*given: Any, **more: Any) -> Any:
+        predictor = load(*given, **more)
+        changed(run)
+        return predictor
+
+    monkeypatch.setattr("avpea.search._index.load", loaded)
+    index(run, videos / "below", library, progress=False)
+    assert Library(library).about["model"] == model != fingerprint_of(run)
+    with pytest.raises(AvpeaError, match="is another model"):
+        Query(library)
+
+
 def test_what_is_compared_has_a_name(kept: str, videos: Path) -> None:
     for given in ({"text": "a green light"}, {"example": videos / "g4.mp4"}):
         with pytest.raises(AvpeaError, match=r"^by is 'smell'; expected both, picture, sound\.$"):
@@ -528,20 +591,17 @@ def test_another_track_is_another_library(videos: Path, tiny_matched_run: Path, 
 def test_an_example_is_read_with_the_tracks_of_the_library(
     videos: Path, tiny_matched_run: Path, kept: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "videos"
+    folder, library = tmp_path / "videos", str(tmp_path / "second")
     folder.mkdir()
-    for name, hertz in (("two", (200, 3000)), ("swapped", (3000, 200))):
-        make_video(
-            folder / f"{name}.mp4", seconds=3, audio_tracks=2, audio_hz=16_000, audio_layout="mono",
-            waveform_of=lambda track, times, hertz=hertz: np.sin(2 * np.pi * hertz[track] * times),
-        )  # fmt: skip
-    library = str(tmp_path / "second")
+    video = make_video(folder / "two.mp4", seconds=3, audio_tracks=2, tone_hz=900)
     index(tiny_matched_run, folder, library, audio_track=1, progress=False)
     query = Query(library)
-    for name in ("two", "swapped"):
-        one, other = query.example(folder / f"{name}.mp4", by="sound")
-        assert Path(one.file).stem == name
-        assert one.score > other.score
+    first, second = (
+        [window.heard for window in embedded(query.predictor, video, audio_track=track)] for track in (0, 1)
+    )
+    found = query.example(video, by="sound")
+    assert found == query._find(second, "sound", 10)
+    assert found != query._find(first, "sound", 10)
     with pytest.raises(
         NoAudioTrack, match=r"audio_track is 1; expected 0 to 0, .* The library .* is of audio_track 1 of"
     ):
