@@ -152,6 +152,18 @@ class TextModel(nn.Module):
         found = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         return Sentences(found["input_ids"], found["attention_mask"].bool())
 
+    def unread(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of a text's words those that are not in the vocabulary in whole, and those behind the longest text."""
+        unknown, behind, room = [], [], self.length - 2  # CLS and SEP
+        for word in text.split():
+            pieces = self.tokenizer.tokenize(word)
+            room -= len(pieces)
+            if room < 0:
+                behind.append(word)
+            elif self.tokenizer.unk_token in pieces:
+                unknown.append(word)
+        return tuple(unknown), tuple(behind)
+
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of word pieces up to the first SEP, without CLS and padding."""
         kept = list(token_ids)[: token_ids.index(self.sep_id) if self.sep_id in token_ids else None]

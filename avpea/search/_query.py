@@ -106,7 +106,7 @@ class Query:
             top: Number of windows.
 
         Raises:
-            AvpeaError: The sentence has no words, or the model cannot search by `by`.
+            AvpeaError: The sentence has no words, or none that the model knows, or it cannot search by `by`.
         """
         _require_known(by)
         with self.predictor.enough_memory():

@@ -574,6 +574,23 @@ def test_a_library_is_named_after_the_model_that_made_it(
         Query(library)
 
 
+def test_a_sentence_that_the_model_cannot_read_is_refused_or_told(
+    kept: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = Query(kept)
+    for sentence in ("🐕🐕", "🐕, 🚂!"):
+        with pytest.raises(AvpeaError, match="The model knows nothing of the sentence"):
+            query.text(sentence)
+    query.text("a green light")
+    assert capsys.readouterr().err == ""
+    query.text("a green 🐕")
+    assert "the model does not know these words of the sentence: 🐕" in capsys.readouterr().err
+    query.text("green " * 100 + "light")
+    told = capsys.readouterr().err
+    assert "the model does not read more of the sentence than" in told
+    assert told.rstrip().endswith("what follows is left out: green green green green green …")
+
+
 def test_what_is_compared_has_a_name(kept: str, videos: Path) -> None:
     for given in ({"text": "a green light"}, {"example": videos / "g4.mp4"}):
         with pytest.raises(AvpeaError, match=r"^by is 'smell'; expected both, picture, sound\.$"):

@@ -14,8 +14,10 @@ from torch import Tensor
 from avpea.distributed import gathered
 from avpea.draws import generator
 from avpea.embeddings import Embeddings, stacked
+from avpea.errors import AvpeaError
 from avpea.labels import CaptionSample
 from avpea.metrics.retrieval import CUTS, both_ranks, dual_softmax, ranks, recalls
+from avpea.progress import note
 from avpea.tables import Table
 from avpea.tasks import Encoded, Figure, Mistake
 from avpea.tasks._encoded import video_index
@@ -25,6 +27,8 @@ from avpea.tasks.avr.heads._matching import contrastive_loss
 from avpea.tasks.avr.heads.matcher import Matcher
 
 __all__ = ["AVR", "EXTENSION", "Matched"]
+
+_TOLD = 5  # words of a sentence that a message names
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,35 @@ class AVR(CaptionTask):
         return seen, heard
 
     def embed_text(self, sentence: str) -> Embeddings | None:
-        """Embeddings of a sentence, on the CPU; None if it has nothing but punctuation."""
+        """Embeddings of a sentence, on the CPU; None if it has nothing but punctuation.
+
+        Words that the text model does not know, or that are behind the longest text that it reads, are told on stderr.
+
+        Raises:
+            AvpeaError: It knows nothing of the sentence, or the sentence is no Unicode.
+        """
         words = clean(sentence, self.head.joined)
         if not words:
             return None
-        embedded: Embeddings = self.head.read(self.head.text.sentences([words]).to(self.device))
+        read = self.head.text.sentences([words]).to(self.device)
+        self._require_known(words)
+        embedded: Embeddings = self.head.read(read)
         return embedded.to("cpu")
+
+    def _require_known(self, words: str) -> None:
+        text = self.head.text
+        unknown, behind = text.unread(words)
+        if len(unknown) + len(behind) == len(words.split()):
+            raise AvpeaError(
+                f"The model knows nothing of the sentence '{_some(words.split())}'; say it in other words."
+            )
+        if unknown:
+            note(f"the model does not know these words of the sentence: {_some(unknown)}")
+        if behind:
+            note(
+                f"the model does not read more of the sentence than {text.length - 2} pieces of words "
+                f"(head.text.length); what follows is left out: {_some(behind)}"
+            )
 
     def loss(self, output: Any, targets: TextTargets) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Contrastive loss over the joint batch of all processes, mean over the groups."""
@@ -224,6 +251,10 @@ def all_pairs(texts: Embeddings, videos: Embeddings) -> Float[Tensor, "texts vid
     words, (number, tokens) = texts.tokens.shape[1], videos.scores.shape
     rows = max(1, 2**27 // max(1, number * tokens * words))
     return torch.cat([texts[start : start + rows].similarity(videos) for start in range(0, len(texts), rows)])
+
+
+def _some(words: Sequence[str]) -> str:
+    return " ".join(words[:_TOLD]) + " …" * (len(words) > _TOLD)
 
 
 def _trimmed(texts: Embeddings, row: int) -> Embeddings:
