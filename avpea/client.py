@@ -9,12 +9,13 @@ It imports nothing heavy.
 import contextlib
 import http.client
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
-from urllib.parse import quote, urlsplit
+from typing import IO, Any, Literal, cast
+from urllib.parse import SplitResult, quote, urlsplit
 
 from avpea.errors import AvpeaError, ServerError
 from avpea.schemas import Captions, Found, JobState, Lanes, Localized, Masks, Reply, Run, Video
@@ -38,7 +39,7 @@ class Client:
         patience_seconds: For how long a request is tried again while the server is busy.
 
     Raises:
-        AvpeaError: It is no address.
+        AvpeaError: It is no address, or the token is none.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Client:
         timeout_seconds: float = 600.0,
         patience_seconds: float = 60.0,
     ) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise AvpeaError(f"The address is '{address}'; expected one such as http://127.0.0.1:8000.")
+        parts = _parsed(address)
         self.address = address.rstrip("/")
         self._parts, self._timeout_seconds, self._patience_seconds = parts, timeout_seconds, patience_seconds
         self._headers = {"User-Agent": f"avpea/{__version__}", "Accept": "application/json"}
+        token = token.strip()  # as of a file that ends with a line break
+        if not (token.isascii() and token.isprintable()):
+            raise AvpeaError("The token has characters that no token has; expected printable ASCII.")  # without it
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 
@@ -154,15 +156,16 @@ class Client:
     def _form(self, path: str, file: Path, fields: Mapping[str, Any], name: str = "") -> Any:
         boundary = secrets.token_hex(16)
         before, after = _around(boundary, fields, name or file.name)
-        try:
-            size = file.stat().st_size
-        except OSError as error:
-            raise AvpeaError(f"{file} cannot be read ({error.strerror}).") from None
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(len(before) + size + len(after)),
-        }
-        return self._patiently("POST", path, headers, lambda: _pieces(before, file, after))
+        with contextlib.ExitStack() as stack:
+            with _reading(file):  # before anything is sent
+                opened = stack.enter_context(file.open("rb"))
+                size = os.fstat(opened.fileno()).st_size
+                opened.read(1)
+            headers = {
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+                "Content-Length": str(len(before) + size + len(after)),
+            }
+            return self._patiently("POST", path, headers, lambda: _pieces(before, file, opened, after))
 
     def _patiently(self, method: str, path: str, headers: dict[str, str], body: Callable[[], Any]) -> Any:
         """The answer to a request, which is tried again while the server is busy."""
@@ -247,6 +250,25 @@ class Job:
         return f"/v1/jobs/{quote(self.id, safe='')}"
 
 
+def _parsed(address: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        AvpeaError: It is none: its port is no number, or a host or path has characters that cannot be sent.
+    """
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        _ = parts.port  # looked up, since it is read only then
+        host.encode("idna")
+        plain = parts.netloc.isprintable() and parts.path.isascii() and parts.path.isprintable()
+    except ValueError:  # UnicodeError is one
+        plain, parts, host = False, SplitResult("", "", "", "", ""), ""
+    if parts.scheme not in ("http", "https") or not host or not plain or " " in parts.netloc + parts.path:
+        raise AvpeaError(f"The address is '{address}'; expected one such as http://127.0.0.1:8000.")
+    return parts
+
+
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
@@ -265,11 +287,29 @@ def _around(boundary: str, fields: Mapping[str, Any], name: str) -> tuple[bytes,
     return "".join(parts).encode("utf-8", "surrogateescape"), f"\r\n--{boundary}--\r\n".encode()
 
 
-def _pieces(before: bytes, file: Path, after: bytes) -> Iterator[bytes]:
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Name the file in errors of the system, which would seem to be the server's.
+
+    Raises:
+        AvpeaError: The file cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        raise AvpeaError(f"{file} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def _pieces(before: bytes, file: Path, opened: IO[bytes], after: bytes) -> Iterator[bytes]:
     yield before
-    with file.open("rb") as opened:
-        while piece := opened.read(PIECE_BYTES):
-            yield piece
+    with _reading(file):
+        opened.seek(0)
+    while True:
+        with _reading(file):
+            piece = opened.read(PIECE_BYTES)
+        if not piece:
+            break
+        yield piece
     yield after
 
 

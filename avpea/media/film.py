@@ -12,7 +12,7 @@ length. The frames and the samples are those of `avpea.media.read`.
 import contextvars
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Film:
         self._found: Found | None = None
         self._clip: Clip | None = None
 
-    def parts(self, length: int) -> Iterator[Clip]:
+    def parts(self, length: int) -> Generator[Clip, None, None]:
         """Decode the video, and give it in consecutive parts of whole windows; the last one includes the rest.
 
         A video that is not much longer than a part is a single one. `duration_seconds` of a part that is not the last

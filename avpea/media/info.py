@@ -28,6 +28,7 @@ class MediaInfo:
         remarks: Sentences about what is mended in reading it, as far as is known without decoding.
         stored_width: Width of the picture as it is stored, upright; another one than `width` if pixels are not square.
         stored_height: Height of the picture as it is stored, upright.
+        seekable: Whether a part can be read without decoding all that lies before it.
     """
 
     duration_seconds: float
@@ -44,6 +45,7 @@ class MediaInfo:
     remarks: tuple[str, ...] = ()
     stored_width: int = 0
     stored_height: int = 0
+    seekable: bool = False
 
 
 def segments_in(duration_seconds: float) -> int:

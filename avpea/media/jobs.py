@@ -108,6 +108,7 @@ def _probe(path: Path, frames: Rows, samples: Rows, *, audio_track: int | None, 
             remarks=layout.remarks(),
             stored_width=stored[1],
             stored_height=stored[0],
+            seekable=layout.seekable,
         )
 
 

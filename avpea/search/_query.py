@@ -33,7 +33,7 @@ class Found:
     """A window that was found.
 
     Attributes:
-        score: Fine-grained similarity, at most 1; higher is more similar.
+        score: Fine-grained similarity, from -1 to 1; higher is more similar.
         file: Path of the video.
         start_seconds: Start of the window.
         end_seconds: End of the window.
@@ -161,7 +161,8 @@ class Query:
             shown = self.library.described([found.numbers[place] for place in places])
         thumbnails = _thumbnails([row["thumbnail"] for row in shown])
         return [
-            Found(round(score, 4), row["source"], row["start"], row["end"], thumbnail)
+            # Tokens that were kept as float16 may be longer than 1 by its rounding.
+            Found(round(max(-1.0, min(1.0, score)), 4), row["source"], row["start"], row["end"], thumbnail)
             for score, row, thumbnail in zip(scores, shown, thumbnails, strict=True)
         ]
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,17 @@ def rows_of(predictor: Predictor, video: Path, remarks: list[str] | None = None,
     Raises:
         MediaError: See `embedded`; or the model's vectors are no finite numbers.
     """
+    with _thumbnails(predictor, video, tracks) as thumbnail_of:
+        return _rows(predictor, video, remarks, tracks, thumbnail_of)
+
+
+def _rows(
+    predictor: Predictor,
+    video: Path,
+    remarks: list[str] | None,
+    tracks: Mapping[str, Any],
+    thumbnail_of: Callable[[EmbeddedWindow], bytes],
+) -> list[dict[str, Any]]:
     state = FileState.of(video)
     rows = []
     for window in embedded(predictor, video, remarks, **tracks):
@@ -145,7 +157,7 @@ def rows_of(predictor: Predictor, video: Path, remarks: list[str] | None = None,
             raise MediaError(video, f"the run's vectors {where} are no finite numbers; nothing of the file is kept.")
         tokens, scores = packed_tokens(both.tokens[0]), both.scores[0].float().tolist()
         frames = 0 if window.seen is None else window.seen.scores.shape[1]
-        thumbnail = _thumbnail(video, window, tracks) if window.seen is not None else b""
+        thumbnail = thumbnail_of(window) if window.seen is not None else b""
         name = f"{state.source}\0{window.start_seconds:.3f}"
         rows.append(
             {
@@ -176,17 +188,57 @@ def _vector(some: Embeddings | None, width: int) -> list[float]:
     return found
 
 
+@contextmanager
+def _thumbnails(
+    predictor: Predictor, video: Path, tracks: Mapping[str, Any]
+) -> Iterator[Callable[[EmbeddedWindow], bytes]]:
+    """A function that gives the thumbnail of each window, in their order.
+
+    Of a file in which a part is read from the start they come from a second pass, beside that for the model: reading
+    each by itself would take time that grows with the square of the length.
+    """
+    info, length = probe(video, **tracks), predictor.info.experiment.data.segments
+    if info.seekable or not info.has_video or info.duration_seconds <= length:
+        yield lambda window: _thumbnail(video, window, tracks)
+        return
+    share = min(1.0, THUMBNAIL / max(info.width, info.height))
+    size = max(1, round(share * info.height)), max(1, round(share * info.width))
+    at = length / 2 % 1  # of a second, where the middle of a whole window is
+    film = Film(video, frame_size=size, frame_at_seconds=at, missing_audio="silence", **tracks)
+    with closing(_seconds(film, length)) as frames:
+        reached, frame = next(frames)
+
+        def thumbnail_of(window: EmbeddedWindow) -> bytes:
+            nonlocal reached, frame
+            second = round((window.start_seconds + window.end_seconds) / 2 - at)
+            while reached < second and (following := next(frames, None)) is not None:
+                reached, frame = following
+            return _jpeg(frame)
+
+        yield thumbnail_of
+
+
+def _seconds(film: Film, length: int) -> Generator[tuple[int, Any], None, None]:
+    """The frames of a film, each with its number."""
+    with closing(film.parts(length)) as parts:
+        yield from enumerate(frame for part in parts for frame in part.frames)
+
+
 def _thumbnail(video: Path, window: EmbeddedWindow, tracks: Mapping[str, Any]) -> bytes:
     """The frame in the middle of a window, as JPEG; empty if it cannot be read."""
-    from PIL import Image
-
     middle = (window.start_seconds + window.end_seconds) / 2
     start = max(window.start_seconds, middle - 0.5)
     try:
         clip = read(video, start_seconds=start, segments=1, missing_audio="silence", **tracks)
     except MediaError:
         return b""
-    picture = Image.fromarray(clip.frames[0].numpy())
+    return _jpeg(clip.frames[0])
+
+
+def _jpeg(frame: Any) -> bytes:
+    from PIL import Image
+
+    picture = Image.fromarray(frame.numpy())
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80)

@@ -1,5 +1,6 @@
 """A library of indexed videos: what is found, what is indexed anew, who may write, and what is refused."""
 
+import io
 import json
 import math
 import multiprocessing
@@ -14,21 +15,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from avpea.checkpoint import fingerprint_of
 from avpea.errors import AvpeaError, NoAudioTrack, WeightsError
 from avpea.predict import load
-from avpea.search import Library, Query, index, search
+from avpea.search import Library, Query, _query, _windows, index, search
 from avpea.search._candidates import BEFORE, COMPARED, Candidates, together
 from avpea.search._index import IndexReport, _with_ray, _Worker
 from avpea.search._query import spread_over
 from avpea.search._shown import SHOWN, shown, unpacked_shown
 from avpea.search._windows import FileState, embedded, rows_of
 from avpea.tensors import read_tensors, write_tensors
-from tests.media_factory import make_video, on_a_failing_disk
+from tests.media_factory import make_video, number_of, on_a_failing_disk
 from tests.tiny import coloured_video
 
 pytest.importorskip("lancedb")
@@ -148,6 +151,32 @@ def candidates(rows: list[dict[str, Any]]) -> Candidates:
     return Candidates.of(
         pa.Table.from_pylist(values, schema=pa.schema({"_rowid": pa.uint64(), COMPARED: pa.binary()})), 512
     )
+
+
+@pytest.mark.parametrize("ending", ["ts", "avi", "mp4", "mkv"])
+def test_thumbnails_are_the_middles_of_windows_in_one_pass_where_reading_a_part_is_reading_all_before(
+    ending: str, tiny_matched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_video(tmp_path / f"a.{ending}", seconds=8, size=(640, 360), audio_hz=16_000)
+    reads = []
+    whole = _windows.read
+
+    def counted(*given: Any, **more: Any) -> Any:
+        reads.append(given)
+        return whole(*given, **more)
+
+    monkeypatch.setattr(_windows, "read", counted)
+    rows = rows_of(load(tiny_matched_run), video)
+    assert len(reads) == (0 if ending in ("ts", "avi") else 3)
+    pictures = [Image.open(io.BytesIO(row["thumbnail"])) for row in rows]
+    assert [one.size for one in pictures] == 3 * [(320, 180)]
+    assert [number_of(np.asarray(one)) for one in pictures] == pytest.approx([15, 45, 65], abs=1)
+
+
+def test_no_score_is_above_1(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokens are kept as float16, whose rounding may make them longer than 1."""
+    monkeypatch.setattr(_query, "ranked", lambda found, *_: ([1.0003, 0.5, -1.0003], [0, 1, 2]))
+    assert [one.score for one in Query(kept).text("a green light")] == [1.0, 0.5, -1.0]
 
 
 def test_a_row_holds_what_was_computed(videos: Path, tiny_matched_run: Path) -> None:

@@ -1,5 +1,7 @@
 """`avpea.Client` against a server that listens."""
 
+import errno
+import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -64,6 +66,55 @@ def test_what_the_server_refuses_is_an_error(client: avpea.Client, address: str,
         client.upload(tmp_path / "none.mp4")
     with pytest.raises(ServerError, match="This server has no library"):
         client.search("a dog")
+
+
+def test_a_token_or_an_address_that_cannot_be_sent_is_refused(address: str) -> None:
+    assert avpea.Client(address, token=" secret\n").ready()
+    for token in ("se\ncret", "gehéim", "secret\0"):
+        with pytest.raises(AvpeaError, match=r"^The token has characters that no token has; expected [\w ]+\.$"):
+            avpea.Client(address, token=token)
+    wrong = ["http://127.0.0.1:80a", "http://127.0.0.1:99999", "http://a..b", "http://[::1", "http://127.0.0.1/a b"]
+    for one in (*wrong, "http://127.0.0.1/é", "http://a b", "ftp://a", "127.0.0.1"):
+        with pytest.raises(AvpeaError, match=r"^The address is '.*'; expected one such as http://127\.0\.0\.1:8000\.$"):
+            avpea.Client(one)
+    for one in ("http://[::1]:8000", "https://example.com/avpea/", "http://münchen.example"):
+        avpea.Client(one)
+
+
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_server(
+    client: avpea.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AvpeaError, match=rf"^{tmp_path} cannot be read \(Is a directory\)\.$"):
+        client.upload(tmp_path)
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"x" * 1000)
+
+    class Failing(io.BytesIO):
+        def __init__(self, opened: Any) -> None:
+            super().__init__(opened.read())
+            self.opened = opened
+
+        def fileno(self) -> int:
+            return int(self.opened.fileno())
+
+        def close(self) -> None:
+            self.opened.close()
+            super().close()
+
+        def read(self, count: int | None = -1, /) -> bytes:
+            if count != 1:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(count)
+
+    opening = Path.open
+
+    def opened(self: Path, *given: Any, **more: Any) -> Any:
+        found = opening(self, *given, **more)
+        return Failing(found) if self == file else found
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(AvpeaError, match=rf"^{file} cannot be read \(Input/output error\)\.$"):
+        client.upload(file)
 
 
 def test_a_busy_server_is_asked_again(client: avpea.Client, address: str, tiny_data: Path) -> None:
