@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from avpea import backbones
-from avpea.description import CALIBRATION, FORMATS, CheckpointInfo, described, read_calibration, read_description
+from avpea.description import (
+    CALIBRATION,
+    FORMATS,
+    CheckpointInfo,
+    LoadedFile,
+    described,
+    read_calibration,
+    read_description,
+)
 from avpea.device import choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError
 from avpea.experiment import Experiment
@@ -58,7 +66,6 @@ V = TypeVar("V")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 _STATES = tuple(f"{form}-state" for form in FORMATS)
-_TRIES = 5
 _ANEW = "remove it to train from the start"  # the remedy for a state
 NAMED_WEIGHTS = ("backbone.weights", "encoder.audio_weights")  # options of the commands that load a run
 # Backbones of random weights are for tests; a stranger's that is bigger would only fill the memory.
@@ -179,21 +186,6 @@ def require_whole(path: Path) -> None:
     _info(path, _open(find(path), FORMATS))
 
 
-def _as_it_is(file: Path) -> tuple[TensorFile, str]:
-    """What a checkpoint holds, and its SHA-256: of one version, although a training may write the next one meanwhile.
-
-    Raises:
-        CheckpointError: It is unreadable, or changes all the time.
-    """
-    before = digest_of_file(file)
-    for _ in range(_TRIES):
-        found, after = _open(file, FORMATS), digest_of_file(file)
-        if before == after:
-            return found, after
-        before = after
-    raise CheckpointError(f"{file} changes all the time while it is read; wait until its training has ended.")
-
-
 def _info(file: Path, found: TensorFile) -> CheckpointInfo:
     return read_description(found.metadata, str(file), own=found.own)
 
@@ -228,8 +220,9 @@ def load_model(
     """
     place = choose_device(device)
     file = find(path)
-    found, digest = _as_it_is(file)
-    info = dataclasses.replace(_info(file, found), model=digest)
+    loaded = LoadedFile(file)  # before it is opened, since a training may put the next one in its place
+    found = _open(file, FORMATS)
+    info = dataclasses.replace(_info(file, found), loaded=loaded)
     known = info.experiment.locations()
     named = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
     given = {name: value for name, value in named.items() if value is not None and name in known}

@@ -1,10 +1,13 @@
 """The description of a trained model that its checkpoint holds, checked as a whole before anything is built from it."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +16,60 @@ from torch import Tensor
 from avpea import registry
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
+from avpea.files import digest_of_file
 from avpea.history import read_experiment
 from avpea.labels import Labels
 from avpea.parsing import parse_json
 from avpea.tasks import Calibration
 from avpea.version import __version__
 
-__all__ = ["CALIBRATION", "FORMATS", "CheckpointInfo", "described", "read_calibration", "read_description"]
+__all__ = [
+    "CALIBRATION",
+    "FORMATS",
+    "CheckpointInfo",
+    "LoadedFile",
+    "described",
+    "read_calibration",
+    "read_description",
+]
 
 CALIBRATION = "calibration"  # key in the metadata, and prefix of tensors
 
 # The form of a model's file, and that of a training state's. Files of the older form have no checksums.
 FORMATS = ("avpea-2", "avpea-1")
+
+
+class LoadedFile:
+    """A checkpoint file as it is now; its digest is computed when it is asked for, and only of this version."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._version = self._now()
+
+    def _now(self) -> tuple[int, ...]:
+        try:
+            about = os.stat(self.path)
+        except OSError:
+            return ()
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its bytes.
+
+        Raises:
+            CheckpointError: It has been written anew since it was loaded.
+        """
+        try:
+            digest = digest_of_file(self.path)
+        except OSError:
+            digest = ""
+        if not digest or self._now() != self._version:
+            raise CheckpointError(
+                f"{self.path} has been written anew since it was loaded, as by a training or `avpea calibrate`; give "
+                "the command again when that has ended."
+            )
+        return digest
 
 
 @dataclass(frozen=True)
@@ -43,7 +88,7 @@ class CheckpointInfo:
         calibration: What was fitted after training; None before, for tasks without it, and in files of version 0.1.0.
             As read without the tensors, it does not say what training inputs look like.
         own: Whether this user wrote it, on this machine or on one with the same configuration folder.
-        model: `fingerprint_of` the file as its weights were loaded, whatever becomes of it; empty if they were not.
+        loaded: The file that the weights were loaded from; None if they were not.
     """
 
     experiment: Experiment
@@ -56,7 +101,16 @@ class CheckpointInfo:
     data: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     own: bool = False
-    model: str = field(default="", compare=False)
+    loaded: "LoadedFile | None" = field(default=None, compare=False)
+
+    @property
+    def model(self) -> str:
+        """`fingerprint_of` the file that the weights were loaded from; empty if they were not.
+
+        Raises:
+            CheckpointError: It has been written anew since.
+        """
+        return "" if self.loaded is None else self.loaded.digest
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from avpea.batch import find_jobs
 from avpea.bulk import BulkReport, Request, answer_all
 from avpea.checkpoint import fingerprint_of
 from avpea.cli import main
-from avpea.errors import AvpeaError, InUseError
+from avpea.errors import AvpeaError, CheckpointError, InUseError
 from avpea.media.regular import require_file
 from avpea.predict import Predictor, load
 from avpea.tensors import read_tensors, write_tensors
@@ -146,14 +146,16 @@ def test_results_of_something_else_are_refused(answer: Answer, tmp_path: Path) -
 def test_results_are_of_the_model_that_answered(tiny_run: Path, videos: Path, tmp_path: Path) -> None:
     """And not of what a training has written since the command loaded it."""
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    model, predictor = fingerprint_of(run), load(run)
+    predictor = load(run)
     file = run / "model.safetensors"
     found = read_tensors(file)
     write_tensors(file, {name: value + 1 for name, value in found.tensors.items()}, found.metadata, signed=True)
-    answer_all(
-        Request(str(run), "predict"), find_jobs([videos / "a.mp4"]), tmp_path / "a.jsonl", predictor, progress=False
-    )
-    assert json.loads((tmp_path / "a.about.json").read_text())["model"] == model != fingerprint_of(run)
+    given = Request(str(run), "predict"), find_jobs([videos / "a.mp4"]), tmp_path / "a.jsonl"
+    with pytest.raises(CheckpointError, match="has been written anew since it was loaded"):
+        answer_all(*given, predictor, progress=False)
+    assert not (tmp_path / "a.jsonl").exists()
+    answer_all(*given, load(run), progress=False)
+    assert json.loads((tmp_path / "a.about.json").read_text())["model"] == fingerprint_of(run)
 
 
 def test_two_commands_do_not_write_one_file(answer: Answer, tmp_path: Path) -> None:
@@ -210,10 +212,11 @@ def test_a_video_that_ends_its_process_twice_is_not_tried_again(
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "get", lambda value: value)
     attempts = bulk._Attempts()
+    worker_of: Any = bulk._Worker
     given = Request(str(tiny_run), "predict"), {}, Local(attempts), None, str(PLAIN)
     with pytest.raises(AvpeaError, match="has been trained or calibrated since this command began"):
-        bulk._Worker(*given, "the model before")
-    worker = bulk._Worker(*given, fingerprint_of(tiny_run))
+        worker_of(*given, "the model before")
+    worker = worker_of(*given, fingerprint_of(tiny_run))
     video = os.fsencode(videos / "a.mp4")
     batch = {"number": [3], "video": [video]}
     for begun, tries in ((0, 1), (1, 2)):

@@ -127,7 +127,10 @@ class FeatureStore:
         maps, vectors = self._rows(of.visual, of.row, maps), self._rows(of.audio, of.row, vectors)
         moments = list(range(sample.segments))
         if sample.seconds in ("every", "linspace"):
-            moments = chosen_seconds(min(len(maps), len(vectors)), sample.segments, sample.seconds)
+            # As of the pictures alone, which is what the public code does, unless the sound ends before the last one.
+            moments = chosen_seconds(len(maps), sample.segments, sample.seconds)
+            if moments[-1] >= len(vectors):
+                moments = chosen_seconds(len(vectors), sample.segments, sample.seconds)
         found = np.asarray(maps[moments]).astype(np.float32), np.asarray(vectors[moments]).astype(np.float32)
         for path, values in zip((of.visual, of.audio), found, strict=True):
             _require_finite(path, values, sample)

@@ -150,7 +150,7 @@ def test_a_film_that_is_left_early_ends_its_worker_and_not_that_of_others(files:
         parts = Film(files["b-frames.mp4"], frame_size=SIZE).parts(1)
         next(parts)
         assert probe(files["plain.mp4"]).has_video  # another file meanwhile
-        parts.close()  # type: ignore[attr-defined]
+        parts.close()
         assert probe(files["plain.mp4"]).has_video
     deadline = time.monotonic() + 120
     while threading.active_count() > before and time.monotonic() < deadline:

@@ -103,20 +103,16 @@ class Reply(Answer):
         seen: Float[Tensor, "1 segments"] | None = None,
         heard: Float[Tensor, "1 segments"] | None = None,
         calibration: Calibration | None = None,
-        in_order: bool = False,
     ) -> "Reply":
-        """Build the reply from probabilities and attention; patches are put on their grid.
-
-        Answers are sorted by their probability, unless they are `in_order`.
-        """
-        answers = list(probabilities) if in_order else sorted(probabilities, key=lambda pair: -pair[1])
+        """Build the reply from probabilities and attention; answers are sorted, patches put on their grid."""
+        answers = sorted(probabilities, key=lambda pair: -pair[1])
         grid = None if spatial is None else _on_grid(spatial)
         looked, listened = (None if shares is None else shares[0] for shares in (seen, heard))
         return cls(clip.path, question, tuple(answers), clip, grid, looked, listened, calibration)
 
     @property
     def answer(self) -> str:
-        """The most probable answer; of a model that writes them, the one that its own search found."""
+        """The most probable answer."""
         return self.answers[0][0]
 
     def to_dict(self) -> dict[str, Any]:

@@ -103,10 +103,9 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         return [{"prediction": one.text, "log_probability": round(one.log_probability, 4)} for one in best]
 
     def predict(self, viewing: Viewing, question: str) -> Reply:
-        """Answers to a question about a video of any length: first the one that an evaluation would count.
+        """Answers to a question about a video of any length, the most probable first.
 
-        The others come from a wider search, the most probable first. The model sees as many seconds as in training,
-        spread over the whole video.
+        The model sees as many seconds as in training, spread over the whole video.
 
         Raises:
             AvpeaError: The question is empty.
@@ -116,13 +115,8 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         (window,) = viewing.windows(clip)
         prompt = self.head.text.sentences([self.prompt(asked.text)]).to(self.device)
         only = torch.zeros(1, dtype=torch.int64, device=self.device)
-        output = viewing.run(window)
-        (written,) = self.head.write(output, only, prompt)
-        if len(written) < SHOWN:
-            (wider,) = self.head.write(output, only, prompt, beams=SHOWN)
-            written = [written[0], *(one for one in wider if one.text != written[0].text)][:SHOWN]
-        answers = [(one.text, math.exp(one.log_probability)) for one in written]
-        return Reply.of(clip, asked, answers, in_order=True)
+        (written,) = self.head.write(viewing.run(window), only, prompt, beams=SHOWN)
+        return Reply.of(clip, asked, ((one.text, math.exp(one.log_probability)) for one in written))
 
 
 EXTENSION = GenerativeAVQA

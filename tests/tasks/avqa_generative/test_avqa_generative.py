@@ -12,7 +12,6 @@ from avpea.evaluate import evaluate
 from avpea.labels import Question, QuestionSample
 from avpea.predict import load
 from avpea.tasks.avc.heads._beams import Written
-from avpea.tasks.avc.heads.writer import Writer
 from avpea.tasks.avqa_generative.task import GenerativeAVQA, WrittenAnswers
 from avpea.text import build_text
 from avpea.train import train
@@ -21,9 +20,7 @@ from tests.tiny import section
 Make = Callable[..., Any]
 
 
-def test_free_answers_are_trained_and_judged(
-    tiny_asking: Make, tiny_captioned: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: Make, tmp_path: Path) -> None:
     changes = {"task": "avqa_generative", "head.name": "writer", "head.text.name": "tiny", "head.longest": 4}
     experiment = tiny_asking(**changes, **{"head.prompt": "answer the question", "head.masked": 0.99, "head.beams": 1})
     run = train(experiment, tmp_path / "run", progress=False).run
@@ -33,7 +30,7 @@ def test_free_answers_are_trained_and_judged(
     assert "most frequent answer of the wording" in found["references"]
     reply = load(run).ask(tiny_asking().data.root + "/AVE/g4.mp4", "Which unheard-of colour sounds first?")
     assert len(reply.answers) == 5
-    assert 1 >= reply.answers[0][1] >= 0 <= reply.answers[2][1] <= reply.answers[1][1]
+    assert 0 <= reply.answers[1][1] <= reply.answers[0][1] <= 1
     assert reply.question.words == ("Which", "unheard-of", "colour", "sounds", "first?")  # it reads any word
     assert (reply.question.unknown, reply.question.left_out) == (("unheard-of",), ())
     assert reply.question.remarks()[0] == "No training question has these words: unheard-of."
@@ -41,17 +38,6 @@ def test_free_answers_are_trained_and_judged(
     assert reply.to_dict()["calibration"] is None  # the probability of a text is none among categories
     with pytest.raises(AvpeaError, match="question is empty"):
         load(run).ask("video.mp4", " ")
-    beams = []
-    write = Writer.write
-
-    def noted(self: Writer, *arguments: Any, **options: Any) -> Any:
-        beams.append(options.get("beams", 0))
-        return [[Written(f"{beams[-1]}", -1.0), Written("0", -0.5)] for _ in write(self, *arguments, **options)]
-
-    monkeypatch.setattr(Writer, "write", noted)
-    reply = load(run).ask(tiny_asking().data.root + "/AVE/g4.mp4", "Which colour sounds first?")
-    assert [text for text, _ in reply.answers] == ["0", "5"]  # what an evaluation counts, whatever is more probable
-    assert beams == [0, 5]
 
 
 def task(joined: str = "split", answers: tuple[str, ...] = ("yes",)) -> GenerativeAVQA:
