@@ -1,11 +1,14 @@
-"""The page in a real browser: upload, look, correct, ask, search, cancel, reload; accessible, and on its own host."""
+"""The page in a real browser: upload, look, correct, ask, search, cancel, reload; accessible, and on its own host.
+
+And with a server that fails, or is slow, or changes in between, which a stub is.
+"""
 
 from pathlib import Path
 
 import pytest
 
 from tests.media_factory import make_video
-from tests.serve.browser import find_browser, served
+from tests.serve.browser import ROOT, find_browser, served
 from tests.tiny import coloured_video
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
@@ -42,3 +45,12 @@ def test_a_person_uses_the_page(
         done = BROWSER.run(Path(__file__).with_name("page.mjs"), address, str(tmp_path / "mine.mp4"), how)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("ok ") >= 20
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(isinstance(BROWSER, str), reason=str(BROWSER))
+def test_nothing_is_lost_when_the_server_fails() -> None:
+    assert not isinstance(BROWSER, str)
+    done = BROWSER.run(Path(__file__).with_name("stubbed.mjs"), str(ROOT / "avpea" / "serve" / "static"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") >= 14

@@ -11,8 +11,10 @@ export class Problem extends Error {
 export class Cancelled extends Error {}
 
 let onToken = null;
+let asking = null; // the one question that all requests wait for which the server does not let in
+let given = 0; // how often a token was given
 
-/** What to do when the server asks for a token; resolves when it has one. */
+/** What to do when the server asks for a token; resolves to whether it has got one. */
 export function whenTokenIsAsked(ask) {
   onToken = ask;
 }
@@ -45,13 +47,24 @@ async function reached(path, options) {
 }
 
 export async function request(path, options = {}) {
+  const before = given;
   const answer = await reached(path, options);
   if (answer.status === 401 && onToken && path !== "/v1/session") {
-    await onToken();
+    if (given === before) await tokenGiven(); // otherwise it was sent before another one's token was given
     return request(path, options);
   }
   if (!answer.ok) throw await problemOf(answer);
   return answer;
+}
+
+async function tokenGiven() {
+  asking ??= onToken()
+    .then((got) => {
+      if (got) given += 1;
+      return got;
+    })
+    .finally(() => (asking = null));
+  if (!(await asking)) throw new Problem(401, "The server asks for a token, and none was given.");
 }
 
 export async function getJson(path, options) {

@@ -1,13 +1,14 @@
 // Corrections: events that are chosen, moved, added, deleted and named.
 
-import { stage, state, videos } from "/static/parts.js";
+import { stage, state } from "/static/parts.js";
+import { inOrder } from "/static/review.js";
 import { refresh } from "/static/show.js";
 import { $, clock, say } from "/static/ui.js";
 
 const NEW_SECONDS = 1; // length of an event that is added with a key or the button
 
 const rounded = (second) => Math.round(second * 1000) / 1000;
-const seconds = () => videos.get(state.video)?.seconds ?? 0;
+const seconds = () => state.seconds; // and not the list's, which may lack a video of the library
 
 export function select(number, seek = false, play = false) {
   if (seek) stage.seek(state.review.events[number]?.start_seconds ?? 0, play);
@@ -20,9 +21,10 @@ export function select(number, seek = false, play = false) {
 
 /** Store events after an edit, and keep the changed one chosen. */
 export function edit(events, changed) {
+  const equal = (one) => ["label", "start_seconds", "end_seconds"].every((name) => one[name] === changed[name]);
+  // Before the list is shown, which lets the focus follow the event.
+  state.selected = changed ? inOrder(events).findIndex(equal) : -1;
   state.review.edit(events);
-  state.selected = changed ? state.review.events.findIndex((one) => ["label", "start_seconds", "end_seconds"].every((name) => one[name] === changed[name])) : -1;
-  refresh();
 }
 
 function replace(number, changes) {

@@ -29,16 +29,19 @@ async function start() {
   if (wanted && videos.get(wanted)) await open(wanted);
 }
 
+/** Whether a person gives the token; the dialog can be closed without. */
 function askForToken() {
   const dialog = $("token");
-  if (!dialog.open) dialog.showModal();
+  $("token-problem").hidden = true;
+  dialog.showModal();
   return new Promise((resolve) => {
+    dialog.onclose = () => resolve(false); // with Escape; after a token it is settled already
     $("token-form").onsubmit = async (event) => {
       event.preventDefault();
       try {
         await sendJson("POST", "/v1/session", { token: $("token-value").value });
+        resolve(true);
         dialog.close();
-        resolve();
       } catch (error) {
         $("token-problem").hidden = false;
         $("token-problem").textContent = error.message;
@@ -77,7 +80,7 @@ function listen() {
     chooseRun();
     stage.offer();
     videos.load();
-    if (state.video) localize();
+    if (state.review) localize(); // a video that is being opened is looked at when it is there
   });
   $("file").addEventListener("change", () => {
     const [file] = $("file").files;

@@ -3,7 +3,7 @@
 import { Cancelled, getJson, runJob, upload } from "/static/api.js";
 import { stage, state, tasks, timeline, videos } from "/static/parts.js";
 import { Review } from "/static/review.js";
-import { atThreshold, refresh, showTip, told } from "/static/show.js";
+import { atThreshold, clear, refresh, told } from "/static/show.js";
 import { $, el, say } from "/static/ui.js";
 import { shown, work } from "/static/work.js";
 
@@ -18,42 +18,85 @@ export async function take(file) {
   }
 }
 
+/** Open a video at a second; the one that is open goes there, and is looked at if no model has done so. */
 export async function open(id, second = 0, play = false) {
-  if (id === state.video) {
-    stage.seek(second, play);
+  if (state.opening?.id === id) {
+    Object.assign(state.opening, { second, play });
+    if (stage.id === id) stage.seek(second, play);
     return;
   }
+  if (id === state.video && state.review) {
+    stage.seek(second, play);
+    if (!play && state.run && !state.answer && !state.job) await localize();
+    return;
+  }
+  const opening = begin(id, second, play);
+  try {
+    if (!(await opened(opening))) return;
+  } catch (error) {
+    if (state.opening !== opening) return;
+    giveUp();
+    say(error.message, true);
+    return;
+  }
+  if (state.run) await localize();
+}
+
+/** Leave the video that is open: what is done from now on is about none, until the next one is there. */
+function begin(id, second, play) {
   state.job?.abort();
   state.review?.close();
-  Object.assign(state, { video: id, answer: null, selected: -1 });
+  const opening = { id, second, play };
+  Object.assign(state, { video: id, opening, review: null, seconds: null, answer: null, selected: -1 });
   videos.current = id;
   videos.show();
   history.replaceState(null, "", `#${encodeURIComponent(id)}`);
+  hide();
+  return opening;
+}
+
+function giveUp() {
+  Object.assign(state, { video: null, opening: null });
+  videos.current = null;
+  videos.show();
+  hide();
+  $("welcome").hidden = false;
+}
+
+function hide() {
+  if ($("view").contains(document.activeElement)) $("work").focus({ preventScroll: true });
+  $("view").hidden = true;
+  stage.close();
+  clear();
   tasks.opened();
-  showTip(null);
-  try {
-    const path = `/v1/videos/${encodeURIComponent(id)}`;
-    const about = await getJson(path);
-    if (state.video !== id) return;
-    videos.update(id, about);
-    $("welcome").hidden = true;
-    $("view").hidden = false;
-    $("name").textContent = about.name;
-    $("saved").textContent = "";
-    $("zoom").value = 0;
-    stage.open(id, about, stage.run);
-    if (second || play) stage.seek(second, play);
-    const review = (state.review = new Review(id, () => state.review === review && refresh(), told));
-    const bins = Math.min(20000, Math.max(1000, Math.round(about.seconds * 40)));
-    const [wave] = await Promise.all([getJson(`${path}/waveform?bins=${bins}`), review.load()]);
-    if (state.video !== id) return;
-    const columns = Math.min(4000, Math.max(600, Math.round(about.seconds * 60)));
-    await timeline.open({ seconds: about.seconds, peaks: wave.peaks, spectrogram: `${path}/spectrogram?columns=${columns}`, playable: stage.playable });
-    refresh();
-    if (state.run) await localize();
-  } catch (error) {
-    if (!(error instanceof Cancelled)) say(error.message, true);
-  }
+}
+
+/** Show a video; false if another one has been opened in the meantime. Until its review is there, it only plays. */
+async function opened(opening) {
+  const { id } = opening;
+  const path = `/v1/videos/${encodeURIComponent(id)}`;
+  const about = await getJson(path);
+  if (state.opening !== opening) return false;
+  videos.update(id, about);
+  $("welcome").hidden = true;
+  $("view").hidden = false;
+  $("events-card").inert = true;
+  $("name").textContent = about.name;
+  $("zoom").value = 0;
+  stage.open(id, about, stage.run);
+  if (opening.second || opening.play) stage.seek(opening.second, opening.play);
+  const review = new Review(id, () => state.review === review && refresh(), told);
+  const bins = Math.min(20000, Math.max(1000, Math.round(about.seconds * 40)));
+  const [wave] = await Promise.all([getJson(`${path}/waveform?bins=${bins}`), review.load()]);
+  if (state.opening !== opening) return false;
+  const columns = Math.min(4000, Math.max(600, Math.round(about.seconds * 60)));
+  const spectrogram = `${path}/spectrogram?columns=${columns}`;
+  await timeline.open({ seconds: about.seconds, peaks: wave.peaks, spectrogram, playable: stage.playable });
+  if (state.opening !== opening) return false;
+  Object.assign(state, { opening: null, review, seconds: about.seconds });
+  $("events-card").inert = false;
+  refresh();
+  return true;
 }
 
 export async function playAt(id, second) {
@@ -63,6 +106,8 @@ export async function playAt(id, second) {
 
 export async function localize() {
   const { video, run } = state;
+  state.answer = null; // that of another model is not this one's
+  atThreshold();
   try {
     const answer = await work(`Looking for events with ${run.run}`, { kind: "localize", run: run.run, video });
     if (state.video !== video || state.run !== run) return;
@@ -86,8 +131,8 @@ export async function next() {
   try {
     const query = new URLSearchParams({ run: state.run.run, ...(state.video ? { after: state.video } : {}) });
     const { video, left, ranked } = await getJson(`/v1/review/next?${query}`);
-    if (!video) say("All videos are done.");
-    else await open(video);
+    if (video) await open(video);
+    else say(left ? "This is the last one that is not done." : "All videos are done.");
     if (video && ranked < left) say(`${left - ranked} videos have not been looked at by the model yet; Rank by doubt does that.`);
   } catch (error) {
     say(error.message, true);

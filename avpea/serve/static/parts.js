@@ -6,7 +6,11 @@ import { Timeline } from "/static/timeline.js";
 import { $, colours } from "/static/ui.js";
 import { Videos } from "/static/videos.js";
 
-export const state = { runs: [], run: null, video: null, review: null, answer: null, selected: -1, colour: colours([]), job: null };
+/** `opening` is the video that is being opened, as `open` has it; `review` and `seconds` are of the open one. */
+export const state = {
+  runs: [], run: null, video: null, opening: null, review: null, seconds: null, answer: null, selected: -1,
+  colour: colours([]), job: null,
+};
 
 /** What a person does to a part, by name; main.js fills it. */
 export const on = {};

@@ -8,8 +8,12 @@ const plain = ({ start_seconds, end_seconds, label }) => ({ start_seconds, end_s
 const RETRY_MILLISECONDS = 3000;
 const MOST_STEPS = 100; // that can be taken back after a reload
 
+/** Events as a review has them: by time. */
+export const inOrder = (events) =>
+  [...events].sort((a, b) => a.start_seconds - b.start_seconds || a.end_seconds - b.end_seconds);
+
 export class Review {
-  /** `changed` is called after every change, `told` with how storing goes. */
+  /** `changed` is called after every change, `told` with this review, how storing goes, and a sentence of a problem. */
   constructor(video, changed, told) {
     this.video = video;
     this.path = `/v1/videos/${encodeURIComponent(video)}/review`;
@@ -23,6 +27,7 @@ export class Review {
     this.future = [];
     this.waiting = null;
     this.sending = null;
+    this.failing = false; // whether a person has been told that the server does not store
     this.closed = false;
   }
 
@@ -30,9 +35,17 @@ export class Review {
     this.take(await getJson(this.path));
     const steps = recalled(this.steps);
     if (steps?.revision === this.revision) Object.assign(this, { past: steps.past, future: steps.future });
-    const kept = this.unsaved();
-    if (kept && kept.revision === this.revision && !same(kept.events, this.events)) {
-      this.edit(kept.events, kept.done); // from before a crash, when the server did not answer
+    this.replay(this.unsaved());
+  }
+
+  /** An edit from before a crash or a reload, when the server did not answer. */
+  replay(kept) {
+    if (!kept) return;
+    const equal = same(kept.events, this.events) && kept.done === this.done;
+    if (kept.revision !== this.revision) {
+      if (!equal) this.lose(kept);
+    } else if (!equal || this.revision === 0) {
+      this.edit(kept.events, kept.done); // the first edit counts also if it is that nothing happens
     }
   }
 
@@ -73,8 +86,7 @@ export class Review {
   }
 
   put(events, done) {
-    const ordered = [...events].sort((a, b) => a.start_seconds - b.start_seconds || a.end_seconds - b.end_seconds);
-    this.events = ordered.map(plain);
+    this.events = inOrder(events).map(plain);
     this.done = done;
     this.mine = true;
     this.waiting = { events: this.events, done };
@@ -91,48 +103,72 @@ export class Review {
     if (this.sending || !this.waiting || this.closed) return;
     this.sending = this.waiting;
     this.waiting = null;
-    this.told("saving");
+    if (!this.failing) this.told(this, "saving");
     try {
       const stored = await sendJson("PUT", this.path, { ...this.sending, revision: this.revision });
       this.revision = stored.revision;
       this.sending = null;
+      this.failing = false;
       if (this.waiting) this.keep();
       else this.settled();
     } catch (error) {
-      await this.failed(error);
+      if ((await this.failed(error)) === "later") return;
     }
     this.send();
   }
 
+  /** What to do about an edit that was not stored; "later" if only another edit sends it again. */
   async failed(error) {
     const lost = this.sending;
+    const { failing } = this;
     this.sending = null;
+    this.failing = false;
     const stored = error.status === 409 ? await getJson(this.path).catch(() => null) : null;
     if (stored && same(stored.events.map(plain), lost.events) && stored.done === lost.done) {
       this.revision = stored.revision; // it was stored, and only the answer was lost
       if (!this.waiting) this.settled();
     } else if (stored) {
+      const mine = this.waiting ?? lost; // the newest, which has all that the lost one has
       this.waiting = null;
-      remember(this.key, null);
-      this.past.push({ events: lost.events, done: lost.done, mine: true });
       this.take(stored);
-      this.told("conflict", "Somebody else has changed this video; theirs is shown. Undo brings your events back.");
+      this.lose(mine);
+    } else if (error.status === 401) {
+      // To ask again by itself would open the dialog again that a person has just closed.
+      this.waiting = this.waiting ?? lost;
+      this.told(this, "failed", `${error.message} Your edits stay in this browser, and the next one asks again.`);
+      return "later";
     } else if (error instanceof Problem && error.status && error.status < 500 && error.status !== 409) {
       remember(this.key, null);
-      this.told("failed", error.message);
+      this.told(this, "failed", error.message);
     } else {
       this.waiting = this.waiting ?? lost;
-      this.told("failed", `${error.message} It is tried again.`);
+      this.told(this, "failed", failing ? "" : `${error.message} It is tried again.`);
+      this.failing = true;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
     }
+    return "now";
   }
 
-  /** Everything is stored. Undo and redo are kept for a reload, as long as nobody else edits. */
+  /** Others have stored something in between: a person's events are one step back. */
+  lose(mine) {
+    remember(this.key, null);
+    this.past.push({ events: mine.events, done: mine.done, mine: true });
+    this.future = [];
+    this.keepSteps();
+    this.told(this, "conflict", "Somebody else has changed this video; theirs is shown. Undo brings your events back.");
+  }
+
+  /** Everything is stored. */
   settled() {
     remember(this.key, null);
+    this.keepSteps();
+    this.told(this, "saved");
+  }
+
+  /** Undo and redo are kept for a reload, and for when the video is opened again, as long as nobody else edits. */
+  keepSteps() {
     const [past, future] = [this.past, this.future].map((some) => some.slice(-MOST_STEPS));
     recall(this.steps, { revision: this.revision, past, future });
-    this.told("saved");
   }
 
   get steps() {

@@ -37,11 +37,17 @@ export function refresh(list = true) {
   const classes = answer ? topClasses(answer, TOP) : [];
   $("rule").hidden = !answer;
   $("legend").replaceChildren(...classes.map(key));
-  if (answer) {
+  if (!answer) timeline.plot(null);
+  else {
     const threshold = Number($("threshold").value);
     $("threshold-value").textContent = threshold.toFixed(2);
     timeline.plot({ answer, classes, threshold, found: model, colour });
   }
+  showState(review, answer);
+}
+
+/** What can be done with a review, and what the list of videos says of it; no list of events is built anew. */
+function showState(review, answer) {
   $("undo").disabled = !review.past.length;
   $("redo").disabled = !review.future.length;
   $("reset").hidden = !review.mine || !answer;
@@ -49,8 +55,24 @@ export function refresh(list = true) {
   $("done").textContent = review.done ? "Done ✓" : "Mark as done";
   const source = review.mine ? (review.done ? "yours, done" : "yours") : answer ? "as the model finds them" : "";
   $("events-source").textContent = source;
-  const known = videos.get(state.video);
-  if (known && (known.done !== review.done || known.revision !== review.revision)) videos.update(state.video, { done: review.done, revision: review.revision });
+  showInList(review);
+}
+
+function showInList(review) {
+  const known = videos.get(review.video);
+  const { done, revision } = review;
+  if (known && (known.done !== done || known.revision !== revision)) videos.update(review.video, { done, revision });
+}
+
+/** Nothing of a video: while another one opens, and when it cannot be opened. */
+export function clear() {
+  timeline.close();
+  listEvents([], -1, state.colour, sure, on);
+  $("no-events").hidden = true;
+  $("rule").hidden = true;
+  $("legend").replaceChildren();
+  $("name").textContent = $("saved").textContent = $("events-source").textContent = "";
+  showTip(null);
 }
 
 function key(name) {
@@ -59,12 +81,18 @@ function key(name) {
   return el("span", {}, line, name);
 }
 
-export function told(how, sentence = "") {
+/** How storing a review goes. It is not always the one that is shown: a person may have opened another video since. */
+export function told(review, how, sentence = "") {
+  if (state.review !== review) {
+    if (sentence) say(`${videos.get(review.video)?.name ?? "A video"}: ${sentence}`, true);
+    if (how === "saved" || how === "conflict") showInList(review);
+    return;
+  }
   const box = $("saved");
   box.textContent = { saving: "Storing …", saved: "Stored", failed: "Not stored", conflict: "" }[how];
   box.classList.toggle("bad", how === "failed");
   if (sentence) say(sentence, true);
-  refresh();
+  showState(review, state.answer);
 }
 
 export function showTip(at) {

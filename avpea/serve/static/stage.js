@@ -42,6 +42,17 @@ export class Stage {
     this.at(0);
   }
 
+  /** No video: the one before does not go on behind what is hidden. */
+  close() {
+    this.id = this.about = this.marks = null;
+    this.playable = false;
+    this.attend(false);
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+    $("still").hidden = true;
+  }
+
   /** Offer attention if the run has it and there is a picture. */
   offer() {
     $("attention").hidden = !this.run?.attention;

@@ -218,6 +218,7 @@ export class Timeline {
     this.wave?.destroy();
     this.box.replaceChildren();
     this.wave = this.canvas = this.chart = null;
+    this.shown = { ...this.shown, events: [], selected: -1 }; // and not those of the video before
   }
 }
 
