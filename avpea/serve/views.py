@@ -55,7 +55,7 @@ def frame(server: Server, video: Video, second: float, small: bool, piece: Piece
 
 def waveform(server: Server, video: Video, bins: int, piece: Piece) -> dict[str, Any]:
     """The loudest sample of each part of the sound, in [0, 1]."""
-    sound, seconds = _sound(server, video, piece)
+    sound, seconds, _ = _sound(server, video, piece)
     count = max(1, min(bins, len(sound)))
     edges = np.linspace(0, len(sound), count + 1).astype(int)[:-1]
     peaks = np.maximum.reduceat(np.abs(sound), edges) if len(sound) else np.zeros(1)
@@ -64,17 +64,20 @@ def waveform(server: Server, video: Video, bins: int, piece: Piece) -> dict[str,
 
 def spectrogram(server: Server, video: Video, columns: int, piece: Piece) -> bytes:
     """The log-mel of the whole sound as PNG: time from left to right, low notes at the bottom."""
-    sound, _ = _sound(server, video, piece)
-    if len(sound) < SAMPLE_RATE_HZ:
-        sound = np.pad(sound, (0, SAMPLE_RATE_HZ - len(sound)))
+    sound, _, heard = _sound(server, video, piece)
+    length = len(sound)
+    if length < SAMPLE_RATE_HZ:
+        sound = np.pad(sound, (0, SAMPLE_RATE_HZ - length))
     step = DRAWN_SECONDS * SAMPLE_RATE_HZ  # of a long sound, all windows together would take gigabytes
     parts = [torch.from_numpy(sound[start : start + step]) for start in range(0, len(sound), step)]
     found = [log_mel(part) for part in parts if len(part) >= SAMPLE_RATE_HZ // 10]
     values = torch.cat(found).numpy().T[::-1]  # mel bins from high to low, by time
+    values = values[:, : max(1, round(values.shape[1] * length / len(sound)))]
     count = max(1, min(columns, values.shape[1]))
     edges = np.linspace(0, values.shape[1], count + 1).astype(int)[:-1]
     values = np.maximum.reduceat(values, edges, axis=1)
-    low, high = np.percentile(values, [5, 99.8])
+    # Where there is a sound: the silence after it would take the colours from it.
+    low, high = np.percentile(values[:, : max(1, round(values.shape[1] * heard))], [5, 99.8])
     shares = ((values - low) / max(high - low, 1e-6)).clip(0, 1) * (len(COLOURS) - 1)
     lower = shares.astype(int).clip(0, len(COLOURS) - 2)
     pixels = COLOURS[lower] + (shares - lower)[..., None] * (COLOURS[lower + 1] - COLOURS[lower])
@@ -109,10 +112,13 @@ def _read(video: Video, piece: Piece, second: float, **options: Any) -> Clip:
         return read(video.path, start_seconds=second, segments=1, **options)
 
 
-def _sound(server: Server, video: Video, piece: Piece) -> tuple[Any, float]:
-    """The samples of a video's sound, and its length in seconds."""
+def _sound(server: Server, video: Video, piece: Piece) -> tuple[Any, float, float]:
+    """The samples of a video's sound, as long as the video; its length in seconds; the share of it that has sound."""
     looked = within(server, video, piece, 0)
     assert looked.info is not None
     with about_file(video.path, video.name), piece.decoding(looked.info.duration_seconds):
-        sound = read_sound(looked.path, SAMPLE_RATE_HZ, missing_audio="silence")
-    return sound.numpy(), looked.info.duration_seconds
+        sound = read_sound(looked.path, SAMPLE_RATE_HZ, missing_audio="silence").numpy()
+    # A page draws it over the video's time: a sound that ends earlier, or later, would be stretched.
+    length = round(looked.info.duration_seconds * SAMPLE_RATE_HZ)
+    heard = min(len(sound), length)
+    return np.pad(sound[:heard], (0, length - heard)), looked.info.duration_seconds, heard / max(length, 1)

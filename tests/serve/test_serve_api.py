@@ -1,15 +1,19 @@
 """The API of `avpea serve`: what it answers is what the command line prints, and what a page shows of a video."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from fastapi.testclient import TestClient
 from pydantic import TypeAdapter
 
+from tests.media_factory import make_video
 from tests.serve.serving import printed, served, server_of, uploaded
 
 
@@ -104,6 +108,30 @@ def test_what_a_page_shows_of_a_video(client: TestClient, video: Path) -> None:
     assert client.get(f"/v1/videos/{key}/frame?second=1.5").content.startswith(b"\xff\xd8")
     assert client.get(f"/v1/videos/{key}/thumbnail").content.startswith(b"\xff\xd8")
     assert client.get(f"/v1/videos/{key}/frame?second=3").status_code == 422
+
+
+@pytest.mark.parametrize("audio_seconds", [2, 6, 0.5, None])
+def test_the_sound_is_drawn_at_its_time(client: TestClient, tmp_path: Path, audio_seconds: float | None) -> None:
+    """Also if it ends before the picture, or after it, or is not there."""
+    heard: dict[str, Any] = (
+        {"audio_hz": None} if audio_seconds is None else {"audio_hz": 16_000, "audio_seconds": audio_seconds}
+    )
+    path = make_video(
+        tmp_path / "short.mp4", seconds=4, size=(32, 32), audio_layout="mono",
+        sound=lambda times: 0.9 * ((times > 0.25) & (times < 0.3)), **heard,
+    )  # fmt: skip
+    key = uploaded(client, path)
+    found = client.get(f"/v1/videos/{key}/waveform?bins=1000").json()
+    loud = [number / len(found["peaks"]) * found["seconds"] for number, one in enumerate(found["peaks"]) if one > 0.3]
+    picture = Image.open(io.BytesIO(client.get(f"/v1/videos/{key}/spectrogram?columns=4000").content))
+    assert picture.width == pytest.approx(100 * found["seconds"], rel=0.05)
+    light = np.asarray(picture.convert("L"), float).mean(axis=0)
+    if audio_seconds is None:
+        assert loud == []
+    else:
+        assert min(loud) == pytest.approx(0.25, abs=0.06)
+        assert max(loud) == pytest.approx(0.3, abs=0.06)
+        assert int(light.argmax()) / picture.width * found["seconds"] == pytest.approx(0.275, abs=0.1)
 
 
 def test_attention_is_that_of_the_whole_clip(client: TestClient, tiny_run: Path, video: Path) -> None:
