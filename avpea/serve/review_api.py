@@ -1,7 +1,7 @@
 """Reviews over HTTP: read and stored, exported and imported, and which video is best looked at next."""
 
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -63,7 +63,7 @@ class ReviewBody(BaseModel):
 class NextBody(BaseModel):
     """The video that is best looked at next."""
 
-    video: str | None = Field(description="Its id; null if all are done.")
+    video: str | None = Field(description="Its id; null if no other than `after` is left.")
     unsure: float | None = Field(description="How unsure the run is about it, from 0 to 1; null if it has not looked.")
     left: int = Field(description="Videos that are not done.")
     ranked: int = Field(description="Of these, those that the run has looked at.")
@@ -138,7 +138,7 @@ def export_reviews(
         review = _review(server, found)
         some = [(found, review)] if review.revision else []
     else:
-        some, remarks = reviewed(server)
+        some, remarks = reviewed(server, [*server.videos, *server.videos.others()])
     if format == "manifest":
         some = [(one, review) for one, review in some if review.done]
     if not some:
@@ -159,7 +159,7 @@ def save_reviews(request: Request) -> Saved:
         raise Problem(
             409, "The server has no folder of videos; start it with --folder, or export the manifest.", "no-folder"
         )
-    found, remarks = reviewed(server)
+    found, remarks = reviewed(server, server.videos)  # others are not in the folder, where the manifest is
     some = [(video, review) for video, review in found if review.done and not video.uploaded]
     if not some:
         raise _none(409, "No video of the folder is done yet; correct one, and say that it is done.", remarks)
@@ -196,10 +196,10 @@ def next_review(
     )
 
 
-def reviewed(server: Server) -> tuple[list[tuple[Video, Review]], list[str]]:
+def reviewed(server: Server, videos: Iterable[Video]) -> tuple[list[tuple[Video, Review]], list[str]]:
     """The videos with a stored review, and those; and which videos are left out, and why, in sentences."""
     found, left_out = [], []
-    for video in server.videos:
+    for video in videos:
         try:
             review = _review(server, video)
         except (Problem, DataError) as error:
@@ -254,9 +254,11 @@ def _certain(events: list[Stretch], classes: Set[str]) -> tuple[list[Stretch], l
 
 
 def _path(server: Server, video: Video) -> str:
-    """A video's path in the folder, or its name if it was uploaded."""
+    """A video's path in the folder, or its name if it was uploaded, or is of the library and lies elsewhere."""
     folder = server.settings.folder
-    return video.name if video.uploaded or folder is None else video.path.relative_to(folder).as_posix()
+    if folder is None or video.uploaded or not video.path.is_relative_to(folder):
+        return video.name
+    return video.path.relative_to(folder).as_posix()
 
 
 def _review(server: Server, video: Video) -> Review:

@@ -198,6 +198,12 @@ class Videos:
                 found = self._others[key] = Video(key, shown_name(path.name), path, False, path.stat().st_size)
         return found
 
+    def others(self) -> list[Video]:
+        """Videos of the library outside of the folder that somebody has found, by name."""
+        with self._lock:
+            listed = self._in_folder()
+            return sorted((one for key, one in self._others.items() if key not in listed), key=lambda one: one.name)
+
     def _in_folder(self) -> dict[str, Video]:
         folder = self._settings.folder
         if folder is None or time.monotonic() - self._listed < LISTED_SECONDS:

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from avpea.errors import WriteError
 from avpea.formats import Stretch, read
 from avpea.serve.review import fingerprint
+from tests.serve.serving import server_of
 from tests.tiny import coloured_video
 from tests.workers import borrowed
 
@@ -175,6 +176,23 @@ def test_what_is_done_is_the_manifest(client: TestClient, folder: Path) -> None:
     assert client.get("/v1/review/export?format=manifest").content == (folder / "avpea-reviewed.csv").read_bytes()
 
 
+def test_a_video_of_the_library_outside_of_the_folder_is_exported(client: TestClient, folder: Path) -> None:
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    coloured_video(elsewhere / "blue.mp4", "green", 2, 3)
+    other = server_of(client).videos.of_library(elsewhere / "blue.mp4", True).id
+    assert other not in ids(client).values()
+    assert put(client, other, [BARK], 0, done=True).status_code == 200
+    file = client.get(f"/v1/review/export?format=csv&video={other}")
+    assert (file.status_code, file.content.decode().splitlines()[1:]) == (200, ["0.5,2.0,bark"])
+    put(client, ids(client)["green.mp4"], [MEOW], 0, done=True)
+    for format_ in ("csv", "manifest"):
+        rows = client.get(f"/v1/review/export?format={format_}").content.decode().splitlines()[1:]
+        assert rows == ["green.mp4,2.0,2.75,meow", "blue.mp4,0.5,2.0,bark"]
+    assert client.post("/v1/review/save").json() == {**SAVED, "videos": 1}
+    assert "blue" not in (folder / "avpea-reviewed.csv").read_text()
+
+
 def test_the_most_doubtful_video_is_next(client: TestClient, folder: Path) -> None:
     videos = ids(client)
     unknown = client.get("/v1/review/next?run=tiny").json()
@@ -192,6 +210,8 @@ def test_the_most_doubtful_video_is_next(client: TestClient, folder: Path) -> No
     assert client.get(f"/v1/review/next?run=tiny&after={videos[first]}").json()["video"] == videos[second]
     put(client, videos[first], [], 0, done=True)
     assert client.get("/v1/review/next").json()["video"] == videos[second]
+    last = client.get(f"/v1/review/next?after={videos[second]}").json()
+    assert (last["video"], last["left"]) == (None, 1), "the one that is open is left"
     put(client, videos[second], [], 0, done=True)
     assert client.get("/v1/review/next").json() == {"video": None, "unsure": None, "left": 0, "ranked": 0}
 
