@@ -1,10 +1,12 @@
 """HTTP on a connection, where uvicorn leaves something open: half a header, no HTTP at all, too many connections.
 
-They are answered with problems as all others are, and no connection waits for ever for the rest of a header.
+They are answered with problems as all others are, and no connection waits for ever for the rest of a header, or for a
+client to read.
 """
 
 import asyncio
 import contextlib
+import socket
 import sys
 from typing import Any
 
@@ -18,6 +20,8 @@ __all__ = ["Protocol"]
 
 MOST_HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 15.0  # for the header of a request, and for what a client still sends after the answer
+STALLED_SECONDS = 30.0  # in which a client has to take something of its answer
+UNSENT_BYTES = 128 << 10  # that the system keeps of a connection beside what is under way
 MOST_CONNECTIONS = 512
 
 
@@ -34,16 +38,28 @@ class _Connection(h11.Connection):
 
 
 class Protocol(H11Protocol):
-    """A connection on which each header has to be whole in time; the body of a request has bounds of its own."""
+    """A connection on which each header has to be whole in time, and answers have to be read.
+
+    The body of a request has bounds of its own.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.conn = _Connection(h11.SERVER, MOST_HEADER_BYTES)
         self._late: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first header."""
         super().connection_made(transport)
+        # `pause_writing` then tells of every byte that the system does not take: also of the end of an answer, whose
+        # connection is closed only when the client has read it.
+        transport.set_write_buffer_limits(high=0)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Otherwise the system takes megabytes at a time, and a slow client seems to read nothing between two takes.
+            with contextlib.suppress(OSError):  # the client has gone already
+                about = transport.get_extra_info("socket")
+                about.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         if len(self.connections) > MOST_CONNECTIONS:
             self.app = _too_many
         self._wait()
@@ -57,6 +73,34 @@ class Protocol(H11Protocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._wait_no_more()
+        self._read_on()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """The client has read all that was written."""
+        super().resume_writing()
+        self._read_on()
+
+    def _watch(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self._look, left)
+
+    def _look(self, before: int) -> None:
+        """Close a connection whose client has read nothing since; to close it in order would wait for it again."""
+        if self.transport.get_write_buffer_size() < before:
+            self._watch()
+        else:
+            self._stalled = None
+            self.transport.abort()
+
+    def _read_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; uvicorn calls this while it handles h11's error."""

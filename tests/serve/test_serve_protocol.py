@@ -118,6 +118,42 @@ def test_a_slow_upload_that_lives_is_received(address: tuple[str, int]) -> None:
     connection.close()
 
 
+def reading(address: tuple[str, int], requests: bytes) -> socket.socket:
+    """A client with a small window that asks for a lot at once."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(60)
+    connection.connect(address)
+    connection.sendall(requests)
+    return connection
+
+
+STATIC = b"GET /static/vendor/wavesurfer/wavesurfer.esm.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+LAST = STATIC.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+MANY = 120  # more than the systems on both sides keep
+
+
+def test_a_client_that_does_not_read_is_cut_off(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", BOUND_SECONDS)
+    with reading(address, STATIC * (MANY - 1) + LAST) as connection:
+        time.sleep(4 * BOUND_SECONDS)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = rest_of(connection)
+    assert answer.count(b"HTTP/1.1 200 OK") < MANY
+
+
+def test_a_client_that_reads_slowly_gets_it_all(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", BOUND_SECONDS)
+    begun, answer = time.monotonic(), bytearray()
+    with reading(address, STATIC * (MANY - 1) + LAST) as connection:
+        while piece := connection.recv(65_536):
+            answer += piece
+            if time.monotonic() < begun + 4 * BOUND_SECONDS:
+                time.sleep(0.01)
+    assert answer.count(b"HTTP/1.1 200 OK") == MANY
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
