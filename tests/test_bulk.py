@@ -213,7 +213,7 @@ def test_a_video_that_ends_its_process_twice_is_not_tried_again(
     monkeypatch.setattr(ray, "get", lambda value: value)
     attempts = bulk._Attempts()
     worker_of: Any = bulk._Worker
-    given = Request(str(tiny_run), "predict"), {}, Local(attempts), None, str(PLAIN)
+    given: tuple[Any, ...] = Request(str(tiny_run), "predict"), {}, Local(attempts), None, str(PLAIN)
     with pytest.raises(AvpeaError, match="has been trained or calibrated since this command began"):
         worker_of(*given, "the model before")
     worker = worker_of(*given, fingerprint_of(tiny_run))
