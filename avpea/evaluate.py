@@ -171,7 +171,8 @@ def infer(
         found |= others
     answers = task.complete(samples, [answer for index in range(len(batches)) for answer in found[index][0]])
     scores = tuple(
-        (task.score(one, answer), task.weight(one, answer)) for one, answer in zip(samples, answers, strict=True)
+        (task.score(one, answer), task.weight_of_answer(one, answer))
+        for one, answer in zip(samples, answers, strict=True)
     )
     mean = sum(found[i][1] for i in range(len(batches))) / weight_of(samples) if loss else None
     return SplitResult(tuple(samples), tuple(answers), scores, task.evaluate(samples, answers), type(task), loss=mean)

@@ -54,6 +54,8 @@ def _weights(experiment: Experiment) -> None:
 
 def _of_one_kind(rows: Sequence[Row]) -> list[str]:
     """A sentence for each row that is measured otherwise than the first, so that no report could compare them."""
+    if not rows:  # all is done
+        return []
     kinds = [registry.load("task", row.experiment.task.name).figure for row in rows]
     first = f"row '{rows[0].label}' of '{rows[0].experiment.task.name}', measured in {kinds[0].name}"
     return [

@@ -234,14 +234,13 @@ class Task(nn.Module, ABC):
     def score(self, sample: Any, answer: Any) -> float:
         """Number of correct answers for a sample, or its score, on the scale of `figure`."""
 
-    def weight(self, sample: Any, answer: Any = None) -> int:
-        """Number of answers that a sample needs, of which `score` counts the correct ones.
-
-        Args:
-            sample: The sample.
-            answer: The answer to it, for a task where it says how many were asked for.
-        """
+    def weight(self, sample: Any) -> int:
+        """Number of answers that a sample needs, of which `score` counts the correct ones."""
         return int(sample.weight)
+
+    def weight_of_answer(self, sample: Any, answer: Any) -> int:
+        """`weight`, unless the answer itself says how many answers the sample was asked for."""
+        return self.weight(sample)
 
     @abstractmethod
     def row(self, sample: Any, answer: Any) -> dict[str, Any]:

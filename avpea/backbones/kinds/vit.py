@@ -164,8 +164,8 @@ class Backbone(TimmTransformer):
         if table is None or grid == self.native_grid:
             return table
         resample = self._resample_sequence if positions == "sequence" else self._resample_grid
-        if table is not self._own_table[0]:
-            return resample(table, grid)  # a trained copy, which changes in each step
+        if table.requires_grad or table is not self._own_table[0]:
+            return resample(table, grid)  # it is trained, or a trained copy, and so changes in each step
         resampled: Tensor = self._keep((positions, grid, *self._placement()), lambda: resample(table, grid))
         return resampled
 

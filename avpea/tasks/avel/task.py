@@ -156,7 +156,7 @@ class AVEL(Task):
         decisions = answer.decisions[: len(sample.real)].tolist()
         return sum(one == other for one, other in zip(decisions, sample.real, strict=True))
 
-    def weight(self, sample: EventSample, answer: Any = None) -> int:
+    def weight(self, sample: EventSample) -> int:
         """Number of segments, without padding."""
         return len(sample.real)
 

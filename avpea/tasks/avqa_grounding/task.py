@@ -75,9 +75,13 @@ class AVQAGrounding(AVQA):
         """Number of pairs that are classified correctly."""
         return int(answer.correct.sum())
 
-    def weight(self, sample: QuestionSample, answer: Any = None) -> int:
+    def weight(self, sample: QuestionSample) -> int:
+        """Number of pairs of a video."""
+        return 2 * sample.segments
+
+    def weight_of_answer(self, sample: QuestionSample, answer: Any) -> int:
         """Number of pairs of a video; none for one that was alone in its batch, as in the metric."""
-        return 2 * sample.segments if answer is None else int(answer.correct.numel())
+        return int(answer.correct.numel())
 
     def references(self, train: Sequence[QuestionSample], samples: Sequence[QuestionSample]) -> dict[str, float]:
         """Accuracy of guessing."""

@@ -197,7 +197,7 @@ class AVR(CaptionTask):
         own = answer.ranks[self.head.groups[0]]
         return sum(rank <= cut for rank in own for cut in CUTS) / len(CUTS)
 
-    def weight(self, sample: CaptionSample, answer: Any = None) -> int:
+    def weight(self, sample: CaptionSample) -> int:
         """Number of captions of a video."""
         return len(sample.captions)
 
