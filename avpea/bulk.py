@@ -187,16 +187,20 @@ class _Results:
     def rename(self, jobs: Sequence[Job], states: Mapping[str, tuple[int | None, int | None]]) -> None:
         """Find the lines of an earlier version, whose paths count from where its command was given.
 
-        Such a line is one of a video that is called so now and is as it was, unless there is such a file where its path
-        leads from the folder of the results.
+        Such a line is one of a video that is called so now, and where its path leads from the folder of the results is
+        no file, or another one than it is about.
         """
         with self.path.open("rb") as file:
             for job in jobs:
                 video, meant = str(job.video), self._absolute(str(job.video))
                 line, absolute = self.lines.get(meant), os.path.abspath(job.video)
-                if line is None or meant == absolute or absolute in self.lines or line.state != states[video]:
+                if line is None or meant == absolute or absolute in self.lines:
                     continue
-                if line.state == _NOWHERE or _state(Path(meant)) == line.state:
+                there = _state(Path(meant))
+                if there != _NOWHERE and (there == line.state or line.state != states[video]):
+                    continue  # it is about that file
+                if line.state != states[video] or line.state == _NOWHERE:
+                    self.lines[absolute] = self.lines.pop(meant)  # until the new answer takes its place
                     continue
                 file.seek(line.start)
                 values = json.loads(file.read(line.stop - line.start))

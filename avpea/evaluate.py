@@ -100,7 +100,11 @@ def _filled(cache: SampleCache | FeatureStore, wanted: Sequence[Sample], progres
             raise DataError(share)
         broken |= share
     # What is not there yet was made on another machine, for a cache that this one does not see.
-    report = cache.fill([sample for sample in wanted if sample.key not in broken], progress=False)
+    left = [sample for sample in wanted if sample.key not in broken]
+    if isinstance(cache, FeatureStore):  # whose values have been read, and whose shapes are compared as a whole now
+        report = cache.fill(left, progress=False, values=False)
+    else:
+        report = cache.fill(left, progress=False)
     for here_broken in distributed.everyones(dict(report.broken)):  # such as for want of memory on one machine
         broken |= here_broken
     return dataclasses.replace(report, broken={one.key: broken[one.key] for one in wanted if one.key in broken})

@@ -128,8 +128,7 @@ class AVModel(nn.Module):
             visual, audio = _wide(tokens.visual), _wide(tokens.audio)
         prefix, has_cls = self.encoder.backbone.num_prefix_tokens, self.encoder.backbone.has_cls
         heard = None if isinstance(self.audio, ContinuousOptions) else positions  # whole sounds are not drawn
-        of_sound = self.encoder.audio_prefix_tokens, self.encoder.audio_has_cls
-        return Encoded(visual, audio, segments, prefix, has_cls, negatives, positions, heard, (), *of_sound)
+        return Encoded(visual, audio, segments, prefix, has_cls, negatives, positions, heard)
 
     def pixels(
         self,

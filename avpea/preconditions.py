@@ -22,6 +22,7 @@ __all__ = [
     "require_same",
     "require_same_data",
     "require_same_run",
+    "require_schedule",
     "require_videos",
     "smaller",
     "with_all_processes",
@@ -40,6 +41,17 @@ def require_needed(experiment: Experiment, annotations: Annotations) -> None:
             f"{experiment.data.root} holds {annotations.labels.kind}, but the task '{experiment.task.name}' needs "
             f"{needs.kind}; give another data set, or a recipe for this one."
         )
+
+
+def require_schedule(train: TrainOptions) -> None:
+    """Refuse a schedule that turns the learning rate round; models that were trained so can still be used.
+
+    Raises:
+        ExperimentError: `train.gamma` is not above 0.
+    """
+    gamma = getattr(train, "gamma", 1.0)
+    if not 0 < gamma < float("inf"):
+        raise ExperimentError(f"train.gamma is {gamma}; expected a factor above 0, such as 0.5.")
 
 
 def with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:

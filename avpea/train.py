@@ -42,6 +42,7 @@ from avpea.preconditions import (
     require_same,
     require_same_data,
     require_same_run,
+    require_schedule,
     require_videos,
     smaller,
     with_all_processes,
@@ -279,6 +280,7 @@ class _Training:
         model = build(experiment, self.annotations.labels)
         model.task.require_metrics()
         require_augmentable(experiment, model.task)
+        require_schedule(config)
         folder.require_same_weights(model.encoder.fingerprints())
         self.model, self.uncompiled = model.to_train(config, self.device)
         self.tell_uncompiled()

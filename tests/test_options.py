@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from avpea import registry
 from avpea.errors import ExperimentError
 from avpea.experiment import RECIPES, load_recipe, parse_section, recipe_names
 from avpea.options import Options, declared, option_names, parse, plain
+from avpea.preconditions import require_schedule
 from avpea.sections import (
     AdapterOptions,
     ContinuousOptions,
@@ -115,10 +117,12 @@ def test_nor_by_an_override_of_a_recipe(name: str) -> None:
             recipe.override({dotted: defaults()[dotted.partition(".")[2]]})
 
 
-@pytest.mark.parametrize("gamma", [-0.5, 0, 1.5])
+@pytest.mark.parametrize("gamma", [-0.5, 0.0, float("nan")])
 def test_a_step_never_turns_the_learning_rate_round(gamma: float) -> None:
-    with pytest.raises(ExperimentError, match=r"train\.gamma is .*; expected a factor above 0 and of at most 1"):
-        load_recipe("mini/avel").override({"train.schedule": "step", "train.gamma": gamma})
+    recipe = load_recipe("mini/avel").override({"train.schedule": "step"})
+    require_schedule(recipe.train)
+    with pytest.raises(ExperimentError, match=r"train\.gamma is .*; expected a factor above 0"):
+        require_schedule(replace(recipe.train, gamma=gamma))  # type: ignore[call-arg]
 
 
 def test_what_is_meant_is_suggested() -> None:

@@ -1,6 +1,7 @@
 """Checking all runs of a grid before any of them starts."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> 
         device: Device to use instead of each row's `train.device`.
     """
     wrong = _of_one_kind(list(dict.fromkeys(cell.row for cell in cells)))
+    made = {os.path.abspath(runs / cell.name) for cell in cells}  # a row may start from another one's run
     for row in dict.fromkeys(cell.row for cell in cells):
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
+        if (start := row.experiment.train.start_from) and os.path.abspath(os.path.expanduser(start)) not in made:
+            reasons += _reasons(find, start)
         if device is None:
             reasons += _reasons(choose_device, row.experiment.train.device, "train.device")
         wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
@@ -48,8 +52,6 @@ def _weights(experiment: Experiment) -> None:
     encoder.require_files(experiment)
     head: type[Head] = registry.load("head", experiment.head.name)
     head.require_files(experiment.head)
-    if experiment.train.start_from:
-        find(experiment.train.start_from)
 
 
 def _of_one_kind(rows: Sequence[Row]) -> list[str]:

@@ -33,7 +33,7 @@ __all__ = ["Cell", "Row", "Sweep", "load_sweep", "parse_sweep", "refusal", "swee
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 # Names of runs are parts of names of files, which have 255 bytes.
-_LONGEST = 160
+_LONGEST = 215
 _SEED = "takes its seeds from `seeds:` or --seeds; leave train.seed out."
 _KEYS = ("title", "seeds", "reference", "rows", "backbones", "published_where", "quoted")
 
@@ -241,8 +241,8 @@ def _row(label: str, entry: Any, backbone: Any) -> Row:
     figures = experiment.published if published is None else published
     if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
         raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
-    name = "--".join([re.sub(r"\.ya?ml$", "", recipe), *(f"{key}={value}" for key, value in options.items())])
-    return Row(label, _short(file_name(name)), experiment, figures)
+    name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
+    return Row(label, _short(file_name(name.removesuffix(".yaml"))), experiment, figures)
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:
@@ -252,7 +252,7 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
 
 
 def _short(name: str) -> str:
-    """A name of at most 160 bytes: a longer one is cut, with a digest of all of it."""
+    """A name of at most 215 bytes: a longer one is cut, with a digest of all of it."""
     if len(name.encode()) <= _LONGEST:
         return name
     return f"{name.encode()[: _LONGEST - 10].decode(errors='ignore')}--{_digest(name)}"

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avpea import distributed
 from avpea.data._batch import Batch, collate
 from avpea.data._others import of_others
 from avpea.data._report import FillReport, strict_error
@@ -89,7 +90,8 @@ class FeatureStore:
                 if (same := _same(sample)) not in found:
                     found[same] = self._looked(sample, values)
                 advance()
-        _require_alike(found)
+        if distributed.world().alone or not values:  # of several processes each reads a share only
+            _require_alike(found)
         looked = {sample.key: found[_same(sample)] for sample in samples}
         broken = {key: one.reason for key, one in looked.items() if one.reason}
         if broken and self.strict:
@@ -190,7 +192,7 @@ class FeatureStore:
         if len(width) != 1 or self.audio_dim not in (0, width[0]):
             wanted = f"({self.audio_dim},)" if self.audio_dim else "one axis"
             raise MediaError(of.audio, f"holds vectors of shape {tuple(width)}; expected {wanted}.")
-        if max(count, heard) > _FAR * min(count, heard):
+        if sample.seconds in ("every", "linspace") and max(count, heard) > _FAR * min(count, heard):
             raise MediaError(
                 of.audio, f"has {heard} moments, and {of.visual.name} {count}; expected as many, of the same seconds."
             )

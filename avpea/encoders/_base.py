@@ -173,8 +173,6 @@ class Encoder(nn.Module, ABC):
         features: The kind of log-mel that it reads, as `audio.features` names it.
         adapters: Base classes of the adapters that it can hold.
         default_adapter: Name of the adapter that it gets if a recipe names none; empty means no adapter.
-        audio_prefix_tokens: Tokens before the patches of a sound that goes through a network of its own; else None.
-        audio_has_cls: Whether the first of these is a CLS token; None likewise.
         sees_alone: Whether it has a frozen image network, with which `see` works.
         kept: Which outputs of frozen layers are kept on disk, if any are; then `enter` and `resume` work.
         checkpointing: Whether blocks forget their activations and compute them again in the backward pass.
@@ -189,8 +187,6 @@ class Encoder(nn.Module, ABC):
     adapters: ClassVar[tuple[type[Trained], ...]] = ()
     default_adapter: ClassVar[str] = ""
     sees_alone: ClassVar[bool] = False
-    audio_prefix_tokens: ClassVar[int | None] = None
-    audio_has_cls: ClassVar[bool | None] = None
     kept: Kept | None = None
     checkpointing: bool = False
     compiled: Compiled | None = None

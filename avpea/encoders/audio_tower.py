@@ -120,8 +120,6 @@ class AudioTowerEncoder(Encoder):
     Options = AudioTowerOptions
     adapters: ClassVar[tuple[type[Trained], ...]] = (Tuning,)
     sees_alone = True
-    audio_prefix_tokens = 1
-    audio_has_cls = True
     backbone: Transformer
 
     def __init__(self, backbone: Transformer, tower: AudioTower, tuned: Tuning | None = None) -> None:

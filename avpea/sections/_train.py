@@ -200,7 +200,6 @@ class StepTrainOptions(TrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_from(1, "step_epochs")
-        require(0 < self.gamma <= 1, f"train.gamma is {self.gamma}; expected a factor above 0 and of at most 1.")
 
 
 def require_device_name(name: str, option: str) -> None:

@@ -20,8 +20,8 @@ __all__ = ["Protocol"]
 
 MOST_HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 15.0  # for the header of a request, and for what a client still sends after the answer
-STALLED_SECONDS = 30.0  # in which a client has to take something of its answer
-UNSENT_BYTES = 128 << 10  # that the system keeps of a connection beside what is under way
+STALLED_SECONDS = 120.0  # in which a client has to take something of its answer
+UNSENT_BYTES = 8 << 10  # that the system keeps of a connection beside what is under way: seconds of a slow one
 MOST_CONNECTIONS = 512
 
 

@@ -37,13 +37,11 @@ class Encoded:
         audio: Tokens of the log-mel images; None for a head that reads no video.
         segments: Number of segments of each video.
         num_prefix_tokens: Number of tokens before the patches, in the visual stream.
-        has_cls: Whether token 0 of the visual stream is a CLS token.
+        has_cls: Whether token 0 is a CLS token.
         negatives: Tokens of frames of other videos, if the head's training uses them.
         positions: Index of each segment in its video; None if all segments are given.
         sound_positions: The same of the log-mel images; None if they are all there, as slices of the whole sound are.
         stages: Visual tokens at the end of each stage of a Swin, if the head reads them.
-        audio_prefix_tokens: Number of tokens before the patches in the audio stream; None: as in the visual one.
-        audio_has_cls: Whether token 0 of the audio stream is a CLS token; None: as in the visual one.
     """
 
     visual: Float[Tensor, "images visual_tokens dim"] | None
@@ -55,8 +53,6 @@ class Encoded:
     positions: Int[Tensor, "videos segments"] | None = None
     sound_positions: Int[Tensor, "videos segments"] | None = None
     stages: tuple[Float[Tensor, "images _tokens _dim"], ...] = ()
-    audio_prefix_tokens: int | None = None
-    audio_has_cls: bool | None = None
 
     @property
     def frames(self) -> Float[Tensor, "videos segments visual_tokens dim"]:
@@ -88,22 +84,15 @@ class Encoded:
     @property
     def visual_cls(self) -> Float[Tensor, "videos segments dim"]:
         """CLS token of each frame; the mean of its tokens if there is no CLS token."""
-        return _cls(self.frames, self.has_cls)
+        return self._cls(self.frames)
 
     @property
     def audio_cls(self) -> Float[Tensor, "videos sounds audio_dim"]:
         """CLS token of each log-mel image; the mean of its tokens if there is no CLS token."""
-        return _cls(self.sounds, self.has_cls if self.audio_has_cls is None else self.audio_has_cls)
+        return self._cls(self.sounds)
 
-    @property
-    def audio_patches(self) -> Float[Tensor, "videos sounds patches audio_dim"]:
-        """Tokens of the sound after CLS and registers, by video; none where a sound has a single token."""
-        prefix = self.num_prefix_tokens if self.audio_prefix_tokens is None else self.audio_prefix_tokens
-        return self.sounds[:, :, prefix:]
-
-
-def _cls(tokens: Float[Tensor, "... tokens dim"], has_cls: bool) -> Float[Tensor, "... dim"]:
-    return tokens[..., 0, :] if has_cls else tokens.mean(dim=-2)
+    def _cls(self, tokens: Float[Tensor, "... tokens dim"]) -> Float[Tensor, "... dim"]:
+        return tokens[..., 0, :] if self.has_cls else tokens.mean(dim=-2)
 
 
 def video_index(counts: Iterable[int]) -> Int[Tensor, " rows"]:

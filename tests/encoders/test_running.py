@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from avpea import registry
 from avpea.cli import main
 from avpea.compare.cost import random_batch
-from avpea.encoders import Streams, _running
+from avpea.encoders import _running
 from avpea.errors import CheckpointError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.model import AVModel, build
@@ -102,19 +102,6 @@ def test_frames_of_other_videos_are_seen_by_the_frozen_weights(encoder: str, tin
             parameter.add_(0.1)
         model.encoder.checkpoint_blocks()
         assert torch.equal(model.encoder.see(frames), frozen)
-
-
-@pytest.mark.usefixtures("small_tower")
-def test_the_audio_tower_has_a_cls_token_of_its_own(tiny_experiment: Make) -> None:
-    (changes,) = (one for one in variants() if one.get("encoder.name") == "audio_tower" and "adapter.name" not in one)
-    model = build(tiny_experiment(**changes), event_labels())
-    visual, audio = torch.rand(3, 5, 2), torch.rand(3, 4, 2)
-    for has_cls, prefix in ((False, 0), (True, 5)):  # as SigLIP, and as DINOv2 with registers
-        model.encoder.backbone.has_cls, model.encoder.backbone.num_prefix_tokens = has_cls, prefix
-        encoded = model._encoded(Streams(visual, audio), 3)
-        assert torch.equal(encoded.audio_cls[0], audio[:, 0])
-        assert torch.equal(encoded.audio_patches[0], audio[:, 1:])
-        assert torch.equal(encoded.visual_cls[0], visual[:, 0] if has_cls else visual.mean(dim=1))
 
 
 def test_checkpointing_with_dropout_in_an_adapter(tiny_experiment: Make, monkeypatch: pytest.MonkeyPatch) -> None:

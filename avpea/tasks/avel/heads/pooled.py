@@ -72,7 +72,7 @@ class PooledHead(WeightedHead):
 
     def read(self, encoded: Encoded) -> Float[Tensor, "batch segments categories"]:
         """The logits, with the mean of each second's audio patches."""
-        patches = encoded.audio_patches
+        patches = encoded.sounds[:, :, encoded.num_prefix_tokens :]
         heard = patches.mean(dim=2) if patches.shape[2] else None  # VGGish has a single token
         logits: Tensor = self(encoded.patches, encoded.visual_cls, encoded.audio_cls, heard)
         return logits
