@@ -29,9 +29,10 @@ def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> 
         runs: Folder of the run folders.
         device: Device to use instead of each row's `train.device`.
     """
-    wrong = _of_one_kind(list(dict.fromkeys(cell.row for cell in cells)))
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    wrong = _of_one_kind(rows)
     made = {os.path.abspath(runs / cell.name) for cell in cells}  # a row may start from another one's run
-    for row in dict.fromkeys(cell.row for cell in cells):
+    for row in rows:
         reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
         if (start := row.experiment.train.start_from) and os.path.abspath(os.path.expanduser(start)) not in made:
             reasons += _reasons(find, start)

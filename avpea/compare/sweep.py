@@ -167,9 +167,10 @@ def parse_sweep(
     if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
         wrong.append(f"seeds is {given!r}; expected different whole numbers, such as [0, 1, 2].")
         chosen = (0,)  # so that the rows are checked nevertheless
-    if "train.seed" in (changes or {}):
+    changed = dict(changes or {})
+    if changed.pop("train.seed", None) is not None:
         wrong.append(f"a sweep {_SEED}")
-    rows = list(_rows(values, {key: one for key, one in (changes or {}).items() if key != "train.seed"}, wrong))
+    rows = list(_rows(values, changed, wrong))
     wrong += [f"rows '{one}' and '{other}' are the same experiment; leave one out." for one, other in _alike(rows)]
     labels = [row.label for row in rows]
     reference = str(values.get("reference", next(iter(labels), "")))
