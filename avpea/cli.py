@@ -1,6 +1,7 @@
 """The command line: `avpea COMMAND`. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import difflib
 import errno
 import io
 import os
@@ -52,8 +53,22 @@ class _Parser(argparse.ArgumentParser):
             file.flush()
 
     def error(self, message: str) -> NoReturn:
-        told = f"{self.prog}: {message}.{_like_options(self._words)} `{self.prog} --help` explains.\n"
-        self.exit(2, for_terminal(told, lines=True))
+        meant = self.meant(self._words)
+        hint = f" Did you mean '{meant}'?" if meant else _like_options(self._words)
+        self.exit(2, for_terminal(f"{self.prog}: {message}.{hint} `{self.prog} --help` explains.\n", lines=True))
+
+    def meant(self, words: Sequence[str]) -> str:
+        """The option that was probably meant by one that is unknown; empty if there is none like it."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in words:
+            name = word.partition("=")[0]
+            if word == "--" or (self._subparsers and not word.startswith("-")):  # what follows is a command's own
+                break
+            if not name.startswith("--") or name in known or _DOTTED.fullmatch(name):
+                continue
+            if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+                return close[0]
+        return ""
 
 
 def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -134,12 +149,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         elif given:  # options of the command itself
             options, rest = parser.parse_known_args(words)
         if not hasattr(options, "run_command"):
+            if rest:
+                parser.error(f"unrecognized arguments: {' '.join(rest)}")
             parser.print_help()
             return 2
     except OSError as error:  # of printing the help or the version
         return _not_printed(error)
     try:
-        if rest and not options.takes_overrides:
+        # An option of the command that is mistyped would be said to be none of the recipe's.
+        if rest and (not options.takes_overrides or options.parser.meant(rest)):
             options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
         options.words = words
         require_alone(options)

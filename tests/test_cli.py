@@ -216,6 +216,25 @@ def test_wrong_use_exits_with_two(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["predict", "run", "x.mp4", "--treshold", "3"], "--threshold"),
+        (["train", "mini/avel", "--extned", "3"], "--extend"),
+        (["compare", "mini/table1", "--repot"], "--report"),
+        (["compare", "mini/table1", "--seed", "1"], "--seeds"),
+        (["serve", "--prot=3"], "--port"),
+        (["--verison"], "--version"),
+        (["nothing", "--jsn"], ""),
+        (["predict", "--", "--treshold"], ""),
+    ],
+)
+def test_an_option_that_is_mistyped(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert ("Did you mean" in (printed := capsys.readouterr().err)) == bool(meant)
+    assert f"'{meant}'?" in printed or not meant
+
+
+@pytest.mark.parametrize(
     "words",
     [["predict", "run", "-x.mp4"], ["verify", "-x.mp4"], ["data", "verify", "own", "-x.mp4"], ["train", "-x.mp4"]],
 )

@@ -202,6 +202,20 @@ def test_a_graph_that_computes_something_else(
     refused(tmp_path, tiny_run, r"differ by 0\.0003, and at most 0\.0001 is rounding; nothing was written")
 
 
+def test_a_run_that_is_written_anew_meanwhile(
+    tiny_run: Path, made: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the export would be of the weights before, and be taken for one of those now."""
+
+    def trained_on(*_: Any, **__: Any) -> Any:
+        os.utime(run / "model.safetensors", ns=(0, 0))
+        return made[1]
+
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    monkeypatch.setattr(_export, "traced", trained_on)
+    refused(tmp_path, run, "has been written anew since it was loaded")
+
+
 def test_nothing_is_left_of_an_export_that_fails(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

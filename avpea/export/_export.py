@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from avpea.checkpoint import CheckpointInfo, fingerprint_of, load_model
+from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.description import CALIBRATION, described
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
@@ -96,7 +96,7 @@ def export(
     Raises:
         AvpeaError: The task or the model cannot be exported, a library is missing, the folder exists, or the graph
             computes something else.
-        CheckpointError, WeightsError: The run cannot be loaded.
+        CheckpointError, WeightsError: The run cannot be loaded, or is written anew meanwhile.
         WriteError: The folder cannot be written.
     """
     if to not in FILES:
@@ -113,14 +113,14 @@ def export(
         use = model.task.use.format(run=run)
         raise AvpeaError(f"A run of the task '{info.experiment.task.name}' cannot be exported: {reason}; use `{use}`.")
     with _new_folder(target, overwrite) as aside:
-        about = _write(model, info, to, fingerprint_of(file), aside)
+        about = _write(model, info, to, aside)
         about["files"] = {one.name: _file(one) for one in sorted(aside.iterdir())}
         write_json(aside / ABOUT_FILE, sealed(about))
     size = sum(one["bytes"] for one in about["files"].values()) / 1e6
     return ExportReport(named, to, size, about["parity"]["difference"], about["segments"])
 
 
-def _write(model: AVModel, info: CheckpointInfo, to: str, checkpoint: str, folder: Path) -> dict[str, Any]:
+def _write(model: AVModel, info: CheckpointInfo, to: str, folder: Path) -> dict[str, Any]:
     """Write the graph, see that it computes the same, and describe it."""
     graph, experiment = Graph(model.folded()), info.experiment
     example = inputs_of(experiment, model.image_size, BATCH, max(2, experiment.data.segments))
@@ -136,7 +136,7 @@ def _write(model: AVModel, info: CheckpointInfo, to: str, checkpoint: str, folde
         "segments": found.segments,
         "frame_size": model.image_size,
         "tokens": _tokens(found),
-        "checkpoint": checkpoint,
+        "checkpoint": info.model,
         "description": _description(info),
     }
     names = list(found.outputs)
