@@ -280,6 +280,9 @@ def _evaluate(
     batch_size: int,
     progress: bool,
 ) -> SplitResult:
+    if progress and found.own is False:  # what training said of its own data, such as how the videos were divided
+        for note in annotations.notes:
+            say(note)
     samples_cache, usable, report = prepare(experiment, annotations, [split], progress)
     samples = annotations.labels.translated(usable[split], info.labels)
     with enough_for_batches(model, batch_size):

@@ -206,6 +206,16 @@ def test_tables_of_ones_own_are_read_as_they_are_shown(tmp_path: Path) -> None:
     assert len(_question_rows.read_rows(tmp_path / "questions.json")) == 1
 
 
+def test_the_sweep_of_ones_own_can_run(tmp_path: Path) -> None:
+    from avpea.compare import load_sweep
+
+    (block,) = blocks("compare.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    sweep = load_sweep(tmp_path / "mine.yaml")
+    chosen = re.findall(r'mine\.yaml .*--only "([^"]+)"', text_of(DOCS / "compare.md"))
+    assert [row.label for row in sweep.only(chosen).rows] == [sweep.reference, *chosen]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_on_the_pages_names_what_exists(page: Path) -> None:
     """Imports work, and attributes of avpea are there."""

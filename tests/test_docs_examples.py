@@ -146,16 +146,21 @@ def test_the_reader_reads_folders(
     from avpea.cli import main
 
     root = tmp_path / "sorted"
-    for place in ("train/green/g0", "train/red/r0", "train/background/g1", "val/green/g3", "test/red/r4"):
+    places = ["train/green/g0", "train/red/r0", "train/background/g1", "val/green/g3", "test/red/r4", "more/blue/g4"]
+    places.append("test/green/g0")  # another video of the same name
+    for place in places:
         video = root / f"{place}.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(tiny_data / "AVE" / video.name, video)
     assert main(["data", "verify", "split_folders", "--data.root", str(root), "--data.segments", "3"]) == 0
-    assert "train: 3 samples (3 with a video that opens), 9 seconds" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "train: 3 samples (3 with a video that opens), 9 seconds" in told
+    assert "Remark: Not used, as they are none of train, val, test: more." in told
+    assert "in two splits" not in told
     changes = {"data.name": "split_folders", "data.root": str(root), "data.cache": str(tmp_path / "cache")}
     experiment = tiny_experiment(**changes, **{"train.epochs": 1})
     assert experiment.data.segments == 3  # what both readers share has stayed
-    assert trained(experiment, tmp_path / "run").metrics["videos"] == 1
+    assert trained(experiment, tmp_path / "run").metrics["videos"] == 2
 
 
 @pytest.mark.usefixtures("installed")

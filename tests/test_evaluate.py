@@ -128,6 +128,18 @@ def test_a_data_set_that_has_moved_and_a_broken_video(tiny_run: Path, tiny_data:
     assert list(report["skipped"]) == ["test-0001-nowhere"]
 
 
+def test_how_other_data_were_divided_is_said(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else nobody notices that a table without splits is tested on a fifth of its videos."""
+    rows = [f"{name}.mp4,0,2,green" for name in ("g0", "g1", "g3", "g4")]
+    shutil.copytree(tiny_data / "AVE", folder := tmp_path / "more")
+    (folder / "more.csv").write_text("\n".join(["video,start_seconds,end_seconds,label", *rows]))
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    evaluate(run, reader="manifest", root=str(folder / "more.csv"), cache=str(tmp_path / "cache"))
+    assert "No column 'split'" in capsys.readouterr().err
+
+
 def test_a_run_of_captions_is_not_evaluated_on_events(tiny_matched_run: Path, tiny_data: Path) -> None:
     with pytest.raises(DataError, match="There are no captions"):
         evaluate(tiny_matched_run, root=str(tiny_data), progress=False)

@@ -50,6 +50,16 @@ def written(name: str, some: list[Stretch]) -> bytes:
     return rendered(name, there, "events", some, there).encode()
 
 
+@pytest.mark.parametrize("lane", ["seen", "both"])
+def test_events_with_lanes_are_refused(lane: str) -> None:
+    """They would be events of one list: what is only seen would be seen and heard, and three would be one."""
+    row = {"start_seconds": 0, "end_seconds": 2, "label": "dog", "lane": lane}
+    table = csv_line([*row]) + csv_line([*row.values()])
+    for name, content in (("json", json.dumps({"events": [row]})), ("csv", table)):
+        with pytest.raises(DataError, match=f"'dog' has the lane '{lane}', and .* leave their lane out"):
+            read(name, content.encode(), "a file")
+
+
 @pytest.mark.parametrize("name", READABLE)
 def test_what_is_written_is_read_again(name: str) -> None:
     found = read(name, written(name, STRETCHES), "a file")

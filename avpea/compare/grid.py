@@ -15,7 +15,7 @@ from avpea.compare.report import require_pictures, write_report
 from avpea.compare.summary import Summary, summarise
 from avpea.compare.sweep import Cell, Sweep, parse_sweep, refusal
 from avpea.device import choose_device, cpu_threads
-from avpea.errors import AvpeaError, InUseError
+from avpea.errors import AvpeaError, ExperimentError, InUseError
 from avpea.evaluate import evaluate
 from avpea.files import unwritable, write_json, write_text, writing
 from avpea.locks import locked
@@ -63,10 +63,10 @@ def compare(
 
     Args:
         sweep: Name of a sweep, a YAML file, or a `Sweep`.
-        changes: Options to change in every row, by dotted name, such as `data.root`.
+        changes: Options to change in every row, by dotted name, such as `data.root`; a `Sweep` has its own.
         runs: Folder of the run folders, which are named as by `avpea train`.
         out: Folder of the results, `OUT/RUN.json`, and of the report, `OUT/SWEEP/index.html` and `report.md`.
-        seeds: Seeds to use instead of the sweep's.
+        seeds: Seeds to use instead of the sweep's; not beside a `Sweep`.
         only: Labels of the rows to run; the reference row is always included.
         device: Device to train, evaluate and measure on, instead of each row's `train.device`.
         run: Whether to run anything; if not, only the report is written.
@@ -82,6 +82,8 @@ def compare(
     require_pictures()
     if device is not None:
         choose_device(device)
+    if isinstance(sweep, Sweep) and (changes or seeds is not None):
+        raise ExperimentError("A Sweep has its options and seeds already; give changes and seeds to load_sweep.")
     grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
     grid = grid.only(only) if only and not wrong else grid
     runs, out = Path(runs), Path(out)

@@ -144,7 +144,7 @@ def _cost_parts(summary: Summary) -> Iterator[Part]:
 
 
 def _csv_rows(summary: Summary) -> Iterator[list[Any]]:
-    """A heading, and a row for each row of the sweep, with unrounded values: shares, not percent."""
+    """A heading, and a row for each row of the sweep, with unrounded shares; what was published is in percent."""
     part, beside = summary.figure.part, list(summary.figure.beside)
     names = list(dict.fromkeys(name for row in summary.rows for name in row.per_class))
     yield [

@@ -241,7 +241,7 @@ def _or_none(std: float) -> float | None:
 
 def _per_class(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
-    for name in seeds[0]:
+    for name in dict.fromkeys(name for one in seeds for name in one):
         known = [share for one in seeds if (share := one.get(name)) is not None]
         means[name] = sum(known) / len(known) if known else None
     return means

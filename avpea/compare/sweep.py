@@ -9,8 +9,8 @@ rows:
     recipe: mini/avel
     adapter: {reduction: 4}
     published: {accuracy: 75.65}  # beside it in the report
-backbones:                        # optional: every row with each of them
-  ViT-B/16: {name: vit_base_patch16_224.augreg_in21k}
+backbones:                        # optional: every row with each of them, as "AV-PEA, ViT-B/16"; of
+  ViT-B/16: {name: vit_base_patch16_224.augreg_in21k}  # several, published names one: {ViT-B/16: {accuracy: 75.65}}
 published_where: "the paper's Table 4 (AVE, ViT-B/16)"
 quoted:                           # rows that are only quoted
   DPNet: {accuracy: 79.68, why: "no official code"}
@@ -119,7 +119,10 @@ class Sweep:
             if label not in known:
                 raise ExperimentError(f"{self.name} has no row '{label}'.{did_you_mean(label, known)}")
         rows = tuple(row for row in self.rows if row.label in {*labels, self.reference})
-        return replace(self, rows=rows, part=_short("-".join(file_name(row.label) for row in rows)))
+        part, names = "-".join(file_name(row.label) for row in rows), {file_name(label) for label in known}
+        if "" in names or len(names) < len(known):  # which alone do not tell the rows apart
+            part += f"-{_digest(repr([row.label for row in rows]))}"
+        return replace(self, rows=rows, part=_short(part))
 
 
 def sweep_names() -> list[str]:
@@ -214,7 +217,7 @@ def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) 
         for backbone, options in backbones.items():
             title = f"{label}, {backbone}" if backbone else str(label)
             try:
-                rows.append(_row(title, entry, options))
+                rows.append(_row(title, entry, options, backbone, list(backbones)))
             except AvpeaError as error:
                 wrong.append(f"row '{title}': {error}")
     # `changes` holds the locations of files for all rows; a row without such an option does not get it.
@@ -228,7 +231,7 @@ def _rows(values: Mapping[str, Any], changes: dict[str, Any], wrong: list[str]) 
             wrong.append(f"row '{row.label}': {error}")
 
 
-def _row(label: str, entry: Any, backbone: Any) -> Row:
+def _row(label: str, entry: Any, backbone: Any, called: str, backbones: Sequence[str]) -> Row:
     given = dict(entry) if isinstance(entry, Mapping) else {"recipe": entry}
     recipe, published = given.pop("recipe", None), given.pop("published", None)
     if not isinstance(recipe, str):
@@ -239,11 +242,23 @@ def _row(label: str, entry: Any, backbone: Any) -> Row:
     if "train.seed" in options:
         raise ExperimentError(f"a row {_SEED}")
     experiment = load_recipe(recipe).override(options)
-    figures = experiment.published if published is None else published
-    if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
-        raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
+    figures = _published(experiment.published, published, called, backbones)
     name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
     return Row(label, _short(file_name(name.removesuffix(".yaml"))), experiment, figures)
+
+
+def _published(recipes: Any, given: Any, called: str, backbones: Sequence[str]) -> Mapping[str, float]:
+    """What was published for a row with a backbone; what does not say with which is not for one of several."""
+    if given is None:
+        return recipes if len(backbones) == 1 else {}
+    by_backbone = isinstance(given, Mapping) and {*given} <= {*backbones}
+    figures = given.get(called, {}) if by_backbone else given
+    if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
+        raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
+    if len(backbones) > 1 and not by_backbone:
+        first = backbones[0]
+        raise ExperimentError(f"published is {given!r}; expected of which backbone, as in {{{first}: {given!r}}}.")
+    return figures
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

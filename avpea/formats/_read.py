@@ -26,7 +26,7 @@ _TIME = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{3})", re.ASCII)
 _ARROW = re.compile(r"\s*(\S+)\s+-->\s+(\S+)(?:\s.*)?", re.ASCII)
 # What the columns of other tables of avpea may add.
 _EVENTS = Columns(
-    ("start_seconds", "end_seconds", "label", "video"),
+    ("start_seconds", "end_seconds", "label", "video", "lane"),
     ("start_seconds", "end_seconds", "label"),
     (),
     ("confidence", "doubtful", "error", "split"),
@@ -47,8 +47,9 @@ def read(name: str, content: bytes, source: str, video: str = "") -> list[Stretc
         Stretches that start at 0 or later and end after they start, each with a text in one line.
 
     Raises:
-        DataError: It is another format, too big, not whole, or about another video; a time is wrong, or a text is
-            empty or too long. The sentence names the line where there is one.
+        DataError: It is another format, too big, not whole, or about another video; a time is wrong, an event has a
+            lane (`seen`, `heard` or `both`), or a text is empty or too long. The sentence names the line if there is
+            one.
     """
     if name not in READABLE:
         raise DataError(f"There is no format '{name[:40]}'; expected {', '.join(READABLE)}.")
@@ -209,6 +210,9 @@ def _events(source: str, rows: list[tuple[str, Any]], video: str) -> Found:
     for where, row in rows:
         require_readable(where, row)
         label = label_in(where, row)
+        if lane := text_in(where, row, "lane"):
+            told = f"'{label[:60]}' has the lane '{lane[:20]}', and what is read here has none"
+            raise DataError(f"{where}: {told}; keep the rows of 'both', and leave their lane out.")
         span = span_in(where, row, label)
         if span is not None:
             yield where, *span, label

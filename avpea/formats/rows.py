@@ -107,8 +107,8 @@ def _with_points(values: dict[str, object], separator: str) -> dict[str, object]
 def _separator(text: str, columns: Columns) -> tuple[str, int]:
     """The separator of the fields, and the number of lines before the header: Excel's `sep=;`, if it is there."""
     lines = text.split("\n", 2)
-    if re.fullmatch(r'"?sep=."?', lines[0].strip(), re.IGNORECASE):
-        return lines[0].strip().strip('"')[-1], 1
+    if told := re.fullmatch(r' *"?sep=(.)"? *\r?', lines[0], re.IGNORECASE):
+        return told[1], 1
 
     def known(separator: str) -> int:
         names = [name.strip().strip('"').lower() for name in lines[0].split(separator)]

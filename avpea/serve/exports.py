@@ -62,7 +62,7 @@ def exported(name: str, videos: Sequence[Reviewed], one: bool) -> File:
         one: Whether it is about one video; otherwise formats that cannot hold several make a zip file.
 
     Raises:
-        DataError: A manifest cannot tell two of the videos apart.
+        DataError: A table cannot tell two of the videos apart.
     """
     stem = PurePosixPath(videos[0].name).stem if one and videos else "avpea-reviews"
     if name == "manifest":
@@ -71,7 +71,7 @@ def exported(name: str, videos: Sequence[Reviewed], one: bool) -> File:
         text = json.dumps([_as_json(video) for video in videos], ensure_ascii=True, indent=1)
         return File(f"{stem}.json", _bytes(text), _TYPES[name])
     if name == "csv" and not one:
-        return File(f"{stem}.csv", _bytes("".join(_lines(videos))), _TYPES[name])
+        return File(f"{stem}.csv", _bytes(manifest(videos)), _TYPES[name])
     suffix = SUFFIXES.get(name, ".json")
     if one:
         return File(f"{stem}{suffix}", _bytes(_text(name, videos[0])), _TYPES[name])

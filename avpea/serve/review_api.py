@@ -244,13 +244,16 @@ def _body(video: Video, review: Review, remarks: list[str] | None = None) -> Rev
 
 
 def _certain(events: list[Stretch], classes: Set[str]) -> tuple[list[Stretch], list[str]]:
-    """Events without the question mark that avpea puts after a doubtful label (classes keep theirs); what it took."""
+    """Events without the question mark that avpea puts after a doubtful label (classes keep theirs); what is odd."""
     kept = [
         one if one.text in classes else replace(one, text=one.text.removesuffix(" ?") or one.text) for one in events
     ]
     number = sum(one != other for one, other in zip(kept, events, strict=True))
     many = how_many(number, "label ends", "labels end")
-    return kept, [f"{many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)
+    remarks = [f"{many} in ' ?', as avpea marks doubtful events; it was taken off."] * bool(number)
+    lanes = sum(one.text not in classes and one.text.endswith((" (seen)", " (heard)", " (both)")) for one in kept)
+    many = how_many(lanes, "label ends", "labels end")
+    return kept, remarks + [f"{many} in a lane, such as ' (seen)', which was kept as part of the class."] * bool(lanes)
 
 
 def _path(server: Server, video: Video) -> str:

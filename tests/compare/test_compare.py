@@ -15,8 +15,9 @@ import yaml
 
 from avpea import measure
 from avpea.cli import main
-from avpea.compare import Comparison, compare
+from avpea.compare import Comparison, compare, load_sweep
 from avpea.compare.results import by_video
+from avpea.compare.summary import _per_class
 from avpea.errors import AvpeaError, ExperimentError, TrainingError
 from avpea.evaluate import SplitResult, evaluate
 from avpea.files import write_json
@@ -445,6 +446,19 @@ def test_a_report_needs_no_data(finished: tuple[Path, Comparison, list[str]], sw
     assert again.missing == done.missing
     with pytest.raises(ExperimentError, match="elsewhere"):
         compare(sweep, changes, runs=folder / "runs", out=folder / "out")
+
+
+def test_a_sweep_that_was_read_has_its_options(tmp_path: Path) -> None:
+    """They would be dropped, and other runs trained than were asked for."""
+    for some in ({"changes": {"train.epochs": 1}}, {"seeds": [7]}):
+        with pytest.raises(ExperimentError, match="give changes and seeds to load_sweep"):
+            compare(load_sweep("mini/table4"), **some, runs=tmp_path, out=tmp_path)
+
+
+def test_classes_that_only_some_seeds_have_are_in_the_table() -> None:
+    seeds: Any = [{"a": 1.0}, {"a": 0.5, "b": 1.0}]
+    for some in (seeds, seeds[::-1]):
+        assert _per_class(some) == {"a": 0.75, "b": 1.0}
 
 
 def test_a_process_that_imports_the_script_does_not_run_the_grid(tmp_path: Path) -> None:

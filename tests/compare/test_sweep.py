@@ -122,6 +122,19 @@ def test_rows_backbones_and_seeds_make_the_grid(tmp_path: Path) -> None:
     assert len({cell.name for cell in cells}) == 8
 
 
+def test_what_was_published_is_for_the_backbone_that_it_names(tmp_path: Path) -> None:
+    two = "backbones: {small: {depth: 2}, large: {depth: 4}}\n"
+    named = "rows: {a: {recipe: mini/avel, published: {large: {accuracy: 7.5}}}, b: paper/avel-vit-b16}\n" + two
+    assert [dict(row.published) for row in load_sweep(write(tmp_path, named)).rows] == [{}, {"accuracy": 7.5}, {}, {}]
+    plain = "rows: {a: {recipe: mini/avel, published: {accuracy: 7.5}}}\n"
+    with pytest.raises(ExperimentError, match=r"expected of which backbone, as in {small: {'accuracy': 7\.5}}"):
+        load_sweep(write(tmp_path, plain + two))
+    (row,) = load_sweep(write(tmp_path, plain + "backbones: {small: {depth: 2}}")).rows
+    assert row.published == {"accuracy": 7.5}
+    (row,) = load_sweep(write(tmp_path, "rows: {b: paper/avel-vit-b16}")).rows
+    assert row.published
+
+
 def test_a_plain_recipe_runs_where_avpea_train_would_put_it() -> None:
     assert next(load_sweep("mini/table4").cells()).name == "mini-avel-none-seed0"
 
@@ -131,6 +144,13 @@ def test_only_some_rows_and_always_the_reference() -> None:
     assert [row.label for row in some.rows] == ["LoRA", "AV-PEA"]
     with pytest.raises(ExperimentError, match=r"has no row 'LORA'. Did you mean 'LoRA'"):
         load_sweep("mini/table1").only(["LORA"])
+
+
+def test_rows_that_a_file_name_cannot_tell_apart_have_reports_of_their_own(tmp_path: Path) -> None:
+    rows = "{ref: mini/avel, '★': mini/avel-none, '☆': mini/avel-lora, a b: mini/avel-audio, a-b: mini/avel-visual}"
+    sweep = load_sweep(write(tmp_path, f"reference: ref\nrows: {rows}"))
+    folders = [sweep.only([label]).folder for label in ("★", "☆", "a b", "a-b", "ref")]
+    assert len({sweep.folder, *folders}) == 6
 
 
 def test_seeds_are_those_of_the_sweep(tmp_path: Path) -> None:

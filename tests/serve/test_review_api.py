@@ -124,6 +124,7 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
         ("srt", b"nothing", "expected a cue"),
         ("csv", b"video,start_seconds,end_seconds,label,error\ngreen.mp4,,,,decoder crashed\n", "could not be read"),
         ("audacity", b"0\t9\tdog\n", "within the 3 s"),
+        ("csv", b"start_seconds,end_seconds,label,lane\n0,1,dog,seen\n", "'dog' has the lane 'seen', and what is read"),
     ]:
         answer = client.post(f"{path}{name}&name=my%20labels", content=content)
         assert (answer.status_code, sentence in answer.json()["detail"]) == (422, True), answer.text
@@ -138,6 +139,9 @@ def test_imports_are_strict_and_doubt_is_taken_off(client: TestClient) -> None:
     answer = client.post(f"{path}audacity", content=b"0\t1\tdog ?\n").json()
     assert answer["events"][0]["label"] == "dog"
     assert answer["remarks"] == ["1 label ends in ' ?', as avpea marks doubtful events; it was taken off."]
+    answer = client.post(f"{path.replace('=0', '=1')}audacity", content=b"0\t1\tdog (seen)\n").json()
+    assert answer["events"][0]["label"] == "dog (seen)"
+    assert answer["remarks"] == ["1 label ends in a lane, such as ' (seen)', which was kept as part of the class."]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from avpea.errors import DataError, InUseError, WriteError
 from avpea.formats import Stretch, read
 from avpea.locks import locked
-from avpea.serve.exports import EXPORTS, MANIFEST, Reviewed, exported, manifest, save_manifest
+from avpea.serve.exports import EXPORTS, MANIFEST, Reviewed, exported, save_manifest
 from avpea.serve.review import Review, Reviews, Stale, checked, fingerprint, homes, unsureness
 from tests.tiny import coloured_video
 
@@ -318,6 +318,7 @@ def test_the_manifest_is_what_training_reads(tmp_path: Path) -> None:
     assert not found.lost
 
 
-def test_a_manifest_does_not_mix_two_videos_up() -> None:
+@pytest.mark.parametrize("name", ["manifest", "csv"])
+def test_a_table_does_not_mix_two_videos_up(name: str) -> None:
     with pytest.raises(DataError, match=r"Two videos are called 'a\.mp4'"):
-        manifest([Reviewed("a.mp4", [BARK]), Reviewed("a.mp4", [MEOW])])
+        exported(name, [Reviewed("a.mp4", [BARK]), Reviewed("a.mp4", [MEOW])], one=False)

@@ -31,7 +31,9 @@ class FolderReader(Reader):
         root = Path(options.root)
         if not root.is_dir():
             raise DataError(f"There is no folder {root} (--data.root); expected SPLIT/CLASS/VIDEO in it.")
-        videos = [path for path in sorted(root.glob("*/*/*")) if path.suffix.lower() in MEDIA_SUFFIXES]
+        found = [path for path in sorted(root.glob("*/*/*")) if path.suffix.lower() in MEDIA_SUFFIXES]
+        videos = [path for path in found if path.parts[-3] in SPLITS]
+        others = sorted({path.parts[-3] for path in found} - {*SPLITS})
         classes = sorted({path.parent.name for path in videos} - {options.background})
         if not classes:
             raise DataError(f"{root} holds no videos as train/CLASS/VIDEO, val/CLASS/VIDEO, test/CLASS/VIDEO.")
@@ -39,7 +41,7 @@ class FolderReader(Reader):
         samples = [
             EventSample(
                 key=f"{path.parts[-3]}-{number:05d}",
-                video_id=path.stem,
+                video_id=path.relative_to(root).as_posix(),  # a name alone may be that of several
                 video=path,
                 start_seconds=0.0,
                 segments=options.segments,
@@ -49,4 +51,5 @@ class FolderReader(Reader):
             for number, path in enumerate(videos)
         ]
         by_split = {split: tuple(one for one in samples if one.split == split) for split in SPLITS}
-        return Annotations(root.name, root, EventLabels(tuple(classes)), by_split)
+        notes = (f"Not used, as they are none of {', '.join(SPLITS)}: {', '.join(others)}.",) if others else ()
+        return Annotations(root.name, root, EventLabels(tuple(classes)), by_split, notes)

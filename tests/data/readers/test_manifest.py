@@ -256,6 +256,7 @@ CLOCK = [("0:00.6", "00:00:02.5"), ("0:04", "0:00:06")]
         table(times=CLOCK).encode(),
         table(";", [("0:00,6", "0:02,5"), CLOCK[1]]).encode(),
         ("sep=;\r\n" + table(";", GERMAN).replace("\n", "\r\n")).encode("utf-8-sig"),
+        ("sep=\t\n" + table("\t", GERMAN)).encode(),
         table().encode("utf-16"),
         table().encode("utf-16-le"),
         table().encode("utf-32"),
@@ -265,8 +266,8 @@ CLOCK = [("0:00.6", "00:00:02.5"), ("0:04", "0:00:06")]
         table().replace("\n", ",,\n").encode(),
         table().replace("whistle", '"whi\nstle"').replace("whi\nstle", "whistle").encode(),
     ],
-    ids=["german", "tabs", "bars", "clock", "german clock", "excel", "utf-16", "no mark", "utf-32", "windows", "mac",
-         "capitals", "empty columns", "quotes"],
+    ids=["german", "tabs", "bars", "clock", "german clock", "excel", "excel tabs", "utf-16", "no mark", "utf-32",
+         "windows", "mac", "capitals", "empty columns", "quotes"],
 )  # fmt: skip
 def test_tables_as_spreadsheets_write_them(videos: Path, data: bytes) -> None:
     plain, other = write(videos / "plain.csv", table()), videos / "other.csv"
