@@ -1,6 +1,7 @@
 """Files of named tensors: safetensors with checksums, so that any byte that has changed in them is found."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from avpea.files import write_bytes
 from avpea.stopping import interruptible
 from avpea.trust import is_own, sign
 
-__all__ = ["Shape", "TensorFile", "Unreadable", "digest_of", "kind_of", "read_tensors", "write_tensors"]
+__all__ = ["Shape", "TensorFile", "Unreadable", "crc_of", "digest_of", "kind_of", "read_tensors", "write_tensors"]
 
 # Keys that a file's metadata has beside the given ones: checksums of the tensors, and of all metadata with that, and
 # the signature of the latter.
@@ -140,6 +141,14 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     for part in _parts(tensors):
         digest.update(part)
     return digest.hexdigest()
+
+
+def crc_of(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of what `digest_of` covers: for accidents only, in less than half of its time."""
+    found = 0
+    for part in _parts(tensors):
+        found = zlib.crc32(part, found)
+    return found
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

@@ -367,6 +367,31 @@ def test_starter_is_converted_once_and_fits_exactly(starter_cache: Path, monkeyp
     model.load_state_dict(load_file(kept), strict=True)
 
 
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _flipped(content: bytes) -> bytes:
+    at = len(content) // 3
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("harm", [_cut, _flipped, lambda content: b""], ids=["cut", "flipped", "empty"])
+def test_a_damaged_copy_of_the_starter_is_made_anew(
+    harm: Callable[[bytes], bytes], starter_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = starter_cache.iterdir()
+    whole = kept.read_bytes()
+    fingerprint = build(section("backbone", "starter", depth=1)).fingerprint()
+    kept.write_bytes(harm(whole))
+    with monkeypatch.context() as patch:
+        patch.setattr("avpea.backbones.starter.importlib.util.find_spec", lambda name: None)
+        with pytest.raises(WeightsError, match=rf"{kept.name} .*, and cannot be made anew\. .* is not installed"):
+            build(section("backbone", "starter", depth=1))
+    assert build(section("backbone", "starter", depth=1)).fingerprint() == fingerprint
+    assert kept.read_bytes() == whole
+
+
 @pytest.mark.usefixtures("starter_cache")
 def test_starter_features_know_the_same_picture() -> None:
     backbone = build(section("backbone", "starter", depth=11, image_size=112))
