@@ -137,6 +137,15 @@ class Official(ABC):
         """Rules for the trained tensors; the first that matches a name is applied."""
 
     @staticmethod
+    def elsewhere(name: str, experiment: Experiment) -> str:
+        """Why a trained tensor that would be called `name` here may have no place in the model; empty if it must have.
+
+        Such tensors are left out for this reason, as what one file holds for several tasks. Of all others an import is
+        refused: the options are not those that the file was trained with.
+        """
+        return ""
+
+    @staticmethod
     def made(table: Table, wanted: Table) -> dict[str, Tensor]:
         """Tensors that only this code has, with the values that make it compute what the public code computes."""
         return {}

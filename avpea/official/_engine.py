@@ -58,7 +58,8 @@ def import_checkpoint(
         with _as_it_should_be(table, file, official):
             experiment = _experiment(official, table, recipe, dict(overrides or {}), file)
         labels = _labels(official, table, experiment, file)
-        experiment, backbone, frozen = _with_backbone(official, table, experiment, aside, folder, str(file))
+        given = "backbone.weights" in (overrides or {})
+        experiment, backbone, frozen = _with_backbone(official, table, experiment, aside, folder, str(file), given)
         torch.manual_seed(experiment.train.seed)
         model = build(experiment.rebuilt(), labels, backbone)
         with _as_it_should_be(table, file, official):
@@ -87,7 +88,8 @@ def read_official(file: Path, official: type[Official]) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: The file cannot be read, or is no table of tensors.
-        CheckpointError: A tensor claims to be larger than what is stored for it, or has no plain layout.
+        CheckpointError: A tensor claims to be larger than what is stored for it, or has no plain layout; or two have
+            one name.
     """
     table = {str(key): value for key, value in backbones.read_table(file, official.code).items()}
     for key, value in table.items():
@@ -98,7 +100,13 @@ def read_official(file: Path, official: type[Official]) -> dict[str, Tensor]:
                 f"{file} has a tensor '{key}' of shape {tuple(value.shape)} that is not stored as such; expected plain "
                 f"tensors, as {official.code} writes them."
             )
-    return {key.removeprefix("module."): value for key, value in table.items()}
+    named = {key.removeprefix("module."): value for key, value in table.items()}
+    if twice := next((key for key in named if key in table and f"module.{key}" in table), ""):
+        raise CheckpointError(
+            f"{file} has two tensors for one name, '{twice}' and 'module.{twice}'; expected a state_dict as "
+            f"{official.code} writes it."
+        )
+    return named
 
 
 def _require_kind(table: Table, file: str | Path, kind: str, official: type[Official]) -> None:
@@ -167,6 +175,7 @@ class Translation:
     shared: tuple[str, ...]
     left_out: dict[str, tuple[str, ...]]
     unknown: tuple[str, ...]
+    homeless: tuple[str, ...]  # trained tensors that the options leave no place for
 
 
 def fill(
@@ -188,7 +197,7 @@ def fill(
         frozen: Official names that the backbone has loaded.
 
     Raises:
-        CheckpointError: A tensor is missing, has another shape, or is not finite.
+        CheckpointError: A tensor is missing, has no place or another shape, or is not finite.
     """
     own = model.trained_state()
     # Trained copies of the image network start from the backbone's own file.
@@ -199,6 +208,12 @@ def fill(
         raise CheckpointError(
             f"{source} lacks {how_many(len(lacking), 'tensor')} of this model, such as {lacking[0]}; give the whole "
             "checkpoint, or name a recipe that it was trained for."
+        )
+    if found.homeless:
+        raise CheckpointError(
+            f"{source} has {how_many(len(found.homeless), 'trained tensor')} that this model has no place for, such as "
+            f"{found.homeless[0]}; leave out the options that it was not trained with, or name a recipe that it was "
+            "trained for."
         )
     for name, value in found.tensors.items():
         if wanted[name].shape != value.shape:
@@ -221,6 +236,7 @@ def translate(
     """Translate a checkpoint's names to the wanted ones."""
     pieces: dict[str, list[Piece]] = {}
     used: set[str] = set()
+    others: dict[str, str] = {}  # what the model does not have, by its official name
     rules = official.rules(table, experiment)
     for key, value in table.items():
         for pattern, make in rules:
@@ -229,6 +245,8 @@ def translate(
                 if piece.name in wanted:
                     pieces.setdefault(piece.name, []).append(piece)
                     used.add(key)
+                else:
+                    others[key] = piece.name
                 break
     tensors = {name: _joined(some) for name, some in pieces.items()}
     made = official.made(table, wanted)
@@ -236,17 +254,19 @@ def translate(
     rest = sorted(table.keys() - used - frozen.keys())
     shared = [key for key in rest if _is_copy(table, key, [twin for twin in official.twins(key) if twin in used])]
     left_out: dict[str, tuple[str, ...]] = {}
-    unknown = []
+    unknown: list[str] = []
+    homeless: list[str] = []
     for key in (key for key in rest if key not in shared):
         reason = next((why for pattern, why in official.left_out if re.fullmatch(pattern, key)), "")
-        if not reason and any(re.fullmatch(pattern, key) for pattern, _ in rules):
-            reason = "for other tasks"
+        if not reason and key in others:
+            reason = official.elsewhere(others[key], experiment)
         if reason:
             left_out[reason] = (*left_out.get(reason, ()), key)
         else:
-            unknown.append(key)
+            (homeless if key in others else unknown).append(key)
     missing = sorted(wanted.keys() - tensors.keys())
-    return Translation(tensors, tuple(sorted(made)), tuple(missing), tuple(shared), left_out, tuple(unknown))
+    own = tuple(sorted(made))
+    return Translation(tensors, own, tuple(missing), tuple(shared), left_out, tuple(unknown), tuple(homeless))
 
 
 def _joined(pieces: list[Piece]) -> Tensor:
@@ -261,12 +281,24 @@ def _is_copy(table: Table, key: str, twins: list[str]) -> bool:
 
 
 def _with_backbone(
-    official: type[Official], table: Table, experiment: Experiment, aside: Path, folder: Path, source: str
+    official: type[Official], table: Table, experiment: Experiment, aside: Path, folder: Path, source: str, given: bool
 ) -> tuple[Experiment, Any, dict[str, str]]:
-    """Write the file's frozen image network, if it has one that the recipe uses, to a file of its own, and load it."""
+    """Write the file's frozen image network, if it has one that the recipe uses, to a file of its own, and load it.
+
+    Raises:
+        CheckpointError: It holds two, or `backbone.weights` is `given` although it holds one.
+        WeightsError: The network cannot be loaded.
+    """
     frozen = official.frozen(table) if experiment.backbone.name != "features" else {}
     if not frozen:
         return experiment, backbones.build(experiment.backbone), {}
+    if given or experiment.backbone.weights != "pretrained":
+        raise CheckpointError(
+            f"{source} brings its own image network, with which it was trained, so backbone.weights "
+            f"'{experiment.backbone.weights}' would not be used; leave that option out."
+        )
+    if len(set(frozen.values())) < len(frozen):
+        raise CheckpointError(f"{source} holds two image networks; expected one, as {official.code} writes it.")
     path = aside / BACKBONE_FILE
     write_tensors(path, {name: table[key].float() for key, name in frozen.items()}, {})
     # timm renames the keys of the original codes, and tensors that do not fit are refused.

@@ -62,6 +62,12 @@ class AVSTCheckpoint(Official):
         """All layers that the forward pass uses."""
         return [(r"fc_a1\.(.+)", to(r"head.head.grounding.audio_in.\1")), *answering_rules()]
 
+    @staticmethod
+    def elsewhere(name: str, experiment: Experiment) -> str:
+        """The grounding stage, as the first part of a whole file, asks nothing and answers nothing."""
+        other = experiment.task.name == "avqa_grounding" and not name.startswith("head.head.grounding.")
+        return "for other tasks" if other else ""
+
     left_out = (
         (r"fc_(a1_pure|a2_pure|v|st|aq|vq)\..*|fc\..*|norm3\..*", "registered there, but never used"),
         (r"visual_net\.conv1_a\..*", "registered there, but never used"),

@@ -103,10 +103,19 @@ class LAVISHCheckpoint(Official):
 
     @staticmethod
     def rules(table: Table, experiment: Experiment) -> list[Rule]:
-        """Adapters and head; on Swin V2 the head's first layer reads the frame before the sound, here after it."""
+        """Adapters and head; on Swin V2 the head's first layer reads the frame before the sound, here after it.
+
+        Raises:
+            CheckpointError: There are gates that the adapters leave out, and that are not 1.
+        """
         first = to(r"head.head.hidden.\1", _swapped if f"{SWIN}norm.weight" in table else lambda value: value)
         rules = [*_ADAPTERS, (r"mlp_class\.(.+)", first), (r"mlp_class_2\.(.+)", to(r"head.head.classes.\1"))]
         if not getattr(experiment.adapter, "latent_gate", False):
+            if _latent_gate(table):
+                raise CheckpointError(
+                    "The checkpoint's gates gate_tk have left 1, at which they start, and adapter.latent_gate is "
+                    "false; leave that option out, since without them the model computes something else."
+                )
             rules = [rule for rule in rules if "gate_tk" not in rule[0]]
         if experiment.task.name != "avqa":
             return rules

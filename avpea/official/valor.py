@@ -17,6 +17,9 @@ __all__ = ["VALORCheckpoint"]
 
 IMAGE = "clip_model.visual."
 BERT, TEXT = "multimodal_encoder.", "txt_encoder."
+# Parts of the heads here that only retrieval has, and only writing; BERT has cross-attention where it writes.
+RETRIEVES = ("head.head.log_scale", "head.head.project.", "head.head.weigh.")
+WRITES = ("head.head.text.words.", "head.head.modality.", "head.head.place.", "head.head.enter.")
 
 
 class VALORCheckpoint(Official):
@@ -86,6 +89,16 @@ class VALORCheckpoint(Official):
         """The audio tower, BERT and all heads; for retrieval BERT as the text encoder has it."""
         retrieves = experiment.task.name == "avr" and any(key.startswith(TEXT) for key in table)
         return _rules(TEXT if retrieves else BERT)
+
+    @staticmethod
+    def elsewhere(name: str, experiment: Experiment) -> str:
+        """One file has what all tasks need; and most encoders here have no transformer of its own for the sound."""
+        if name.startswith("adapters.tower."):
+            here = experiment.encoder.name == "audio_tower"
+            return "" if here else f"VALOR's audio transformer, which the encoder '{experiment.encoder.name}' has not"
+        retrieves = experiment.task.name == "avr"
+        other = name.startswith(WRITES if retrieves else RETRIEVES) or (retrieves and ".crossattention." in name)
+        return "for other tasks" if other else ""
 
     @staticmethod
     def may_miss(name: str) -> bool:

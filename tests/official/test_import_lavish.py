@@ -257,6 +257,43 @@ def test_questions_are_answered_as_the_public_code_answers_them(tmp_path: Path) 
     torch.testing.assert_close(found.answers, answers, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"adapter.batch_norm": False}, "has 80 trained tensors that this model has no place for, such as audio_"),
+        ({"adapter.streams": "audio"}, "trained tensors that this model has no place for, such as vis_adapter"),
+        ({"backbone.depth": 1}, r"no place for, such as audio_adapter_blocks_p1\.1\."),
+        ({"adapter.latent_gate": False}, "gates gate_tk have left 1, .* adapter.latent_gate is false"),
+        ({"backbone.weights": "random"}, "brings its own image network.*'random' would not be used"),
+        ({"backbone.weights": "pretrained"}, "brings its own image network"),
+        ({"backbone.weights": "/nowhere/mine.safetensors"}, "'/nowhere/mine.safetensors' would not be used"),
+    ],
+)
+def test_options_that_would_drop_what_the_file_holds_are_refused(
+    changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    file = saved(files.values(small_vit(latents=3, gate_tk=True)), tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match=told):
+        import_checkpoint("lavish", file, tmp_path / "run", "paper/avel-lavish-vit-b16", VIT_CHANGES | changes)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_gates_at_their_start_are_left_out(tmp_path: Path) -> None:
+    table = files.values(small_vit(gate_tk=True))
+    table |= {key: torch.ones(1) for key in table if key.endswith("gate_tk")}
+    file = saved(table, tmp_path / "best.pt")
+    changes = VIT_CHANGES | {"adapter.latent_gate": False}
+    report = import_checkpoint("lavish", file, tmp_path / "run", "paper/avel-lavish-vit-b16", changes)
+    assert {reason: len(names) for reason, names in report.left_out.items()} == {"a gate that is 1, as at its start": 8}
+
+
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    table = files.values(small_vit()) | {"swin.pos_embed": torch.zeros(1)}
+    file = saved(table, tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match=r"best\.pt holds two image networks"):
+        import_checkpoint("lavish", file, tmp_path / "run", "paper/avel-lavish-vit-b16", VIT_CHANGES)
+
+
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     table = files.values(small_vit())
     alone = {key: value for key, value in table.items() if ".my_tokens" not in key}

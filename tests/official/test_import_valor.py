@@ -178,6 +178,8 @@ def test_adapters_may_start_untrained() -> None:
     found = fill(model, VALOR, wide, recipe, "a file", VALOR.frozen(table))
     assert found.missing
     assert all(name.startswith("adapters.") for name in found.missing)
+    tower = found.left_out["VALOR's audio transformer, which the encoder 'dual_stream' has not"]
+    assert {key.partition(".")[0] for key in tower} == {"audio_embeddings", "audio_encoder"}
 
 
 @torch.no_grad()

@@ -87,6 +87,10 @@ BAD: dict[str, tuple[Make, str]] = {
         lambda path, table: torch.save(table | {"v_fc.weight": torch.zeros(4)}, path),
         "has a tensor of a shape that cannot be .*; expected a whole checkpoint of marmot-xy/CMBS, such as model_epoch",
     ),
+    "one name twice": (
+        lambda path, table: torch.save(table | {"module.v_fc.bias": table["v_fc.bias"] + 5}, path),
+        r"has two tensors for one name, 'v_fc\.bias' and 'module\.v_fc\.bias'",
+    ),
     "expanded": (expanded, "not stored as such"),
     "sparse": (
         lambda path, table: torch.save(table | {"v_fc.weight": torch.zeros(512, 512).to_sparse()}, path),
