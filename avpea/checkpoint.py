@@ -317,11 +317,12 @@ def _weights(tensors: Mapping[str, V]) -> dict[str, V]:
     return {key: value for key, value in tensors.items() if not key.startswith(f"{CALIBRATION}.")}
 
 
-def take_over(run: str | Path, model: AVModel) -> list[str]:
+def take_over(run: str | Path, model: AVModel) -> tuple[list[str], str]:
     """Initialise a model's trained weights from another run, wherever name and shape match.
 
     Returns:
-        Names of the copied tensors.
+        Names of the copied tensors, and the `weights_fingerprint` of the file that they were read from: it may be
+        another one soon, if a training writes it.
 
     Raises:
         CheckpointError: There is no checkpoint, or nothing in it fits.
@@ -338,7 +339,7 @@ def take_over(run: str | Path, model: AVModel) -> list[str]:
         raise CheckpointError(f"{run} (train.start_from) has no weights whose name and shape this model has.")
     for key in taken:
         own[key].copy_(tensors[key])
-    return taken
+    return taken, digest_of(_weights(tensors))
 
 
 def save_state(

@@ -286,8 +286,7 @@ class _Training:
         self.tell_uncompiled()
         self.start = folder.origin.start if folder.state.is_file() else ""
         if config.start_from and not folder.state.is_file():
-            checkpoint.take_over(Path(config.start_from), self.model)
-            self.start = checkpoint.weights_fingerprint(config.start_from)
+            _, self.start = checkpoint.take_over(Path(config.start_from), self.model)
         require_videos(self.annotations, config.select_on)
         splits = dict.fromkeys(["train", config.select_on])
         self.cache, self.samples, report = prepare(experiment, self.annotations, list(splits), progress)

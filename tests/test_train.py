@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from avpea import backbones
+from avpea import backbones, checkpoint
 from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
 from avpea.data.cache import SampleCache
@@ -153,6 +153,25 @@ def test_a_start_that_is_not_there_is_told_before_videos_are_decoded(
     with pytest.raises(CheckpointError, match="There is no run folder or checkpoint 'nowhere'"):
         train(tiny_experiment(**{"train.start_from": "nowhere"}), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_is_replaced_meanwhile_is_named_as_it_was_read(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Path(shutil.copytree(tiny_run, tmp_path / "stage"))
+    expected, read = checkpoint.weights_fingerprint(stage), checkpoint.take_over
+
+    def replaced(run: str | Path, model: AVModel) -> Any:
+        found = read(run, model)
+        changed = read_tensors(stage / "model.safetensors")
+        tensors = {key: value + 1 for key, value in changed.tensors.items()}
+        write_tensors(stage / "model.safetensors", tensors, changed.metadata)
+        return found
+
+    monkeypatch.setattr("avpea.checkpoint.take_over", replaced)
+    experiment = tiny_experiment(**{"train.epochs": 1, "train.start_from": str(stage)})
+    run = train(experiment, tmp_path / "run", progress=False).run
+    assert checkpoint.read_origin(run / "state.safetensors").start == expected != checkpoint.weights_fingerprint(stage)
 
 
 def test_seconds_before_an_interruption_count(

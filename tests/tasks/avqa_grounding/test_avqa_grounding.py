@@ -68,7 +68,7 @@ def test_avst_starts_from_the_grounding_stage(stage: Path, tiny_asking: Make, tm
     given = load_model(stage)[0].trained_state()
     experiment = tiny_asking(**{"train.start_from": str(stage)})
     model = build(experiment, read(experiment.data).labels)
-    taken = take_over(stage, model)
+    taken, _ = take_over(stage, model)
     assert {key for key in given if key.startswith("head.head.grounding.")} <= set(taken)
     assert all(torch.equal(model.trained_state()[key], given[key]) for key in taken)
     assert train(experiment, tmp_path / "run", progress=False).best["overall_accuracy"] >= 0
