@@ -27,7 +27,7 @@ from avpea.description import (
     read_description,
 )
 from avpea.device import choose_device, choose_precision, enough_memory
-from avpea.errors import CheckpointError
+from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import Experiment
 from avpea.files import closed, digest_of_file
 from avpea.fit import REMEDY, require_finite, require_same
@@ -39,6 +39,7 @@ from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, read_tensors
 from avpea.trust import lies_inside, nothing_fetched
 
 __all__ = [
+    "BACKBONE_FILE",
     "MODEL_FILE",
     "NAMED_WEIGHTS",
     "STATE_FILE",
@@ -50,6 +51,7 @@ __all__ = [
     "fingerprint_of_weights",
     "load_model",
     "load_state",
+    "network_of",
     "read_info",
     "read_origin",
     "read_position",
@@ -64,6 +66,7 @@ __all__ = [
 V = TypeVar("V")
 
 MODEL_FILE = "model.safetensors"
+BACKBONE_FILE = "backbone.safetensors"  # beside it, where a run brings its own image network
 STATE_FILE = "state.safetensors"
 _STATES = tuple(f"{form}-state" for form in FORMATS)
 _ANEW = "remove it to train from the start"  # the remedy for a state
@@ -227,12 +230,14 @@ def load_model(
     named = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
     given = {name: value for name, value in named.items() if value is not None and name in known}
     experiment = info.experiment.override(given).rebuilt()
+    if "backbone.weights" not in given:
+        experiment = _beside(experiment, file, not info.own and not trust)
     stranger = f"{file} is not a run of yours" if not info.own and not trust else ""
     if stranger:
         _require_inside(experiment, given, file)
         _require_fit(experiment, info.labels, found, file)
     with nothing_fetched("" if "backbone.weights" in given else stranger):
-        frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+        frozen = backbone if backbone is not None else _network(experiment, file)
     with nothing_fetched(stranger):
         model = _built(experiment, info, frozen, path)
     info = dataclasses.replace(info, calibration=_restored(found, model, str(file)))
@@ -240,6 +245,59 @@ def load_model(
         model.half_precision()
     with enough_memory(place, 'choose another device, such as device="cpu"'):
         return model.to(place).eval(), info
+
+
+def network_of(run: str | Path) -> Path | None:
+    """The file of the run's own image network, as an import writes it, if one lies in the run's folder.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it is unreadable.
+    """
+    file = find(run)
+    named = _weights_named(_beside(read_info(file).experiment, file, True))
+    whole = named is not None and named.suffix == ".safetensors" and named.is_file()
+    return named if named and whole and _is_in_folder_of(file, str(named)) else None
+
+
+def _beside(experiment: Experiment, file: Path, inside_only: bool) -> Experiment:
+    """With the image network beside the checkpoint, if the file that it names is gone, as after a move.
+
+    With `inside_only`, for a stranger's run, it takes the place of every file outside of the run's folder, and must not
+    be a link that leads out of it. Whether it is the network of the training is told by its fingerprint.
+    """
+    named, found = _weights_named(experiment), file.parent / BACKBONE_FILE
+    if named is None or not os.path.isfile(found):
+        return experiment
+    if os.path.isfile(named) and (not inside_only or _is_in_folder_of(file, str(named))):
+        return experiment
+    if inside_only and not _is_in_folder_of(file, str(found)):
+        return experiment
+    return experiment.override({"backbone.weights": str(found)})
+
+
+def _weights_named(experiment: Experiment) -> Path | None:
+    """The file that `backbone.weights` names; None for weights of a known name."""
+    place = experiment.outside().get("backbone.weights")
+    return None if place is None else Path(os.path.expanduser(place))
+
+
+def _is_in_folder_of(file: Path, place: str) -> bool:
+    return lies_inside(place, file.resolve().parent)
+
+
+def _network(experiment: Experiment, file: Path) -> Any:
+    """The frozen network.
+
+    Raises:
+        WeightsError: It cannot be loaded; if its file is gone, the error names where else it may be.
+    """
+    try:
+        return backbones.build(experiment.backbone)
+    except WeightsError as error:
+        named = _weights_named(experiment)
+        if named is None or os.path.isfile(named):
+            raise
+        raise WeightsError(f"{str(error).removesuffix('.')}; or put it beside {file} as {BACKBONE_FILE}.") from None
 
 
 def _built(experiment: Experiment, info: CheckpointInfo, frozen: Any, path: str | Path) -> AVModel:
@@ -271,7 +329,7 @@ def _require_inside(experiment: Experiment, given: Mapping[str, str], file: Path
         CheckpointError: It names one.
     """
     for option, place in experiment.outside().items():
-        if option not in given and not lies_inside(place, file.resolve().parent):
+        if option not in given and not _is_in_folder_of(file, place):
             by_hand = f"name a file yourself with --{option} FILE, or add " if option in NAMED_WEIGHTS else "add "
             raise CheckpointError(
                 f"{file} wants to open '{place:.200}' ({option}), but it is not a run of yours; {by_hand}trust=True if "

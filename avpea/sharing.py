@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpea import registry
 from avpea.backbones import fetch
-from avpea.checkpoint import MODEL_FILE, CheckpointInfo, find, read_info
-from avpea.errors import CheckpointError
+from avpea.checkpoint import BACKBONE_FILE, MODEL_FILE, CheckpointInfo, find, network_of, read_info
+from avpea.errors import CheckpointError, WeightsError
 from avpea.escapes import code_for_markdown, for_markdown, for_terminal
 from avpea.files import replacing, write_json, write_text
 from avpea.metrics.figures import epoch_kept
@@ -26,6 +27,8 @@ __all__ = ["push_to_hub", "resolve", "save_pretrained"]
 def save_pretrained(run: str | Path, folder: str | Path) -> Path:
     """Write a folder to share: `model.safetensors` (adapters and head), `config.json`, and a model card `README.md`.
 
+    An image network that lies in the run, as after an import, comes with it as `backbone.safetensors`.
+
     Args:
         run: Run folder or checkpoint file.
         folder: Folder to write; created if needed.
@@ -37,13 +40,14 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
         CheckpointError: There is no checkpoint.
         WriteError: The folder cannot be written.
     """
-    source, info, target = find(run), read_info(run), Path(folder)
-    if source.resolve() != (target / MODEL_FILE).resolve():
-        with replacing(target / MODEL_FILE) as aside:
-            shutil.copyfile(source, aside)
+    source, info, target, network = find(run), read_info(run), Path(folder), network_of(run)
+    for one, name in ((source, MODEL_FILE), (network, BACKBONE_FILE)):
+        if one is not None and one.resolve() != (target / name).resolve():
+            with replacing(target / name) as aside:
+                shutil.copyfile(one, aside)
     names = {info.labels.outputs or "labels": info.labels.names}
     write_json(target / "config.json", {**names, "fingerprint": info.fingerprint, **info.experiment.to_dict()})
-    write_text(target / "README.md", str(model_card(info, read_records(run))))
+    write_text(target / "README.md", str(model_card(info, read_records(run), network=network is not None)))
     return target
 
 
@@ -86,15 +90,23 @@ def resolve(run: str | Path) -> Path:
     path, parts = Path(run), str(run).split("/")
     if os.path.lexists(path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~", "runs"):
         return find(path)
-    return fetch(str(run), [MODEL_FILE], f"The adapter and head of '{run}'", "or name a run folder")
+    what, otherwise = f"The adapter and head of '{run}'", "or name a run folder"
+    found = fetch(str(run), [MODEL_FILE], what, otherwise)
+    if "backbone.weights" not in read_info(found).experiment.outside():
+        return found
+    # A file, which only whoever shared the run has, or which comes with it; what is missing then, loading says.
+    with suppress(WeightsError):
+        fetch(str(run), [BACKBONE_FILE], f"The image network of '{run}'", otherwise)
+    return fetch(str(run), [MODEL_FILE], what, otherwise)  # of the same commit, should another one be there by now
 
 
-def model_card(info: CheckpointInfo, records: Records) -> "ModelCard":
+def model_card(info: CheckpointInfo, records: Records, *, network: bool = False) -> "ModelCard":
     """The model card: what the model is, how to use it, and its results.
 
     Args:
         info: Description of the checkpoint.
         records: Its evaluations, as `avpea.records.read_records` finds them.
+        network: Whether the file of its image network lies beside it.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData  # slow, and `resolve` does not need it
 
@@ -125,7 +137,7 @@ def model_card(info: CheckpointInfo, records: Records) -> "ModelCard":
     parts = [
         f"# {for_markdown(title)}\n\n{trained} and head ({experiment.head.name}) for the backbone "
         f"{code_for_markdown(info.backbone)}. "
-        "The frozen weights are not in this file.\n\n"
+        f"The frozen weights are {f'in `{BACKBONE_FILE}`' if network else 'not in this file'}.\n\n"
         + starter * (experiment.backbone.name == "starter")
         + f'```python\nimport avpea\n\navpea.load("THIS_FOLDER_OR_REPOSITORY").{task.example}\n```',
         "## Results\n\n" + "\n\n".join(_results(info, records, figure)),

@@ -1,6 +1,7 @@
 """Folders to share: what `save_pretrained` writes loads again; the hub, out of reach in tests, is a stand-in."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import timm
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import avpea
-from avpea.checkpoint import CheckpointInfo, read_info
+from avpea.checkpoint import CheckpointInfo, read_info, save_model
 from avpea.errors import CheckpointError, WeightsError
+from avpea.model import build
 from avpea.records import Records
 from avpea.sharing import model_card, push_to_hub, save_pretrained
 from tests.tiny import event_labels
@@ -84,6 +88,41 @@ def test_a_repository_out_of_reach_is_answered_at_once(monkeypatch: pytest.Monke
     with pytest.raises(WeightsError, match=r"someone/adapter.*cache folder"):
         avpea.load("someone/adapter")
     assert time.perf_counter() - started < 6
+
+
+def on_a_file(tiny_experiment: Callable[..., Any], folder: Path) -> Path:
+    """A run whose network lies beside it."""
+    folder.mkdir()
+    network = folder / "backbone.safetensors"
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), network)
+    experiment, labels = tiny_experiment(**{"backbone.weights": str(network)}), event_labels("green", "red")
+    save_model(folder / "model.safetensors", build(experiment, labels), experiment, labels, {})
+    return folder
+
+
+@pytest.mark.parametrize("ships", [True, False])
+def test_the_network_of_a_run_comes_from_its_repository(
+    ships: bool, tiny_experiment: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = save_pretrained(on_a_file(tiny_experiment, tmp_path / "own"), tmp_path / "shared")
+    names = ["README.md", "backbone.safetensors", "config.json", "model.safetensors"]
+    assert sorted(one.name for one in shared.iterdir()) == names
+    shutil.rmtree(tmp_path / "own")
+    cache = tmp_path / "cache" / "models--someone--run"  # as the hub's client keeps a repository: links to its blobs
+    for kind in ("blobs", "refs", "snapshots/abc"):
+        (cache / kind).mkdir(parents=True)
+    (cache / "refs" / "main").write_text("abc")
+    for name in names[1:] if ships else names[2:]:
+        shutil.copy(shared / name, cache / "blobs" / f"blob-{name}")
+        (cache / "snapshots" / "abc" / name).symlink_to(f"../../blobs/blob-{name}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "somebody else"))
+    if ships:
+        assert not avpea.load("someone/run").info.own
+    else:
+        with pytest.raises(CheckpointError, match=r"wants to open .*own.backbone"):
+            avpea.load("someone/run")
 
 
 def test_a_mistyped_run_is_not_taken_for_a_repository() -> None:

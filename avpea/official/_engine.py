@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avpea import backbones, data, registry
-from avpea.checkpoint import MODEL_FILE, save_model
+from avpea.checkpoint import BACKBONE_FILE, MODEL_FILE, save_model
 from avpea.errors import AvpeaError, CheckpointError, WeightsError, WriteError
 from avpea.experiment import Experiment, load_recipe
 from avpea.files import folder_aside, remove_folders_aside, write_json, write_text, writing
@@ -26,7 +26,6 @@ from avpea.tensors import write_tensors
 
 __all__ = ["Translation", "fill", "import_checkpoint", "read_official", "translate"]
 
-BACKBONE_FILE = "backbone.safetensors"
 REPORT_FILE = "import.json"
 
 

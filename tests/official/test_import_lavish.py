@@ -11,14 +11,16 @@ from torch import Tensor
 
 from avpea import backbones
 from avpea.backbones import _timm
-from avpea.checkpoint import load_model
-from avpea.errors import CheckpointError
+from avpea.checkpoint import load_model, network_of
+from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import load_recipe
 from avpea.labels import EventLabels, QuestionLabels
 from avpea.model import build
 from avpea.official import import_checkpoint
 from avpea.official._engine import fill
 from avpea.official.lavish import LAVISHCheckpoint as LAVISH  # noqa: N814
+from avpea.sharing import save_pretrained
+from avpea.tensors import read_tensors, write_tensors
 from tests.official import files
 from tests.official.test_import_avst import plainly as answered
 from tests.official.test_import_avst import saved, words_of, write_questions
@@ -276,6 +278,31 @@ def test_options_that_would_drop_what_the_file_holds_are_refused(
     with pytest.raises(CheckpointError, match=told):
         import_checkpoint("lavish", file, tmp_path / "run", "paper/avel-lavish-vit-b16", VIT_CHANGES | changes)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_an_imported_run_can_be_moved_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved(files.values(small_vit()), tmp_path / "best.pt")
+    import_checkpoint("lavish", file, tmp_path / "first", "paper/avel-lavish-vit-b16", VIT_CHANGES)
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    expected = load_model(moved)[1].fingerprint
+    shared = save_pretrained(moved, tmp_path / "shared")
+    assert "The frozen weights are in `backbone.safetensors`." in (shared / "README.md").read_text()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "somebody else"))
+    model, info = load_model(shared)
+    assert (model.encoder.backbone.fingerprint(), info.own) == (expected, False)
+    network = shared / "backbone.safetensors"
+    outside = network.rename(tmp_path / "outside.safetensors")
+    network.symlink_to(outside)
+    with pytest.raises(CheckpointError, match=r"wants to open .*first.backbone"):
+        load_model(shared)
+    assert network_of(shared) is None
+    network.unlink()
+    with pytest.raises(WeightsError, match=r"no such file; .*; or put it beside .* as backbone\.safetensors\.$"):
+        load_model(shared, trust=True)
+    table = read_tensors(outside).tensors
+    write_tensors(network, {name: value + 1 for name, value in table.items()}, {})
+    with pytest.raises(CheckpointError, match=r"was trained on .* with fingerprint"):
+        load_model(shared)
 
 
 def test_gates_at_their_start_are_left_out(tmp_path: Path) -> None:
