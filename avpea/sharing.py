@@ -90,8 +90,13 @@ def resolve(run: str | Path) -> Path:
     path, parts = Path(run), str(run).split("/")
     if os.path.lexists(path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~", "runs"):
         return find(path)
+    from huggingface_hub.errors import HFValidationError  # slow, and not needed for local files
+
     what, otherwise = f"The adapter and head of '{run}'", "or name a run folder"
-    found = fetch(str(run), [MODEL_FILE], what, otherwise)
+    try:
+        found = fetch(str(run), [MODEL_FILE], what, otherwise)
+    except HFValidationError:  # no repository can have the name, so a folder was meant
+        return find(path)
     if "backbone.weights" not in read_info(found).experiment.outside():
         return found
     # A file, which only whoever shared the run has, or which comes with it; what is missing then, loading says.

@@ -1,6 +1,7 @@
 """Folders to share: what `save_pretrained` writes loads again; the hub, out of reach in tests, is a stand-in."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -125,9 +126,12 @@ def test_the_network_of_a_run_comes_from_its_repository(
             avpea.load("someone/run")
 
 
-def test_a_mistyped_run_is_not_taken_for_a_repository() -> None:
-    with pytest.raises(CheckpointError, match="runs/typo"):
-        avpea.load("runs/typo")
+@pytest.mark.parametrize(
+    "typo", ["runs/typo", "my runs/own-seed0", "own..runs/x", "läufe/x", "a--b/c", "own/x.git", "-own/x", "o\0/x"]
+)
+def test_a_mistyped_run_is_not_taken_for_a_repository(typo: str) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(f"There is no run folder or checkpoint '{typo}'.")):
+        avpea.load(typo)
 
 
 def test_the_card_of_a_model_that_answers_questions(tiny_asked_run: Path, tmp_path: Path) -> None:
