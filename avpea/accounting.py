@@ -22,6 +22,7 @@ from avpea import backbones, registry
 from avpea.encoders import build_encoder
 from avpea.experiment import Experiment, load_recipe, recipe_names
 from avpea.labels import Labels
+from avpea.options import countable
 from avpea.sections import BackboneOptions
 from avpea.tasks import Dims, Task
 
@@ -183,7 +184,7 @@ def on_meta(backbone: Any, experiment: Experiment, labels: Labels | None = None)
         ExperimentError: Options that do not fit each other.
     """
     task: type[Task] = registry.load("task", experiment.task.name)
-    with torch.device("meta"):
+    with countable(experiment), torch.device("meta"):
         encoder = build_encoder(backbone, experiment)
         dims = Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims)
         return encoder, task.build(experiment, dims, labels or task.needs.typical())

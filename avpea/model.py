@@ -18,6 +18,7 @@ from avpea.encoders import Encoder, Streams, build_encoder
 from avpea.errors import TrainingError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
+from avpea.options import countable
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, RowsOptions, TrainOptions
 from avpea.tasks import Dims, Encoded, Task
 
@@ -314,13 +315,14 @@ def build(experiment: Experiment, labels: Labels, backbone: Any = None) -> AVMod
         backbone: A backbone to share, instead of building one.
 
     Raises:
-        ExperimentError: The options do not fit together.
+        ExperimentError: The options do not fit together, or one asks for a tensor that cannot be.
         WeightsError: The frozen weights cannot be loaded.
     """
     task: type[Task] = registry.load("task", experiment.task.name)
-    frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
-    encoder = build_encoder(frozen, experiment)
-    made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims), labels)
+    with countable(experiment):
+        frozen = backbone if backbone is not None else backbones.build(experiment.backbone)
+        encoder = build_encoder(frozen, experiment)
+        made = task.build(experiment, Dims(encoder.visual_dim, encoder.audio_dim, encoder.stage_dims), labels)
     if made.head.frozen_negatives:
         encoder.require_see()
     made.register_forward_hook(require_numbers)

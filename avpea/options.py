@@ -12,18 +12,20 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from avpea.errors import ExperimentError
+from avpea.errors import AvpeaError, ExperimentError
 from avpea.parsing import BIGGEST, parse_yaml
 
-__all__ = ["Options", "Word", "declared", "option_names", "parse", "plain", "require"]
+__all__ = ["Options", "Word", "countable", "declared", "option_names", "parse", "plain", "require"]
 
 O = TypeVar("O", bound="Options")
+_LARGE = 2**16  # smaller numbers are not to blame for a tensor that cannot be
 
 
 @dataclass(frozen=True)
@@ -128,23 +130,50 @@ def parse(cls: type[O], values: Mapping[str, Any], section: str) -> O:
         made: O = _adapter(cast("Any", cls)).validate_python(_read_words(cls, values, section))
     except ValidationError as error:
         raise ExperimentError(" ".join(_sentence(section, one) for one in error.errors())) from None
-    for where, value in _too_big(made, section):
-        raise ExperimentError(f"{where} is {value:.6g}; expected a number below 2**63 (9.2e18).")
+    for where, value in _numbers(made, section):  # no tensor holds them, and no loop ends at them
+        if abs(value) >= BIGGEST:
+            raise ExperimentError(f"{where} is {value:.6g}; expected a number below 2**63 (9.2e18).")
     return made
 
 
-def _too_big(value: Any, where: str) -> Iterator[tuple[str, int]]:
-    """Whole numbers that no tensor holds, and no loop ends at, with the names of their options."""
+@contextmanager
+def countable(options: Any) -> Iterator[None]:
+    """Let a tensor whose bytes torch cannot count be a sentence with the option that asks for it.
+
+    No limit on each option would do: products of several become sizes, and most are bounded by a width alone.
+
+    Args:
+        options: All options, as a dataclass of their sections.
+
+    Raises:
+        ExperimentError: There was such a tensor in the block.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError) as error:
+        said = str(error)
+        found = [one for one in _numbers(options) if one[1] >= _LARGE and not one[0].endswith(".seed")]
+        if isinstance(error, AvpeaError) or "overflow" not in said.lower() or not found:
+            raise
+        where, value = max(found, key=lambda one: (str(one[1]) in said, one[1]))
+        raise ExperimentError(
+            f"{where} is {value:.6g}, which makes a tensor of more bytes than can be counted (2**63); choose a smaller "
+            "number."
+        ) from None
+
+
+def _numbers(value: Any, where: str = "") -> Iterator[tuple[str, int]]:
+    """Whole numbers with the names of their options."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _too_big(getattr(value, field.name), f"{where}.{field.name}")
+            yield from _numbers(getattr(value, field.name), f"{where}.{field.name}" if where else field.name)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _too_big(item, f"{where}.{key}")
+            yield from _numbers(item, f"{where}.{key}")
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _too_big(item, where)
-    elif isinstance(value, int) and abs(value) >= BIGGEST:
+            yield from _numbers(item, where)
+    elif isinstance(value, int):
         yield where, value
 
 

@@ -1,10 +1,15 @@
 """The paper's parameter columns, from the recipes, to the last digit."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 
+from avpea import registry
 from avpea.accounting import PaperRow, ParameterCount, count, paper_rows
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, load_recipe, recipe_names
+from avpea.options import countable
 from tests.tiny import event_labels
 
 NAMES = sorted(name for name in recipe_names() if name.startswith("paper/") and load_recipe(name).published)
@@ -194,3 +199,38 @@ def test_rows_are_plain_values(rows: dict[str, PaperRow]) -> None:
 def test_a_typo_is_answered() -> None:
     with pytest.raises(ExperimentError, match=r"No head is called 'cmsb'\. Did you mean 'cmbs'\?"):
         count(Experiment.from_dict({"task": "avel", "data": {"name": "ave"}, "head": {"name": "cmsb"}}))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        ("mini/avel-lora", "adapter.rank"),
+        ("mini/avel-lavish", "adapter.latents"),
+        ("mini/avel-mbt", "encoder.bottleneck_tokens"),
+        ("own", "head.hidden"),
+        ("paper/avel-cmbs-features", "backbone.visual_dim"),
+        ("paper/avel-cmbs-features", "backbone.audio_dim"),
+    ],
+)
+@pytest.mark.parametrize("size", [10**18, 2**62])
+def test_a_tensor_that_cannot_be_is_told_with_its_option(recipe: str, option: str, size: int) -> None:
+    experiment = load_recipe(recipe).override({option: size, "train.seed": 2**63 - 1})
+    with pytest.raises(ExperimentError, match=rf"^{option} is [\d.]+e\+18, which makes a tensor of more bytes"):
+        count(experiment)
+
+
+@pytest.mark.parametrize("name", registry.names("adapter"))
+def test_no_size_of_an_adapter_is_a_foreign_error(name: str) -> None:
+    experiment = load_recipe("mini/avel").override({"adapter.name": name})
+    options: Any = experiment.adapter
+    sizes = [field.name for field in dataclasses.fields(options) if field.type is int]
+    for option in sizes:
+        with pytest.raises(ExperimentError, match=rf"adapter\.{option} is "):
+            count(experiment.override({f"adapter.{option}": 10**18}))
+
+
+def test_other_errors_of_a_build_stay_as_they_are() -> None:
+    experiment = load_recipe("own")
+    for error in (RuntimeError("overflow"), TypeError("wrong"), ExperimentError("overflow")):
+        with pytest.raises(type(error), match=str(error)), countable(experiment):
+            raise error

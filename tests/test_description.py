@@ -243,6 +243,8 @@ def tensors_of(model: Any) -> dict[str, torch.Tensor]:
         ({"adapter.reduction": 10**9}, "does not divide"),
         ({"adapter": {"name": "lora", "rank": 10**9}}, "does not fit the model"),
         ({"adapter": {"name": "lavish", "latents": 10**9}}, "does not fit the model"),
+        ({"adapter": {"name": "lora", "rank": 10**18}}, r"^adapter\.rank is 1e\+18, which makes a tensor"),
+        ({"adapter": {"name": "lavish", "latents": 10**18}}, r"^adapter\.latents is 1e\+18, which makes a tensor"),
         ({"encoder": {"name": "mbt", "bottleneck_tokens": 10**9, "fusion_from": 1}, "adapter": None}, "does not fit"),
         ({"backbone.name": "hf-hub:owner/name"}, "No timm model is called"),
         ({"backbone.name": "local-dir:/tmp"}, "No timm model is called"),

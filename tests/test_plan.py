@@ -264,6 +264,12 @@ def test_numbers_of_samples_take_the_place_of_a_data_set(tiny_experiment: Make) 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+def test_a_batch_that_cannot_be_is_told(tiny_experiment: Make) -> None:
+    experiment = tiny_experiment(**{"train.batch_size": 10**18})
+    with pytest.raises(ExperimentError, match=r"^train\.batch_size is 1e\+18, which makes a tensor of more bytes"):
+        plan(experiment, samples=(10, 2, 2), measure=False)
+
+
 def test_a_gpu_that_is_not_here_is_estimated(tiny_experiment: Make) -> None:
     experiment = tiny_experiment(**{"train.batch_size": 8, "train.precision": "auto", "train.readers": 64})
     found = plan(experiment, samples=(3339, 402, 402), device="cuda", assumed=replace(ASSUMED, utilisation=0.5))

@@ -20,6 +20,7 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels
 from avpea.model import AVModel
+from avpea.options import countable
 from avpea.plan._assumed import Assumed
 from avpea.plan._memory import Taken, fused_attention
 from avpea.plan._rates import Rates
@@ -72,7 +73,11 @@ def counted(experiment: Experiment, labels: Labels | None, half: bool, share: in
     Raises:
         ExperimentError: Options that do not fit each other.
     """
-    share = share or experiment.train.batch_size
+    with countable(experiment):
+        return _counted(experiment, labels, half, share or experiment.train.batch_size)
+
+
+def _counted(experiment: Experiment, labels: Labels | None, half: bool, share: int) -> Counts:
     model = _on_meta(experiment, labels, half)
     batch = random_batch(experiment.override({"train.batch_size": _FEW}), model)
     cached = sum(one.nbytes for one in (batch.frames, batch.log_mel)) / _FEW
