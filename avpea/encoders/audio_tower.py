@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avpea.adapters import Trained, Tuning
 from avpea.backbones import CNN, Transformer, named_file, read_table
+from avpea.backbones.weights import fill
 from avpea.encoders._base import AudioWeightsOptions, Encoder, Streams, as_transformer
 from avpea.encoders._parts import own_tuning
 from avpea.encoders._running import lend_tuned
@@ -74,7 +75,7 @@ class AudioTower(Trained):
         AST's classifier.
 
         Raises:
-            WeightsError: The file holds something else.
+            WeightsError: The file holds something else, AST in another size, or numbers that are not finite.
         """
         prefix = "module.v."
         found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -84,12 +85,17 @@ class AudioTower(Trained):
             raise WeightsError(
                 f"{source} is no checkpoint of AST: it has no '{prefix}{lacking[0]}'; expected {AST_FILE}."
             )
-        if found["pos_embed"].shape[1] != AST_GRID[0] * AST_GRID[1] + 2:
+        positions = found["pos_embed"]
+        if positions.ndim != 3 or positions.shape[1] != AST_GRID[0] * AST_GRID[1] + 2:
             raise WeightsError(f"{source} has positions of other sounds than AudioSet's 10 s; expected {AST_FILE}.")
-        table = found["pos_embed"][:, 2:].reshape(1, *AST_GRID, DIM).permute(0, 3, 1, 2)
-        table = F.interpolate(table, self.grid, mode="bilinear").flatten(2).transpose(1, 2)
-        found["pos_embed"] = torch.cat((found["pos_embed"][:, :1], table), dim=1)
-        self.vit.load_state_dict({key: found[key] for key in own})
+        # Those of another width, or that are no numbers, stay as they are: `fill` says what is wrong with them.
+        if positions.shape[2] == DIM and positions.is_floating_point():
+            positions = positions.float()
+            table = positions[:, 2:].reshape(1, *AST_GRID, DIM).permute(0, 3, 1, 2)
+            table = F.interpolate(table, self.grid, mode="bilinear").flatten(2).transpose(1, 2)
+            found["pos_embed"] = torch.cat((positions[:, :1], table), dim=1)
+        # Copies, as training changes them, and a file of safetensors is mapped.
+        fill(self.vit, own, {key: found[key].clone() for key in own}, source, "AST", f"expected {AST_FILE}")
 
 
 def ast_file(weights: str) -> Path | None:

@@ -252,8 +252,35 @@ def test_asts_own_checkpoint_starts_the_tower(monkeypatch: pytest.MonkeyPatch) -
     expected = F.interpolate(grid, (4, 32), mode="bilinear").permute(0, 2, 3, 1).reshape(1, 128, 24)
     torch.testing.assert_close(tower.vit.pos_embed[:, 1:], expected)
     torch.testing.assert_close(tower.vit.pos_embed[:, :1], state["module.v.pos_embed"][:, :1])
+    assert all(one.requires_grad for one in tower.parameters())
     with pytest.raises(WeightsError, match=r"other.pth is no checkpoint of AST: it has no 'module.v.blocks"):
         tower.take({"a": torch.zeros(1)}, "other.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"blocks.0.norm1.weight": torch.full((24,), torch.nan)}, r"'blocks\.0\.norm1\.weight' has values that are no"),
+        ({"pos_embed": torch.full((1, 12 * 101 + 2, 24), torch.inf)}, "'pos_embed' has values that are no finite"),
+        ({"pos_embed": torch.zeros(1, 12 * 101 + 2, 12)}, r"'pos_embed' has shape \(1, 1214, 12\), expected"),
+        ({"pos_embed": torch.zeros(1, 12 * 101 + 2, 24, dtype=torch.long)}, r"'pos_embed' has shape"),
+        ({"pos_embed": torch.zeros(1214, 24)}, "positions of other sounds"),
+        ({"pos_embed": torch.tensor(1.0)}, "positions of other sounds"),
+        ({"patch_embed.proj.weight": torch.zeros(24, 3, 16, 16)}, r"has shape \(24, 3, 16, 16\), expected"),
+        ({"blocks.0.norm1.weight": torch.zeros(24, dtype=torch.long)}, r"has numbers of type torch\.int64"),
+        (dict.fromkeys(["cls_token", "pos_embed"], torch.zeros(1, 1214, 192)), r"'cls_token' has .*; expected audio"),
+    ],
+)  # fmt: skip
+def test_asts_weights_that_are_none_are_refused(
+    changes: dict[str, Tensor], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"DIM": 24, "BLOCKS": 1}.items():
+        monkeypatch.setattr(f"avpea.encoders.audio_tower.{name}", value)
+    tower = AudioTower(64, 512)
+    state = {f"module.v.{key}": torch.randn(value.shape) for key, value in tower.vit.state_dict().items()}
+    state["module.v.pos_embed"] = torch.randn(1, 12 * 101 + 2, 24)
+    with pytest.raises(WeightsError, match=rf"^ast\.pth .*{told}"):
+        tower.take(state | {f"module.v.{key}": value for key, value in changes.items()}, "ast.pth")
 
 
 @pytest.mark.slow
