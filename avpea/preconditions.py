@@ -4,10 +4,12 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from avpea import distributed, registry
+from avpea.backbones import Transformer
 from avpea.data.identity import DataIdentity, appeared, changes, names_changed, reordered, vanished
 from avpea.device import choose_precision
 from avpea.errors import DataError, ExperimentError
@@ -24,6 +26,7 @@ __all__ = [
     "require_same_run",
     "require_schedule",
     "require_videos",
+    "require_whole_patches",
     "smaller",
     "with_all_processes",
 ]
@@ -52,6 +55,21 @@ def require_schedule(train: TrainOptions) -> None:
     gamma = getattr(train, "gamma", 1.0)
     if not 0 < gamma < float("inf"):
         raise ExperimentError(f"train.gamma is {gamma}; expected a factor above 0, such as 0.5.")
+
+
+def require_whole_patches(backbone: Any) -> None:
+    """Refuse frames of which something would not be seen; models that were trained so can still be used.
+
+    Raises:
+        ExperimentError: Their side is no multiple of a patch's.
+    """
+    side, patch = backbone.image_size, backbone.patch_size if isinstance(backbone, Transformer) else 1
+    if over := side % patch:
+        raise ExperimentError(
+            f"backbone.image_size is {side}, but '{backbone.name}' reads whole patches of {patch}x{patch} pixels and "
+            f"would not see the last {over} at the right and at the bottom; choose {side - over} or "
+            f"{side - over + patch}."
+        )
 
 
 def with_all_processes(experiment: Experiment, here: distributed.World) -> Experiment:

@@ -44,6 +44,7 @@ from avpea.preconditions import (
     require_same_run,
     require_schedule,
     require_videos,
+    require_whole_patches,
     smaller,
     with_all_processes,
 )
@@ -281,6 +282,8 @@ class _Training:
         model.task.require_metrics()
         require_augmentable(experiment, model.task)
         require_schedule(config)
+        if not folder.state.is_file():
+            require_whole_patches(model.encoder.backbone)
         folder.require_same_weights(model.encoder.fingerprints())
         self.model, self.uncompiled = model.to_train(config, self.device)
         self.tell_uncompiled()

@@ -41,7 +41,7 @@ def planned(row: Row, gpus: int, reached: float) -> Plan:
     """The plan of a row on this computer (without GPUs) or on some GPUs."""
     recipe = load_recipe(row.recipe).override(dict(row.changes))
     if not gpus:
-        peak = plan(recipe, samples=(8,), measure=False, device="cpu").tflops / ASSUMED.utilisation
+        peak = plan(recipe, samples=(8,), measure=False, device="cpu").tflops / ASSUMED.cpu_reached
         assumed = dataclasses.replace(ASSUMED, utilisation=reached / peak)
         return plan(recipe, samples=row.samples, videos=row.videos, measure=False, device="cpu", assumed=assumed)
     # As many videos on each GPU as the recipe has on one, from 8 GPUs on.

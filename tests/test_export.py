@@ -8,7 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jaxtyping
 import pytest
@@ -21,6 +22,7 @@ from avpea.description import CheckpointInfo, described
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.export import _export, _graph, _write, export
+from avpea.export._about import inputs_of, preprocessing
 from avpea.exported import named, open_export, restored
 from avpea.labels import CaptionLabels
 from avpea.model import build
@@ -118,6 +120,14 @@ def test_it_says_what_goes_in_and_what_comes_out(exported: Path) -> None:
     described_inside = json.loads({one.key: one.value for one in inside}["avpea"])
     assert described_inside == {name: value for name, value in about.items() if name not in known_later}
     assert "novelty_limit" in described_inside["description"]["calibration"]
+
+
+def test_it_says_which_frames_and_sounds_lavish_has(tiny_values: dict[str, Any]) -> None:
+    values = {**tiny_values, "data": {**tiny_values["data"], "seconds": "lavish"}}
+    experiment, model = Experiment.from_dict(values), SimpleNamespace(image_size=32)
+    found = preprocessing(experiment, cast("Any", model), inputs_of(experiment, 32, 1, 3))
+    assert "that at 0 s in it" in found[0]["about"]
+    assert "start evenly from the window's start to 1.1 s before its end" in found[1]["about"]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -252,6 +262,18 @@ def test_an_export_is_replaced_as_a_whole(
     export(tiny_run, "onnx", copy, overwrite=True)
     assert sorted(path.name for path in copy.iterdir()) == ["export.json", "model.onnx"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+    def refuse(one: Path, name: Path) -> None:
+        if one.suffix == ".tmp" and (one / "export.json").is_file() and not (one / "old.txt").exists():
+            raise KeyboardInterrupt
+        os.rename(one, name)
+
+    (copy / "old.txt").write_text("old")
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        export(tiny_run, "onnx", copy, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+    assert sorted(path.name for path in copy.iterdir()) == ["export.json", "model.onnx", "old.txt"]
 
 
 def test_exports_side_by_side_keep_their_folders(tmp_path: Path) -> None:
@@ -470,6 +492,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pooled, lavish, native": {"head.name": "pooled", "adapter.name": "lavish", "audio.layout": "native"},
     "lora": {"adapter.name": "lora"},
     "bitfit": {"adapter.name": "bitfit"},
+    "ladder": {"adapter.name": "ladder"},
     "mbt": {"encoder.name": "mbt", "encoder.fusion_from": 1},
     "merged": {"encoder.merge_visual": 1, "encoder.merge_audio": 1},
     "han": {"task": {"name": "avvp"}, "data": {"name": "lanes"}, "head": {"name": "han"}},

@@ -283,6 +283,30 @@ def test_a_gpu_that_is_not_here_is_estimated(tiny_experiment: Make) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+def test_float32_is_planned_in_full_unless_tf32_is_on(tiny_experiment: Make) -> None:
+    """As it is computed; with TF32 it was planned seven times as fast."""
+    changes: dict[str, Any] = {"train.precision": "fp32", "train.device": "cuda"}
+    for more, speed in (({}, 0.48 * 67e12), ({"train.tf32": True}, 0.08 * 494e12)):
+        found = plan(tiny_experiment(**changes, **more), samples=(8,), measure=False)
+        work = found.counts.train_flops * tiny_experiment().train.batch_size
+        assert found.rates.step_seconds == pytest.approx(work / speed)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+def test_the_check_says_what_no_adapter_reached(tiny_experiment: Make, tmp_path: Path) -> None:
+    bare = tiny_experiment(**{"train.device": "cuda", "train.precision": "bf16", "adapter.streams": "none"})
+    rows = [
+        {"experiment": one.to_dict(), "step_seconds": seconds}
+        for one, seconds in ((bare.override({"adapter.streams": "both"}), 3.0), (bare, 1.0))
+    ]
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"machine": {"card": "card"}, "parts": {"speed": {"rows": rows}}}))
+    found = plan(bare, samples=(400,), figures=path)
+    assert found.rates.step_seconds == pytest.approx(1.0)
+    assert any("and no adapter" in note for note in found.notes)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
 def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"train.device": "cuda", "train.precision": "bf16"})
     work = counted(experiment, None, half=True).train_flops
@@ -384,6 +408,18 @@ def test_every_recipe_can_be_counted() -> None:
         (["mini/avel", "--samples", "9", "--device", "tpu"], "device is 'tpu'"),
         (["mini/avel", "--samples", "9", "--utilisation", "2"], "--utilisation is 2"),
         (["mini/avel", "--samples", "9", "--tflops", "nan"], "--tflops is nan"),
+        (
+            ["mini/avel", "--samples", "9", "--device", "cpu", "--utilisation", "0.1"],
+            "is not used where steps are timed",
+        ),
+        (
+            ["mini/avel", "--samples", "9", "--device", "cpu", "--no-measure", "--tflops", "5"],
+            "--tflops is about a GPU",
+        ),
+        (
+            ["mini/avel", "--samples", "9", "--device", "cuda", "--no-measure", "--figures", "g.json", "--tflops", "5"],
+            "--figures says what a card reached, so --tflops is not used",
+        ),
         (["mini/avel", "--samples", "9", "--adapter.blocks", "99"], "99"),
     ],
 )

@@ -674,12 +674,26 @@ def test_rates_in_closed_form() -> None:
 
 def test_what_can_go_wrong_at_once_does_so_before_any_video_is_read(tiny_experiment: Make, tmp_path: Path) -> None:
     cache, run = tmp_path / "cache", tmp_path / "run"
-    for change, error in (
-        ({"backbone.weights": str(tmp_path / "absent.pth")}, WeightsError),
-        ({"adapter.name": "absent"}, ExperimentError),
-        ({"head.name": "absent"}, ExperimentError),
-    ):
-        with pytest.raises(error, match="absent"):
+    native = {"audio.layout": "native"}
+    changes: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"backbone.weights": str(tmp_path / "absent.pth")}, WeightsError, "absent"),
+        ({"adapter.name": "absent"}, ExperimentError, "absent"),
+        ({"head.name": "absent"}, ExperimentError, "absent"),
+        ({**native, "audio.rows": 8}, ExperimentError, r"audio\.rows is 8, and a patch of 'test_vit' has 16x16 pixels"),
+        (
+            {**native, "audio.mel_bins": 15},
+            ExperimentError,
+            r"audio\.mel_bins is 15, and a patch .*; expected at least 16",
+        ),
+        (
+            {"encoder.positions": "sequence", "backbone.name": "test_vit3"},
+            ExperimentError,
+            r"encoder\.positions is 'sequence'.*use 'grid'",
+        ),
+        ({"backbone.image_size": 47}, ExperimentError, "would not see the last 15 at the .*; choose 32 or 48"),
+    ]
+    for change, error, told in changes:
+        with pytest.raises(error, match=told):
             train(tiny_experiment(**{"data.cache": str(cache), **change}), run, progress=False)
     assert not cache.exists()
     assert not run.exists()

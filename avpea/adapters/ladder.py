@@ -172,7 +172,9 @@ class _Rung(nn.Module):
         """The ladder's tokens after reading the other ladder's, if there is an exchange, and after the block."""
         if other is not None and self.cross_gate is not None:
             query, key = (F.layer_norm(one, one.shape[-1:]) for one in (own, other))
-            own = own + self.cross_gate.to(own.dtype) * F.scaled_dot_product_attention(query, key, other)
+            query, key, value = query[:, None], key[:, None], other[:, None]  # one head, as ONNX wants to have it
+            heard = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+            own = own + self.cross_gate.to(own.dtype) * heard
         qkv = _linear(self.qkv, _norm(self.norm_attn, own)).view(*own.shape[:2], 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

@@ -137,6 +137,13 @@ class Transformer(Frozen, ABC):
             ExperimentError: The image is too small, or the transformer cannot resample positions like this.
         """
 
+    def require_positions(self, positions: Positions) -> None:
+        """Refuse, before any video is decoded, a way to resample positions that `embed` would refuse.
+
+        Raises:
+            ExperimentError: The transformer cannot resample positions like this.
+        """
+
     @abstractmethod
     def blocks_for(self, height: int, width: int) -> tuple[FrozenBlock, ...]:
         """The blocks for images of a size in pixels; the same objects whenever the same layers run."""

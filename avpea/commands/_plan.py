@@ -36,13 +36,15 @@ def _plan(options: argparse.Namespace) -> None:
 
     from avpea.plan import ASSUMED, plan
 
+    experiment = experiment_of(options)
     changes = {} if options.devices is None else {"train.devices": options.devices}
     given = {} if options.utilisation is None else {"utilisation": _within("utilisation", options.utilisation, 1)}
     if options.tflops is not None:
         peak = _within("tflops", options.tflops, 1e6)
-        given |= {"gpu_tflops_bf16": peak, "gpu_tflops_fp32": peak}
+        given |= {"gpu_tflops_bf16": peak, "gpu_tflops_tf32": peak, "gpu_tflops_fp32": peak}
+    _require_used(options, experiment.train.device)
     found = plan(
-        experiment_of(options).override(changes),
+        experiment.override(changes),
         device=options.device,
         samples=_numbers_of(options.samples),
         videos=_videos_of(options),
@@ -51,6 +53,22 @@ def _plan(options: argparse.Namespace) -> None:
         assumed=dataclasses.replace(ASSUMED, **given),
     )
     print_json(found.to_dict()) if options.json else show(found.report())
+
+
+def _require_used(options: argparse.Namespace, device: str) -> None:
+    """Refuse options about speed that the plan would not use."""
+    from avpea.plan import place_of
+
+    place, here = place_of(options.device or device)
+    given = [name for name in ("figures", "tflops", "utilisation") if getattr(options, name) is not None]
+    if given and here and not options.no_measure:
+        raise ExperimentError(
+            f"--{given[0]} is not used where steps are timed; add --no-measure, or name a --device that is not here."
+        )
+    if place.type == "cpu" and given and given[0] != "utilisation":
+        raise ExperimentError(f"--{given[0]} is about a GPU, and the plan is for the CPU; add --device cuda.")
+    if given and given[0] == "figures" and len(given) > 1:
+        raise ExperimentError(f"--figures says what a card reached, so --{given[1]} is not used; give one of them.")
 
 
 def _within(name: str, value: float, most: float) -> float:

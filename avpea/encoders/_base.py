@@ -18,7 +18,7 @@ from avpea.encoders._running import Compiled, lend_tuned, recomputed
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.options import require
-from avpea.sections import EncoderOptions
+from avpea.sections import EncoderOptions, RowsOptions
 
 __all__ = [
     "AudioWeightsOptions",
@@ -30,6 +30,7 @@ __all__ = [
     "Streams",
     "as_transformer",
     "build_encoder",
+    "require_sounds",
 ]
 
 Size = tuple[int, int]  # height and width of an image in pixels
@@ -398,3 +399,19 @@ def as_transformer(backbone: Transformer | CNN, experiment: Experiment) -> Trans
         f"backbone.name '{backbone.name}' is a CNN, but the encoder '{experiment.encoder.name}' works on a "
         "transformer's blocks; name a timm ViT or Swin V2, or set encoder.name to separate."
     )
+
+
+def require_sounds(backbone: Transformer, experiment: Experiment) -> None:
+    """Refuse, before any video is decoded, log-mel images that the transformer cannot read.
+
+    Raises:
+        ExperimentError: They are smaller than a patch, or their positions cannot be resampled as `encoder.positions`
+            says.
+    """
+    options: Any = experiment.encoder
+    backbone.require_positions(options.positions)
+    for name in ("rows", "mel_bins") if isinstance(experiment.audio, RowsOptions) else ():
+        size, patch = getattr(experiment.audio, name), backbone.patch_size
+        if size < patch:
+            of = f"a patch of '{backbone.name}' has {patch}x{patch} pixels"
+            raise ExperimentError(f"audio.{name} is {size}, and {of}; expected at least {patch}.")

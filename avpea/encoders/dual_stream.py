@@ -14,7 +14,7 @@ from torch import Tensor
 from avpea import registry
 from avpea.adapters import AdapterOptions, SideNetwork, Trained, Tuning
 from avpea.backbones import CNN, FrozenBlock, Transformer
-from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer
+from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer, require_sounds
 from avpea.encoders._merging import Merged, merge_tokens, require_merging
 from avpea.encoders._parts import BlockAdapters, block_adapters, read_by, side_network, tuning
 from avpea.encoders._running import lend_tuned
@@ -110,6 +110,7 @@ class DualStreamEncoder(Encoder):
         merge = options.merge_visual, options.merge_audio
         if any(merge):
             _require_tokens(as_transformer(backbone, experiment), experiment)
+        require_sounds(as_transformer(backbone, experiment), experiment)
         made = cls(as_transformer(backbone, experiment), experiment.adapter, options.positions, merge)
         # What a side network reads, or where the tokens enter the first block with adapters.
         made.kept = options.kept(*made.read or (made.first_trained,))

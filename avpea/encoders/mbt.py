@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from avpea.adapters import Trained
 from avpea.adapters.full import Full
 from avpea.backbones import CNN, Backbone, Transformer
-from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer
+from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer, require_sounds
 from avpea.encoders._running import lend, recomputed
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
@@ -129,6 +129,7 @@ class MBT(Encoder):
                 f"backbone.name '{vit.name}' attends within windows, in which bottleneck tokens have no place; "
                 "name a ViT with learned positions, for example 'vit_base_patch16_224.augreg_in21k'."
             )
+        require_sounds(vit, experiment)
         return cls(vit, options.bottleneck_tokens, options.fusion_from, options.positions)
 
     def parameter_counts(self) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def _log_mel(frames: Tensor, waveform: Tensor, experiment: Experiment) -> Tensor
 def preprocessing(experiment: Experiment, model: AVModel, example: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
     """The inputs of a graph: names, types, shapes, and how they are made of a video."""
     frames, log_mel = example
-    moment = experiment.data.frame_at_seconds
+    moment = 0.0 if _as_lavish(experiment) else experiment.data.frame_at_seconds
     sounds = "segments" if log_mel.shape[1] == frames.shape[1] else log_mel.shape[1]
     return [
         {
@@ -73,9 +73,14 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def _about_sound(experiment: Experiment) -> str:
-    audio = experiment.audio
+    audio, which = experiment.audio, "of each second"
+    if _as_lavish(experiment):
+        which = (
+            "of as many sounds of 1 s as there are seconds, which start evenly from the window's start to 1.1 s before "
+            "its end, and may overlap: at 0, 0.99, ..., 8.9 s of ten (`avpea.media.moments`)"
+        )
     if not isinstance(audio, LogMelOptions):
-        return "VGGish's log-mel of each second of mono sound at 16 kHz (`avpea.media.vggish_log_mel`), not normalised."
+        return f"VGGish's log-mel (`avpea.media.vggish_log_mel`) of mono sound at 16 kHz, {which}, not normalised."
     what = (
         "Kaldi's log-mel (25 ms Hann windows, pre-emphasis 0.97, mean of each window removed, power, htk_compat, no "
         "dither; `avpea.media.log_mel`) of mono sound in [-1, 1] from which the mean over the whole video was removed"
@@ -83,4 +88,8 @@ def _about_sound(experiment: Experiment) -> str:
     if isinstance(audio, ContinuousOptions):
         return f"{what}, of the whole sound, in slices of {audio.rows} rows. The graph normalises it."
     kept = "pads or cuts" if isinstance(audio, RowsOptions) else "resizes"
-    return f"{what}, of each second. The graph normalises and {kept} it."
+    return f"{what}, {which}. The graph normalises and {kept} it."
+
+
+def _as_lavish(experiment: Experiment) -> bool:
+    return getattr(experiment.data, "seconds", "") == "lavish"

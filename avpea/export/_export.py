@@ -290,7 +290,12 @@ def _new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
             before = folder_aside(target)
             if target.exists():
                 target.rename(before)
-            aside.rename(target)
+            try:
+                aside.rename(target)
+            except BaseException:
+                if before.exists() and not target.exists():
+                    before.rename(target)
+                raise
             shutil.rmtree(before, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

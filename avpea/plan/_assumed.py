@@ -12,10 +12,16 @@ class Assumed:
     Attributes:
         gpu_tflops_bf16: Peak of a GPU in bfloat16, in 10^12 operations a second: NVIDIA's figure for the H100 SXM,
             dense.
-        gpu_tflops_fp32: The same in float32 with TF32, dense.
+        gpu_tflops_tf32: The same in float32 with `train.tf32`.
+        gpu_tflops_fp32: The same in float32.
+        gpu_reached_bf16: Share of the first peak that training reaches. By `python -m bench gpu`, an H200 and an H100
+            had 0.03 to 0.05 with AV-PEA, 0.02 to 0.03 with LAVISH and 0.06 to 0.07 with LoRA beside a ViT-B/16.
+        gpu_reached_tf32: The same in float32 with `train.tf32` (0.08 with AV-PEA).
+        gpu_reached_fp32: The same in float32 (0.47 to 0.50 with AV-PEA).
+        cpu_reached: The same of a CPU whose speed is not measured.
         cpu_flops_per_cycle: Operations of a core in a cycle in float32: two units of 8 numbers (AVX2), each multiplied
             and added.
-        utilisation: Share of the peak that training reaches.
+        utilisation: Share of the peak that training reaches, instead of those above; 0 for these.
         answering: The same for answering; 0 for that of training.
         decode_share: Seconds of one core that decoding takes for a second of video.
         read_mb_per_second: Speed of reading the cache and of writing a checkpoint, in 10^6 bytes a second.
@@ -28,9 +34,14 @@ class Assumed:
     """
 
     gpu_tflops_bf16: float = 989.0
-    gpu_tflops_fp32: float = 494.0
+    gpu_tflops_tf32: float = 494.0
+    gpu_tflops_fp32: float = 67.0
+    gpu_reached_bf16: float = 0.05
+    gpu_reached_tf32: float = 0.08
+    gpu_reached_fp32: float = 0.48
+    cpu_reached: float = 0.3
     cpu_flops_per_cycle: float = 32.0
-    utilisation: float = 0.3
+    utilisation: float = 0.0
     answering: float = 0.0
     decode_share: float = 0.02
     read_mb_per_second: float = 500.0

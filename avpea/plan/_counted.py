@@ -24,8 +24,9 @@ from avpea.options import countable
 from avpea.plan._assumed import Assumed
 from avpea.plan._memory import Taken, fused_attention
 from avpea.plan._rates import Rates
+from avpea.sections import TrainOptions
 
-__all__ = ["Counts", "counted", "rates_of", "waiting_bytes"]
+__all__ = ["Counts", "counted", "peak_tflops", "planned_half", "rates_of", "utilisation", "waiting_bytes"]
 
 _FEW = 2  # samples that are counted; the others are alike
 _WORD_PIECES = 30  # of a text
@@ -219,8 +220,8 @@ def rates_of(counts: Counts, experiment: Experiment, device: torch.device, share
     """
     config, on_gpu = experiment.train, device.type != "cpu"
     half = planned_half(experiment, device)
-    peak = 1e12 * peak_tflops(device, half, config.threads, assumed)
-    speed, answering = assumed.utilisation * peak, (assumed.answering or assumed.utilisation) * peak
+    peak, reached = 1e12 * peak_tflops(device, half, config, assumed), utilisation(device, half, config, assumed)
+    speed, answering = reached * peak, (assumed.answering or reached) * peak
     megabyte = 1e6
     batches = waiting_bytes(experiment, share, counts.entry_bytes or counts.sample_bytes)
     model_bytes, state_bytes = 4.0 * counts.trained_parameters, 12.0 * counts.trained_parameters
@@ -263,12 +264,23 @@ def planned_half(experiment: Experiment, device: torch.device) -> bool:
     return choose_precision(wanted, device) == "bf16"
 
 
-def peak_tflops(device: torch.device, half: bool, threads: int, assumed: Assumed) -> float:
+def peak_tflops(device: torch.device, half: bool, config: TrainOptions, assumed: Assumed) -> float:
     """The peak of a device, in 10^12 operations a second."""
     if device.type != "cpu":
-        return assumed.gpu_tflops_bf16 if half else assumed.gpu_tflops_fp32
-    cores = threads or torch.get_num_threads()
+        whole = assumed.gpu_tflops_tf32 if config.tf32 else assumed.gpu_tflops_fp32
+        return assumed.gpu_tflops_bf16 if half else whole
+    cores = config.threads or torch.get_num_threads()
     return cores * _megahertz() * 1e6 * assumed.cpu_flops_per_cycle * _wider(half) / 1e12
+
+
+def utilisation(device: torch.device, half: bool, config: TrainOptions, assumed: Assumed) -> float:
+    """The share of its peak that a device reaches in training."""
+    if assumed.utilisation:
+        return assumed.utilisation
+    if device.type == "cpu":
+        return assumed.cpu_reached
+    whole = assumed.gpu_reached_tf32 if config.tf32 else assumed.gpu_reached_fp32
+    return assumed.gpu_reached_bf16 if half else whole
 
 
 def _wider(half: bool) -> int:

@@ -16,6 +16,7 @@ from avpea.plan._counted import counted, peak_tflops, planned_half
 
 __all__ = ["learned"]
 
+_NAMES = (("backbone", "name"), ("adapter", "streams"), ("adapter", "name"))
 _MOST_PEAKS = 10  # times the peak that is assumed, which later cards exceed
 
 
@@ -34,7 +35,8 @@ class _Reached:
     share: float
 
     def __str__(self) -> str:
-        name = self.like.adapter.name if self.like.adapter else "no adapter"
+        adapter = self.like.adapter
+        name = adapter.name if adapter and adapter.streams != "none" else "no adapter"
         return (
             f"{self.tflops:.3g} TFLOP/s ({self.share:.0%} of its peak) with {self.like.backbone.name} and {name}, "
             f"{self.like.train.batch_size} videos at a time"
@@ -114,7 +116,7 @@ def _reached(
     counts, videos = counted(like, None, own), like.train.batch_size
     work = videos * (like.train.accumulate * counts.train_flops if seconds == "step_seconds" else counts.answer_flops)
     tflops = work / float(best[seconds]) / 1e12
-    share = tflops / peak_tflops(place, own, 0, assumed)
+    share = tflops / peak_tflops(place, own, like.train, assumed)
     if not 0 < share < _MOST_PEAKS:
         raise CheckpointError(f"it says that {seconds} is {best[seconds]!r:.40}, which no card reaches")
     return _Reached(like, tflops, share)
@@ -125,5 +127,5 @@ def _likeness(like: Any, experiment: Experiment, half: bool) -> tuple[bool | flo
     own = experiment.to_dict()
     bf16 = like["train"].get("precision") == "bf16"
     ways = [like["train"].get(name) == own["train"][name] for name in ("checkpointing", "compile", "tf32")]
-    names = [(like.get(part) or {}).get("name") == (own[part] or {}).get("name") for part in ("backbone", "adapter")]
+    names = [(like.get(part) or {}).get(name) == (own[part] or {}).get(name) for part, name in _NAMES]
     return bf16 == half, *ways, *names, float(like["train"].get("batch_size", 0))

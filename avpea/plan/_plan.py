@@ -18,7 +18,7 @@ from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
 from avpea.files import finite
 from avpea.plan._assumed import ASSUMED, Assumed
-from avpea.plan._counted import Counts, counted, peak_tflops, planned_half, rates_of, waiting_bytes
+from avpea.plan._counted import Counts, counted, peak_tflops, planned_half, rates_of, utilisation, waiting_bytes
 from avpea.plan._figures import learned
 from avpea.plan._measured import measured
 from avpea.plan._rates import Rates
@@ -29,7 +29,7 @@ from avpea.tables import Table, how_many
 from avpea.tasks import Task
 from avpea.threads import usable_cores
 
-__all__ = ["Need", "Plan", "plan"]
+__all__ = ["Need", "Plan", "place_of", "plan"]
 
 _MANY = 8  # decoding starts processes from so many samples on
 _SOURCES = {
@@ -157,7 +157,7 @@ def plan(
     """
     began = time.monotonic()
     config = experiment.train
-    place, here = _place(device or config.device)
+    place, here = place_of(device or config.device)
     sizes = sizes_of(experiment, samples, videos)
     _require_work(experiment, sizes)
     read = time.monotonic() - began
@@ -210,7 +210,7 @@ def _weights(experiment: Experiment, counts: Counts) -> float:
     return 0.0 if experiment.backbone.weights == "random" else 4.0 * counts.frozen_parameters
 
 
-def _place(wanted: str) -> tuple[torch.device, bool]:
+def place_of(wanted: str) -> tuple[torch.device, bool]:
     """The device, and whether it is here."""
     require_device_name(wanted, "device")
     try:
@@ -375,9 +375,11 @@ def _breaks(
 
 def _speed(experiment: Experiment, place: torch.device, assumed: Assumed) -> str:
     half = planned_half(experiment, place)
-    peak = peak_tflops(place, half, experiment.train.threads, assumed)
-    kind = "bfloat16" if half else "float32"
-    return f"Assumed: {assumed.utilisation:.0%} of a peak of {peak:,.3g} TFLOP/s in {kind} (--utilisation, --tflops)."
+    peak, reached = (of(place, half, experiment.train, assumed) for of in (peak_tflops, utilisation))
+    on_gpu = place.type != "cpu"
+    kind = "bfloat16" if half else "float32 with TF32" if on_gpu and experiment.train.tf32 else "float32"
+    options = "--utilisation, --tflops" if on_gpu else "--utilisation"
+    return f"Assumed: {reached:.0%} of a peak of {peak:,.3g} TFLOP/s in {kind} ({options})."
 
 
 def _speed_of_files(assumed: Assumed) -> str:

@@ -128,14 +128,22 @@ class Swin(TimmTransformer):
         Raises:
             ExperimentError: The image is smaller than a patch, or `positions` is `sequence`.
         """
-        if positions == "sequence":
-            raise ExperimentError(
-                f"encoder.positions is 'sequence', but '{self.name}' has no sequence of learned positions; use 'grid'."
-            )
+        self.require_positions(positions)
         rows, columns = self.grids(*pixels.shape[-2:])[0]
         pixels = pixels[..., : rows * self.patch_size, : columns * self.patch_size]
         tokens: Tensor = self.patch_embed(pixels.to(self.patch_embed.proj.weight.dtype)).flatten(1, 2)
         return tokens
+
+    def require_positions(self, positions: Positions) -> None:
+        """Refuse `sequence`.
+
+        Raises:
+            ExperimentError: It is asked for.
+        """
+        if positions == "sequence":
+            raise ExperimentError(
+                f"encoder.positions is 'sequence', but '{self.name}' has no sequence of learned positions; use 'grid'."
+            )
 
     def blocks_for(self, height: int, width: int) -> tuple[SwinBranches, ...]:
         """The blocks for images of a size in pixels; the same objects for the same patch grid."""

@@ -158,8 +158,7 @@ class Backbone(TimmTransformer):
         return rope
 
     def _positions(self, grid: tuple[int, int], positions: Positions) -> Tensor | None:
-        if positions == "sequence":
-            self._check_sequence()
+        self.require_positions(positions)
         table: Tensor | None = self.pos_embed
         if table is None or grid == self.native_grid:
             return table
@@ -169,7 +168,14 @@ class Backbone(TimmTransformer):
         resampled: Tensor = self._keep((positions, grid, *self._placement()), lambda: resample(table, grid))
         return resampled
 
-    def _check_sequence(self) -> None:
+    def require_positions(self, positions: Positions) -> None:
+        """Refuse `sequence` without a learned position for CLS and one for each patch.
+
+        Raises:
+            ExperimentError: There are none.
+        """
+        if positions != "sequence":
+            return
         sequence = self.pos_embed is not None and self.has_cls and not self.no_embed_class
         if not sequence or self.rope is not None or self.num_prefix_tokens != 1:
             raise ExperimentError(
