@@ -50,7 +50,7 @@ ROWS: Rows = {
     REFERENCE: ("mini/avel", {}),
     "LoRA": ("mini/avel-lora", {}),
     "fast": ("mini/avel-fast", {}),
-    "fast, last 4": ("mini/avel-fast", {"adapter.blocks": "last 4"}),
+    "fast, last 6": ("mini/avel-fast", {"adapter.blocks": "last 6"}),
 }
 DIGITS: Rows = {
     AGAINST: ("mini/av-digits", {"adapter.name": "lavish"}),
