@@ -260,15 +260,16 @@ def network_of(run: str | Path) -> Path | None:
 
 
 def _beside(experiment: Experiment, file: Path, inside_only: bool) -> Experiment:
-    """With the image network beside the checkpoint, if the file that it names is gone, as after a move.
+    """With the image network beside the checkpoint, unless the file that it names is there and in the same folder.
 
-    With `inside_only`, for a stranger's run, it takes the place of every file outside of the run's folder, and must not
-    be a link that leads out of it. Whether it is the network of the training is told by its fingerprint.
+    After a move another run may have one in the place that is named. With `inside_only`, for a stranger's run, the one
+    beside it must not be a link that leads out of the folder. Whether it is the network of the training is told by its
+    fingerprint.
     """
     named, found = _weights_named(experiment), file.parent / BACKBONE_FILE
     if named is None or not os.path.isfile(found):
         return experiment
-    if os.path.isfile(named) and (not inside_only or _is_in_folder_of(file, str(named))):
+    if os.path.isfile(named) and _is_in_folder_of(file, str(named)):
         return experiment
     if inside_only and not _is_in_folder_of(file, str(found)):
         return experiment

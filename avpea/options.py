@@ -152,7 +152,7 @@ def countable(options: Any) -> Iterator[None]:
         yield
     except (RuntimeError, TypeError, OverflowError) as error:
         said = str(error)
-        found = [one for one in _numbers(options) if one[1] >= _LARGE and not one[0].endswith(".seed")]
+        found = [one for one in _numbers(options) if one[1] >= _LARGE and _is_a_size(one[0])]
         if isinstance(error, AvpeaError) or "overflow" not in said.lower() or not found:
             raise
         where, value = max(found, key=lambda one: (str(one[1]) in said, one[1]))
@@ -160,6 +160,11 @@ def countable(options: Any) -> Iterator[None]:
             f"{where} is {value:.6g}, which makes a tensor of more bytes than can be counted (2**63); choose a smaller "
             "number."
         ) from None
+
+
+def _is_a_size(name: str) -> bool:
+    """Whether an option can be a size of a tensor; of those of training few are."""
+    return not name.startswith("train.") or name in ("train.batch_size", "train.segments")
 
 
 def _numbers(value: Any, where: str = "") -> Iterator[tuple[str, int]]:

@@ -17,7 +17,7 @@ from avpea.experiment import Experiment
 from avpea.labels import SPLITS, Annotations
 from avpea.locks import LOCK_FILE
 from avpea.run import RunFolder, differences
-from avpea.sections import TrainOptions
+from avpea.sections import BackboneOptions, TrainOptions
 
 __all__ = [
     "require_needed",
@@ -57,12 +57,17 @@ def require_schedule(train: TrainOptions) -> None:
         raise ExperimentError(f"train.gamma is {gamma}; expected a factor above 0, such as 0.5.")
 
 
-def require_whole_patches(backbone: Any) -> None:
+def require_whole_patches(options: BackboneOptions, backbone: Any) -> None:
     """Refuse frames of which something would not be seen; models that were trained so can still be used.
+
+    The size that the weights were trained with (`image_size: 0`) is theirs, even where it is no multiple, as 384 pixels
+    with patches of 14 (SigLIP).
 
     Raises:
         ExperimentError: Their side is no multiple of a patch's.
     """
+    if not options.image_size:
+        return
     side, patch = backbone.image_size, backbone.patch_size if isinstance(backbone, Transformer) else 1
     if over := side % patch:
         raise ExperimentError(

@@ -334,7 +334,7 @@ def load(
         _require_plain(exported, device, weights or audio_weights)
         return ExportedPredictor(open_export(exported, runtime, precision))
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
-    model, info = load_model(resolve(run), precision=precision, device=device, **files)
+    model, info = load_model(resolve(run, network=weights is None), precision=precision, device=device, **files)
     return Predictor(model.folded(), info)
 
 

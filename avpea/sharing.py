@@ -3,14 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpea import registry
-from avpea.backbones import fetch
+from avpea.backbones import fetch, fetch_if_there
 from avpea.checkpoint import BACKBONE_FILE, MODEL_FILE, CheckpointInfo, find, network_of, read_info
-from avpea.errors import CheckpointError, WeightsError
+from avpea.errors import CheckpointError
 from avpea.escapes import code_for_markdown, for_markdown, for_terminal
 from avpea.files import replacing, write_json, write_text
 from avpea.metrics.figures import epoch_kept
@@ -37,10 +36,14 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        CheckpointError: There is no checkpoint.
+        CheckpointError: There is no checkpoint, or the folder holds the image network of another run.
         WriteError: The folder cannot be written.
     """
     source, info, target, network = find(run), read_info(run), Path(folder), network_of(run)
+    if network is None and os.path.lexists(target / BACKBONE_FILE):
+        raise CheckpointError(
+            f"{target / BACKBONE_FILE} is the image network of another run; remove it, or name another folder."
+        )
     for one, name in ((source, MODEL_FILE), (network, BACKBONE_FILE)):
         if one is not None and one.resolve() != (target / name).resolve():
             with replacing(target / name) as aside:
@@ -78,10 +81,14 @@ def push_to_hub(run: str | Path, repository: str, *, private: bool = False, toke
             ) from error
 
 
-def resolve(run: str | Path) -> Path:
+def resolve(run: str | Path, network: bool = True) -> Path:
     """A checkpoint file from a run folder, a saved folder, a file, or a hub repository `owner/name`.
 
     A local file or folder takes precedence over the hub.
+
+    Args:
+        run: What was named.
+        network: Whether to fetch the file of an image network that comes with it, too.
 
     Raises:
         CheckpointError: There is no such file or folder, or it holds no checkpoint.
@@ -97,11 +104,13 @@ def resolve(run: str | Path) -> Path:
         found = fetch(str(run), [MODEL_FILE], what, otherwise)
     except HFValidationError:  # no repository can have the name, so a folder was meant
         return find(path)
-    if "backbone.weights" not in read_info(found).experiment.outside():
+    named = read_info(found).experiment.outside().get("backbone.weights")
+    if not network or named is None or os.path.isfile(os.path.expanduser(named)):
         return found
-    # A file, which only whoever shared the run has, or which comes with it; what is missing then, loading says.
-    with suppress(WeightsError):
-        fetch(str(run), [BACKBONE_FILE], f"The image network of '{run}'", otherwise)
+    # A file, which comes with the run, or which only whoever shared it has, as loading says.
+    remedy = "or name its file with --backbone.weights"
+    if fetch_if_there(str(run), [BACKBONE_FILE], f"The weights of the image network of '{run}'", remedy) is None:
+        return found
     return fetch(str(run), [MODEL_FILE], what, otherwise)  # of the same commit, should another one be there by now
 
 

@@ -283,7 +283,7 @@ class _Training:
         require_augmentable(experiment, model.task)
         require_schedule(config)
         if not folder.state.is_file():
-            require_whole_patches(model.encoder.backbone)
+            require_whole_patches(experiment.backbone, model.encoder.backbone)
         folder.require_same_weights(model.encoder.fingerprints())
         self.model, self.uncompiled = model.to_train(config, self.device)
         self.tell_uncompiled()

@@ -263,13 +263,13 @@ def test_numbers_of_samples_take_the_place_of_a_data_set(tiny_experiment: Make) 
     assert parts(found)["decode"] == pytest.approx(1100 * 0.02 * 10 / 2 + 5, rel=0.6)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
 def test_a_batch_that_cannot_be_is_told(tiny_experiment: Make) -> None:
     experiment = tiny_experiment(**{"train.batch_size": 10**18})
     with pytest.raises(ExperimentError, match=r"^train\.batch_size is 1e\+18, which makes a tensor of more bytes"):
         plan(experiment, samples=(10, 2, 2), measure=False)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
 def test_a_gpu_that_is_not_here_is_estimated(tiny_experiment: Make) -> None:
     experiment = tiny_experiment(**{"train.batch_size": 8, "train.precision": "auto", "train.readers": 64})
     found = plan(experiment, samples=(3339, 402, 402), device="cuda", assumed=replace(ASSUMED, utilisation=0.5))
@@ -304,6 +304,17 @@ def test_the_check_says_what_no_adapter_reached(tiny_experiment: Make, tmp_path:
     found = plan(bare, samples=(400,), figures=path)
     assert found.rates.step_seconds == pytest.approx(1.0)
     assert any("and no adapter" in note for note in found.notes)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+def test_a_row_of_another_precision_says_operations_a_second(tiny_experiment: Make, tmp_path: Path) -> None:
+    """And no share of a peak that is not its own."""
+    measured = tiny_experiment(**{"train.device": "cuda", "train.precision": "fp32"})
+    path, row = tmp_path / "gpu.json", {"experiment": measured.to_dict(), "step_seconds": 1.0}
+    path.write_text(json.dumps({"machine": {"card": "card"}, "parts": {"speed": {"rows": [row]}}}))
+    for change in ({}, {"train.tf32": True}, {"train.precision": "bf16"}):
+        found = plan(measured.override(change), samples=(400,), figures=path)
+        assert found.rates.step_seconds == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
@@ -408,12 +419,13 @@ def test_every_recipe_can_be_counted() -> None:
         (["mini/avel", "--samples", "9", "--device", "tpu"], "device is 'tpu'"),
         (["mini/avel", "--samples", "9", "--utilisation", "2"], "--utilisation is 2"),
         (["mini/avel", "--samples", "9", "--tflops", "nan"], "--tflops is nan"),
+        (["mini/avel", "--samples", "9", "--backbone.image_size", "90"], "would not see the last 6 at the right"),
         (
             ["mini/avel", "--samples", "9", "--device", "cpu", "--utilisation", "0.1"],
             "is not used where steps are timed",
         ),
         (
-            ["mini/avel", "--samples", "9", "--device", "cpu", "--no-measure", "--tflops", "5"],
+            ["mini/avel", "--samples", "9", "--device", "cpu", "--tflops", "5"],
             "--tflops is about a GPU",
         ),
         (

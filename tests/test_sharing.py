@@ -122,8 +122,20 @@ def test_the_network_of_a_run_comes_from_its_repository(
     if ships:
         assert not avpea.load("someone/run").info.own
     else:
+        with pytest.raises(
+            WeightsError, match=r"image network of 'someone/run' .* HF_HUB_OFFLINE is set: go online, or"
+        ):
+            avpea.load("someone/run")
+        (cache / ".no_exist" / "abc").mkdir(parents=True)  # as the client notes that it was asked for in vain
+        (cache / ".no_exist" / "abc" / "backbone.safetensors").touch()
         with pytest.raises(CheckpointError, match=r"wants to open .*own.backbone"):
             avpea.load("someone/run")
+        network = str(shared / "backbone.safetensors")
+        assert avpea.load("someone/run", weights=network).info.loaded
+    stale = shutil.copytree(shared, tmp_path / "stale")
+    (shared / "backbone.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is the image network of another run; remove it, or name another folder"):
+        save_pretrained(shared, stale)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from avpea.backbones._base import BackboneKind, Positions, Transformer, Transfor
 from avpea.backbones._frozen import Frozen
 from avpea.backbones._timm import refuse_unknown
 from avpea.backbones.families import FrozenBlock, attention_linears
-from avpea.backbones.hub import fetch
+from avpea.backbones.hub import fetch, fetch_if_there
 from avpea.backbones.kinds.cnn import CNN
 from avpea.backbones.kinds.features import Features
 from avpea.backbones.kinds.swin import Swin
@@ -38,6 +38,7 @@ __all__ = [
     "build_vggish",
     "classifier_parameters",
     "fetch",
+    "fetch_if_there",
     "kind_of",
     "named_file",
     "read_table",

@@ -11,7 +11,7 @@ import timm
 from avpea.errors import WeightsError
 from avpea.trust import fetching_refused
 
-__all__ = ["fetch", "from_hub"]
+__all__ = ["fetch", "fetch_if_there", "from_hub"]
 
 _PROBE_SECONDS = 1.3
 _OTHER_OPTIONS = "name a local file with --backbone.weights FILE, or take --backbone.name starter (no hub needed)"
@@ -45,12 +45,24 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
     Raises:
         WeightsError: Neither cached nor downloadable; names the repository, the cache folder and what helps.
     """
+    if (found := fetch_if_there(repository, files, what, otherwise)) is None:
+        raise WeightsError(f"The repository {repository} has no {' or '.join(files)}; {otherwise}.")
+    return found
+
+
+def fetch_if_there(repository: str, files: Sequence[str], what: str, otherwise: str) -> Path | None:
+    """As `fetch`; None if the repository has none of the files.
+
+    Raises:
+        WeightsError: It cannot be asked, or the download fails.
+    """
     import huggingface_hub  # slow, and not needed for local files
 
-    for file in files:
-        cached = huggingface_hub.try_to_load_from_cache(repository, file)
-        if isinstance(cached, str):
-            return Path(cached)
+    there = [huggingface_hub.try_to_load_from_cache(repository, file) for file in files]
+    if cached := next((one for one in there if isinstance(one, str)), None):
+        return Path(cached)
+    if None not in there:  # it has been asked for each of them before, and has none
+        return None
     if refused := fetching_refused():
         raise WeightsError(
             f"{what} ({repository}) are not in the cache folder {huggingface_hub.constants.HF_HUB_CACHE}, and "
@@ -68,7 +80,7 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
     for file in files:
         if (path := _download(what, repository, file, otherwise)) is not None:
             return path
-    raise WeightsError(f"The repository {repository} has no {' or '.join(files)}; {otherwise}.")
+    return None
 
 
 def _download(what: str, repository: str, file: str, otherwise: str) -> Path | None:

@@ -61,12 +61,10 @@ def _require_used(options: argparse.Namespace, device: str) -> None:
 
     place, here = place_of(options.device or device)
     given = [name for name in ("figures", "tflops", "utilisation") if getattr(options, name) is not None]
-    if given and here and not options.no_measure:
-        raise ExperimentError(
-            f"--{given[0]} is not used where steps are timed; add --no-measure, or name a --device that is not here."
-        )
     if place.type == "cpu" and given and given[0] != "utilisation":
         raise ExperimentError(f"--{given[0]} is about a GPU, and the plan is for the CPU; add --device cuda.")
+    if given and here and not options.no_measure:
+        raise ExperimentError(f"--{given[0]} is not used where steps are timed; add --no-measure.")
     if given and given[0] == "figures" and len(given) > 1:
         raise ExperimentError(f"--figures says what a card reached, so --{given[1]} is not used; give one of them.")
 

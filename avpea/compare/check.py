@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea import accounting, data, registry
+from avpea import accounting, backbones, data, registry
 from avpea.checkpoint import find
 from avpea.compare.sweep import Cell, Row
 from avpea.device import choose_device
@@ -14,6 +14,7 @@ from avpea.encoders import Encoder
 from avpea.errors import AvpeaError, WeightsError
 from avpea.experiment import Experiment
 from avpea.labels import Annotations
+from avpea.preconditions import require_whole_patches
 from avpea.run import RunFolder
 from avpea.sections import ReaderOptions
 from avpea.tasks import Head
@@ -33,7 +34,7 @@ def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> 
     wrong = _of_one_kind(rows)
     made = {os.path.abspath(runs / cell.name) for cell in cells}  # a row may start from another one's run
     for row in rows:
-        reasons = _reasons(accounting.count, row.experiment) + _reasons(_weights, row.experiment)
+        reasons = [one for check in (accounting.count, _weights, _patches) for one in _reasons(check, row.experiment)]
         if (start := row.experiment.train.start_from) and os.path.abspath(os.path.expanduser(start)) not in made:
             reasons += _reasons(find, start)
         if device is None:
@@ -53,6 +54,10 @@ def _weights(experiment: Experiment) -> None:
     encoder.require_files(experiment)
     head: type[Head] = registry.load("head", experiment.head.name)
     head.require_files(experiment.head)
+
+
+def _patches(experiment: Experiment) -> None:
+    require_whole_patches(experiment.backbone, backbones.shape_only(experiment.backbone))
 
 
 def _of_one_kind(rows: Sequence[Row]) -> list[str]:

@@ -119,8 +119,8 @@ class Sweep:
             if label not in known:
                 raise ExperimentError(f"{self.name} has no row '{label}'.{did_you_mean(label, known)}")
         rows = tuple(row for row in self.rows if row.label in {*labels, self.reference})
-        part, names = "-".join(file_name(row.label) for row in rows), {file_name(label) for label in known}
-        if "" in names or len(names) < len(known):  # which alone do not tell the rows apart
+        part = "-".join(file_name(row.label) for row in rows)
+        if not part or _ways([file_name(label) for label in known], part) > 1:
             part += f"-{_digest(repr([row.label for row in rows]))}"
         return replace(self, rows=rows, part=_short(part))
 
@@ -242,23 +242,37 @@ def _row(label: str, entry: Any, backbone: Any, called: str, backbones: Sequence
     if "train.seed" in options:
         raise ExperimentError(f"a row {_SEED}")
     experiment = load_recipe(recipe).override(options)
-    figures = _published(experiment.published, published, called, backbones)
+    own = experiment.backbone == load_recipe(recipe).backbone
+    figures = _published(experiment.published if own else {}, published, called, backbones)
     name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
     return Row(label, _short(file_name(name.removesuffix(".yaml"))), experiment, figures)
 
 
-def _published(recipes: Any, given: Any, called: str, backbones: Sequence[str]) -> Mapping[str, float]:
-    """What was published for a row with a backbone; what does not say with which is not for one of several."""
+def _published(recipes: Mapping[str, float], given: Any, called: str, backbones: Sequence[str]) -> Mapping[str, float]:
+    """What was published for a row with a backbone: of a recipe with its own, else what says with which of several."""
     if given is None:
-        return recipes if len(backbones) == 1 else {}
-    by_backbone = isinstance(given, Mapping) and {*given} <= {*backbones}
+        return recipes
+    by_backbone = isinstance(given, Mapping) and any(isinstance(figures, Mapping) for figures in given.values())
+    for name in given if by_backbone else ():
+        if name not in backbones:
+            raise ExperimentError(f"published has '{name}', which is no backbone.{did_you_mean(str(name), backbones)}")
     figures = given.get(called, {}) if by_backbone else given
     if not isinstance(figures, Mapping) or not all(type(value) in (int, float) for value in figures.values()):
         raise ExperimentError(f"published is {figures!r}; expected names and numbers, such as accuracy: 75.65.")
-    if len(backbones) > 1 and not by_backbone:
+    if len(backbones) > 1 and figures and not by_backbone:
         first = backbones[0]
         raise ExperimentError(f"published is {given!r}; expected of which backbone, as in {{{first}: {given!r}}}.")
     return figures
+
+
+def _ways(names: Sequence[str], joined: str) -> int:
+    """How many choices of names, in their order, give a text when joined by dashes."""
+    ways = Counter({"": 1})
+    for name in names:
+        for begun, number in list(ways.items()):
+            if f"{joined}-".startswith(longer := f"{begun}{name}-"):
+                ways[longer] += number
+    return ways[f"{joined}-"]
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

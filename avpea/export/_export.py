@@ -101,7 +101,7 @@ def export(
     """
     if to not in FILES:
         raise AvpeaError(f"to is '{to}'; expected {', '.join(FILES)}.")
-    file = resolve(run)
+    file = resolve(run, network=weights is None)
     named = file.parent / to if folder is None else Path(folder)
     target = _place(named)
     require_writer(to)

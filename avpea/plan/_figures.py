@@ -97,7 +97,9 @@ def learned(
             f"The check trained with {measured} videos at a time, and here a process has {samples}. A card is slower "
             f"with fewer: training can take up to {measured / samples:.3g} times as long as planned."
         )
-    shares = {"utilisation": training.share, "answering": answering.share if answering else 0.0}
+    # As shares of the peak that is planned with, which is another one if the check has no row of this precision.
+    peak = peak_tflops(place, planned_half(experiment, place), experiment.train, assumed)
+    shares = {"utilisation": training.tflops / peak, "answering": answering.tflops / peak if answering else 0.0}
     return "figures", dataclasses.replace(assumed, **shares), notes
 
 
@@ -126,6 +128,6 @@ def _likeness(like: Any, experiment: Experiment, half: bool) -> tuple[bool | flo
     """How much a recipe's plain values are like an experiment: precision first, then ways to compute, then the rest."""
     own = experiment.to_dict()
     bf16 = like["train"].get("precision") == "bf16"
-    ways = [like["train"].get(name) == own["train"][name] for name in ("checkpointing", "compile", "tf32")]
+    ways = [like["train"].get(name) == own["train"][name] for name in ("tf32", "checkpointing", "compile")]
     names = [(like.get(part) or {}).get(name) == (own[part] or {}).get(name) for part, name in _NAMES]
     return bf16 == half, *ways, *names, float(like["train"].get("batch_size", 0))

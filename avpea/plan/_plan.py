@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from avpea import registry
+from avpea import backbones, registry
 from avpea.device import choose_device
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
@@ -24,6 +24,7 @@ from avpea.plan._measured import measured
 from avpea.plan._rates import Rates
 from avpea.plan._sizes import Sizes, sizes_of
 from avpea.plan.amounts import in_bytes, in_time
+from avpea.preconditions import require_whole_patches
 from avpea.sections import require_device_name
 from avpea.tables import Table, how_many
 from avpea.tasks import Task
@@ -160,6 +161,7 @@ def plan(
     place, here = place_of(device or config.device)
     sizes = sizes_of(experiment, samples, videos)
     _require_work(experiment, sizes)
+    require_whole_patches(experiment.backbone, backbones.shape_only(experiment.backbone))
     read = time.monotonic() - began
     share = math.ceil(config.batch_size / config.devices)
     source: Literal["measured", "figures", "counted"] = "counted"

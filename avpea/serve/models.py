@@ -171,7 +171,7 @@ class Models:
         )
 
     def _loaded(self, name: str, source: str) -> Run:
-        begun, path = time.monotonic(), resolve(source)
+        begun, path = time.monotonic(), resolve(source, not self._loading.get("weights"))
         changed = find(path).stat().st_mtime_ns
         key = self._key(path)
         model, info = load_model(path, backbone=self._backbones.get(key), device=str(self._device), **self._loading)

@@ -129,8 +129,15 @@ def test_what_was_published_is_for_the_backbone_that_it_names(tmp_path: Path) ->
     plain = "rows: {a: {recipe: mini/avel, published: {accuracy: 7.5}}}\n"
     with pytest.raises(ExperimentError, match=r"expected of which backbone, as in {small: {'accuracy': 7\.5}}"):
         load_sweep(write(tmp_path, plain + two))
+    with pytest.raises(ExperimentError, match=r"published has 'smal', which is no backbone\. Did you mean 'small'"):
+        load_sweep(write(tmp_path, named.replace("large: {acc", "smal: {acc")))
     (row,) = load_sweep(write(tmp_path, plain + "backbones: {small: {depth: 2}}")).rows
     assert row.published == {"accuracy": 7.5}
+    own = "{name: vit_base_patch16_224.augreg_in21k}"
+    rows = f"rows: {{b: paper/avel-vit-b16}}\nbackbones: {{B: {own}, S: {{name: vit_small_patch16_224.augreg_in21k}}}}"
+    first, second = load_sweep(write(tmp_path, rows)).rows
+    assert first.published["accuracy"] == 75.65  # the recipe's own network
+    assert second.published == {}
     (row,) = load_sweep(write(tmp_path, "rows: {b: paper/avel-vit-b16}")).rows
     assert row.published
 
@@ -151,6 +158,10 @@ def test_rows_that_a_file_name_cannot_tell_apart_have_reports_of_their_own(tmp_p
     sweep = load_sweep(write(tmp_path, f"reference: ref\nrows: {rows}"))
     folders = [sweep.only([label]).folder for label in ("★", "☆", "a b", "a-b", "ref")]
     assert len({sweep.folder, *folders}) == 6
+    rows = "{r: mini/avel, a: mini/avel-none, a-b: mini/avel-lora, b-c: mini/avel-audio, c: mini/avel-visual}"
+    sweep = load_sweep(write(tmp_path, f"reference: r\nrows: {rows}"))
+    assert sweep.only(["a", "b-c"]).folder != sweep.only(["a-b", "c"]).folder
+    assert sweep.only(["a"]).folder == "mine--r-a"
 
 
 def test_seeds_are_those_of_the_sweep(tmp_path: Path) -> None:

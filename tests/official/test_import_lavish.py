@@ -1,5 +1,6 @@
 """Official LAVISH checkpoints: every name finds its place, and imported models compute what the public code does."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,10 @@ def test_an_imported_run_can_be_moved_and_shared(tmp_path: Path, monkeypatch: py
     import_checkpoint("lavish", file, tmp_path / "first", "paper/avel-lavish-vit-b16", VIT_CHANGES)
     moved = (tmp_path / "first").rename(tmp_path / "moved")
     expected = load_model(moved)[1].fingerprint
+    (tmp_path / "first").mkdir()  # another run in its old place, with another network
+    (tmp_path / "first" / "backbone.safetensors").write_bytes(b"another one")
+    assert load_model(moved)[0].encoder.backbone.fingerprint() == expected
+    shutil.rmtree(tmp_path / "first")
     shared = save_pretrained(moved, tmp_path / "shared")
     assert "The frozen weights are in `backbone.safetensors`." in (shared / "README.md").read_text()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "somebody else"))
