@@ -91,3 +91,23 @@ def test_time_to_accuracy_counts_frozen_layers_and_only_what_every_seed_reaches(
     assert rows["AV-PEA"]["to_of_lavish"] == {"0.700": 0.667, "0.750": 0.5, "0.800": 0.5}
     draw(answer, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_wider_intervals_are_of_stored_results(tmp_path: Path) -> None:
+    from avpea.compare import load_sweep
+    from bench.wider import groups_in, measured
+
+    results = ROOT / "results" / "mini"
+    sweep = load_sweep("mini/avel-blocks")
+    stored = json.loads((results / "mini-avel-fast-seed0.json").read_text())["test_videos"]
+    lines = [
+        {"video_id": key.split("-", 2)[-1], "category": str(i % 7), "audio_sources": {"a": str(i % 30)}}
+        for i, key in enumerate(stored)
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = {row["row"]: row for row in measured(sweep, results, groups_in(tmp_path / "clips.jsonl"))}
+    assert (rows["last 4"]["test"], rows["last 4"]["test_std"], rows["last 4"]["seeds"]) == (84.62, 1.19, 5)
+    assert rows["last 2"]["over_clips"] == [-6.05, 2.04]  # as in the report
+    low, high = rows["last 2"]["over_classes_and_sources"]
+    assert high - low > 2.04 + 6.05
+    assert "difference" not in rows["last 6"]
