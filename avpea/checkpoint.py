@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,13 +26,14 @@ from avpea.description import (
     read_calibration,
     read_description,
 )
-from avpea.device import choose_device, choose_precision, enough_memory
+from avpea.device import Precision, choose_device, choose_precision, enough_memory
 from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import Experiment
 from avpea.files import closed, digest_of_file
 from avpea.fit import REMEDY, require_finite, require_same
 from avpea.labels import Labels
 from avpea.model import AVModel, build
+from avpea.options import require_choice
 from avpea.parsing import parse_json
 from avpea.tasks import Calibration
 from avpea.tensors import Shape, TensorFile, Unreadable, digest_of, read_tensors, write_tensors
@@ -199,7 +200,7 @@ def load_model(
     weights: str | None = None,
     audio_weights: str | None = None,
     backbone: Any = None,
-    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    precision: Precision | None = None,
     device: str = "auto",
     trust: bool = False,
 ) -> tuple[AVModel, CheckpointInfo]:
@@ -217,11 +218,13 @@ def load_model(
     Raises:
         CheckpointError: The checkpoint is unreadable or damaged, was trained on other frozen weights, or is somebody
             else's and names files, folders or downloads.
-        ExperimentError: There is no such device here.
+        ExperimentError: There is no such device here, or no such precision.
         DeviceMemoryError: The model does not fit into its memory.
         WeightsError: The frozen weights cannot be loaded.
     """
     place = choose_device(device)
+    if precision is not None:
+        require_choice("precision", precision, Precision)
     file = find(path)
     loaded = LoadedFile(file)  # before it is opened, since a training may put the next one in its place
     found = _open(file, FORMATS)

@@ -10,11 +10,22 @@ from typing import Any, Literal
 import torch
 
 from avpea.errors import DeviceMemoryError, ExperimentError
+from avpea.options import require_choice
 from avpea.sections import require_device_name
 from avpea.shortage import short_of_memory
 
-__all__ = ["choose_device", "choose_precision", "cpu_threads", "enough_memory", "float32_products", "named", "placed"]
+__all__ = [
+    "Precision",
+    "choose_device",
+    "choose_precision",
+    "cpu_threads",
+    "enough_memory",
+    "float32_products",
+    "named",
+    "placed",
+]
 
+Precision = Literal["auto", "fp32", "bf16"]
 _TRIED = re.compile(r"ried to allocate (\d[\d.]*) ?(bytes|[KMGT]i?B)")
 
 
@@ -78,8 +89,13 @@ def named(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
-    """The precision that is wanted; `auto` is `bf16` if the device computes in bfloat16 natively, else `fp32`."""
+def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """The precision that is wanted; `auto` is `bf16` if the device computes in bfloat16 natively, else `fp32`.
+
+    Raises:
+        ExperimentError: There is no such precision.
+    """
+    require_choice("precision", wanted, Precision)
     if wanted != "auto":
         return wanted
     native = _cuda_has_bf16(device) if device.type == "cuda" else device.type == "cpu" and _cpu_has_bf16()

@@ -11,7 +11,7 @@ not fit are refused at that point, before anything runs.
 import dataclasses
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from avpea.errors import AvpeaError, ExperimentError
 from avpea.parsing import BIGGEST, parse_yaml
 
-__all__ = ["Options", "Word", "countable", "declared", "option_names", "parse", "plain", "require"]
+__all__ = ["Options", "Word", "countable", "declared", "option_names", "parse", "plain", "require", "require_choice"]
 
 O = TypeVar("O", bound="Options")
 _LARGE = 2**16  # smaller numbers are not to blame for a tensor that cannot be
@@ -73,6 +73,24 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise ExperimentError(message)
+
+
+def require_choice(name: str, value: Any, choices: Any, error: Callable[[str], AvpeaError] = ExperimentError) -> None:
+    """Refuse a value that is none of a closed list, which a type hint alone does not.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        choices: The `Literal` that lists them.
+        error: Makes the error of its sentence.
+
+    Raises:
+        ExperimentError: It is none of them, unless `error` makes another.
+    """
+    known = [one for one in typing.get_args(choices) if type(one) is type(value) and one == value]
+    if not known:
+        *others, last = map(repr, typing.get_args(choices))
+        raise error(f"{name} is {_shown(value)}; expected {', '.join(others)}{' or ' * bool(others)}{last}.")
 
 
 def declared(extension: Any, base: type[O], skip: tuple[str, ...] = ()) -> type[O]:

@@ -12,12 +12,13 @@ from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.inputs import sample_from_clip
 from avpea.data.readers.music_avqa import LAVISH_SECONDS
-from avpea.device import choose_device, enough_memory
+from avpea.device import Precision, choose_device, enough_memory
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
 from avpea.exported import ExportedModel, find_export, open_export
 from avpea.media import Clip, Film, moments, read, read_spread, segments_in, warm_up
 from avpea.model import AVModel
+from avpea.options import require_choice
 from avpea.sections import ContinuousOptions
 from avpea.sharing import resolve
 from avpea.tasks import Answer, Encoded, Window
@@ -26,6 +27,7 @@ __all__ = ["Answer", "Predictor", "VideoView", "load", "windows"]
 
 MissingAudio = Literal["error", "silence"]
 MissingVideo = Literal["error", "black"]
+Runtime = Literal["", "onnx", "openvino"]
 
 
 def windows(clip: Clip, experiment: Experiment, device: torch.device | str = "cpu") -> Iterator[Window]:
@@ -300,10 +302,10 @@ def load(
     *,
     weights: str | None = None,
     audio_weights: str | None = None,
-    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    precision: Precision | None = None,
     device: str = "auto",
     trust: bool = False,
-    runtime: Literal["", "onnx", "openvino"] = "",
+    runtime: Runtime = "",
 ) -> Predictor:
     """Load a run folder, a checkpoint file, a folder that `save_pretrained` wrote, or a hub repository `owner/name`.
 
@@ -323,11 +325,14 @@ def load(
         AvpeaError: The runtime is not installed.
         CheckpointError: There is no checkpoint, it was trained on other frozen weights, or somebody else made it and it
             names files or downloads.
-        ExperimentError: There is no such device here.
+        ExperimentError: There is no such device here, or no such precision or runtime.
         DeviceMemoryError: The model does not fit into its memory.
         WeightsError: The frozen weights cannot be loaded.
     """
     choose_device(device)  # before anything is fetched
+    if precision is not None:
+        require_choice("precision", precision, Precision)
+    require_choice("runtime", runtime, Runtime)
     warm_up()
     exported = find_export(run, runtime)
     if exported is not None:

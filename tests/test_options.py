@@ -1,15 +1,20 @@
 """Options: whatever the extensions of a recipe do not have is refused when the recipe is read, over every section."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from avpea import registry
+from avpea.adapters.av_pea import AVPEA
+from avpea.adapters.ladder import Ladders
+from avpea.adapters.lavish import LAVISH
+from avpea.device import choose_precision
 from avpea.errors import ExperimentError
 from avpea.experiment import RECIPES, load_recipe, parse_section, recipe_names
 from avpea.options import Options, declared, option_names, parse, plain
@@ -24,6 +29,9 @@ from avpea.sections import (
     TrainOptions,
     VGGishOptions,
 )
+from avpea.tasks.avel.heads.linear import LinearHead
+from avpea.tasks.avvp.heads.lane_readout import LaneReadout
+from avpea.tasks.avvp.task import AVVP
 
 # A network that each kind of backbone serves.
 NETWORKS = {"vit": "test_vit", "swin": "swinv2_tiny_window8_256", "cnn": "test_resnet", "features": "features"}
@@ -232,3 +240,29 @@ def test_an_argument_without_a_default_can_be_set_and_has_to_be() -> None:
         parse(cls, {}, "adapter")
     unresolved: Any = parse(declared(Unresolved, AdapterOptions), {"width": 7}, "adapter")
     assert unresolved.width == 7
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: AVPEA(32, queries=wrong("token")), "queries is 'token'; expected 'cls' or 'all'."),
+        (lambda: LAVISH(32, latent_init=wrong("normal")), "latent_init is 'normal'; expected 'uniform' or 'zeros'."),
+        (lambda: Ladders(32, 2, wrong("sound")), "streams is 'sound'; expected 'both', 'audio' or 'visual'."),
+        (lambda: LinearHead(32, 3, reads=wrong("all")), "reads is 'all'; expected 'both' or 'visual'."),
+        (lambda: LaneReadout(32, 3, reads=wrong(None)), "reads is None; expected 'both' or 'visual'."),
+        (lambda: AVVP(None, None, wrong("strong")), "supervision is 'strong'; expected 'dense' or 'weak'."),
+        (
+            lambda: choose_precision(wrong("bfloat16"), torch.device("cpu")),
+            "precision is 'bfloat16'; expected 'auto', 'fp32' or 'bf16'.",
+        ),
+    ],
+)
+def test_a_misspelt_choice_is_refused_in_python(call: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        call()
+    assert str(caught.value) == sentence
+
+
+def wrong(value: Any) -> Any:
+    """A value that type checkers would refuse."""
+    return value

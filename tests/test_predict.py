@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from avpea.adapters import Adapter
 from avpea.checkpoint import CheckpointInfo
 from avpea.data.inputs import sample_from_clip
-from avpea.errors import AvpeaError, NoAudioTrack
+from avpea.errors import AvpeaError, ExperimentError, MediaError, NoAudioTrack
 from avpea.experiment import Experiment
 from avpea.media import Clip
 from avpea.model import build
@@ -98,6 +99,16 @@ def test_a_video_without_sound(predictor: Predictor, videos: dict[str, Path]) ->
     found = predictor.predict(videos["mute"], missing_audio="silence")
     assert len(found.decisions) == 2
     assert not found.clip.waveform.any()
+
+
+def test_a_misspelt_choice_is_refused(predictor: Predictor, videos: dict[str, Path], tiny_run: Path) -> None:
+    wrong: Any = {"missing_audio": "silent"}
+    for read in (predictor.predict, predictor.read):
+        with pytest.raises(MediaError, match=r"missing_audio is 'silent'; expected 'error' or 'silence'\.$"):
+            read(videos["blink"], **wrong)
+    for wrong in ({"precision": "bfloat16"}, {"runtime": "torch"}):
+        with pytest.raises(ExperimentError, match=rf"^{next(iter(wrong))} is '.*'; expected '"):
+            load(tiny_run, **wrong)
 
 
 def test_what_json_prints(predictor: Predictor, videos: dict[str, Path]) -> None:

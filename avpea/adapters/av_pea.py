@@ -10,8 +10,11 @@ from torch import Tensor
 
 from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
 from avpea.adapters._fused import Exchange
+from avpea.options import require_choice
 
 __all__ = ["AVPEA", "EXTENSION", "AVPEAOptions"]
+
+Queries = Literal["cls", "all"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class AVPEAOptions(GatedOptions):
 
     scaled_attention: bool = False
     normalised_attention: bool = False
-    queries: Literal["cls", "all"] = "cls"
+    queries: Queries = "cls"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +69,7 @@ class AVPEA(GatedBottleneck):
         has_cls: Whether token 0 is a CLS token.
 
     Raises:
-        ExperimentError: `reduction` does not divide `dim`.
+        ExperimentError: `reduction` does not divide `dim`, or there are no such queries.
     """
 
     Options: ClassVar[type[GatedOptions]] = AVPEAOptions
@@ -80,17 +83,18 @@ class AVPEA(GatedBottleneck):
         reduction: int = 8,
         scaled_attention: bool = False,
         normalised_attention: bool = False,
-        queries: Literal["cls", "all"] = "cls",
+        queries: Queries = "cls",
         cross_modal: bool = True,
         cross_gate_init: float = 0.0,
         has_cls: bool = True,
     ) -> None:
+        require_choice("queries", queries, Queries)
         super().__init__(dim, reduction=reduction, cross_modal=cross_modal, cross_gate_init=cross_gate_init)
         self.attends = cross_modal
         self.has_cls = has_cls
         self.scale = dim**-0.5 if scaled_attention else 1.0
         self.normalised = normalised_attention
-        self.queries: Literal["cls", "all"] = queries
+        self.queries: Queries = queries
 
     def attention_map(
         self, x: Float[Tensor, "batch tokens dim"], other: Float[Tensor, "batch other_tokens dim"]

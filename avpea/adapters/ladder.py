@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from avpea.adapters._base import SideNetwork
 from avpea.adapters._bottleneck import BottleneckOptions, narrow_width
 from avpea.errors import ExperimentError
-from avpea.options import require
+from avpea.options import require, require_choice
 
 __all__ = ["EXTENSION", "LadderOptions", "Ladders"]
 
+Streams = Literal["both", "audio", "visual"]
 TEMPERATURE = 0.1  # of the share mu that a rung keeps of the ladder's own tokens
 
 
@@ -78,7 +79,7 @@ class Ladders(SideNetwork):
         cross_gate_init: Where the gates g start.
 
     Raises:
-        ExperimentError: `reduction` does not divide D, or `heads` does not divide w.
+        ExperimentError: `reduction` does not divide D, or `heads` does not divide w, or there are no such streams.
     """
 
     Options = LadderOptions
@@ -89,13 +90,14 @@ class Ladders(SideNetwork):
         self,
         dim: int,
         blocks: int,
-        streams: Literal["both", "audio", "visual"] = "both",
+        streams: Streams = "both",
         *,
         reduction: int = 8,
         heads: int = 4,
         cross_modal: bool = True,
         cross_gate_init: float = 1.0,
     ) -> None:
+        require_choice("streams", streams, Streams)
         super().__init__(dim, blocks, streams)
         width = narrow_width(dim, reduction)
         if width % heads:

@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
-from avpea.options import require
+from avpea.options import require, require_choice
 
 __all__ = ["EXTENSION", "LAVISH", "LAVISHOptions"]
+
+LatentInit = Literal["uniform", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class LAVISHOptions(GatedOptions):
 
     latents: int = 2
     groups: int = 2
-    latent_init: Literal["uniform", "zeros"] = "uniform"
+    latent_init: LatentInit = "uniform"
     latent_gate: bool = False
     batch_norm: bool = True
 
@@ -64,7 +66,7 @@ class LAVISH(GatedBottleneck):
         cross_gate_init: Where g starts.
 
     Raises:
-        ExperimentError: `reduction` or `groups` does not divide a width.
+        ExperimentError: `reduction` or `groups` does not divide a width, or latents cannot begin so.
     """
 
     Options = LAVISHOptions
@@ -79,12 +81,13 @@ class LAVISH(GatedBottleneck):
         reduction: int = 8,
         latents: int = 2,
         groups: int = 2,
-        latent_init: Literal["uniform", "zeros"] = "uniform",
+        latent_init: LatentInit = "uniform",
         latent_gate: bool = False,
         batch_norm: bool = True,
         cross_modal: bool = True,
         cross_gate_init: float = 0.0,
     ) -> None:
+        require_choice("latent_init", latent_init, LatentInit)
         super().__init__(
             dim,
             reduction=reduction,

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from avpea import registry
 from avpea.adapters import AdapterOptions, SideNetwork, Trained, Tuning
-from avpea.backbones import CNN, FrozenBlock, Transformer
+from avpea.backbones import CNN, FrozenBlock, Positions, Transformer
 from avpea.encoders._base import Encoder, KeptOptions, Size, Streams, as_transformer, require_sounds
 from avpea.encoders._merging import Merged, merge_tokens, require_merging
 from avpea.encoders._parts import BlockAdapters, block_adapters, read_by, side_network, tuning
 from avpea.encoders._running import lend_tuned
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
-from avpea.options import require
+from avpea.options import require, require_choice
 from avpea.sections import RowsOptions
 
 __all__ = ["EXTENSION", "DualStreamEncoder", "DualStreamOptions"]
@@ -87,13 +87,14 @@ class DualStreamEncoder(Encoder):
         self,
         backbone: Transformer,
         adapter: AdapterOptions,
-        positions: Literal["grid", "sequence"] = "grid",
+        positions: Positions = "grid",
         merge: tuple[int, int] = (0, 0),
     ) -> None:
+        require_choice("positions", positions, Positions)
         super().__init__()
         self.backbone = backbone
         self.visual_dim = self.audio_dim = backbone.dim
-        self.positions: Literal["grid", "sequence"] = positions
+        self.positions: Positions = positions
         self.beside = block_adapters(adapter, backbone)
         self.tuning = tuning(adapter, backbone)
         self.side = side_network(adapter, backbone)

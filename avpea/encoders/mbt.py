@@ -17,7 +17,7 @@ trained on AudioSet as in the AV-PEA paper's Table 1.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from avpea.adapters import Trained
 from avpea.adapters.full import Full
-from avpea.backbones import CNN, Backbone, Transformer
+from avpea.backbones import CNN, Backbone, Positions, Transformer
 from avpea.encoders._base import Encoder, PositionOptions, Streams, as_transformer, require_sounds
 from avpea.encoders._running import lend, recomputed
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment
-from avpea.options import require
+from avpea.options import require, require_choice
 
 __all__ = ["EXTENSION", "MBT", "MBTOptions"]
 
@@ -97,8 +97,9 @@ class MBT(Encoder):
         backbone: Backbone,
         bottleneck_tokens: int = 4,
         fusion_from: int = 8,
-        positions: Literal["grid", "sequence"] = "grid",
+        positions: Positions = "grid",
     ) -> None:
+        require_choice("positions", positions, Positions)
         super().__init__()
         if fusion_from > backbone.depth:
             raise ExperimentError(
@@ -113,7 +114,7 @@ class MBT(Encoder):
         self.backbone = backbone
         self.visual_dim = self.audio_dim = backbone.dim
         self.fusion_from = fusion_from
-        self.positions: Literal["grid", "sequence"] = positions
+        self.positions: Positions = positions
         weights = dict(backbone.named_parameters())
         self.visual, self.audio = Full(weights), Full(weights)
         fuses = fusion_from < backbone.depth
@@ -164,7 +165,7 @@ class MBT(Encoder):
 
         return run
 
-    def _alone(self, own: Run, pixels: Tensor, positions: Literal["grid", "sequence"] = "grid") -> Tensor:
+    def _alone(self, own: Run, pixels: Tensor, positions: Positions = "grid") -> Tensor:
         """The layers without bottleneck tokens, called while the stream's own weights are lent by `own`."""
         x = self.backbone.embed(pixels, positions)
         for index in range(self.fusion_from):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import UInt8
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avpea import registry
 from avpea.checkpoint import find, fingerprint_of
-from avpea.device import choose_precision
+from avpea.device import Precision, choose_precision
 from avpea.errors import AvpeaError, CheckpointError
 from avpea.experiment import Experiment
 from avpea.exported._folder import ABOUT_FILE, Export, is_export, read_export
@@ -199,9 +199,7 @@ def find_export(run: str | Path, runtime: str = "") -> Path | None:
     return folder
 
 
-def open_export(
-    folder: Path, runtime: str = "", precision: Literal["auto", "fp32", "bf16"] | None = None
-) -> ExportedModel:
+def open_export(folder: Path, runtime: str = "", precision: Precision | None = None) -> ExportedModel:
     """Load an exported model.
 
     Args:

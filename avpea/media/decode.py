@@ -7,7 +7,7 @@ another process decodes.
 
 import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avpea.errors import MediaError
 from avpea.media import box
+from avpea.media.asked import MissingAudio, MissingVideo, checked
 from avpea.media.clip import Clip
 from avpea.media.found import Found, Heard, Stored
 from avpea.media.growing import Growing
@@ -51,8 +52,8 @@ def read(
     start_seconds: float = 0.0,
     segments: int | None = None,
     frame_size: tuple[int, int] | None = None,
-    missing_audio: Literal["error", "silence"] = "error",
-    missing_video: Literal["error", "black"] = "error",
+    missing_audio: MissingAudio = "error",
+    missing_video: MissingVideo = "error",
     audio_track: int | None = None,
     video_track: int | None = None,
     frame_at_seconds: float = 0.5,
@@ -86,16 +87,17 @@ def read(
     path = Path(path)
     _check_span(path, start_seconds, segments, frame_size)
     frames, samples = Growing(np.uint8, min(segments or 16, 64)), Growing(np.float32, SAMPLE_RATE_HZ)
-    options = {
-        "start_seconds": start_seconds,
-        "segments": segments,
-        "frame_size": frame_size,
-        "frame_at_seconds": frame_at_seconds,
-        "missing_audio": missing_audio,
-        "missing_video": missing_video,
-        "audio_track": audio_track,
-        "video_track": video_track,
-    }
+    options = checked(
+        path,
+        start_seconds=start_seconds,
+        segments=segments,
+        frame_size=frame_size,
+        frame_at_seconds=frame_at_seconds,
+        missing_audio=missing_audio,
+        missing_video=missing_video,
+        audio_track=audio_track,
+        video_track=video_track,
+    )
     found = _done("clip", Found, path, frames, samples, options)
     pictures = torch.from_numpy(frames.finish(1 if found.black else found.segments))
     sound = samples.finish(found.skip + found.segments * SAMPLE_RATE_HZ)
@@ -119,7 +121,7 @@ def read_sound(
     *,
     start_seconds: float = 0.0,
     seconds: int | None = None,
-    missing_audio: Literal["error", "silence"] = "error",
+    missing_audio: MissingAudio = "error",
     audio_track: int | None = None,
 ) -> Float[Tensor, " samples"]:
     """Read the sound alone, mono and without a gap, at any sampling rate.
@@ -136,13 +138,14 @@ def read_sound(
         NoAudioTrack, MediaError: As `read`.
     """
     samples = Growing(np.float32, rate_hz)
-    options = {
-        "rate_hz": rate_hz,
-        "start_seconds": start_seconds,
-        "seconds": seconds,
-        "missing_audio": missing_audio,
-        "audio_track": audio_track,
-    }
+    options = checked(
+        path,
+        rate_hz=rate_hz,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        missing_audio=missing_audio,
+        audio_track=audio_track,
+    )
     heard = _done("sound", Heard, Path(path), Growing(np.uint8), samples, options)
     if not heard.seconds:
         return torch.zeros(0)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from avpea.media import box
+from avpea.media.asked import checked
 from avpea.media.belt import Belt
 from avpea.media.clip import Clip
 from avpea.media.decode import read
@@ -42,11 +43,14 @@ class Film:
         path: The file.
         frame_size: Height and width of the frames.
         options: Further options of `avpea.media.read`, without `start_seconds` and `segments`.
+
+    Raises:
+        MediaError: An option cannot be.
     """
 
     def __init__(self, path: Path, *, frame_size: tuple[int, int], **options: Any) -> None:
         self.path = path
-        self._options: dict[str, Any] = {"frame_size": frame_size, **options}
+        self._options = checked(path, frame_size=frame_size, **options)
         self._found: Found | None = None
         self._clip: Clip | None = None
 

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from avpea.errors import MediaError
+from avpea.media.asked import checked
 from avpea.media.clip import Clip
 from avpea.media.decode import probe, read
 from avpea.media.info import SAMPLE_RATE_HZ, segments_in
+from avpea.options import require_choice
 
 __all__ = ["SpreadRule", "chosen_seconds", "moments", "read_spread"]
 
@@ -30,11 +32,15 @@ def chosen_seconds(total: int, segments: int, rule: SpreadRule) -> list[int]:
         rule: `every`: every (total // segments)-th second from 0 on, as in MUSIC-AVQA's public code; `linspace`:
             evenly from the first second to the last, rounded down, as LAVISH's code does for frames.
 
+    Raises:
+        ExperimentError: There is no such rule.
+
     >>> chosen_seconds(60, 10, "every")
     [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]
     >>> chosen_seconds(60, 10, "linspace")
     [0, 6, 13, 19, 26, 32, 39, 45, 52, 59]
     """
+    require_choice("rule", rule, SpreadRule)
     if total < segments or segments == 1:
         return list(range(segments))
     if rule == "every":
@@ -52,8 +58,11 @@ def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: An
         **options: Options of `read`.
 
     Raises:
+        ExperimentError: There is no such rule.
         MediaError, NoVideoTrack, NoAudioTrack: See `read`.
     """
+    require_choice("rule", rule, SpreadRule)
+    options = checked(path, **options)
     tracks = {name: options[name] for name in ("audio_track", "video_track") if name in options}
     seconds = chosen_seconds(segments_in(probe(path, **tracks).duration_seconds), segments, rule)
     if seconds == list(range(segments)):

@@ -1,12 +1,13 @@
 """Seconds spread over a whole video: which they are, and that they are what reading each by itself gives."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from avpea.errors import MediaError
+from avpea.errors import ExperimentError, MediaError
 from avpea.media import SpreadRule, chosen_seconds, moments, read, read_spread
 from avpea.media import spread as module
 from tests.media_factory import make_video
@@ -105,3 +106,10 @@ def test_moments_of_a_video_shorter_than_a_sound_are_padded(tmp_path: Path) -> N
     assert found.segment_waveforms().shape == (3, 16_000)
     assert torch.equal(found.segment_waveforms()[0], found.segment_waveforms()[2])
     assert not found.segment_waveforms()[0, 11_000:].any()
+
+
+def test_a_rule_that_there_is_none_is_refused(video: Path) -> None:
+    wrong: Any = "lin"
+    for call in (lambda: chosen_seconds(60, 10, wrong), lambda: read_spread(video, 4, wrong)):
+        with pytest.raises(ExperimentError, match=r"^rule is 'lin'; expected 'every' or 'linspace'\.$"):
+            call()

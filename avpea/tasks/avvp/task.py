@@ -20,6 +20,7 @@ from avpea.errors import AvpeaError, ExperimentError
 from avpea.experiment import Experiment
 from avpea.labels import Labels, LaneLabels, LaneSample
 from avpea.metrics.video_parsing import FIGURES, LEVELS, Masks, parsing_figures, parsing_scores, segment_counts
+from avpea.options import require_choice
 from avpea.tables import Table, how_many
 from avpea.tasks import Dims, Encoded, Figure, Mistake, Task, TaskOptions, Viewing
 from avpea.tasks.avvp.answer import THRESHOLD, LaneRule, Prediction, sure
@@ -27,6 +28,7 @@ from avpea.tasks.avvp.heads import LaneTargets, Parsed, ParsingHead
 
 __all__ = ["AVVP", "EXTENSION", "AVVPOptions", "Parsing"]
 
+Supervision = Literal["dense", "weak"]
 STREAMS: tuple[Literal["seen", "heard"], ...] = ("seen", "heard")
 
 
@@ -39,7 +41,7 @@ class AVVPOptions(TaskOptions):
             the classes of the whole video elsewhere; `weak`: the classes of the whole video only, as in LLP's protocol.
     """
 
-    supervision: Literal["dense", "weak"] = "dense"
+    supervision: Supervision = "dense"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class AVVP(Task):
     unexported = ""
     labels: LaneLabels
 
-    def __init__(self, head: Any, labels: Any, supervision: Literal["dense", "weak"] = "dense") -> None:
+    def __init__(self, head: Any, labels: Any, supervision: Supervision = "dense") -> None:
+        require_choice("supervision", supervision, Supervision)
         super().__init__(head, labels)
         self.supervision = supervision
 

@@ -7,10 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avpea.options import require_choice
 from avpea.tasks import HeadOptions
 from avpea.tasks.avel.heads._base import EventHead
 
 __all__ = ["WeightedHead", "WeightedOptions"]
+
+Reads = Literal["both", "visual"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class WeightedOptions(HeadOptions):
             frequent ones.
     """
 
-    reads: Literal["both", "visual"] = "both"
+    reads: Reads = "both"
     class_weights: Literal["none", "balanced"] = "none"
 
 
@@ -49,8 +52,9 @@ class WeightedHead(EventHead):
         num_classes: int,
         audio_dim: int | None = None,
         balanced: bool = False,
-        reads: Literal["both", "visual"] = "both",
+        reads: Reads = "both",
     ) -> None:
+        require_choice("reads", reads, Reads)
         super().__init__(dim, num_classes, audio_dim)
         self.balanced, self.reads = balanced, reads
         # Only for the loss, so no part of a checkpoint.

@@ -8,10 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.labels import LaneLabels
+from avpea.options import require_choice
 from avpea.tasks import Dims, HeadOptions
 from avpea.tasks.avvp.heads._base import LaneTargets, Parsed, ParsingHead, binary_cross_entropy, second_losses, smoothed
 
 __all__ = ["EXTENSION", "LaneReadout", "LaneReadoutOptions"]
+
+Reads = Literal["both", "visual"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class LaneReadoutOptions(HeadOptions):
             so that what the head knows of the sound came through an exchange in the encoder.
     """
 
-    reads: Literal["both", "visual"] = "both"
+    reads: Reads = "both"
 
 
 class LaneReadout(ParsingHead):
@@ -47,8 +50,9 @@ class LaneReadout(ParsingHead):
         dim: int,
         num_classes: int,
         audio_dim: int | None = None,
-        reads: Literal["both", "visual"] = "both",
+        reads: Reads = "both",
     ) -> None:
+        require_choice("reads", reads, Reads)
         super().__init__()
         self.reads = reads
         self.seen = nn.Linear(2 * dim, num_classes)
