@@ -28,6 +28,7 @@ __all__ = ["Box", "Pool", "boxed", "current", "limits_here", "open_for_good", "w
 Answer = TypeVar("Answer")
 Watch = Callable[[float], bool]
 STOPPED = "reading it was stopped."
+ENDED = "the block of avpea.media.boxed in which it is read has ended; read it inside one."
 WAIT_SECONDS = 0.2  # how often one that waits for a box is asked whether to go on
 _WATCH: ContextVar[Watch | None] = ContextVar("avpea_media_watch", default=None)
 
@@ -45,7 +46,7 @@ class Box:
         self.limits = limits
         self._worker: Worker | None = None
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}  # one for each process, as a fork may inherit one that is held
         self._closed = False
 
     @property
@@ -54,9 +55,23 @@ class Box:
         return self._worker.process_id if self._worker is not None else None
 
     def start(self) -> None:
-        """Start the worker, without waiting for it."""
+        """Start the worker, without waiting for it; if another thread uses the box now, that one starts it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._started()
+            finally:
+                self._lock.release()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """Held by the thread whose turn it is."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
+    def _started(self) -> Worker:
+        """The worker, which is started if there is none; called by the thread whose turn it is."""
         if self._owner != os.getpid():
-            self._owner, self._lock = os.getpid(), threading.Lock()
+            self._owner = os.getpid()
             if self._worker is not None:
                 self._worker.forget()
                 self._worker = None
@@ -64,9 +79,10 @@ class Box:
             self.close()
         if self._worker is None:
             self._worker = Worker(self.limits)
+        return self._worker
 
     def end(self) -> None:
-        """End the worker for good: none that is lent comes back."""
+        """End the worker for good: none that is lent comes back, and nothing is read in this box any more."""
         self._closed = True
         self.close()
 
@@ -108,23 +124,29 @@ class Box:
             options: Options of the job.
 
         Raises:
-            MediaError: The file cannot be decoded within the limits, or ended the worker.
+            MediaError: The file cannot be decoded within the limits, or ended the worker; or the box has ended.
             AvpeaError: The worker does not start.
         """
         from avpea.media.receiving import Refused, received  # numpy, which opening a box does not need
 
         asked = {"job": job, "path": _absolute(path), "options": options}
-        self.start()
         with self._lock:
-            self.start()
-            worker = self._worker
-            assert worker is not None
+            worker = self._started()
+            if self._closed:  # looked at afterwards, since the box may end in another thread meanwhile
+                self.close()
+                raise MediaError(path, ENDED)
             worker.watch(_watching(frames, samples, options))
             try:
                 worker.ask(asked)
                 answer = received(worker, kind, self.limits, path, frames, samples)
             except Ended:
-                reason = STOPPED if worker.stopped else _why(worker.code(), worker.overdue, self.limits)
+                reason = (
+                    ENDED
+                    if self._closed
+                    else STOPPED
+                    if worker.stopped
+                    else _why(worker.code(), worker.overdue, self.limits)
+                )
                 self.close()
                 raise MediaError(path, reason) from None
             except Refused as error:
@@ -176,6 +198,11 @@ class Pool(Box):
             yield own
         finally:
             own.close()
+
+    def end(self) -> None:
+        """End all workers for good."""
+        for box in self._boxes:
+            box.end()
 
     def close(self, at_once: bool = True) -> None:
         """End all workers."""
@@ -252,48 +279,61 @@ def _why(code: int, overdue: bool, limits: Limits) -> str:
     return f"the decoder crashed on it ({name}); get the file anew, or convert it with ffmpeg."
 
 
-_open: Box | None = None
+class _Block:
+    """A block in which files are decoded in a box, or in this process."""
+
+    def __init__(self, box: Box | None) -> None:
+        self.box = box
+
+
+# The blocks that are open in this process. Those of several threads may end in any order, so each removes its own.
+_blocks: list[_Block] = []
+_BLOCK: ContextVar[_Block | None] = ContextVar("avpea_media_block", default=None)
 
 
 def current() -> Box | None:
-    """The box that is open in this process."""
-    return _open
+    """The box that is open here: this thread's innermost, else the last that another thread has opened."""
+    blocks, own = tuple(_blocks), _BLOCK.get()
+    if own in blocks:
+        return own.box
+    return blocks[-1].box if blocks else None
 
 
 def limits_here() -> Limits | None:
-    """The limits of the box that is open in this process, to open one like it in another; None if none is open."""
-    return None if _open is None else _open.limits
+    """The limits of the box that is open here, to open one like it in another process; None if none is open."""
+    return None if (box := current()) is None else box.limits
 
 
 def open_for_good(limits: Limits | None) -> None:
     """Open a box, or none, until this process ends: for processes that another one starts for such work."""
-    global _open
-    _open = None if limits is None else Box(limits)
+    _blocks[:] = [_Block(None if limits is None else Box(limits))]  # none of a parent's blocks, which a fork inherits
 
 
 @contextlib.contextmanager
 def boxed(limits: Limits | None = DEFAULT, workers: int = 1) -> Iterator[None]:
     """Decode in a worker process in this block; with None, in this process.
 
+    Threads that have opened no block decode in the one that was opened last.
+
     Args:
         limits: What a file may take.
         workers: Number of processes; more than one are of use to several threads only.
     """
-    global _open
-    before = _open
-    open_for_good(limits)
-    if limits is not None and workers > 1:
-        _open = Pool(limits, workers)
-    opened = _open
+    box = None if limits is None else Pool(limits, workers) if workers > 1 else Box(limits)
+    block, before = _Block(box), _BLOCK.get()
+    _blocks.append(block)
+    _BLOCK.set(block)
     try:
         yield
     finally:
-        _open = before
-        if opened is not None:
-            opened.end()
+        _BLOCK.set(before)
+        with contextlib.suppress(ValueError):  # `open_for_good` has put another in its place
+            _blocks.remove(block)
+        if box is not None:
+            box.end()
 
 
 def warm_up() -> None:
     """Start the worker of the open box, if there is one, while something else is loaded."""
-    if _open is not None:
-        _open.start()
+    if (box := current()) is not None:
+        box.start()

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from avpea.errors import AvpeaError, MediaError, MissingFile, NoAudioTrack, NoVideoTrack
-from avpea.media import Limits, _process, boxed, probe, read, read_sound, watched, wire
+from avpea.media import Limits, MediaInfo, _process, boxed, probe, read, read_sound, watched, wire
+from avpea.media import box as box_module
 from avpea.media.box import Box, Pool, current
 from avpea.media.found import Found, Stored
 from avpea.media.growing import Growing
@@ -271,6 +272,60 @@ def test_several_threads_read_in_several_boxes_and_one_can_be_stopped(video: Pat
         os.kill(next(iter(set(pool.process_ids) & {first, second})), signal.SIGCONT)
         assert len(read(video).frames) > 0
     assert not pool.process_ids
+
+
+def test_threads_that_start_together_start_one_worker(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Slow(_process.Worker):
+        def __init__(self, limits: Limits) -> None:
+            time.sleep(0.1)  # so that all threads find none
+            super().__init__(limits)
+            made.append(self)
+
+    monkeypatch.setattr(box_module, "Worker", Slow)
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        together.wait()
+        read(video)
+
+    with boxed():
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(made) == 1
+    assert not made[0].alive
+
+
+def test_blocks_of_two_threads_that_overlap_keep_their_own_box(video: Path) -> None:
+    first_open, second_open, first_ended = (threading.Event() for _ in range(3))
+    found: list[Any] = []
+
+    def first() -> None:
+        with boxed():
+            found.append(current())
+            first_open.set()
+            second_open.wait(30)
+            found.append(current())
+        first_ended.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    first_open.wait(30)
+    with boxed():
+        own = current()
+        second_open.set()
+        first_ended.wait(30)
+        assert current() is own
+    thread.join()
+    assert current() is None
+    assert found[0] is found[1] is not own
+    with pytest.raises(MediaError, match=r"boxed in which it is read has ended"):
+        found[0].run("probe", MediaInfo, video, Growing(np.uint8), Growing(np.float32), {})
+    assert found[0].process_id is None
 
 
 def test_a_worker_that_cannot_start_says_why(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
