@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from avpea.errors import MediaError
 from avpea.media import box
 from avpea.media.asked import MissingAudio, MissingVideo, checked
 from avpea.media.clip import Clip
@@ -40,9 +39,9 @@ def probe(path: str | Path, *, audio_track: int | None = None, video_track: int 
         video_track: Number of the video track; see `read`.
 
     Raises:
-        MediaError: The file is missing, empty or not media, or has no such track.
+        MediaError: The file is missing, empty or not media, or has no such track; or an argument cannot be.
     """
-    options = {"audio_track": audio_track, "video_track": video_track}
+    options = checked(path, audio_track=audio_track, video_track=video_track)
     return _done("probe", MediaInfo, Path(path), Growing(np.uint8), Growing(np.float32), options)
 
 
@@ -82,11 +81,10 @@ def read(
         NoVideoTrack: The file has no picture and `missing_video` is "error", or it has no track `video_track`.
         NoAudioTrack: The file has no sound, or none that is a number, and `missing_audio` is "error"; or it has no
             track `audio_track`.
-        MediaError: The file is missing, empty, not media or broken, or ends before `start_seconds`.
+        MediaError: The file is missing, empty, not media or broken, or ends before `start_seconds`; or an argument
+            cannot be.
     """
     path = Path(path)
-    _check_span(path, start_seconds, segments, frame_size)
-    frames, samples = Growing(np.uint8, min(segments or 16, 64)), Growing(np.float32, SAMPLE_RATE_HZ)
     options = checked(
         path,
         start_seconds=start_seconds,
@@ -98,6 +96,7 @@ def read(
         audio_track=audio_track,
         video_track=video_track,
     )
+    frames, samples = Growing(np.uint8, min(options["segments"] or 16, 64)), Growing(np.float32, SAMPLE_RATE_HZ)
     found = _done("clip", Found, path, frames, samples, options)
     pictures = torch.from_numpy(frames.finish(1 if found.black else found.segments))
     sound = samples.finish(found.skip + found.segments * SAMPLE_RATE_HZ)
@@ -108,9 +107,9 @@ def read(
         waveform=torch.from_numpy(sound)[found.skip :],
         duration_seconds=found.duration_seconds,
         declared_seconds=found.declared_seconds,
-        start_seconds=start_seconds,
+        start_seconds=options["start_seconds"],
         path=path,
-        audio_track=audio_track,
+        audio_track=options["audio_track"],
         repairs=found.repairs,
     )
 
@@ -137,7 +136,6 @@ def read_sound(
     Raises:
         NoAudioTrack, MediaError: As `read`.
     """
-    samples = Growing(np.float32, rate_hz)
     options = checked(
         path,
         rate_hz=rate_hz,
@@ -146,6 +144,8 @@ def read_sound(
         missing_audio=missing_audio,
         audio_track=audio_track,
     )
+    rate_hz = options["rate_hz"]
+    samples = Growing(np.float32, rate_hz)
     heard = _done("sound", Heard, Path(path), Growing(np.uint8), samples, options)
     if not heard.seconds:
         return torch.zeros(0)
@@ -183,12 +183,3 @@ def _done(
     with interruptible(), answered(path):
         found: Answer = JOBS[job].run(path, frames, samples, **options)
     return found
-
-
-def _check_span(path: Path, start_seconds: float, segments: int | None, frame_size: tuple[int, int] | None) -> None:
-    if not (math.isfinite(start_seconds) and start_seconds >= 0):
-        raise MediaError(path, f"start_seconds is {start_seconds}; expected 0 or more.")
-    if segments is not None and segments < 1:
-        raise MediaError(path, f"segments is {segments}; expected 1 or more, or None for the whole file.")
-    if frame_size is not None and min(frame_size) < 1:
-        raise MediaError(path, f"frame_size is {frame_size}; expected a height and a width of at least 1 pixel.")

@@ -55,14 +55,21 @@ def read_spread(path: str | Path, segments: int, rule: SpreadRule, **options: An
         path: Any file that FFmpeg reads.
         segments: Number of seconds.
         rule: How to choose them, see `chosen_seconds`.
-        **options: Options of `read`.
+        **options: Options of `read`, without `start_seconds`.
 
     Raises:
         ExperimentError: There is no such rule.
         MediaError, NoVideoTrack, NoAudioTrack: See `read`.
     """
     require_choice("rule", rule, SpreadRule)
-    options = checked(path, **options)
+    options = checked(path, segments=segments, **options)
+    segments = options.pop("segments")
+    if segments is None:
+        raise MediaError(path, "segments is None; expected 1 or more.")
+    if (start := options.pop("start_seconds", 0.0)) != 0:
+        raise MediaError(
+            path, f"start_seconds is {start:g}, but the seconds are spread over the whole video; leave it out."
+        )
     tracks = {name: options[name] for name in ("audio_track", "video_track") if name in options}
     seconds = chosen_seconds(segments_in(probe(path, **tracks).duration_seconds), segments, rule)
     if seconds == list(range(segments)):

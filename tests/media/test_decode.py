@@ -1,11 +1,13 @@
 """Reading: windows of a file, files that are cut off or are none, and errors that name the remedy."""
 
+import ast
 import multiprocessing
 import pickle
+import re
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from avpea.errors import MediaError, NoAudioTrack, NoVideoTrack
-from avpea.media import Clip, probe, read, segments_in, walk
+from avpea.media import Clip, decode, probe, read, read_sound, read_spread, segments_in, walk
 from avpea.media.container import decoded
 from tests.media_factory import make_video, number_of, numbered
 
@@ -298,3 +300,29 @@ def test_what_does_not_decode_is_told_with_its_length(kind: str, what: str, tmp_
     assert abs(told - seconds) < 0.4 * seconds
     last = read(path, start_seconds=3, segments=1)
     assert not any(what in one for one in last.repairs) or kind == "video"
+
+
+def test_wrong_arguments_are_not_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_video(tmp_path / "a.mp4", seconds=3)
+    calls: dict[str, Any] = {
+        "segments is 2.5; expected 1 or more": lambda wrong: read(video, segments=wrong),
+        "audio_track is '0'; expected a whole number": lambda wrong: read(video, audio_track=wrong),
+        "video_track is '0'; expected a whole number": lambda wrong: probe(video, video_track=wrong),
+        "frame_size is 32; expected a height and a width": lambda wrong: read(video, frame_size=wrong),
+        "start_seconds is '1'; expected 0 or more": lambda wrong: read(video, start_seconds=wrong),
+        "frame_at_seconds is nan; expected 0 or more": lambda wrong: read(video, frame_at_seconds=wrong),
+        "start_seconds is -1; expected 0 or more": lambda wrong: read_sound(video, 16_000, start_seconds=wrong),
+        "seconds is -2; expected a whole number": lambda wrong: read_sound(video, 16_000, seconds=wrong),
+        "rate_hz is 0; expected a whole number": lambda wrong: read_sound(video, wrong),
+        "start_seconds is 1, but the seconds are spread": lambda wrong: read_spread(
+            video, 2, "linspace", start_seconds=wrong
+        ),
+        "segments is 0; expected 1": lambda wrong: read_spread(video, wrong, "every"),
+    }
+    clip = read(video, segments=np.int64(2), frame_size=cast("Any", np.array([32, 32])), audio_track=np.int64(0))
+    assert clip.frames.shape == (2, 32, 32, 3)
+    monkeypatch.setattr(decode, "_done", lambda *asked: pytest.fail("the file is opened"))
+    for sentence, call in calls.items():
+        value = sentence.split(" is ")[1].split(";")[0].split(",")[0]
+        with pytest.raises(MediaError, match=re.escape(sentence)):
+            call(float(value) if value == "nan" else ast.literal_eval(value))
