@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from avpea import data
 from avpea.checkpoint import add_calibration, find, load_model
 from avpea.data.cache import SampleCache
@@ -72,11 +74,11 @@ def fit(
 def calibrate(
     run: str | Path,
     *,
-    root: str | None = None,
-    cache: str | None = None,
-    weights: str | None = None,
-    audio_weights: str | None = None,
-    device: str = "auto",
+    root: str | Path | None = None,
+    cache: str | Path | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
+    device: str | torch.device = "auto",
     trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
@@ -106,16 +108,17 @@ def calibrate(
     """
     require_batch_size(batch_size)
     choose_device(device)
+    device = str(device)
     with locked(find(run).parent, "is being calibrated"):
         return _calibrate(run, root, cache, weights, audio_weights, device, trust, batch_size, progress)
 
 
 def _calibrate(
     run: str | Path,
-    root: str | None,
-    cache: str | None,
-    weights: str | None,
-    audio_weights: str | None,
+    root: str | Path | None,
+    cache: str | Path | None,
+    weights: str | Path | None,
+    audio_weights: str | Path | None,
     device: str,
     trust: bool,
     batch_size: int,

@@ -197,11 +197,11 @@ def _info(file: Path, found: TensorFile) -> CheckpointInfo:
 def load_model(
     path: str | Path,
     *,
-    weights: str | None = None,
-    audio_weights: str | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
     backbone: Any = None,
     precision: Precision | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     trust: bool = False,
 ) -> tuple[AVModel, CheckpointInfo]:
     """Rebuild a trained model, in evaluation mode, on a device.
@@ -231,7 +231,7 @@ def load_model(
     info = dataclasses.replace(_info(file, found), loaded=loaded)
     known = info.experiment.locations()
     named = {"backbone.weights": weights, "encoder.audio_weights": audio_weights}
-    given = {name: value for name, value in named.items() if value is not None and name in known}
+    given = {name: os.fspath(value) for name, value in named.items() if value is not None and name in known}
     experiment = info.experiment.override(given).rebuilt()
     if "backbone.weights" not in given:
         experiment = _beside(experiment, file, not info.own and not trust)

@@ -29,17 +29,19 @@ Precision = Literal["auto", "fp32", "bf16"]
 _TRIED = re.compile(r"ried to allocate (\d[\d.]*) ?(bytes|[KMGT]i?B)")
 
 
-def choose_device(wanted: str, option: str = "device") -> torch.device:
+def choose_device(wanted: str | torch.device, option: str = "device") -> torch.device:
     """The device that is wanted.
 
     Args:
-        wanted: `auto`, which is the first available one of CUDA, MPS and the CPU; `cpu`, `cuda`, `cuda:N` or `mps`.
+        wanted: `auto`, which is the first available one of CUDA, MPS and the CPU; `cpu`, `cuda`, `cuda:N` or `mps`; or
+            a `torch.device`.
         option: Name of the option, for the error.
 
     Raises:
         ExperimentError: There is no such device, or it is not available here.
     """
     require_device_name(wanted, option)
+    wanted = str(wanted)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name, usable in available.items() if usable))

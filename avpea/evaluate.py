@@ -215,12 +215,12 @@ def evaluate(
     run: str | Path,
     split: str = "test",
     *,
-    root: str | None = None,
+    root: str | Path | None = None,
     reader: str | None = None,
-    cache: str | None = None,
-    weights: str | None = None,
-    audio_weights: str | None = None,
-    device: str = "auto",
+    cache: str | Path | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
+    device: str | torch.device = "auto",
     trust: bool = False,
     batch_size: int = 8,
     progress: bool = True,
@@ -347,7 +347,7 @@ def enough_for_batches(model: AVModel, batch_size: int) -> AbstractContextManage
     return enough_memory(model.device, f"{fewer}{elsewhere}")
 
 
-def located(info: CheckpointInfo, changes: Mapping[str, str | None], run: str, trust: bool) -> Experiment:
+def located(info: CheckpointInfo, changes: Mapping[str, str | Path | None], run: str, trust: bool) -> Experiment:
     """The experiment of a run, with its data where the command says.
 
     Args:

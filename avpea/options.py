@@ -10,6 +10,7 @@ not fit are refused at that point, before anything runs.
 
 import dataclasses
 import inspect
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -233,6 +234,8 @@ def _read_words(cls: type[Options], values: Mapping[str, Any], section: str) -> 
             if not isinstance(value, Mapping):
                 raise ExperimentError(f"{where} is {_shown(value)}; expected names and values.")
             value = _read_words(nested, value, where)
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)  # options are text; what is none, for an option of another kind, is refused below
         elif isinstance(value, Word):
             value = _read_word(kind, value, where)
         if isinstance(value, bool) and kind in (int, float):

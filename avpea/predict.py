@@ -300,10 +300,10 @@ class ExportedPredictor(Predictor):
 def load(
     run: str | Path,
     *,
-    weights: str | None = None,
-    audio_weights: str | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
     precision: Precision | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     trust: bool = False,
     runtime: Runtime = "",
 ) -> Predictor:
@@ -336,14 +336,14 @@ def load(
     warm_up()
     exported = find_export(run, runtime)
     if exported is not None:
-        _require_plain(exported, device, weights or audio_weights)
+        _require_plain(exported, str(device), weights or audio_weights)
         return ExportedPredictor(open_export(exported, runtime, precision))
     files: dict[str, Any] = {"weights": weights, "audio_weights": audio_weights, "trust": trust}
     model, info = load_model(resolve(run, network=weights is None), precision=precision, device=device, **files)
     return Predictor(model.folded(), info)
 
 
-def _require_plain(exported: Path, device: str, weights: str | None) -> None:
+def _require_plain(exported: Path, device: str, weights: str | Path | None) -> None:
     """Refuse options that an exported model does not have.
 
     Raises:

@@ -63,11 +63,11 @@ def report(
     split: str = "test",
     *,
     out: str | Path | None = None,
-    root: str | None = None,
-    cache: str | None = None,
-    weights: str | None = None,
-    audio_weights: str | None = None,
-    device: str = "auto",
+    root: str | Path | None = None,
+    cache: str | Path | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
+    device: str | torch.device = "auto",
     trust: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -141,7 +141,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _parts(found: _Found, root: str | None) -> Iterator[Part]:
+def _parts(found: _Found, root: str | Path | None) -> Iterator[Part]:
     yield from _summary(found)
     yield Heading("Learning")
     yield from _learning(found)
@@ -251,7 +251,7 @@ def _reliability(known: Any) -> Iterator[Part]:
         yield Text(f"With the temperature {temperature:.2f}, fitted on {known.get('fitted_on')}.")
 
 
-def _mistakes(found: _Found, root: str | None) -> Iterator[Part]:
+def _mistakes(found: _Found, root: str | Path | None) -> Iterator[Part]:
     if not found.rows:
         yield Text(f"There is no predictions-{found.record['split']}.jsonl beside the evaluation, so none are known.")
         return
@@ -266,7 +266,7 @@ def _mistakes(found: _Found, root: str | None) -> Iterator[Part]:
     yield Cards([_card(number, one, samples.get(one.key), config) for number, one in enumerate(mistakes, 1)])
 
 
-def _samples(found: _Found, root: str | None) -> tuple[dict[str, Sample], str]:
+def _samples(found: _Found, root: str | Path | None) -> tuple[dict[str, Sample], str]:
     """The samples of the split by key, and why there are none."""
     if not (root or found.trusted):
         named = found.info.experiment.data.root

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,6 +262,12 @@ def test_a_misspelt_choice_is_refused_in_python(call: Callable[[], Any], sentenc
     with pytest.raises(ExperimentError) as caught:
         call()
     assert str(caught.value) == sentence
+
+
+def test_paths_are_text() -> None:
+    assert load_recipe("own").override({"data.root": Path("x.csv")}).data.root == "x.csv"
+    with pytest.raises(ExperimentError, match=r"^train\.epochs is 'x'; expected a whole number"):
+        load_recipe("own").override({"train.epochs": Path("x")})
 
 
 def wrong(value: Any) -> Any:

@@ -17,6 +17,7 @@ from avpea.experiment import Experiment
 from avpea.media import Clip
 from avpea.model import build
 from avpea.predict import Predictor, load, windows
+from avpea.search import Query
 from avpea.tasks.avel.answer import Prediction
 from tests.tiny import coloured_video, event_labels
 
@@ -109,6 +110,14 @@ def test_a_misspelt_choice_is_refused(predictor: Predictor, videos: dict[str, Pa
     for wrong in ({"precision": "bfloat16"}, {"runtime": "torch"}):
         with pytest.raises(ExperimentError, match=rf"^{next(iter(wrong))} is '.*'; expected '"):
             load(tiny_run, **wrong)
+
+
+def test_paths_and_devices_as_objects(tiny_run: Path, tmp_path: Path) -> None:
+    assert load(tiny_run, device=torch.device("cpu")).model.device.type == "cpu"
+    with pytest.raises(AvpeaError, match="gone"):
+        load(tiny_run, weights=tmp_path / "gone")
+    with pytest.raises(AvpeaError, match="There is no library"):
+        Query(tmp_path / "gone", device=torch.device("cpu"))
 
 
 def test_what_json_prints(predictor: Predictor, videos: dict[str, Path]) -> None:

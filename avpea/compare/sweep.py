@@ -165,7 +165,7 @@ def parse_sweep(
     name = str(name_or_path)
     values = _read(name)
     wrong = [f"{key!r} is no part of a sweep.{did_you_mean(str(key), _KEYS)}" for key in values if key not in _KEYS]
-    given = values.get("seeds", (0, 1, 2)) if seeds is None else seeds
+    given = values.get("seeds", (0, 1, 2)) if seeds is None else _plain(seeds)
     chosen = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
         wrong.append(f"seeds is {given!r}; expected different whole numbers, such as [0, 1, 2].")
@@ -185,6 +185,13 @@ def parse_sweep(
         quoted = {}
     title, where = str(values.get("title", name)), str(values.get("published_where", ""))
     return Sweep(name, title, tuple(rows), chosen, reference, where, quoted), wrong
+
+
+def _plain(seeds: Any) -> Any:
+    """Seeds with Python's own numbers in place of NumPy's and torch's, of which an array makes a list."""
+    if hasattr(seeds, "tolist"):
+        return seeds.tolist()
+    return [_plain(one) for one in seeds] if isinstance(seeds, list | tuple) else seeds
 
 
 def refusal(name: str, wrong: Sequence[str]) -> ExperimentError:

@@ -75,8 +75,8 @@ def export(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    weights: str | None = None,
-    audio_weights: str | None = None,
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
     trust: bool = False,
 ) -> ExportReport:
     """Write a run's encoder, adapters and head as one graph, with all that answers need beside it.

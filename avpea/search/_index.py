@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from avpea import cluster
 from avpea.device import choose_device
 from avpea.errors import AvpeaError, DeviceMemoryError, MediaError, with_option
@@ -80,11 +82,11 @@ class IndexReport:
 def index(
     run: str | Path,
     folder: str | Path,
-    library: str,
+    library: str | Path,
     *,
-    weights: str | None = None,
-    audio_weights: str | None = None,
-    device: str = "auto",
+    weights: str | Path | None = None,
+    audio_weights: str | Path | None = None,
+    device: str | torch.device = "auto",
     trust: bool = False,
     workers: int = 0,
     audio_track: int | None = None,
@@ -117,6 +119,7 @@ def index(
     """
     started, folder = time.monotonic(), Path(folder)
     require_device_name(device, "device")
+    device, library = str(device), os.fspath(library)
     if not workers:
         choose_device(device)
     if not folder.is_dir():

@@ -1,6 +1,7 @@
 """A library of indexed videos: a LanceDB database in a folder or an object store."""
 
 import json
+import os
 import random
 import re
 import threading
@@ -48,12 +49,12 @@ class Library:
         AvpeaError: LanceDB is not installed, there is no library (and `about` is None), or another model made it.
     """
 
-    def __init__(self, place: str, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, place: str | Path, about: Mapping[str, Any] | None = None) -> None:
         try:
             lancedb = import_lancedb()
         except ImportError:
             raise AvpeaError("A library needs LanceDB: pip install 'avpea[search]'") from None
-        self.place = place
+        self.place = place = os.fspath(place)
         if about is None and "://" not in place and not Path(place).is_dir():
             raise AvpeaError(f"There is no library {place}; `avpea index RUN FOLDER --library {place}` makes one.")
         try:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,12 +71,12 @@ class Query:
     """
 
     def __init__(
-        self, library: str, run: str | Path | None = None, *, weights: str | None = None,
-        audio_weights: str | None = None, device: str = "auto", trust: bool = False,
+        self, library: str | Path, run: str | Path | None = None, *, weights: str | Path | None = None,
+        audio_weights: str | Path | None = None, device: str | torch.device = "auto", trust: bool = False,
         predictor: Predictor | None = None,
     ) -> None:  # fmt: skip
         choose_device(device)  # before anything is opened
-        self.library = Library(library)
+        self.library = Library(os.fspath(library))
         source = run or self.library.about["run"]
         if run is None and not (self.library.own or trust):
             raise AvpeaError(
@@ -204,9 +205,9 @@ def _written(picture: bytes) -> str:
 
 
 def search(
-    library: str, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
-    run: str | Path | None = None, weights: str | None = None, audio_weights: str | None = None, device: str = "auto",
-    trust: bool = False,
+    library: str | Path, text: str = "", *, example: str | Path | None = None, by: str = "both", top: int = 10,
+    run: str | Path | None = None, weights: str | Path | None = None, audio_weights: str | Path | None = None,
+    device: str | torch.device = "auto", trust: bool = False,
 ) -> list[Found]:  # fmt: skip
     """Search a library once, with a sentence or an example clip; see `Query` for the options.
 

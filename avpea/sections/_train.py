@@ -202,12 +202,13 @@ class StepTrainOptions(TrainOptions):
         self._require_from(1, "step_epochs")
 
 
-def require_device_name(name: str, option: str) -> None:
+def require_device_name(name: object, option: str) -> None:
     """Refuse what is no name of a device, whether or not there is one here.
 
     Raises:
         ExperimentError: It is none.
     """
+    name = str(name)  # of a torch.device, too
     known = re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?|mps", name)
     require(bool(known), f"{option} is '{name:.80}'; expected auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
 

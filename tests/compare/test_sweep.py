@@ -3,13 +3,15 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import yaml
 
 from avpea.compare import compare, load_sweep, sweep_names
 from avpea.compare.check import complaints
+from avpea.compare.sweep import parse_sweep
 from avpea.errors import ExperimentError
 from avpea.run import differences
 
@@ -162,6 +164,13 @@ def test_rows_that_a_file_name_cannot_tell_apart_have_reports_of_their_own(tmp_p
     sweep = load_sweep(write(tmp_path, f"reference: r\nrows: {rows}"))
     assert sweep.only(["a", "b-c"]).folder != sweep.only(["a-b", "c"]).folder
     assert sweep.only(["a"]).folder == "mine--r-a"
+
+
+def test_seeds_of_numpy_are_whole_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(ROWS + "reference: a\n")
+    for seeds in (np.arange(2), list(np.arange(2))):
+        assert parse_sweep(file, None, cast("Any", seeds))[0].seeds == (0, 1)
 
 
 def test_seeds_are_those_of_the_sweep(tmp_path: Path) -> None:
