@@ -150,7 +150,7 @@ class Client:
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         headers = {} if body is None else {"Content-Type": "application/json"}
-        sent = None if body is None else json.dumps(body).encode()
+        sent = None if body is None else json.dumps(body, default=_plain).encode()
         return self._patiently(method, path, headers, lambda: sent)
 
     def _form(self, path: str, file: Path, fields: Mapping[str, Any], name: str = "") -> Any:
@@ -267,6 +267,15 @@ def _parsed(address: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not host or not plain or " " in parts.netloc + parts.path:
         raise AvpeaError(f"The address is '{address}'; expected one such as http://127.0.0.1:8000.")
     return parts
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a number of NumPy's or torch's, or a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not hasattr(value, "item"):
+        raise TypeError(f"{value!r} cannot be sent as JSON; give text or a number.")
+    return value.item()
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -334,7 +334,7 @@ def test_figures_of_a_gpu_check_replace_what_is_assumed(tiny_experiment: Make, t
     path = tmp_path / "gpu.json"
     check = {"machine": {"card": "card"}, "parts": {"speed": {"rows": [*rows, {"what": "too big", "ok": False}]}}}
     path.write_text(json.dumps(check))
-    found = plan(experiment, samples=(400,), figures=path)
+    found = plan(experiment, samples=(400,), figures=str(path), device=torch.device("cuda"))
     assert found.source == "figures"
     assert any("card reached 100 TFLOP/s (10% of its peak)" in note for note in found.notes)
     assert not any(note.startswith(("Assumed: 10%", "Here a process")) for note in found.notes)

@@ -44,7 +44,7 @@ class _Reached:
 
 
 def learned(
-    path: Path | None, experiment: Experiment, place: torch.device, samples: int, assumed: Assumed
+    path: str | Path | None, experiment: Experiment, place: torch.device, samples: int, assumed: Assumed
 ) -> tuple[Literal["figures", "counted"], Assumed, list[str]]:
     """Replace the assumed utilisation by what a check has reached with the recipe that is most like this one.
 
@@ -68,6 +68,7 @@ def learned(
     """
     if path is None or place.type == "cpu":
         return "counted", assumed, []
+    path = Path(path)
     found = read_json(path)
     try:
         card = str(found["machine"]["card"])

@@ -128,11 +128,11 @@ class Plan:
 def plan(
     experiment: Experiment,
     *,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     samples: Sequence[int] = (),
     videos: int = 0,
     measure: bool = True,
-    figures: Path | None = None,
+    figures: str | Path | None = None,
     assumed: Assumed = ASSUMED,
 ) -> Plan:
     """What training an experiment takes; nothing is trained, and nothing is left on disk.
@@ -212,7 +212,7 @@ def _weights(experiment: Experiment, counts: Counts) -> float:
     return 0.0 if experiment.backbone.weights == "random" else 4.0 * counts.frozen_parameters
 
 
-def place_of(wanted: str) -> tuple[torch.device, bool]:
+def place_of(wanted: str | torch.device) -> tuple[torch.device, bool]:
     """The device, and whether it is here."""
     require_device_name(wanted, "device")
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
@@ -43,6 +44,8 @@ def test_it_asks_as_one_would_here(client: avpea.Client, tiny_run: Path, tiny_da
     assert [one["video"] for one in client.videos()] == [known["video"]]
     expected = {**here, "video": known["name"]}
     assert client.localize(known["video"], threshold=0.2) == expected
+    quarter: Any = np.float32(0.25)
+    assert client.localize(known["video"], threshold=quarter) == client.localize(known["video"], threshold=0.25)
     assert client.localize(video, threshold=0.2) == {**here, "video": "g4.mp4"}
     reply = client.ask(video, "Is the green heard?", run="asked")
     assert reply["answer"] == max(reply["answers"], key=lambda one: reply["answers"][one])
