@@ -54,7 +54,8 @@ class Library:
             lancedb = import_lancedb()
         except ImportError:
             raise AvpeaError("A library needs LanceDB: pip install 'avpea[search]'") from None
-        self.place = place = os.fspath(place)
+        self.place: str = os.fspath(place)
+        place = self.place
         if about is None and "://" not in place and not Path(place).is_dir():
             raise AvpeaError(f"There is no library {place}; `avpea index RUN FOLDER --library {place}` makes one.")
         try:
