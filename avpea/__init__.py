@@ -3,8 +3,9 @@
     import avpea
     from avpea.train import train
 
-    train(avpea.load_recipe("mini/avel").override({"data.root": "DIR"}), "runs/first")
-    avpea.load("runs/first").predict("video.mp4").events
+    if __name__ == "__main__":  # as the processes that decode videos import a script, too
+        train(avpea.load_recipe("mini/avel").override({"data.root": "DIR"}), "runs/first")
+        avpea.load("runs/first").predict("video.mp4").events
 
 Importing avpea imports no torch; the names below are looked up when they are first used.
 """

@@ -102,7 +102,7 @@ def report(
         files: dict[str, Any] = {"root": root, "cache": cache, "weights": weights, "audio_weights": audio_weights}
         place = evaluate(run, split, **files, trust=trust, device=device, progress=progress).folder or folder
     found = _found(folder, place, run, split, trust)
-    path = place / "report.html" if out is None else Path(out)
+    path = place / "report.html" if out is None else Path(os.path.expanduser(out))
     try:
         write_text(path, as_html(f"{folder.resolve().name}: report", list(_parts(found, root))))
     except AvpeaError:

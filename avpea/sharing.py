@@ -39,7 +39,7 @@ def save_pretrained(run: str | Path, folder: str | Path) -> Path:
         CheckpointError: There is no checkpoint, or the folder holds the image network of another run.
         WriteError: The folder cannot be written.
     """
-    source, info, target, network = find(run), read_info(run), Path(folder), network_of(run)
+    source, info, target, network = find(run), read_info(run), Path(os.path.expanduser(folder)), network_of(run)
     if network is None and os.path.lexists(target / BACKBONE_FILE):
         raise CheckpointError(
             f"{target / BACKBONE_FILE} is the image network of another run; remove it, or name another folder."

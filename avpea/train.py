@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ def train(
     try:
         with contextlib.ExitStack() as held:
             with distributed.prepared(meeting):  # nothing is written before all have read what was there
-                start = _prepared(experiment, Path(run), extend, device, meeting.here, held)
+                start = _prepared(experiment, Path(os.path.expanduser(run)), extend, device, meeting.here, held)
             with distributed.joined(meeting, start.device):
                 return _train(start, progress, meeting.here.first)
     except WriteError as error:

@@ -227,3 +227,18 @@ def test_listing_recipes_imports_no_torch() -> None:
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_options_that_are_given_together_are_all_kept() -> None:
+    recipe, own = load_recipe("mini/avel"), {"epochs": 2}
+    for changes in ({"train": own, "train.seed": 7}, {"train.seed": 7, "train": own}):
+        found = recipe.override(changes).train
+        assert (found.epochs, found.seed) == (2, 7)
+    assert own == {"epochs": 2}  # the caller's
+    for wrong, told in (
+        ({"train": {"seed": 1}, "train.seed": 7}, "'train.seed' is given twice"),
+        ({"train": 5, "train.seed": 1}, "'train.seed' is given beside 'train', which is 5"),
+        ({"train.seed": 1, "train": 5}, "'train' is given twice"),
+    ):
+        with pytest.raises(ExperimentError, match=told):
+            recipe.override(wrong)

@@ -19,12 +19,14 @@ import torch
 from avpea import backbones, checkpoint
 from avpea.adapters.av_pea import AVPEA
 from avpea.checkpoint import load_model, read_info
+from avpea.cli import main
 from avpea.data.cache import SampleCache
 from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
 from avpea.experiment import Experiment
 from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
 from avpea.optimizer import make_optimizer, rate_factor
+from avpea.sharing import save_pretrained
 from avpea.stopping import Stopped
 from avpea.tensors import read_tensors, write_tensors
 from avpea.train import Position, epoch_batches, train
@@ -221,6 +223,19 @@ def test_training_of_texts_goes_on_as_if_never_interrupted(
     train(short, tmp_path / "parts", progress=False)
     train(short, tmp_path / "parts", extend=2, progress=False)
     assert_same_run(whole, tmp_path / "parts")
+
+
+def test_the_home_folder_is_that_of_the_user(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no folder called ~, in which nothing would find the run."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, tmp_path / "mine")
+    assert train(tiny_experiment(), "~/mine", progress=False).run == tmp_path / "mine"
+    assert save_pretrained("~/mine", "~/shared") == tmp_path / "shared"
+    assert main(["report", "~/mine", "--out=~/page.html", "--quiet"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "page.html", "shared"]
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:

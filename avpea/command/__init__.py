@@ -2,6 +2,7 @@
 
 from avpea.command._answers import about_videos, predictor_for
 from avpea.command._arguments import (
+    a_path,
     add_device,
     add_limits,
     add_missing,
@@ -19,6 +20,7 @@ from avpea.command._printing import as_options, print_json
 
 __all__ = [
     "Command",
+    "a_path",
     "about_videos",
     "add_device",
     "add_limits",

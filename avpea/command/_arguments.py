@@ -8,6 +8,7 @@ from pathlib import Path
 from avpea.media.limits import DEFAULT, Limits
 
 __all__ = [
+    "a_path",
     "add_device",
     "add_limits",
     "add_missing",
@@ -21,9 +22,14 @@ __all__ = [
 ]
 
 
+def a_path(word: str) -> Path:
+    """A file or folder that a word of the command names; a shell leaves the ~ of `--run=~/mine` as it is."""
+    return Path(os.path.expanduser(word))
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the argument `run`, and those of `add_weights`."""
-    parser.add_argument("run", type=Path, help="run folder or checkpoint file")
+    parser.add_argument("run", type=a_path, help="run folder or checkpoint file")
     add_weights(parser)
 
 
@@ -106,7 +112,7 @@ def add_limits(parser: argparse.ArgumentParser, limits: Limits = DEFAULT, in_pro
 def add_videos(parser: argparse.ArgumentParser, number: int | str = "+") -> None:
     """Add the argument `video`, for files and folders."""
     about = "video file of any length; or a folder, for the media files in it and below it"
-    parser.add_argument("video", nargs=number, type=Path, help=about)
+    parser.add_argument("video", nargs=number, type=a_path, help=about)
 
 
 def names_several(videos: Sequence[Path]) -> bool:
@@ -121,13 +127,13 @@ def add_outputs(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
         parser: The parser.
         formats: Formats of `avpea.formats` that the answers can have.
     """
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table of all answers, failures included")
+    parser.add_argument("--csv", type=a_path, metavar="FILE", help="write a table of all answers, failures included")
     parser.add_argument(
         "--format", action="append", choices=formats,
         help="write a file for each video, beside it or in --out; can be repeated",
     )  # fmt: skip
     about = "folder for the files of --format; or FILE.jsonl, for all answers, where the same command goes on"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=about)
+    parser.add_argument("--out", type=a_path, metavar="DIR", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     about = "answer in N Ray workers, into --out FILE.jsonl (default: in this process)"
     parser.add_argument("--ray", type=int, default=0, metavar="N", help=about)

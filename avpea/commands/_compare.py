@@ -5,6 +5,7 @@ from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     add_device,
     device_of,
     print_json,
@@ -18,9 +19,9 @@ __all__ = ["COMMANDS"]
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", nargs="?", help="sweep name or YAML file; without it, list all sweeps")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--runs", type=a_path, default=Path("runs"), help="folder of the runs (default: runs)")
     parser.add_argument(
-        "--out", type=Path, default=Path("comparison"), help="folder of the results (default: comparison)"
+        "--out", type=a_path, default=Path("comparison"), help="folder of the results (default: comparison)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run instead of the sweep's")
     parser.add_argument(

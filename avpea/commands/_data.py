@@ -1,11 +1,11 @@
 """`avpea data`: data sets made, checked, packed and measured."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from avpea.command import (
     Command,
+    a_path,
     experiment_of,
     print_json,
 )
@@ -17,7 +17,7 @@ __all__ = ["COMMANDS"]
 
 def _make_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="data set: av-digits, avvp-digits (lanes of seen and heard) or avs-digits (masks)")
-    parser.add_argument("folder", type=Path, help="folder to write it to")
+    parser.add_argument("folder", type=a_path, help="folder to write it to")
     for split, count in (("train", 160), ("val", 40), ("test", 60)):
         about = f"number of clips in the split '{split}' (default: {count})"
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=about)
@@ -64,7 +64,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     from avpea import registry
 
     parser.add_argument("name", help=f"data set reader: {', '.join(registry.names('reader'))}")
-    parser.add_argument("shards", type=Path, help="folder to write, new or empty")
+    parser.add_argument("shards", type=a_path, help="folder to write, new or empty")
     decoded = "pack decoded samples, as this recipe needs them (name or YAML file), instead of the videos"
     parser.add_argument("--decoded", metavar="RECIPE", help=decoded)
     parser.add_argument(

@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from avpea.command import (
     Command,
+    a_path,
     add_run,
     loading_of,
     print_json,
@@ -91,7 +91,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="test", choices=("train", "val", "test"), help="split to report on (default: test)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: report.html in the run)")
+    parser.add_argument("--out", type=a_path, metavar="FILE", help="page to write (default: report.html in the run)")
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the data set, if moved since training")
     _add_cache(parser)
 

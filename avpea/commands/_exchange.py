@@ -7,6 +7,7 @@ from typing import Any
 
 from avpea.command import (
     Command,
+    a_path,
     add_weights,
     print_json,
     weights_of,
@@ -20,9 +21,9 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
     from avpea import registry
 
     parser.add_argument("kind", choices=registry.names("official"), help="whose public code wrote the checkpoint")
-    parser.add_argument("file", type=Path, help="the checkpoint, such as avst.pt or model_step_N.pt")
+    parser.add_argument("file", type=a_path, help="the checkpoint, such as avst.pt or model_step_N.pt")
     parser.add_argument("recipe", nargs="?", default="", help="recipe name or YAML file (default: the kind's own)")
-    parser.add_argument("--run", type=Path, required=True, help="run folder to write")
+    parser.add_argument("--run", type=a_path, required=True, help="run folder to write")
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -48,10 +49,10 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="run folder or checkpoint file")
+    parser.add_argument("run", type=a_path, help="run folder or checkpoint file")
     about = "what is to compute it: ONNX Runtime, OpenVINO, or other programs with torch.export"
     parser.add_argument("--to", required=True, choices=("onnx", "openvino", "torch"), help=about)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/onnx and so on)")
+    parser.add_argument("--out", type=a_path, metavar="DIR", help="folder to write (default: RUN/onnx and so on)")
     parser.add_argument("--overwrite", action="store_true", help="replace an export that is there")
     add_weights(parser, device=False)
 

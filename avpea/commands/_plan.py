@@ -1,10 +1,10 @@
 """`avpea plan`."""
 
 import argparse
-from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     add_device,
     experiment_of,
     print_json,
@@ -25,7 +25,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-measure", action="store_true", help="count operations and bytes instead of timing a few steps"
     )
-    parser.add_argument("--figures", type=Path, metavar="FILE", help="results of `python -m bench gpu`, for a GPU")
+    parser.add_argument("--figures", type=a_path, metavar="FILE", help="results of `python -m bench gpu`, for a GPU")
     parser.add_argument("--tflops", type=float, metavar="T", help="peak of the GPU in its precision, in TFLOP/s")
     parser.add_argument("--utilisation", type=float, metavar="S", help="share of the peak that is reached, 0 to 1")
     add_device(parser, None, "train.device of the recipe; it need not be here")

@@ -1,10 +1,10 @@
 """`avpea index` and `avpea search`."""
 
 import argparse
-from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     add_run,
     add_tracks,
     add_weights,
@@ -19,7 +19,7 @@ __all__ = ["COMMANDS"]
 
 def _index_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("folder", type=Path, help="folder of videos; its subfolders are searched too")
+    parser.add_argument("folder", type=a_path, help="folder of videos; its subfolders are searched too")
     parser.add_argument(
         "--library", required=True, metavar="PLACE", help="folder, or URL of an object store (s3://...)"
     )
@@ -48,11 +48,11 @@ def _index(options: argparse.Namespace) -> int:
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", help="folder or URL of the library")
     parser.add_argument("text", nargs="?", help="a sentence that says what is seen or heard")
-    parser.add_argument("--video", type=Path, metavar="FILE", help="an example clip instead of a sentence")
+    parser.add_argument("--video", type=a_path, metavar="FILE", help="an example clip instead of a sentence")
     streams = ("both", "picture", "sound")
     parser.add_argument("--by", choices=streams, default="both", help="what to compare with (default: both)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="number of results (default: 10)")
-    parser.add_argument("--run", type=Path, help="the run that made the library, if moved since")
+    parser.add_argument("--run", type=a_path, help="the run that made the library, if moved since")
     add_weights(parser)
 
 

@@ -1,10 +1,10 @@
 """`avpea serve`."""
 
 import argparse
-from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     add_limits,
     add_weights,
     limits_of,
@@ -20,10 +20,10 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     default = Settings(())
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, checkpoint file or hub repository")
     parser.add_argument("--library", metavar="LIB", help="library of indexed videos to search")
-    parser.add_argument("--folder", type=Path, metavar="VIDEOS", help="folder of videos to offer beside uploads")
+    parser.add_argument("--folder", type=a_path, metavar="VIDEOS", help="folder of videos to offer beside uploads")
     parser.add_argument("--host", default=default.host, help=f"address to listen at (default: {default.host})")
     parser.add_argument("--port", type=int, default=default.port, help=f"port, 0 for any (default: {default.port})")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with a token that requests must bring")
+    parser.add_argument("--token-file", type=a_path, metavar="FILE", help="file with a token that requests must bring")
     about = "name that requests may call the server by, beside those of this machine; can be repeated"
     parser.add_argument("--allow-host", dest="allowed_hosts", action="append", default=[], metavar="NAME", help=about)
     for name, unit, about in (

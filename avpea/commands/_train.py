@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     add_device,
     device_of,
     experiment_of,
@@ -20,7 +21,7 @@ _MORE = "--extend N trains it for N more epochs"
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="recipe name or YAML file")
-    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<recipe>-seed<seed>)")
+    parser.add_argument("--run", type=a_path, help="folder of the run (default: runs/<recipe>-seed<seed>)")
     parser.add_argument(
         "--strict", action="store_true", help="refuse to train while any annotated video is missing or broken"
     )

@@ -1,6 +1,7 @@
 """Running or resuming a grid, and reporting on the stored results."""
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def compare(
         raise ExperimentError("A Sweep has its options and seeds already; give changes and seeds to load_sweep.")
     grid, wrong = (sweep, []) if isinstance(sweep, Sweep) else parse_sweep(sweep, changes, seeds)
     grid = grid.only(only) if only and not wrong else grid
-    runs, out = Path(runs), Path(out)
+    runs, out = (Path(os.path.expanduser(one)) for one in (runs, out))
     found, unusable = results.load(grid, out)
     cells = [cell for cell in grid.cells() if cell not in found]
     wrong += unusable + results.mixed_data(found)

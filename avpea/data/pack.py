@@ -11,6 +11,7 @@ bytes on every machine. A shard gets its name only when it is complete.
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import time
@@ -122,7 +123,10 @@ def pack(
     """
     require(1 <= shard_mb <= 1_000_000, f"shard_mb is {shard_mb}; expected 1 to 1000000.")
     _require_packable(annotations)
-    began, packing = time.monotonic(), _Packing(annotations, options, Path(folder), cache, shard_mb * _MEGABYTE)
+    began, packing = (
+        time.monotonic(),
+        _Packing(annotations, options, Path(os.path.expanduser(folder)), cache, shard_mb * _MEGABYTE),
+    )
     with locked(packing.folder, "is being packed"):
         if not packing.prepared():
             packing.write(progress)

@@ -1,7 +1,6 @@
 """The class `Experiment`, and parsing of single sections and of options on the command line."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,8 +91,7 @@ class Experiment:
         """
         nested: Values = {}
         for dotted, value in changes.items():
-            *parents, last = dotted.split(".")
-            functools.reduce(lambda node, part: node.setdefault(part, {}), parents, nested)[last] = value
+            _put(nested, dotted.split("."), value, dotted)
         return Experiment.from_dict(merged(self.to_dict(), nested))
 
     def rebuilt(self) -> "Experiment":
@@ -121,6 +119,32 @@ class Experiment:
             value = getattr(self, item.name)
             if isinstance(value, Options):
                 yield item.name, value
+
+
+def _put(below: Values, path: Sequence[str], value: Any, dotted: str) -> None:
+    """Put an option into nested values, beside what is there of its section; a section's values are copied.
+
+    Raises:
+        ExperimentError: It is there already, or what is there is no section.
+    """
+    name, *rest = path
+    if isinstance(value, Mapping) and not rest and value:
+        below.setdefault(name, {})
+        for key, one in value.items():
+            _put_into(below, name, [str(key)], one, f"{dotted}.{key}")
+    elif rest:
+        _put_into(below, name, rest, value, dotted)
+    elif name in below:
+        raise ExperimentError(f"'{dotted}' is given twice; leave one out.")
+    else:
+        below[name] = value
+
+
+def _put_into(below: Values, name: str, path: Sequence[str], value: Any, dotted: str) -> None:
+    inside = below.setdefault(name, {})
+    if not isinstance(inside, dict):
+        raise ExperimentError(f"'{dotted}' is given beside '{name}', which is {inside!r:.60}; leave one out.")
+    _put(inside, path, value, dotted)
 
 
 def parse_section(section: str, **values: Any) -> Any:

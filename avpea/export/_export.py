@@ -102,7 +102,7 @@ def export(
     if to not in FILES:
         raise AvpeaError(f"to is '{to}'; expected {', '.join(FILES)}.")
     file = resolve(run, network=weights is None)
-    named = file.parent / to if folder is None else Path(folder)
+    named = file.parent / to if folder is None else Path(os.path.expanduser(folder))
     target = _place(named)
     require_writer(to)
     _require_free(target, overwrite)

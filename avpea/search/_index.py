@@ -117,7 +117,7 @@ def index(
             made by another model or of other tracks.
         ExperimentError: There is no such device here, or none for the workers.
     """
-    started, folder = time.monotonic(), Path(folder)
+    started, folder = time.monotonic(), Path(os.path.expanduser(folder))
     require_device_name(device, "device")
     device, library = str(device), os.fspath(library)
     if not workers:

@@ -1,6 +1,7 @@
 """Small data sets that are composed from pip packages. The name of a file here is a data set's (`av-digits`)."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,4 +36,4 @@ def make(name: str, folder: str | Path, **options: Any) -> Any:
     from avpea.data.samples import _making  # numpy: only when one is made
 
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    return _making.make(module.KIND, Path(folder), **options)
+    return _making.make(module.KIND, Path(os.path.expanduser(folder)), **options)

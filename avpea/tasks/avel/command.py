@@ -1,10 +1,10 @@
 """`avpea predict`, which all tasks share whose answers are events."""
 
 import argparse
-from pathlib import Path
 
 from avpea.command import (
     Command,
+    a_path,
     about_videos,
     add_missing,
     add_outputs,
@@ -26,9 +26,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_videos(parser)
     add_outputs(parser, ("vtt", "srt", "audacity", "elan", "csv"))
     parser.add_argument(
-        "--plot", type=Path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg); a folder for several videos"
+        "--plot", type=a_path, metavar="PNG", help="draw the timeline (.png, .pdf, .svg); a folder for several videos"
     )
-    parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where each stream attends in the other")
+    parser.add_argument("--attention", type=a_path, metavar="PNG", help="draw where each stream attends in the other")
     parser.add_argument(
         "--second", type=int, metavar="S", help="second for --attention (default: that of the surest event)"
     )

@@ -1,9 +1,8 @@
 """`avpea ask`, for every task that answers questions."""
 
 import argparse
-from pathlib import Path
 
-from avpea.command import Command, about_videos, add_missing, add_outputs, add_run, add_videos
+from avpea.command import Command, a_path, about_videos, add_missing, add_outputs, add_run, add_videos
 
 __all__ = ["COMMANDS"]
 
@@ -13,7 +12,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_videos(parser, 1)
     parser.add_argument("question", help="question in your own words; words that the model does not know are reported")
     add_outputs(parser, ("csv",))
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw where and when it looked and listened")
+    parser.add_argument("--plot", type=a_path, metavar="PNG", help="draw where and when it looked and listened")
     add_missing(parser)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from avpea.command import Command, about_videos, add_missing, add_run, add_runtime, add_videos, names_several
+from avpea.command import Command, a_path, about_videos, add_missing, add_run, add_runtime, add_videos, names_several
 from avpea.errors import AvpeaError
 from avpea.files import replacing, unwritable, writing
 from avpea.progress import say
@@ -20,12 +20,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_videos(parser)
     # Not `out`, which other commands have for files of other kinds.
     about = "folder for a mask of each second, VIDEO_SECOND.png, in the size of the video as displayed"
-    parser.add_argument("--out", dest="masks", type=Path, metavar="DIR", help=about)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table of all objects, failures included")
+    parser.add_argument("--out", dest="masks", type=a_path, metavar="DIR", help=about)
+    parser.add_argument("--csv", type=a_path, metavar="FILE", help="write a table of all objects, failures included")
     about = "draw each second with its mask (.png, .pdf, .svg); a folder for several videos"
-    parser.add_argument("--plot", type=Path, metavar="PNG", help=about)
+    parser.add_argument("--plot", type=a_path, metavar="PNG", help=about)
     about = "write a film of each second's frame with its mask, and the sound, of one video"
-    parser.add_argument("--film", type=Path, metavar="MP4", help=about)
+    parser.add_argument("--film", type=a_path, metavar="MP4", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_missing(parser)
 
