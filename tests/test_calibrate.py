@@ -206,6 +206,10 @@ def test_where_nothing_can_be_fitted() -> None:
     sure = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
     right = Chances(sure, torch.tensor([0, 0]), torch.tensor([0, 0]))
     assert right.temperature() == (1.0, "every answer of the split is right, so nothing tells how sure is too sure")
+    # Mistakes as sure as what is right, and surer: the best temperature is infinite.
+    few = Chances(torch.tensor([[0.9, 0.1], [0.99, 0.01]]), torch.tensor([0, 0]), torch.tensor([0, 1]))
+    found, remark = few.temperature()
+    assert (found, "so the split says too little" in remark) == (1.0, True)
     unanswerable = Chances(sure, torch.tensor([0, 0]), torch.tensor([-1, -1]))
     assert unanswerable.temperature()[0] == 1.0
     assert unanswerable.reliability().expected_calibration_error == pytest.approx(0.85)

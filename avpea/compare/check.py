@@ -40,9 +40,15 @@ def complaints(cells: Sequence[Cell], runs: Path, device: str | None = None) -> 
         if device is None:
             reasons += _reasons(choose_device, row.experiment.train.device, "train.device")
         wrong += [f"row '{row.label}': {reason}" for reason in dict.fromkeys(reasons)]
-    # An error about a data set that all rows share is given once.
-    wrong += dict.fromkeys(reason for cell in cells for reason in _reasons(_annotations, cell.experiment.data))
-    wrong += [reason for cell in cells for reason in _reasons(RunFolder, runs / cell.name, cell.experiment)]
+    about_data: dict[str, list[str]] = {}
+    for row in rows:
+        for reason in _reasons(_annotations, row.experiment.data):
+            about_data.setdefault(reason, []).append(row.label)
+    for reason, labels in about_data.items():  # that of a data set which all rows share is given once, for all
+        wrong += [reason] if len(labels) == len(rows) else [f"row '{label}': {reason}" for label in labels]
+    for cell in cells:
+        reasons = _reasons(RunFolder, runs / cell.name, cell.experiment)
+        wrong += [f"row '{cell.row.label}', seed {cell.seed}: {reason}" for reason in reasons]
     return wrong
 
 

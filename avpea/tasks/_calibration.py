@@ -8,7 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avpea.errors import CheckpointError
-from avpea.metrics.calibration import NO_ANSWER, Reliability, fit_temperature, reliability, temper
+from avpea.metrics.calibration import (
+    HIGHEST,
+    LOWEST,
+    NO_ANSWER,
+    Reliability,
+    fit_temperature,
+    reliability,
+    temper,
+)  # fmt: skip
 from avpea.metrics.novelty import novelty
 from avpea.tables import how_many
 
@@ -45,7 +53,10 @@ class Chances:
             return 1.0, "no answer of the split can be right"
         if bool((self.given == self.right).all()):
             return 1.0, "every answer of the split is right, so nothing tells how sure is too sure"
-        return fit_temperature(self.probabilities[known], self.right[known]), ""
+        fitted = fit_temperature(self.probabilities[known], self.right[known])
+        if not 1.01 * LOWEST < fitted < 0.99 * HIGHEST:  # as of a few videos with mistakes: it would go on for ever
+            return 1.0, f"no temperature from {LOWEST:g} to {HIGHEST:g} is the best one, so the split says too little"
+        return fitted, ""
 
 
 @dataclass(frozen=True)
