@@ -153,7 +153,8 @@ class AVModel(nn.Module):
         if self.encoder.features == "precomputed":
             return frames.flatten(0, 1)
         backbone = self.encoder.backbone
-        mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (backbone.mean, backbone.std))
+        both = (torch.tensor(v, dtype=torch.float32, device=frames.device) for v in (backbone.mean, backbone.std))
+        mean, std = (each[:, None, None] for each in both)
         images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         return ((images - mean) / std).to(next(backbone.parameters()).dtype)
 
@@ -275,9 +276,10 @@ def _resized_by_products(image: Float[Tensor, "images 1 rows columns"], side: in
 
 
 @functools.cache  # so that a graph that is traced after a first pass holds it as a constant
+@torch.inference_mode(False)  # what is kept must serve every later call, whatever the first one was in
 def _resizing(size: int, side: int) -> Float[Tensor, "{side} {size}"]:
     """What resizing makes of each unit vector, as a column of pixels."""
-    columns = torch.eye(size)[:, None, :, None].expand(-1, -1, -1, side)
+    columns = torch.eye(size, dtype=torch.float32, device="cpu")[:, None, :, None].expand(-1, -1, -1, side)
     return _resized(columns, side)[:, 0, :, 0].T.contiguous()
 
 

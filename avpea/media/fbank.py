@@ -54,7 +54,7 @@ def log_mel(
     windows = waveform.unfold(-1, window, shift)
     windows = windows - windows.mean(-1, keepdim=True)
     windows = windows - PREEMPHASIS * torch.cat([windows[..., :1], windows[..., :-1]], -1)
-    windows = windows * torch.hann_window(window, periodic=False, device=waveform.device)
+    windows = windows * torch.hann_window(window, periodic=False, dtype=torch.float32, device=waveform.device)
     fft = 1 << (window - 1).bit_length()  # the next power of two: 512 at 16 kHz
     power = torch.fft.rfft(windows, fft).abs().square()
     energies: Tensor = power @ _mel_bank(mel_bins, rate_hz, fft).to(waveform.device)
@@ -66,14 +66,15 @@ def _mel(hertz: float) -> float:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve every later call, whatever the first one was in
 def _mel_bank(mel_bins: int, rate_hz: int = SAMPLE_RATE_HZ, fft: int = 512) -> Float[Tensor, "frequencies {mel_bins}"]:
     """Triangular filters, equidistant and half overlapping on the mel scale, without the Nyquist frequency."""
     low, high = _mel(LOW_HZ), _mel(rate_hz / 2)
     spacing = (high - low) / (mel_bins + 1)
     # float32 from here on, in Kaldi's order of operations, to be bit-exact.
-    number = torch.arange(mel_bins).unsqueeze(1)
+    number = torch.arange(mel_bins, dtype=torch.float32, device="cpu").unsqueeze(1)
     left, centre, right = (low + (number + edge) * spacing for edge in (0.0, 1.0, 2.0))
-    hertz = rate_hz / fft * torch.arange(fft // 2)
+    hertz = rate_hz / fft * torch.arange(fft // 2, dtype=torch.float32, device="cpu")
     mel = (1127.0 * (1.0 + hertz / 700.0).log()).unsqueeze(0)
     rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
     triangles = torch.minimum(rising, falling).clamp_min(0.0)

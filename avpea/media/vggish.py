@@ -46,7 +46,7 @@ def vggish_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "
             "every 10 ms at 16 kHz). Pad the sound with silence."
         )
     windows = waveform[..., :EXAMPLE_SAMPLES].unfold(-1, WINDOW_SAMPLES, SHIFT_SAMPLES)
-    hann = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64).to(waveform)
+    hann = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64, device="cpu").to(waveform)
     magnitude = torch.fft.rfft(windows * hann, FFT_SAMPLES).abs()
     answer: Tensor = (magnitude @ _mel_matrix().to(waveform) + OFFSET).log()
     return answer
@@ -57,12 +57,13 @@ def _mel(hertz: Tensor) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what is kept must serve every later call, whatever the first one was in
 def _mel_matrix() -> Float[Tensor, "frequencies 64"]:
     """Triangular filters in float64, equidistant and half overlapping on the mel scale, without frequency 0."""
-    low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ], dtype=torch.float64)).tolist()
-    edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
+    low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ], dtype=torch.float64, device="cpu")).tolist()
+    edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64, device="cpu")
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    hertz = torch.linspace(0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64)
+    hertz = torch.linspace(0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64, device="cpu")
     mel = _mel(hertz)[:, None]
     triangles = torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)).clamp_min(0.0)
     triangles[0] = 0.0

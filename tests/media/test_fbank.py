@@ -71,3 +71,27 @@ def test_shorter_than_a_window() -> None:
         log_mel(torch.zeros(399))
     with pytest.raises(ValueError, match=r"a shift of 0\.0625 ms or more"):
         log_mel(torch.zeros(400), frame_shift_ms=0.01)
+
+
+def test_what_is_kept_does_not_depend_on_the_first_call() -> None:
+    """Later calls and backward passes go on, whatever torch's settings were when the filters were made."""
+    from avpea.media.vggish import _mel_matrix, vggish_log_mel
+    from avpea.model import _resizing
+
+    kept = (_mel_bank, _mel_matrix, _resizing)
+    before, noise = torch.get_default_dtype(), 0.1 * torch.randn(16_000)
+    expected = log_mel(noise), vggish_log_mel(noise), _resizing(98, 32)
+    for one in kept:
+        one.cache_clear()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.inference_mode(), torch.device("meta"):
+            first = log_mel(noise), vggish_log_mel(noise), _resizing(98, 32)
+    finally:
+        torch.set_default_dtype(before)
+    for given in (first, (log_mel(noise), vggish_log_mel(noise), _resizing(98, 32))):
+        assert all(map(torch.equal, given, expected))
+    sound = noise.requires_grad_()
+    (log_mel(sound).sum() + vggish_log_mel(sound).sum()).backward()
+    assert sound.grad is not None
+    torch.autograd.backward((_resizing(98, 32) @ torch.zeros(98, requires_grad=True)).sum())
