@@ -1,6 +1,7 @@
 """Attention maps of adapters: where each stream attends in the other during one second."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,9 @@ class AttentionMaps:
 
 
 def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: int) -> AttentionMaps:
-    """The adapters' attention maps in one second of a clip.
+    """The adapters' attention maps in one second of a clip, counted from the clip's start.
+
+    Other threads may use the model meanwhile.
 
     Raises:
         AvpeaError: The second is outside the clip, or no adapter has an attention map.
@@ -87,6 +90,7 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
         )
     frames, log_mel = sample_from_clip(clip, experiment.audio)
     maps: dict[str, list[Tensor]] = {"visual": [], "audio": []}
+    here = threading.get_ident()
     only = frames[None, second : second + 1].to(model.device), log_mel[None, second : second + 1].to(model.device)
     images = model.pixels(*only)
     # The visual stream's adapters look into the sound, and the audio stream's into the picture.
@@ -95,6 +99,8 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
 
     def keep(index: int, stream: str) -> Any:
         def hook(adapter: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+            if threading.get_ident() != here:  # another thread, which uses the same model
+                return
             theta = adapter.attention_map(*inputs[:2])[0].mean(dim=0)[encoder.backbone.num_prefix_tokens :]
             maps[stream].append(theta.float().cpu().reshape(grids[stream][index]))
 
@@ -110,7 +116,8 @@ def attention_maps(model: AVModel, experiment: Experiment, clip: Clip, second: i
     blocks = tuple(sorted({index for index, _, _ in adapters}))
     frame = clip.frames[second]
     prefix = encoder.backbone.num_prefix_tokens
-    return AttentionMaps(float(second), frame, clip.frame_aspect, log_mel[second], blocks, looked, listened, prefix)
+    start = clip.starts[second]
+    return AttentionMaps(start, frame, clip.frame_aspect, log_mel[second], blocks, looked, listened, prefix)
 
 
 def on_one_grid(maps: Sequence[Tensor]) -> Float[Tensor, "blocks rows columns"]:

@@ -231,6 +231,8 @@ class Predictor:
     def attention(self, clip: Clip | Film, second: int) -> AttentionMaps:
         """The adapters' attention maps in one second of a clip from `read`, or of an answer.
 
+        Seconds are counted from the start of the clip. Other threads may use the model meanwhile.
+
         Raises:
             AvpeaError: The second is outside the clip, or no adapter has an attention map.
         """

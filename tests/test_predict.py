@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,34 @@ def test_maps_say_which_blocks_they_are_of(tiny_experiment: Make, videos: dict[s
     assert maps.blocks == (1,)
     assert maps.sound_looked is not None
     assert len(maps.sound_looked) == 1
+
+
+def test_maps_say_where_in_the_video_their_second_starts(predictor: Predictor, videos: dict[str, Path]) -> None:
+    clip = predictor.read(videos["as trained"])
+    assert predictor.attention(clip.part(1, 3), 1).second == 2
+
+
+def test_maps_are_those_of_their_own_call(
+    predictor: Predictor, videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread uses the model in the middle of a call."""
+    clip, encoder = predictor.read(videos["as trained"]), predictor.model.encoder
+    alone = predictor.attention(clip, 0)
+    embed, mine = encoder.embed, threading.get_ident()
+
+    def beside(*given: Any) -> Any:
+        if threading.get_ident() == mine:
+            other = threading.Thread(target=predictor.attention, args=(clip, 2))
+            other.start()
+            other.join()
+        return embed(*given)
+
+    monkeypatch.setattr(encoder, "embed", beside)
+    found = predictor.attention(clip, 0)
+    for one, expected in ((found.sound_looked, alone.sound_looked), (found.image_listened, alone.image_listened)):
+        assert one is not None
+        assert expected is not None
+        assert torch.equal(one, expected)
 
 
 def test_maps_that_cannot_be(tiny_experiment: Make, predictor: Predictor, videos: dict[str, Path]) -> None:
