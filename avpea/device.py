@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,9 @@ __all__ = [
     "cpu_threads",
     "enough_memory",
     "float32_products",
+    "kept_random_state",
     "named",
+    "own_precision",
     "placed",
 ]
 
@@ -139,6 +141,25 @@ def float32_products(device: torch.device, tf32: bool) -> Iterator[None]:
     finally:
         for flag, value in zip(flags, before, strict=True):
             flag.allow_tf32 = value
+
+
+@contextmanager
+def own_precision() -> Iterator[None]:
+    """In this block, autocast is off: the caller's would change what a model's own precision makes of it."""
+    with ExitStack() as held:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                held.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Whatever is drawn or seeded in this block, torch's random state is the caller's again after it."""
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cards = range(torch.cuda.device_count()) if used else ()
+    with torch.random.fork_rng(devices=cards):
+        yield
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from avpea.attention import AttentionMaps, attention_maps
 from avpea.checkpoint import CheckpointInfo, load_model
 from avpea.data.inputs import sample_from_clip
 from avpea.data.readers.music_avqa import LAVISH_SECONDS
-from avpea.device import Precision, choose_device, enough_memory
+from avpea.device import Precision, choose_device, enough_memory, own_precision
 from avpea.errors import AvpeaError
 from avpea.experiment import Experiment
 from avpea.exported import ExportedModel, find_export, open_export
@@ -169,6 +169,7 @@ class Predictor:
         self.info = info
 
     @torch.inference_mode()
+    @own_precision()
     def predict(
         self,
         video: str | Path,
@@ -207,6 +208,7 @@ class Predictor:
         with self.enough_memory(video):
             return self.model.task.predict(self.view(Path(video), reading), *asked, **options)
 
+    @own_precision()
     def encode(self, window: Window) -> Encoded:
         """The tokens of a window; called in inference mode."""
         return self.model.encode(window.frames, window.log_mel)
@@ -228,6 +230,7 @@ class Predictor:
         return VideoView(video, self.model, self.info.experiment, reading)
 
     @torch.inference_mode()
+    @own_precision()
     def attention(self, clip: Clip | Film, second: int) -> AttentionMaps:
         """The adapters' attention maps in one second of a clip from `read`, or of an answer.
 

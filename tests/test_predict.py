@@ -270,3 +270,11 @@ def test_a_loaded_model_is_folded(tiny_run: Path) -> None:
         folds = [adapter.fold for adapter in adapters]
     assert folds
     assert None not in folds
+
+
+def test_the_precision_is_the_models_also_under_autocast(predictor: Predictor, videos: dict[str, Path]) -> None:
+    expected = predictor.predict(videos["as trained"]).probabilities
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(predictor.predict(videos["as trained"]).probabilities, expected)
+        maps = predictor.attention(predictor.read(videos["as trained"]), 0)
+    assert maps.log_mel.dtype == torch.float32

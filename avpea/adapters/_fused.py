@@ -7,6 +7,8 @@ that the frozen layers keep anyway. On a card, it is the number of operations th
 the plain layers, which are fewer.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +17,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Exchange", "Folded", "linear_norm", "norm_linear"]
+__all__ = ["Exchange", "Folded", "in_own_types", "linear_norm", "norm_linear"]
+
+
+def in_own_types(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An adapter's forward pass in the type of its tokens, to which the other stream's are brought.
+
+    Under autocast the products would be of another type than the sums between them, and the statistics of a lower
+    precision; the type is chosen here already.
+    """
+
+    @functools.wraps(forward)
+    def made(self: Any, x: Tensor, other: Tensor, onto: Tensor | None = None) -> Tensor:
+        if other.dtype != x.dtype:
+            other = other.to(x.dtype)
+        if not torch.is_autocast_enabled(x.device.type):
+            return forward(self, x, other, onto)
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(self, x, other, onto)
+
+    return made
+
+
+def _in_own_types(backward: Any) -> Any:
+    """The same for a backward pass that is called under autocast."""
+
+    @functools.wraps(backward)
+    def made(ctx: Any, grad: Tensor) -> Any:
+        if not torch.is_autocast_enabled(grad.device.type):
+            return backward(ctx, grad)
+        with torch.autocast(grad.device.type, enabled=False):
+            return backward(ctx, grad)
+
+    return made
 
 
 class _NormLinear(torch.autograd.Function):
@@ -33,6 +67,7 @@ class _NormLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # the statistics that are kept have no graph
+    @_in_own_types
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, deviation, z = ctx.saved_tensors
         scaled = grad * deviation.to(grad.dtype)
@@ -108,6 +143,7 @@ class Exchange(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # the attention that is kept has no graph
+    @_in_own_types
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, attention = ctx.saved_tensors
         to_attention = (grad @ key.transpose(1, 2)).to(attention.dtype)

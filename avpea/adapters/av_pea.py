@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
-from avpea.adapters._fused import Exchange
+from avpea.adapters._fused import Exchange, in_own_types
 from avpea.options import require_choice
 
 __all__ = ["AVPEA", "EXTENSION", "AVPEAOptions"]
@@ -125,6 +125,7 @@ class AVPEA(GatedBottleneck):
             return x
         return x[:, :1] if self.has_cls else x.mean(dim=1, keepdim=True)
 
+    @in_own_types
     def forward(
         self,
         x: Float[Tensor, "batch tokens dim"],

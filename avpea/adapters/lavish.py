@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avpea.adapters._bottleneck import GatedBottleneck, GatedOptions
+from avpea.adapters._fused import in_own_types
 from avpea.options import require, require_choice
 
 __all__ = ["EXTENSION", "LAVISH", "LAVISHOptions"]
@@ -100,6 +101,7 @@ class LAVISH(GatedBottleneck):
         self.latents = nn.Parameter(made) if cross_modal else None
         self.latent_gate = nn.Parameter(torch.ones(())) if cross_modal and latent_gate else None
 
+    @in_own_types
     def forward(
         self,
         x: Float[Tensor, "batch tokens dim"],

@@ -240,3 +240,41 @@ def test_a_folded_model_answers_as_the_model(
     assert (folded is model) == (adapter not in ("av_pea", "av_pea_tokens", "lavish"))
     assert folded.encoder.backbone is model.encoder.backbone
     assert folded.task is model.task
+
+
+@pytest.mark.parametrize("kind", [AVPEA, LAVISH])
+@pytest.mark.parametrize("halves", [False, True])
+def test_autocast_changes_neither_answer_nor_gradients(kind: Any, halves: bool) -> None:
+    adapter = randomised(kind(64))
+    dtype = torch.bfloat16 if halves else torch.float32
+    x, other = (drawn(3, 7, 64, seed=i, dtype=torch.float32).to(dtype).requires_grad_() for i in range(2))
+
+    def step(forward: bool, backward: bool) -> list[Tensor | None]:
+        for one in (x, other, *adapter.parameters()):
+            one.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=forward):
+            answer = adapter(x, other)
+        loss = answer.float().square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=backward):
+            loss.backward()
+        return [answer, *(one.grad for one in (x, other, *adapter.parameters()))]
+
+    expected = step(False, False)
+    assert expected[0] is not None
+    assert expected[0].dtype == dtype
+    torch.testing.assert_close(step(True, False), expected, rtol=0, atol=0)
+    if halves:  # torch's own products have a type of their own in a backward pass under autocast
+        return
+    step(True, True)
+
+
+@pytest.mark.parametrize("kind", [AVPEA, LAVISH])
+def test_the_other_stream_may_be_of_another_type(kind: Any) -> None:
+    adapter, x = randomised(kind(64)), drawn(3, 7, 64, dtype=torch.float32).requires_grad_()
+    other = drawn(3, 5, 64, seed=1, dtype=torch.float32).bfloat16().requires_grad_()
+    answer = adapter(x, other)
+    answer.square().sum().backward()
+    assert answer.dtype == torch.float32
+    assert x.grad is not None
+    assert other.grad is not None
+    assert other.grad.dtype == torch.bfloat16
