@@ -26,7 +26,7 @@ from avpea.description import (
     read_calibration,
     read_description,
 )
-from avpea.device import Precision, choose_device, choose_precision, enough_memory
+from avpea.device import Precision, choose_device, choose_precision, enough_memory, kept_random_state
 from avpea.errors import CheckpointError, WeightsError
 from avpea.experiment import Experiment
 from avpea.files import closed, digest_of_file
@@ -194,6 +194,7 @@ def _info(file: Path, found: TensorFile) -> CheckpointInfo:
     return read_description(found.metadata, str(file), own=found.own)
 
 
+@kept_random_state()  # building the model draws weights, which the file's replace
 def load_model(
     path: str | Path,
     *,

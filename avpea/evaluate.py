@@ -17,7 +17,7 @@ from avpea.checkpoint import CheckpointInfo, fingerprint_of_weights, load_model
 from avpea.data.cache import FillReport, SampleCache
 from avpea.data.features import FeatureStore
 from avpea.data.identity import DataIdentity, identify
-from avpea.device import enough_memory
+from avpea.device import enough_memory, kept_random_state, own_precision
 from avpea.errors import CheckpointError, DataError
 from avpea.experiment import Experiment
 from avpea.files import replacing, unwritable, write_json
@@ -211,6 +211,8 @@ def _loss(task: Task, output: Any, targets: Any) -> float:
         return float(task.validation_loss(output, targets))
 
 
+@own_precision()
+@kept_random_state()
 def evaluate(
     run: str | Path,
     split: str = "test",

@@ -19,7 +19,15 @@ from avpea.activations import kept_activations
 from avpea.augment import require_augmentable
 from avpea.calibrate import fit
 from avpea.data.identity import DataIdentity, copies, identify
-from avpea.device import choose_device, cpu_threads, enough_memory, float32_products, placed
+from avpea.device import (
+    choose_device,
+    cpu_threads,
+    enough_memory,
+    float32_products,
+    kept_random_state,
+    own_precision,
+    placed,
+)
 from avpea.draws import drawing, seed_of
 from avpea.errors import (
     CheckpointError,
@@ -104,6 +112,10 @@ class Position:
         return cls(**values)
 
 
+@own_precision()
+@kept_random_state()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train(
     experiment: Experiment, run: str | Path, *, extend: int = 0, device: str | None = None, progress: bool = True
 ) -> TrainResult:
@@ -111,6 +123,8 @@ def train(
 
     A resumed run ends in the same weights, bit for bit, as an uninterrupted one (on the same machine with the same
     number of threads). A finished run is left as it is. The data must be the same in all sessions of a run.
+
+    Whether gradients and autocast are on around the call does not matter, and torch's random state is left as it was.
 
     With `extend` a finished run is trained further from its saved state, for that many epochs more than
     `experiment.train.epochs`. In these epochs the learning rate is what it is at their place in a run of all epochs:

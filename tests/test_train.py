@@ -22,6 +22,7 @@ from avpea.checkpoint import load_model, read_info
 from avpea.cli import main
 from avpea.data.cache import SampleCache
 from avpea.errors import CheckpointError, DataError, ExperimentError, TrainingError, WeightsError
+from avpea.evaluate import evaluate
 from avpea.experiment import Experiment
 from avpea.labels import CaptionLabels, Sample
 from avpea.model import AVModel, build
@@ -86,6 +87,26 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     train(experiment, tmp_path / "run", progress=False)
     assert_same_run(tmp_path / "run", tiny_run)
     assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_torchs_settings_around_a_training_change_nothing(
+    tiny_experiment: Make, tiny_run: Path, tmp_path: Path
+) -> None:
+    with torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        train(tiny_experiment(), tmp_path / "run", progress=False)
+    assert_same_run(tmp_path / "run", tiny_run)
+
+
+def test_torchs_random_state_stays_the_callers(tiny_experiment: Make, tiny_run: Path, tmp_path: Path) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: train(tiny_experiment(**{"train.epochs": 1}), tmp_path / "run", progress=False),
+        lambda: load_model(tmp_path / "run"),
+        lambda: evaluate(tmp_path / "run", progress=False),
+    ]
+    for call in calls:
+        before = torch.get_rng_state()
+        call()
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 def kill_at_random(experiment: Experiment, run: Path, kills: int) -> int:
