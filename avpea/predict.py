@@ -159,6 +159,10 @@ class Predictor:
 
     `predict` also goes by the name that the task gives it: `caption` for captions, `ask` for questions.
 
+    Weights of the model may be changed in place (`with torch.no_grad(): weight.fill_(0)`), and the next answer is that
+    of the changed model. In a model from `load`, what goes by `.data` or puts another tensor in a weight's place is not
+    seen, since its adapters have constants; for that, give it the model of `avpea.checkpoint.load_model`.
+
     Args:
         model: The model, in evaluation mode.
         info: Description of its checkpoint.

@@ -55,9 +55,10 @@ class Trained(nn.Module, ABC):
     def folded(self) -> Self:
         """The same for inference, with constants computed beforehand; itself, unless a subclass has any.
 
-        The answers are the same to rounding. It shares weights and buffers: where the other one is trained afterwards,
-        fold it again. Training it, moving it and loading weights give its constants up, and they are used only in
-        evaluation mode where no gradients are wanted.
+        The answers are the same to rounding. It shares weights and buffers, and computes its constants anew where these
+        were changed in place; what goes by `.data` or puts another tensor in their place is not seen. Training it,
+        moving it and loading weights give its constants up, and they are used only in evaluation mode where no
+        gradients are wanted.
         """
         return self
 

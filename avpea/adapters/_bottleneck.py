@@ -125,6 +125,7 @@ class GatedBottleneck(Adapter):
 
     exchange_gates: ClassVar[tuple[str, ...]] = ("cross_gate",)
     _fold: Folded | None = None
+    _fold_of: tuple[tuple[Tensor, ...], list[int]] = ((), [])  # the weights, and torch's counts of changes in place
 
     def __init__(
         self,
@@ -160,17 +161,32 @@ class GatedBottleneck(Adapter):
         if self._fold is not None or not self.adds:
             return self
         made = copy.copy(self)
+        made._refold()
+        return made
+
+    @torch.no_grad()
+    def _refold(self) -> None:
+        # Tensors of inference mode have no count, and are not watched.
+        weights = tuple(one for one in (*self.parameters(), *self.buffers()) if not one.is_inference())
+        self._fold_of = weights, [one._version for one in weights]
         down, up = (dense(layer.weight, self.groups) for layer in (self.down, self.up))
         maps = [(one, one.new_zeros(len(one))) for one in (down, up)]
         if self.batch_norm_down is not None:
             maps = [_in_evaluation(down, self.batch_norm_down), _in_evaluation(up, self.batch_norm_up)]
-        made._fold = Folded(self.norm_before, maps[0], maps[1], self.norm_after, self.output_gate)
-        return made
+        self._fold = Folded(self.norm_before, maps[0], maps[1], self.norm_after, self.output_gate)
 
     @property
     def fold(self) -> Folded | None:
-        """The constants to compute with, if there are any: not in training, and not where gradients are wanted."""
-        return None if self.training or torch.is_grad_enabled() else self._fold
+        """The constants to compute with, if there are any: not in training, and not where gradients are wanted.
+
+        They are computed anew where weights were changed in place.
+        """
+        if self.training or torch.is_grad_enabled() or self._fold is None:
+            return None
+        weights, versions = self._fold_of
+        if [one._version for one in weights] != versions:
+            self._refold()
+        return self._fold
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; training changes the weights, so constants computed from them are given up."""

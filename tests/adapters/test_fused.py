@@ -181,6 +181,21 @@ def test_what_changes_a_folded_adapter_gives_its_constants_up(change: Callable[[
         torch.testing.assert_close(folded(x, other), plain(x, other), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [AVPEA, LAVISH])
+def test_a_folded_adapter_follows_weights_that_are_changed_in_place(kind: Any) -> None:
+    x, other = drawn(3, 7, 64), drawn(3, 5, 64, seed=1)
+    adapter = randomised(kind(64)).double().eval()
+    folded = adapter.folded()
+    for mode in (torch.no_grad, torch.inference_mode):
+        for weight in (*adapter.parameters(), *adapter.buffers()):
+            with mode():
+                before = folded.fold
+                weight.mul_(2)
+                torch.testing.assert_close(folded(x, other), adapter(x, other), rtol=0, atol=1e-11)
+                assert folded.fold is not before
+                assert folded.fold is folded.fold
+
+
 def test_a_folded_adapter_has_gradients() -> None:
     x, other = drawn(3, 7, 64), drawn(3, 5, 64, seed=1)
     adapter = randomised(AVPEA(64)).double().eval()
