@@ -66,8 +66,8 @@ class _NormLinear(torch.autograd.Function):
         return z
 
     @staticmethod
-    @once_differentiable  # the statistics that are kept have no graph
     @_in_own_types
+    @once_differentiable  # the statistics that are kept have no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, deviation, z = ctx.saved_tensors
         scaled = grad * deviation.to(grad.dtype)
@@ -142,8 +142,8 @@ class Exchange(torch.autograd.Function):
         return (attention @ wide).to(key.dtype)
 
     @staticmethod
-    @once_differentiable  # the attention that is kept has no graph
     @_in_own_types
+    @once_differentiable  # the attention that is kept has no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, attention = ctx.saved_tensors
         to_attention = (grad @ key.transpose(1, 2)).to(attention.dtype)
