@@ -20,6 +20,11 @@ from torch.autograd.function import once_differentiable
 __all__ = ["Exchange", "Folded", "in_own_types", "linear_norm", "norm_linear"]
 
 
+def _casts(kind: str) -> bool:
+    """Whether autocast is on; the meta device, on which a plan counts operations, knows none."""
+    return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
 def in_own_types(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """An adapter's forward pass in the type of its tokens, to which the other stream's are brought.
 
@@ -31,7 +36,7 @@ def in_own_types(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def made(self: Any, x: Tensor, other: Tensor, onto: Tensor | None = None) -> Tensor:
         if other.dtype != x.dtype:
             other = other.to(x.dtype)
-        if not torch.is_autocast_enabled(x.device.type):
+        if not _casts(x.device.type):
             return forward(self, x, other, onto)
         with torch.autocast(x.device.type, enabled=False):
             return forward(self, x, other, onto)
@@ -44,7 +49,7 @@ def _in_own_types(backward: Any) -> Any:
 
     @functools.wraps(backward)
     def made(ctx: Any, grad: Tensor) -> Any:
-        if not torch.is_autocast_enabled(grad.device.type):
+        if not _casts(grad.device.type):
             return backward(ctx, grad)
         with torch.autocast(grad.device.type, enabled=False):
             return backward(ctx, grad)
