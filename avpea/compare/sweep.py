@@ -248,9 +248,10 @@ def _row(label: str, entry: Any, backbone: Any, called: str, backbones: Sequence
     options = dict(_dotted(given)) | {f"backbone.{key}": value for key, value in backbone.items()}
     if "train.seed" in options:
         raise ExperimentError(f"a row {_SEED}")
-    experiment = load_recipe(recipe).override(options)
-    own = experiment.backbone == load_recipe(recipe).backbone
-    figures = _published(experiment.published if own else {}, published, called, backbones)
+    base = load_recipe(recipe)
+    experiment = base.override(options)
+    own = experiment.published if experiment.backbone == base.backbone else {}
+    figures = _published(own, published, called, backbones)
     name = "--".join([recipe, *(f"{key}={value}" for key, value in options.items())])
     return Row(label, _short(file_name(name.removesuffix(".yaml"))), experiment, figures)
 
