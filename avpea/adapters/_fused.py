@@ -20,9 +20,18 @@ from torch.autograd.function import once_differentiable
 __all__ = ["Exchange", "Folded", "in_own_types", "linear_norm", "norm_linear"]
 
 
-def _casts(kind: str) -> bool:
-    """Whether autocast is on; the meta device, on which a plan counts operations, knows none."""
-    return kind != "meta" and torch.is_autocast_enabled(kind)
+def _without_autocast(compute: Any) -> Any:
+    """The same with autocast off; the meta device, on which a plan counts operations, knows none."""
+
+    @functools.wraps(compute)
+    def made(owner: Any, x: Tensor, *others: Any) -> Any:
+        kind = x.device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
+            return compute(owner, x, *others)
+        with torch.autocast(kind, enabled=False):
+            return compute(owner, x, *others)
+
+    return made
 
 
 def in_own_types(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -31,28 +40,12 @@ def in_own_types(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Under autocast the products would be of another type than the sums between them, and the statistics of a lower
     precision; the type is chosen here already.
     """
+    computed = _without_autocast(forward)
 
     @functools.wraps(forward)
     def made(self: Any, x: Tensor, other: Tensor, onto: Tensor | None = None) -> Tensor:
-        if other.dtype != x.dtype:
-            other = other.to(x.dtype)
-        if not _casts(x.device.type):
-            return forward(self, x, other, onto)
-        with torch.autocast(x.device.type, enabled=False):
-            return forward(self, x, other, onto)
-
-    return made
-
-
-def _in_own_types(backward: Any) -> Any:
-    """The same for a backward pass that is called under autocast."""
-
-    @functools.wraps(backward)
-    def made(ctx: Any, grad: Tensor) -> Any:
-        if not _casts(grad.device.type):
-            return backward(ctx, grad)
-        with torch.autocast(grad.device.type, enabled=False):
-            return backward(ctx, grad)
+        found: Tensor = computed(self, x, other if other.dtype == x.dtype else other.to(x.dtype), onto)
+        return found
 
     return made
 
@@ -71,7 +64,7 @@ class _NormLinear(torch.autograd.Function):
         return z
 
     @staticmethod
-    @_in_own_types
+    @_without_autocast
     @once_differentiable  # the statistics that are kept have no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, deviation, z = ctx.saved_tensors
@@ -147,7 +140,7 @@ class Exchange(torch.autograd.Function):
         return (attention @ wide).to(key.dtype)
 
     @staticmethod
-    @_in_own_types
+    @_without_autocast
     @once_differentiable  # the attention that is kept has no graph
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, attention = ctx.saved_tensors

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ class Query:
         predictor: Predictor | None = None,
     ) -> None:  # fmt: skip
         choose_device(device)  # before anything is opened
-        self.library = Library(os.fspath(library))
+        self.library = Library(library)
         source = run or self.library.about["run"]
         if run is None and not (self.library.own or trust):
             raise AvpeaError(
