@@ -16,7 +16,7 @@ from avpea.backbones.kinds.features import Features
 from avpea.backbones.kinds.swin import Swin
 from avpea.backbones.kinds.vit import Backbone
 from avpea.backbones.vggish import VGGish, build_vggish, named_file, vggish_file
-from avpea.backbones.weights import read_table
+from avpea.backbones.weights import fill, read_table
 from avpea.sections import BackboneOptions
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "classifier_parameters",
     "fetch",
     "fetch_if_there",
+    "fill",
     "kind_of",
     "named_file",
     "read_table",

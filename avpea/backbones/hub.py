@@ -14,6 +14,7 @@ from avpea.trust import fetching_refused
 __all__ = ["fetch", "fetch_if_there", "from_hub"]
 
 _PROBE_SECONDS = 1.3
+_ALLOWED_BY = "give --backbone.weights pretrained to download them, or a local FILE, or "
 _OTHER_OPTIONS = "name a local file with --backbone.weights FILE, or take --backbone.name starter (no hub needed)"
 
 
@@ -50,8 +51,17 @@ def fetch(repository: str, files: Sequence[str], what: str, otherwise: str) -> P
     return found
 
 
-def fetch_if_there(repository: str, files: Sequence[str], what: str, otherwise: str) -> Path | None:
+def fetch_if_there(
+    repository: str, files: Sequence[str], what: str, otherwise: str, allowed_by: str = _ALLOWED_BY
+) -> Path | None:
     """As `fetch`; None if the repository has none of the files.
+
+    Args:
+        repository: `owner/name`.
+        files: File names in the repository, the preferred one first.
+        what: Description of the files, the subject of the error.
+        otherwise: Remedy without the hub, for the error.
+        allowed_by: What the command can say so that it is downloaded, for the error, if only a stranger's file asks.
 
     Raises:
         WeightsError: It cannot be asked, or the download fails.
@@ -66,8 +76,8 @@ def fetch_if_there(repository: str, files: Sequence[str], what: str, otherwise: 
     if refused := fetching_refused():
         raise WeightsError(
             f"{what} ({repository}) are not in the cache folder {huggingface_hub.constants.HF_HUB_CACHE}, and "
-            f"{refused}, so that nothing is downloaded because it says so: give --backbone.weights pretrained to "
-            "download them, or a local FILE, or add trust=True if you trust whoever made it."
+            f"{refused}, so that nothing is downloaded because it says so: {allowed_by}add trust=True if you trust "
+            "whoever made it."
         )
     endpoint = huggingface_hub.constants.ENDPOINT
     offline = huggingface_hub.constants.HF_HUB_OFFLINE

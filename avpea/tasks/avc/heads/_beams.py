@@ -1,13 +1,12 @@
 """Beam search: write a text word by word, keeping several candidates; one beam is greedy search."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avpea.text import Sentences, TextModel
+from avpea.text import KeptWords, Sentences, TextModel
 
 __all__ = ["Written", "beam_search"]
 
@@ -53,11 +52,11 @@ def beam_search(
         For each text its `beams` candidates, the likeliest first.
     """
     device = model.bert.embeddings.word_embeddings.weight.device
-    cache = _new_cache(model)
+    kept = KeptWords()
     mask = torch.zeros(number, 0, dtype=torch.bool, device=device)
     if prompt is not None:
         mask = prompt.mask
-        model.run(None, prompt, mask[:, None].expand(-1, mask.shape[1], -1), memory, cache=cache)
+        model.run(None, prompt, mask[:, None].expand(-1, mask.shape[1], -1), memory, kept=kept)
     token_ids = torch.full((number, 1), model.cls_id, device=device)  # one row per beam, in the order of the texts
     scores = torch.zeros(number, 1, device=device)
     ended = torch.zeros(number, 1, dtype=torch.bool, device=device)
@@ -68,8 +67,8 @@ def beam_search(
         last = torch.tensor([[[False], [True]]], device=device).expand(len(token_ids), -1, -1)
         sees = torch.cat((before[:, None].expand(-1, 2, -1), last), dim=2)
         states = model.run(Sentences(pair, torch.ones_like(pair, dtype=torch.bool)), None, sees, memory, start=step,
-                           cache=cache)  # fmt: skip
-        cache.self_attention_cache.crop(-1)
+                           kept=kept)  # fmt: skip
+        kept.drop_last()
         log_probabilities = model.logits(states[:, 1]).float().log_softmax(dim=-1).view(number, scores.shape[1], -1)
         only_sep = torch.full_like(log_probabilities[:1, :1], -torch.inf)
         only_sep[..., model.sep_id] = 0.0  # a text that has ended stays as it is
@@ -84,16 +83,11 @@ def beam_search(
         if len(rows) != len(mask):  # after the first step each text has several beams
             mask = mask.repeat_interleave(beams, dim=0)
             memory = None if memory is None else memory.repeat_interleave(beams, dim=0)
-            cache.batch_repeat_interleave(beams)
+            kept.repeat(beams)
         else:
-            cache.self_attention_cache.reorder_cache(rows)  # the beams of a text share their memory
+            kept.select(rows)  # the beams of a text share their memory
     found = [
         Written(model.text(row), float(score)) for row, score in zip(token_ids.tolist(), scores.flatten(), strict=True)
     ]
     return [found[start : start + beams] for start in range(0, len(found), beams)]
 
-
-def _new_cache(model: TextModel) -> Any:
-    from transformers import DynamicCache, EncoderDecoderCache
-
-    return EncoderDecoderCache(DynamicCache(config=model.bert.config), DynamicCache(config=model.bert.config))

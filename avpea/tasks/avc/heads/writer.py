@@ -154,7 +154,7 @@ class Writer(TextHead):
             video: Index of each text's video.
             questions: Question of each text; None for captions.
         """
-        hidden, chosen = hide(text, self.options.masked, self.text.mask_id, self.text.bert.config.vocab_size)
+        hidden, chosen = hide(text, self.options.masked, self.text.mask_id, self.text.bert.shape.vocab_size)
         prompt = self.asked(questions, len(text), text.token_ids.device)
         terms = {}
         for group, memory in memories.items():
