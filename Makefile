@@ -66,7 +66,7 @@ bench: $(STAMP)
 	$(BIN)/python -m bench
 
 # Whether a GPU computes what the CPU does, and how fast; under 6 minutes. It needs no network: on a machine with torch,
-# timm and transformers of its own, `make gpu-check GPU_PYTHON=python3` installs nothing. Elsewhere it makes .venv.
+# timm and tokenizers of its own, `make gpu-check GPU_PYTHON=python3` installs nothing. Elsewhere it makes .venv.
 GPU_PYTHON ?= $(BIN)/python
 gpu-check: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
 	$(GPU_PYTHON) -m bench gpu $(ARGS)

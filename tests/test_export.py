@@ -376,11 +376,11 @@ def test_damage_is_a_sentence(copy: Path, exported: Path) -> None:
     [
         ("elsewhere", r"export\.json wants to open '.*elsewhere' \(head\.text\.weights\), but an exported model opens"),
         ("copy/../elsewhere", "wants to open"),
-        ("copy/text", r"export\.json describes no model that can be built \(.*\); export the run again\.$"),
+        ("copy/text", r"^The text model .* cannot be loaded \(.*copy/text has no config\.json\)"),
     ],
 )
 def test_a_strangers_export_opens_nothing_outside_its_folder(copy: Path, tmp_path: Path, place: str, told: str) -> None:
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     (tmp_path / place).mkdir()
     values = tiny_options(tmp_path, tmp_path) | {
         "task": "avr", "head": {"text": {"weights": str(tmp_path / place)}}, "data": {"name": "captions", "root": ""},

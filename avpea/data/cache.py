@@ -40,7 +40,7 @@ from avpea.labels import MaskSample, Packed, Sample
 from avpea.media import require_file
 from avpea.progress import note
 from avpea.sections import AudioOptions, ContinuousOptions, LogMelOptions, ReaderOptions, VGGishOptions
-from avpea.tensors import Shape, TensorFile, Unreadable, kind_of, read_tensors, write_tensors
+from avpea.tensors import Shape, TensorFile, Unreadable, all_finite, kind_of, read_tensors, write_tensors
 
 __all__ = ["Batch", "FillReport", "SampleCache", "collate", "read_sample"]
 
@@ -213,7 +213,7 @@ class SampleCache:
     def _packed(self, path: Path, sample: Sample, packed: Packed) -> dict[str, Tensor]:
         tensors = packed_tensors(packed)
         shapes = {name: Shape(kind_of(one), tuple(one.shape)) for name, one in tensors.items()}
-        if not self._has_shapes(shapes, sample) or not tensors["log_mel"].isfinite().all():
+        if not self._has_shapes(shapes, sample) or not all_finite(tensors["log_mel"]):
             raise DataError(f"{packed.shard.place}: {sample.key} is no sample of {sample.segments} s; pack it anew.")
         self._whole.add(path)
         return tensors
@@ -361,7 +361,7 @@ class SampleCache:
             clip = read_sample(here, self.config, (self.frame_size, self.frame_size))
             frames, mel = sample_from_clip(clip, self.audio, here.sound)
             masks, remarks = read_masks(here) if isinstance(here, MaskSample) else (None, ())
-        if not mel.isfinite().all():
+        if not all_finite(mel):
             raise MediaError(sample.video, "its log-mel is NaN or infinite; mend its sound, or leave the video out.")
         remarks = (*clip.remarks(), *remarks)
         about = {"duration_seconds": str(clip.duration_seconds), "remarks": " ".join(remarks)}

@@ -22,7 +22,7 @@ from avpea.model import AVModel, build
 from avpea.official._base import ImportReport, Official, Piece, Table
 from avpea.shortage import short_of_memory
 from avpea.tables import how_many
-from avpea.tensors import write_tensors
+from avpea.tensors import all_finite, write_tensors
 
 __all__ = ["Translation", "fill", "import_checkpoint", "read_official", "translate"]
 
@@ -223,7 +223,7 @@ def fill(
     with torch.no_grad():
         for name, value in found.tensors.items():
             kept = value.to(wanted[name].dtype)  # of float64, what is too large for float32 becomes infinite
-            if not value.is_meta and not (value.isfinite().all() and kept.isfinite().all()):
+            if not value.is_meta and not (all_finite(value) and all_finite(kept)):
                 raise CheckpointError(f"{source} has values that are not finite in {name}; get the file anew.")
             wanted[name].copy_(kept)
     return found

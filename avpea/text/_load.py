@@ -205,10 +205,12 @@ def _from_hub(config: TextOptions, *files: str) -> Path | None:
     Raises:
         WeightsError: Neither cached nor downloadable.
     """
+    from huggingface_hub.errors import HFValidationError
+
     what = f"The files of the text model '{config.name}'"
     try:
         return fetch_if_there(config.name, files, what, _OTHERWISE, allowed_by="")
-    except ValueError as error:  # no repository can have the name
+    except HFValidationError as error:  # no repository can have the name
         raise _cannot(config, error) from None
 
 

@@ -244,11 +244,6 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     if on_meta and config.weights in ("pretrained", "random") and config.name in SHAPES:
         return TextModel(Bert(shape, looks=writes), None, config.length, writes=writes)
     words = words_of(config)
-    if words.size > shape.vocab_size:
-        raise WeightsError(
-            f"The text model '{config.name}' has room for {shape.vocab_size:,} word pieces, and its vocabulary has "
-            f"{words.size:,}; its files are of two models."
-        )
     if on_meta or config.weights == "random" or config.name == "tiny":
         return TextModel(Bert(shape, looks=writes), words, config.length, writes=writes)
     return _pretrained(shape, words, config, writes)
@@ -260,6 +255,11 @@ def _pretrained(shape: BertShape, words: Words, config: TextOptions, writes: boo
     Raises:
         WeightsError: The weights cannot be read, or are of another model.
     """
+    if words.size > shape.vocab_size:
+        raise WeightsError(
+            f"The text model '{config.name}' has room for {shape.vocab_size:,} word pieces, and its vocabulary has "
+            f"{words.size:,}; its files are of two models."
+        )
     state, source = read_state(config)
     with torch.device("meta"):
         bert, head = Bert(shape, looks=writes), WordHead(shape.hidden_size, shape.vocab_size)

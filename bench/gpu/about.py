@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import transformers
 
 from avpea import measure
 
 
 def rows(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
-    found: dict[str, Any] = {"what": "machine", **measure.machine(), "transformers": transformers.__version__}
+    found: dict[str, Any] = {"what": "machine", **measure.machine()}
     found |= {"device": str(device), "quick": quick}
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)

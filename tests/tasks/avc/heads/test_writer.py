@@ -11,7 +11,7 @@ from avpea.tasks.avc.heads.writer import FRAMES, Writer, hide
 from avpea.text import Sentences, TextModel, build_text
 from tests.tiny import section
 
-pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
 
 
 def make(visual: int = 8, audio: int = 8, **options: object) -> Writer:
