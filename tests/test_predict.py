@@ -226,7 +226,8 @@ def test_maps_are_those_of_their_own_call(
     """Another thread uses the model in the middle of a call."""
     clip, encoder = predictor.read(videos["as trained"]), predictor.model.encoder
     alone = predictor.attention(clip, 0)
-    embed, mine = encoder.embed, threading.get_ident()
+    mine = threading.get_ident()
+    embed: Any = encoder.embed
 
     def beside(*given: Any) -> Any:
         if threading.get_ident() == mine:

@@ -139,7 +139,8 @@ def test_training_is_the_librarys_to_the_bit(half: bool, looks: bool) -> None:
     grown = dict(ours.named_parameters())
     for name, parameter in whole.named_parameters():
         assert (parameter.grad is None) == (grown[name].grad is None), name
-        assert parameter.grad is None or torch.equal(grown[name].grad, parameter.grad), name
+        grad = grown[name].grad
+        assert grad is None or torch.equal(grad, parameter.grad), name
 
 
 def test_sentences_are_padded_and_cut(text: TextModel) -> None:

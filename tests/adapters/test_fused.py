@@ -217,7 +217,7 @@ def test_a_folded_adapter_can_be_copied_and_pickled() -> None:
 
 def test_a_subclass_that_changes_the_bottleneck_is_not_folded() -> None:
     class Mine(AVPEA):
-        def forward(self, x: Tensor, other: Tensor) -> Tensor:  # type: ignore[override]
+        def forward(self, x: Tensor, other: Tensor) -> Tensor:  # type: ignore[override, unused-ignore]
             return self.finish(self.project(x) + 1)
 
     mine = randomised(Mine(64)).eval()

@@ -319,7 +319,8 @@ def test_wrong_arguments_are_not_the_files_fault(tmp_path: Path, monkeypatch: py
         ),
         "segments is 0; expected 1": lambda wrong: read_spread(video, wrong, "every"),
     }
-    clip = read(video, segments=np.int64(2), frame_size=cast("Any", np.array([32, 32])), audio_track=np.int64(0))
+    numbers: Any = {"segments": np.int64(2), "frame_size": np.array([32, 32]), "audio_track": np.int64(0)}
+    clip = read(video, **numbers)
     assert clip.frames.shape == (2, 32, 32, 3)
     monkeypatch.setattr(decode, "_done", lambda *asked: pytest.fail("the file is opened"))
     for sentence, call in calls.items():
