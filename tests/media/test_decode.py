@@ -7,7 +7,7 @@ import re
 import resource
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
