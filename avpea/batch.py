@@ -111,7 +111,8 @@ def plan(jobs: Sequence[Job], outputs: Outputs) -> Written:
     require_other_files(everything, jobs)
     if double := _alike([path for path in everything if path.is_file() or not path.exists()]):  # not /dev/null
         raise AvpeaError(f"{min(double)} would be written twice, with different things; choose another place for one.")
-    _require_free(files, outputs.overwrite)
+    if not outputs.overwrite:
+        _require_free(files, outputs.csv)
     return written
 
 
@@ -145,11 +146,13 @@ def _alike(paths: Sequence[Path]) -> set[Path]:
     return {path for some in by_key.values() if len(some) > 1 for path in some}
 
 
-def _require_free(files: Sequence[Path], overwrite: bool) -> None:
+def _require_free(files: Sequence[Path], table: Path | None) -> None:
     there = [path for path in files if os.path.lexists(path)]
-    if there and not overwrite:
-        what = f"{there[0]} exists" if len(there) == 1 else f"{len(there)} files exist, the first is {there[0]}"
-        raise AvpeaError(f"{what}; --overwrite replaces what exists, and --out DIR writes to another folder.")
+    if not there:
+        return
+    what = f"{there[0]} exists" if len(there) == 1 else f"{len(there)} files exist, the first is {there[0]}"
+    elsewhere = "--csv names another table" if there == [table] else "--out DIR writes to another folder"
+    raise AvpeaError(f"{what}; --overwrite replaces what exists, and {elsewhere}.")
 
 
 class Batch:

@@ -78,6 +78,7 @@ class BulkReport:
         before: Number of videos that an earlier command had answered about.
         failed: Reason by video, for those without an answer.
         retried: Videos whose worker ended while it answered about them, and which another one took.
+        gone: Number of videos that the file has answers about, and that are not there any more.
         seconds: Time taken.
     """
 
@@ -86,6 +87,7 @@ class BulkReport:
     before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     retried: list[str] = field(default_factory=list)
+    gone: int = 0
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +102,9 @@ class BulkReport:
         for video in self.retried[:_SHOWN]:
             again = "and again on the second try" if video in self.failed else "and another one has answered"
             lines.append(f"Tried again: {video}; the process that answered about it ended, {again}.")
+        if self.gone:
+            many = how_many(self.gone, "video that is", "videos that are")
+            lines.append(f"{self.out} keeps answers about {many} not there any more; --overwrite begins without.")
         counts = [f"{self.answered} answered", f"{self.before} before", f"{len(self.failed)} failed"]
         return [*lines, f"{self.out}: {', '.join(counts)} ({self.seconds:.0f} s)."]
 
@@ -218,6 +223,10 @@ class _Results:
         state = values["file"]["bytes"], values["file"]["modified_ns"]
         self.lines[os.path.abspath(video)] = _Line(named, start, start + len(line), state, "error" in values)
 
+    def gone(self) -> int:
+        """Number of videos that have an answer and are not there."""
+        return sum(not line.failed and not os.path.lexists(video) for video, line in self.lines.items())
+
     def finish(self) -> None:
         """Put the lines in order, and leave out those that others have replaced."""
         ordered = sorted(self.lines.values(), key=lambda line: line.video)
@@ -301,6 +310,7 @@ def answer_all(
             done = f"{report.before + report.answered} of {how_many(len(jobs), 'video')}"
             raise Stopped(number, f"stopped: {out} has answers about {done}; the same command goes on.") from None
         results.finish()
+        report.gone = results.gone()
     report.retried.sort()
     report.seconds = time.monotonic() - began
     return report

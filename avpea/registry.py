@@ -124,19 +124,16 @@ def _modules(kind: str) -> dict[str, str]:
 
 
 def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
-    return _found_by(entry_points, f"avpea.{kind}s")
+    return _found_by(entry_points)[kind]
 
 
 @cache
-def _found_by(find: Callable[[], Any], group: str) -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
-    for point in _every(find).select(group=group):
-        if point not in found.setdefault(point.name, []):  # an editable install may be listed twice
-            found[point.name].append(point)
+def _found_by(find: Callable[[], Any]) -> dict[str, dict[str, list[EntryPoint]]]:
+    """Entry points by kind and name; one look at all installed packages takes as long as one for a single kind."""
+    every, found = find(), dict[str, dict[str, list[EntryPoint]]]()
+    for kind in _FILES:
+        found[kind] = {}
+        for point in every.select(group=f"avpea.{kind}s"):
+            if point not in found[kind].setdefault(point.name, []):  # an editable install may be listed twice
+                found[kind][point.name].append(point)
     return found
-
-
-@cache
-def _every(find: Callable[[], Any]) -> Any:
-    """All entry points: to look for those of one group alone takes as long, so that one look is for all."""
-    return find()

@@ -378,7 +378,7 @@ def test_one_file_takes_the_answers_about_several_folders(
     whole = (tmp_path / "all.jsonl").read_bytes()
     for place, given in ((tmp_path, "cam1"), (cameras[0], "../cam2/videos"), (cameras[1], cameras[0])):
         asked, report = answered_from(place, given, tmp_path / "all.jsonl", monkeypatch)
-        assert (asked, report.before) == ([], 1)
+        assert (asked, report.before, report.gone) == ([], 1, 0)
     assert (tmp_path / "all.jsonl").read_bytes() == whole
 
 
@@ -390,7 +390,7 @@ def test_results_of_an_earlier_version_are_gone_on_with(
     answered_from(cameras[0], "videos", out, monkeypatch)
     out.write_text(out.read_text().replace("cam1/videos/a.mp4", "videos/a.mp4"))
     asked, report = answered_from(cameras[0], "videos", out, monkeypatch)
-    assert (asked, report.before) == ([], 1)
+    assert (asked, report.before, report.gone) == ([], 1, 0)
     assert [one["video"] for one in lines(out)] == ["cam1/videos/a.mp4"]
     assert answered_from(cameras[1], "videos", out, monkeypatch)[0] == ["cam2"]
     assert [one["label"] for one in lines(out)] == ["cam1", "cam2"]
@@ -407,6 +407,10 @@ def test_an_answer_stays_while_its_video_is_not_there(
     _, report = answered_from(tmp_path, video, out, monkeypatch)
     assert report.failed[str(video)].endswith("there is no such file; check the path. The answer from before is kept.")
     assert out.read_bytes() == whole
+    assert report.gone == 1
+    assert (
+        f"{out} keeps answers about 1 video that is not there any more; --overwrite begins without." in report.lines()
+    )
     (tmp_path / "elsewhere.mp4").rename(video)
     asked, report = answered_from(tmp_path, video, out, monkeypatch)
-    assert (asked, report.before) == ([], 1)
+    assert (asked, report.before, report.gone) == ([], 1, 0)

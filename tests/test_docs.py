@@ -222,7 +222,10 @@ def test_python_on_the_pages_names_what_exists(page: Path) -> None:
     import importlib
 
     for block in re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(block)):  # level by level, so imports come before what is in calls
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert not alias.name.startswith("avpea") or importlib.import_module(alias.name)
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("avpea"):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, alias.name) for alias in node.names)

@@ -117,6 +117,11 @@ def test_a_file_is_not_written_twice(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(AvpeaError, match=r"a\.png would be written twice"):
             plan(jobs, drawn)
     plan(jobs, Outputs(formats=("csv",), csv=tmp_path / "a.csv", plot=picture))
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(
+        AvpeaError, match=r"a\.csv exists; --overwrite replaces what exists, and --csv names another table"
+    ):
+        plan(jobs, Outputs(csv=tmp_path / "a.csv"))
 
 
 def test_a_picture_replaces_one_of_before_but_no_video(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """Tables of annotations in CSV or JSON Lines, and the rows of a manifest of events."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from avpea.errors import DataError
 from avpea.formats.rows import Columns, csv_rows, json_rows, label_in, require_readable, span_in, text_in
 from avpea.formats.text import read_text
-from avpea.labels import SPLITS
+from avpea.labels import SPLITS, shortened
+from avpea.tables import how_many
 
-__all__ = ["Row", "read_rows", "read_table", "split_of"]
+__all__ = ["Row", "TableRow", "each", "read_rows", "read_table", "split_of"]
+
+T = TypeVar("T")
+TableRow = tuple[str, Mapping[str, object]]  # file and line, for errors, and the values by column
+_NAMED = 20  # of malformed rows
 
 _REQUIRED = ("video", "start_seconds", "end_seconds", "label")
 _COLUMNS = (*_REQUIRED, "split")
@@ -59,10 +65,31 @@ def read_rows(path: Path, lanes: bool = False) -> tuple[list[Row], bool]:
     found = read_table(path, _LANES if lanes else _EVENTS)
     has_split = "split" in found[0][1]
     _require_lanes(found)
-    return [_row(where, values, has_split) for where, values in found], has_split
+    return each(found, lambda where, values: _row(where, values, has_split)), has_split
 
 
-def read_table(path: Path, columns: Columns) -> list[tuple[str, Mapping[str, object]]]:
+def each(found: Sequence[TableRow], made: Callable[[str, Mapping[str, object]], T]) -> list[T]:
+    """What is made of each row of a table.
+
+    Raises:
+        DataError: Rows are malformed: it says what is wrong with the first of them, and names the lines of the others.
+    """
+    rows: list[T] = []
+    wrong: list[tuple[str, DataError]] = []
+    for where, values in found:
+        try:
+            rows.append(made(where, values))
+        except DataError as error:
+            wrong.append((where, error))
+    if len(wrong) > 1:
+        lines = shortened([where.rpartition(", ")[2] for where, _ in wrong[1:]], _NAMED)
+        raise DataError(f"{wrong[0][1]} {how_many(len(wrong) - 1, 'more row is', 'more rows are')} malformed: {lines}.")
+    if wrong:
+        raise wrong[0][1]
+    return rows
+
+
+def read_table(path: Path, columns: Columns) -> list[TableRow]:
     """Read a table: for each row its file and line, for errors, and its values by column.
 
     Raises:
@@ -90,7 +117,7 @@ def _row(where: str, values: Mapping[str, object], has_split: bool) -> Row:
     return Row(where, video, start, end, label, split, _lane_in(where, values, label))
 
 
-def _require_lanes(found: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+def _require_lanes(found: Sequence[TableRow]) -> None:
     """Refuse a table in which only some events have a lane, as JSON Lines can be: the others would be seen and heard.
 
     Raises:

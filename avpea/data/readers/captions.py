@@ -10,12 +10,13 @@ sends 80 % of the videos to train, 10 % to val and 10 % to test.
 
 import os
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 from avpea.data.readers._base import Reader
 from avpea.data.readers._divide import by_hash
 from avpea.data.readers._files import identity, safe
-from avpea.data.readers._table import read_table, split_of
+from avpea.data.readers._table import each, read_table, split_of
 from avpea.errors import DataError
 from avpea.formats.rows import Columns, text_in
 from avpea.labels import SPLITS, Annotations, CaptionLabels, CaptionSample, shortened
@@ -44,12 +45,7 @@ def read(options: SpreadOptions) -> Annotations:
     splits: dict[str, str] = {}
     names: dict[object, str] = {}  # the first path to each file
     twice: list[str] = []
-    for where, values in rows:
-        video, caption = (text_in(where, values, name) for name in ("video", "caption"))
-        if not video.strip() or not caption:
-            raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
-        if not set(caption) - _NO_WORDS:
-            raise DataError(f"{where}: the caption '{caption}' has no words.")
+    for (where, values), (video, caption) in zip(rows, each(rows, _caption), strict=True):
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
         name = names.setdefault(identity(path.parent / name), name)
         split = split_of(where, values, has_split) or by_hash(name)
@@ -68,6 +64,16 @@ def read(options: SpreadOptions) -> Annotations:
         many = how_many(len(twice), "caption is", "captions are")
         notes.append(f"{many} there twice for the same video; both times count: {shortened(twice)}.")
     return Annotations(path.stem, path.parent, CaptionLabels(), by_split, tuple(notes))
+
+
+def _caption(where: str, values: Mapping[str, object]) -> tuple[str, str]:
+    """The video and the caption in a row."""
+    video, caption = (text_in(where, values, name) for name in ("video", "caption"))
+    if not video.strip() or not caption:
+        raise DataError(f"{where}: found video '{video}' and caption '{caption}'; expected both.")
+    if not set(caption) - _NO_WORDS:
+        raise DataError(f"{where}: the caption '{caption}' has no words.")
+    return video, caption
 
 
 def _sample(

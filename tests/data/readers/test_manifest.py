@@ -169,6 +169,17 @@ def test_malformed_csv_row_names_file_and_line(tmp_path: Path, row: str, found: 
     assert found in str(error.value)
 
 
+def test_all_malformed_rows_are_named_at_once(tmp_path: Path) -> None:
+    """A thousand rows are not mended one by one."""
+    rows = ["a.mp4,x,2,bark,train", "b.mp4,0,1,bark,train", *[f"c{n}.mp4,2,1,bark,train" for n in range(23)]]
+    path = write(tmp_path / "m.csv", COLUMNS + "\n".join(rows) + "\n")
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert f"{path}, line 2: found start_seconds = 'x'" in str(error.value)
+    assert "23 more rows are malformed: line 4, line 5, " in str(error.value)
+    assert str(error.value).endswith("line 23 and 3 more.")
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [
