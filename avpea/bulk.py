@@ -78,7 +78,7 @@ class BulkReport:
         before: Number of videos that an earlier command had answered about.
         failed: Reason by video, for those without an answer.
         retried: Videos whose worker ended while it answered about them, and which another one took.
-        gone: Number of videos that the file has answers about, and that are not there any more.
+        gone: Number of videos that the file has answers about, and that are not there now.
         seconds: Time taken.
     """
 
@@ -104,7 +104,7 @@ class BulkReport:
             lines.append(f"Tried again: {video}; the process that answered about it ended, {again}.")
         if self.gone:
             many = how_many(self.gone, "video that is", "videos that are")
-            lines.append(f"{self.out} keeps answers about {many} not there any more; --overwrite begins without.")
+            lines.append(f"{self.out} keeps answers about {many} not there now.")
         counts = [f"{self.answered} answered", f"{self.before} before", f"{len(self.failed)} failed"]
         return [*lines, f"{self.out}: {', '.join(counts)} ({self.seconds:.0f} s)."]
 

@@ -239,7 +239,8 @@ def load_model(
     stranger = f"{file} is not a run of yours" if not info.own and not trust else ""
     if stranger:
         _require_inside(experiment, given, file)
-        _require_fit(experiment, info.labels, found, file)
+        with nothing_fetched(stranger):
+            _require_fit(experiment, info.labels, found, file)
     with nothing_fetched("" if "backbone.weights" in given else stranger):
         frozen = backbone if backbone is not None else _network(experiment, file)
     with nothing_fetched(stranger):

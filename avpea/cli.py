@@ -129,7 +129,9 @@ def script() -> int:
     Threads have been waited for by then, and whatever libraries do at the end of a process is done.
     """
     done: list[int] = []
-    atexit.register(_leave, done)  # what is registered first is called last
+    # What is registered first is called last. If Python's start has registered something, that would not be called.
+    if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
+        atexit.register(_leave, done)
     done.append(main())
     return done[0]
 

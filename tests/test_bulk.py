@@ -408,9 +408,7 @@ def test_an_answer_stays_while_its_video_is_not_there(
     assert report.failed[str(video)].endswith("there is no such file; check the path. The answer from before is kept.")
     assert out.read_bytes() == whole
     assert report.gone == 1
-    assert (
-        f"{out} keeps answers about 1 video that is not there any more; --overwrite begins without." in report.lines()
-    )
+    assert f"{out} keeps answers about 1 video that is not there now." in report.lines()
     (tmp_path / "elsewhere.mp4").rename(video)
     asked, report = answered_from(tmp_path, video, out, monkeypatch)
     assert (asked, report.before, report.gone) == ([], 1, 0)

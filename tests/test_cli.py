@@ -304,3 +304,46 @@ def test_an_adapter_that_the_recipe_has_not_is_refused(tmp_path: Path, capsys: p
     )
     assert not (tmp_path / "run").exists()
     assert main(["params", "own", "--adapter.name", "lavish", "--adapter.streams", "both"]) == 0
+
+
+ENDING = """
+import atexit, sys, tempfile, threading, time
+from avpea import cli
+class Kept:
+    def __del__(self):
+        print("taken apart")
+kept = Kept()
+kept.itself = kept
+def main(arguments=None):
+    atexit.register(print, "a library has closed what it has")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("a thread has ended"))).start()
+    sys.stdout.write("the answer ")
+    return 3
+cli.main = main
+sys.exit(cli.script())
+"""
+
+
+def test_a_command_ends_at_once_after_its_threads_and_its_libraries(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stdout == "the answer a thread has ended\na library has closed what it has\n"
+    # What Python's start has registered is called after all that a command could; so then nothing is cut short.
+    (tmp_path / "sitecustomize.py").write_text("import atexit; atexit.register(print, 'the last')")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout.splitlines()[2:]) == (3, ["the last", "taken apart"])
+
+
+def test_an_error_of_python_ends_as_it_did() -> None:
+    code = ENDING.replace("return 3", "raise ZeroDivisionError('told')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ZeroDivisionError: told" in done.stderr
+    assert "taken apart" in done.stdout

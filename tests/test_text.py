@@ -1,7 +1,9 @@
 """The text model against the transformers library's own BERT; masks; prompts; weights from everywhere and nowhere."""
 
+import copy
 import importlib.util
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -312,6 +314,8 @@ def edited(folder: Path, **values: Any) -> None:
     [
         ({"model_type": "roberta"}, "config.json describes 'roberta', which is no BERT"),
         ({"position_embedding_type": "relative_key"}, "describes a BERT without absolute positions"),
+        ({"hidden_act": ["gelu"]}, "hidden_act is "),
+        ({"num_hidden_layers": 257}, "num_hidden_layers is '257', with which no BERT"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', with which no BERT can be built"),
         ({"hidden_size": 2**40}, "hidden_size is '1099511627776', with which no BERT"),
         ({"hidden_size": 15}, "describes a BERT that cannot be built, of 2 heads"),
@@ -332,12 +336,12 @@ def test_a_folder_of_another_model_is_refused(folder: Path, values: dict[str, An
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("config.json", b"{", r"config\.json: not JSON|config\.json.*not JSON"),
-        ("config.json", b"[]", "config.json describes 'list', which is no BERT"),
+        ("config.json", b"{", r"config\.json cannot be read \(Expecting"),
+        ("config.json", b"[]", "config.json holds list; expected an object"),
         ("config.json", None, "has no config.json"),
         ("model.safetensors", b"nothing", "cannot be read as weights"),
         ("model.safetensors", None, "has no model.safetensors or pytorch_model.bin"),
-        ("vocab.txt", None, "has no vocab.txt and no tokenizer.json|has no vocab.txt or tokenizer.json"),
+        ("vocab.txt", None, "has no tokenizer.json or vocab.txt"),
         ("vocab.txt", b"a\nb\n", r"is no vocabulary of a BERT: it lacks \[PAD\], \[UNK\]"),
         ("vocab.txt", b"\xff\xfe", "vocab.txt: not UTF-8"),
         ("tokenizer_config.json", b'{"do_lower_case": "no"}', "'do_lower_case' should be true or false"),
@@ -360,21 +364,84 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
         build_text(TextOptions(weights=str(folder)))
 
 
-def test_a_vocabulary_in_json_and_of_case(folder: Path) -> None:
+def test_a_vocabulary_as_transformers_saves_it(folder: Path) -> None:
+    """In JSON, with a limit of 1e30 pieces, with and without case, and with pieces that were added."""
+    transformers = pytest.importorskip("transformers")
+    texts = ["A Dog and covid news", "[MASK] Covid"]
     pieces = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
-    (folder / "vocab.txt").unlink()
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": vocabulary}}))
-    lower = build_text(TextOptions(weights=str(folder)))
-    assert lower.sentences(["A Dog"]).token_ids.tolist() == lower.sentences(["a dog"]).token_ids.tolist()
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    exact = build_text(TextOptions(weights=str(folder)))
-    assert exact.unknown_id in exact.sentences(["A Dog"]).token_ids[0]
+    for lower in (True, False):
+        saved = transformers.BertTokenizer(vocab=vocabulary, do_lower_case=lower)
+        saved.add_tokens(["covid"])
+        expected = saved(texts, padding=True)["input_ids"]
+        model = theirs(add_cross_attention=False)
+        model.resize_token_embeddings(len(saved))
+        model.save_pretrained(folder)
+        saved.save_pretrained(folder)
+        assert (folder / "tokenizer.json").is_file()
+        text = build_text(TextOptions(weights=str(folder)))
+        assert text.sentences(texts).token_ids.tolist() == expected
+        assert "covid" in text.text(expected[0])
+        (folder / "tokenizer.json").rename(folder / "unused.json")
+        (folder / "added_tokens.json").write_text('{"covid": 30522}')
+        text = build_text(TextOptions(weights=str(folder)))
+        assert text.sentences(texts).token_ids.tolist() == expected
+        (folder / "unused.json").rename(folder / "tokenizer.json")
+
+
+def test_weights_in_parts(folder: Path) -> None:
+    pytest.importorskip("transformers")
+    whole = state_of(build_text(TextOptions(weights=str(folder)), writes=True))
+    torch.manual_seed(1)
+    model = theirs(add_cross_attention=False)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="500KB")
+    assert not (folder / "model.safetensors").exists()
+    found = state_of(build_text(TextOptions(weights=str(folder)), writes=True))
+    assert all(torch.equal(found[name], value) for name, value in whole.items() if name != "prompt_embedding")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../a.safetensors"}}')
+    with pytest.raises(WeightsError, match="names no files of weights"):
+        build_text(TextOptions(weights=str(folder)))
+
+
+def test_a_folder_called_as_a_known_model_has_its_own_shape(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.rename(folder.with_name("bert-base-uncased"))
+    monkeypatch.chdir(folder.parent)
+    assert build_text(TextOptions()).dim == SHAPE["hidden_size"]
+
+
+def test_the_word_head_is_normalised_as_the_bert_is(folder: Path) -> None:
+    edited(folder, layer_norm_eps=1e-5)
+    words = build_text(TextOptions(weights=str(folder)), writes=True).words
+    assert words is not None
+    assert words.norm.eps == 1e-5
+
+
+def test_what_is_no_plain_tensor_is_refused(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    name = "bert.encoder.layer.0.output.dense.weight"
+    huge = torch.zeros(1).expand(2**22, 2**22)
+    wrongs: list[dict[Any, Any]] = [{name: state[name].to_sparse()}, {name: state[name].to("meta")}, {3: state[name]}]
+    for wrong in (*wrongs, {name: huge}):
+        torch.save({**state, **wrong}, folder / "pytorch_model.bin")
+        with pytest.raises(WeightsError, match=r"holds no table of named tensors|does not fit head\.text"):
+            build_text(TextOptions(weights=str(folder)))
+
+
+def test_copies_of_a_text_model_compute_the_same(folder: Path) -> None:
+    edited(folder, hidden_act="gelu_new")
+    text = build_text(TextOptions(weights=str(folder))).eval()
+    some = text.sentences(["a dog barks"])
+    for other in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
+        assert torch.equal(other.read(other.sentences(["a dog barks"])), text.read(some))
 
 
 def test_what_is_not_on_the_hub_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(WeightsError, match=r"^The files of the text model 'owner/none' .* --head.text.name minilm"):
+    with pytest.raises(
+        WeightsError, match=r"^The files config.json of the text model 'owner/none' .* --head.text.name minilm"
+    ):
         build_text(TextOptions(name="owner/none"))
     with pytest.raises(WeightsError, match=r"^The text model 'owner/no/ne' cannot be loaded"):
         build_text(TextOptions(name="owner/no/ne"))

@@ -62,9 +62,14 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(map(_is_plain, loaded.keys(), loaded.values())):
         raise WeightsError(f"{path} holds no table of named tensors; expected the state_dict of {what}.")
     return dict(loaded)
+
+
+def _is_plain(key: object, value: object) -> bool:
+    """Whether a value is a named tensor with all its numbers."""
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _require_stored(path: Path) -> None:

@@ -5,6 +5,7 @@ its input and is normalised after that. Names of tensors and options are those o
 numbers equal those of the transformers library, which takes seconds to be imported, in values, gradients and dropout.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,16 @@ from torch import Tensor, nn
 
 __all__ = ["ACTIVATIONS", "Bert", "BertShape", "KeptWords", "initialise"]
 
+_TANH = functools.partial(F.gelu, approximate="tanh")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_new": lambda values: F.gelu(values, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda values: F.gelu(values, approximate="tanh"),
+    "gelu_python": F.gelu,
+    "gelu_new": _TANH,
+    "gelu_fast": _TANH,
+    "gelu_pytorch_tanh": _TANH,
     "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
 }
 _Pair = tuple[Tensor, Tensor]  # keys and values: each "texts heads tokens dim"
 

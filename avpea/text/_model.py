@@ -50,10 +50,10 @@ class Sentences:
 class WordHead(nn.Module):
     """Logits over the vocabulary: linear layer, GELU, LayerNorm, the word embeddings, and a bias."""
 
-    def __init__(self, dim: int, words: int) -> None:
+    def __init__(self, dim: int, words: int, eps: float = 1e-12) -> None:
         super().__init__()
         self.dense = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-12)
+        self.norm = nn.LayerNorm(dim, eps=eps)
         self.bias = nn.Parameter(torch.zeros(words))
 
     def forward(
@@ -86,7 +86,7 @@ class TextModel(nn.Module):
         self.length = length
         self.dim = bert.shape.hidden_size
         self.prompt_embedding = nn.Parameter(0.02 * torch.randn(self.dim))
-        self.words = WordHead(self.dim, bert.shape.vocab_size) if writes else None
+        self.words = WordHead(self.dim, bert.shape.vocab_size, bert.shape.layer_norm_eps) if writes else None
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
         """Tokenize texts, padded to the longest.
@@ -244,6 +244,11 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     if on_meta and config.weights in ("pretrained", "random") and config.name in SHAPES:
         return TextModel(Bert(shape, looks=writes), None, config.length, writes=writes)
     words = words_of(config)
+    if words.size > shape.vocab_size and config.name != "tiny":
+        raise WeightsError(
+            f"The text model '{config.name}' has room for {shape.vocab_size:,} word pieces, and its vocabulary has "
+            f"{words.size:,}; its files are of two models."
+        )
     if on_meta or config.weights == "random" or config.name == "tiny":
         return TextModel(Bert(shape, looks=writes), words, config.length, writes=writes)
     return _pretrained(shape, words, config, writes)
@@ -255,22 +260,17 @@ def _pretrained(shape: BertShape, words: Words, config: TextOptions, writes: boo
     Raises:
         WeightsError: The weights cannot be read, or are of another model.
     """
-    if words.size > shape.vocab_size:
-        raise WeightsError(
-            f"The text model '{config.name}' has room for {shape.vocab_size:,} word pieces, and its vocabulary has "
-            f"{words.size:,}; its files are of two models."
-        )
     state, source = read_state(config)
     with torch.device("meta"):
-        bert, head = Bert(shape, looks=writes), WordHead(shape.hidden_size, shape.vocab_size)
+        bert, head = Bert(shape, looks=writes), WordHead(shape.hidden_size, shape.vocab_size, shape.layer_norm_eps)
     known = {_of_head(key): value for key, value in state.items() if _of_head(key)}
     if writes and not any(".crossattention." in key for key in state):
         for layer in bert.layers:
             initialise(layer.crossattention.to_empty(device="cpu"), shape)
     _fill(bert, state, source)
-    if known:
+    if known and writes:
         _fill(head, known, source)
-    else:
+    elif not known:
         initialise(head.to_empty(device="cpu"), shape)
         nn.init.zeros_(head.bias)
     model = TextModel(bert, words, config.length, writes=writes)
@@ -288,11 +288,14 @@ def _of_head(key: str) -> str:
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Fill what of a module is without values, from copies of a file's tensors, as they are trained in place.
+    """Fill what of a module is without values; with copies, as they are trained, and the file may be mapped.
 
     Raises:
         WeightsError: They do not fit.
     """
     wanted = {key: value for key, value in module.state_dict().items() if value.is_meta}
-    found = {key: state[key].clone() for key in wanted if key in state}
+    found = {key: state[key] for key in wanted if key in state}
     fill(module, wanted, found, source, "head.text", "name the BERT that the file was made for")
+    for key, parameter in module.named_parameters():
+        if key in wanted:
+            parameter.data = parameter.data.clone()

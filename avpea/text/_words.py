@@ -1,16 +1,17 @@
 """Texts as BERT's word pieces, and back."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from avpea.errors import WeightsError
-from avpea.parsing import read_json, read_text
+from avpea.parsing import read_text
 
-__all__ = ["Words", "read_words"]
+__all__ = ["Words", "read_object", "read_words"]
 
 _SPECIAL = {"pad": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-_BYTES = 2**25
+_BYTES = 2**26
 
 
 class Words:
@@ -20,6 +21,7 @@ class Words:
         vocabulary: Index of each piece; later pieces of a word begin with `##`.
         length: Maximum number of pieces in a text, CLS and SEP included.
         settings: `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of a `tokenizer_config.json`.
+        added: Index of each piece that was added to the vocabulary later, which is found before words are split.
 
     Attributes:
         special: Index of each special piece: `pad`, `unknown`, `cls`, `sep`, `mask`.
@@ -30,7 +32,9 @@ class Words:
         ImportError: The tokenizers library is not installed.
     """
 
-    def __init__(self, vocabulary: dict[str, int], length: int, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, vocabulary: dict[str, int], length: int, settings: dict[str, Any], added: dict[str, int] | None = None
+    ) -> None:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
         self._tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=_SPECIAL["unknown"]))
@@ -42,6 +46,10 @@ class Words:
         )
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._tokenizer.add_special_tokens(list(_SPECIAL.values()))
+        for piece, index in sorted((added or {}).items(), key=lambda one: one[1]):
+            self._tokenizer.add_tokens([piece])  # the library numbers them itself
+            if self._tokenizer.token_to_id(piece) != index:
+                raise ValueError(f"the added piece '{piece:.40}' has the index {index}")
         cls, sep = ((_SPECIAL[name], vocabulary[_SPECIAL[name]]) for name in ("cls", "sep"))
         self._tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{cls[0]} $A {sep[0]}", special_tokens=[cls, sep]
@@ -49,7 +57,7 @@ class Words:
         self._tokenizer.enable_truncation(length)
         self._tokenizer.enable_padding(pad_id=vocabulary[_SPECIAL["pad"]], pad_token=_SPECIAL["pad"])
         self.unknown = _SPECIAL["unknown"]
-        self.size = max(vocabulary.values()) + 1
+        self.size = max([*vocabulary.values(), *(added or {}).values()]) + 1
         self.special = {name: vocabulary[piece] for name, piece in _SPECIAL.items()}
 
     def read(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
@@ -68,43 +76,73 @@ class Words:
         return self.unknown if found is None else found
 
 
-def read_words(folder: Path, length: int) -> Words:
-    """The words of a BERT in a folder: `vocab.txt` or `tokenizer.json`, and `tokenizer_config.json` if there is one.
+def read_words(file: Path, settings: Path | None, added: Path | None, length: int) -> Words:
+    """The words of a BERT.
+
+    Args:
+        file: `tokenizer.json`, or `vocab.txt`, which has a piece a line.
+        settings: `tokenizer_config.json`; None if there is none.
+        added: `added_tokens.json`, which goes with `vocab.txt`; None if there is none.
+        length: Maximum number of pieces in a text.
 
     Raises:
-        WeightsError: A file is missing or is not what it should be.
+        WeightsError: A file is not what it should be.
         ImportError: The tokenizers library is not installed.
     """
-    lists, whole, settings = (folder / name for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"))
-    if lists.is_file():
-        source, pieces = lists, read_text(lists, _BYTES, WeightsError).split("\n")
-        vocabulary = {
-            piece.rstrip("\r"): index for index, piece in enumerate(pieces[: -1 if pieces[-1] == "" else None])
-        }
-    else:
-        source, vocabulary = whole, _of_json(whole)
-    if lacking := [piece for piece in _SPECIAL.values() if piece not in vocabulary]:
-        raise WeightsError(f"{source} is no vocabulary of a BERT: it lacks {', '.join(lacking)}.")
-    known = read_json(settings, WeightsError) if settings.is_file() else {}
-    wanted = {"do_lower_case": (bool,), "tokenize_chinese_chars": (bool,), "strip_accents": (bool, type(None))}
-    for name, kinds in wanted.items():
-        if not isinstance(known, dict) or (name in known and not isinstance(known[name], kinds)):
-            raise WeightsError(f"{settings} is no configuration of a BERT's words: '{name}' should be true or false.")
     try:
-        return Words(vocabulary, length, known)
-    except ImportError:
+        if file.suffix == ".json":
+            vocabulary, later = _of_json(file)
+        else:
+            lines = read_text(file, _BYTES, WeightsError).removesuffix("\n").split("\n")
+            vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(lines)}
+            later = {} if added is None else _indices(added)
+        if lacking := [piece for piece in _SPECIAL.values() if piece not in vocabulary]:
+            raise WeightsError(f"{file} is no vocabulary of a BERT: it lacks {', '.join(lacking)}.")
+        later = {piece: index for piece, index in later.items() if piece not in vocabulary}
+        return Words(vocabulary, length, {} if settings is None else _settings(settings), later)
+    except (ImportError, WeightsError):
         raise
     except Exception as error:  # the library raises plain exceptions of its own for what it cannot use
-        raise WeightsError(f"{source} cannot be used as a vocabulary ({error!s:.120}).") from None
+        raise WeightsError(f"{file} cannot be used as a vocabulary ({error!s:.120}).") from None
 
 
-def _of_json(file: Path) -> dict[str, int]:
-    """The vocabulary in a `tokenizer.json`."""
-    if not file.is_file():
-        raise WeightsError(f"{file.parent} has no vocab.txt and no tokenizer.json.")
-    whole = read_json(file, WeightsError)
-    model = whole.get("model") if isinstance(whole, dict) else None
-    pieces = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(pieces, dict) or not all(type(one) is int and 0 <= one < 2**31 for one in pieces.values()):
-        raise WeightsError(f"{file} has no vocabulary of word pieces.")
-    return pieces
+def _of_json(file: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """The vocabulary in a `tokenizer.json`, and what was added to it."""
+    from tokenizers import Tokenizer, models
+
+    known = Tokenizer.from_str(read_text(file, _BYTES, WeightsError))
+    if not isinstance(known.model, models.WordPiece):
+        raise WeightsError(f"{file} has no word pieces, as a BERT's has.")
+    vocabulary: dict[str, int] = known.get_vocab(with_added_tokens=False)
+    return vocabulary, known.get_vocab(with_added_tokens=True)
+
+
+def _indices(file: Path) -> dict[str, int]:
+    found = read_object(file)
+    if not all(type(index) is int and 0 <= index < 2**31 for index in found.values()):
+        raise WeightsError(f"{file} has no index for each piece.")
+    return found
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    found = read_object(file)
+    kinds = {"do_lower_case": (bool,), "tokenize_chinese_chars": (bool,), "strip_accents": (bool, type(None))}
+    for name, kind in kinds.items():
+        if name in found and not isinstance(found[name], kind):
+            raise WeightsError(f"{file} is no configuration of a BERT's words: '{name}' should be true or false.")
+    return found
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """An object in a JSON file of another program, with whatever numbers it has (`model_max_length` is 1e30).
+
+    Raises:
+        WeightsError: It is none, or cannot be read.
+    """
+    try:
+        found = json.loads(read_text(file, _BYTES, WeightsError))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{file} cannot be read ({error!s:.120}).") from None
+    if not isinstance(found, dict):
+        raise WeightsError(f"{file} holds {type(found).__name__}; expected an object.")
+    return found

@@ -75,17 +75,21 @@ def each(found: Sequence[TableRow], made: Callable[[str, Mapping[str, object]], 
         DataError: Rows are malformed: it says what is wrong with the first of them, and names the lines of the others.
     """
     rows: list[T] = []
-    wrong: list[tuple[str, DataError]] = []
+    first: DataError | None = None
+    others: list[str] = []
     for where, values in found:
         try:
             rows.append(made(where, values))
         except DataError as error:
-            wrong.append((where, error))
-    if len(wrong) > 1:
-        lines = shortened([where.rpartition(", ")[2] for where, _ in wrong[1:]], _NAMED)
-        raise DataError(f"{wrong[0][1]} {how_many(len(wrong) - 1, 'more row is', 'more rows are')} malformed: {lines}.")
-    if wrong:
-        raise wrong[0][1]
+            if first is None:
+                first = error
+            else:
+                others.append(where.rpartition(", ")[2])
+    if first is not None and others:
+        many = how_many(len(others), "more row is", "more rows are")
+        raise DataError(f"{first} {many} malformed: {shortened(others, _NAMED)}.")
+    if first is not None:
+        raise first
     return rows
 
 
