@@ -223,6 +223,14 @@ class _Results:
         state = values["file"]["bytes"], values["file"]["modified_ns"]
         self.lines[os.path.abspath(video)] = _Line(named, start, start + len(line), state, "error" in values)
 
+    def forget_failures(self, jobs: Sequence[Job]) -> None:
+        """Leave out what says of other videos than these that they failed, and of which no file is there any more."""
+        asked = {os.path.abspath(job.video) for job in jobs}
+        failed = [video for video, line in self.lines.items() if line.failed and video not in asked]
+        for video in failed:
+            if not os.path.lexists(video):
+                del self.lines[video]
+
     def gone(self) -> int:
         """Number of videos that have an answer and are not there."""
         return sum(not line.failed and not os.path.lexists(video) for video, line in self.lines.items())
@@ -309,6 +317,7 @@ def answer_all(
             number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
             done = f"{report.before + report.answered} of {how_many(len(jobs), 'video')}"
             raise Stopped(number, f"stopped: {out} has answers about {done}; the same command goes on.") from None
+        results.forget_failures(jobs)
         results.finish()
         report.gone = results.gone()
     report.retried.sort()

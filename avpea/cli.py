@@ -133,6 +133,8 @@ def script() -> int:
     if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
         atexit.register(_leave, done)
     done.append(main())
+    if done[0] > 128:  # a signal has ended it; a second one, as a terminal and a launcher send, has nothing left to end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return done[0]
 
 
@@ -200,7 +202,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         kept = "stopped; what was finished is kept, and the same command goes on from there or begins anew."
-        note(str(stopped) or kept)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one says it
+            note(str(stopped) or kept)
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         return 0

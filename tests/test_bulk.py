@@ -104,6 +104,10 @@ def test_the_same_command_does_only_what_is_missing(
     assert asked == ["aa.mp4", "b.mp4", "broken.mp4"]
     names = ["a.mp4", "aa.mp4", "b.mp4", "below/c.mp4", "broken.mp4", "d.mp4"]
     assert [one["video"] for one in lines(tmp_path / "results.jsonl")] == [str(videos / name) for name in names]
+    (videos / "broken.mp4").unlink()  # which is what one does about it
+    assert answer().gone == 1
+    names.remove("broken.mp4")
+    assert [one["video"] for one in lines(tmp_path / "results.jsonl")] == [str(videos / name) for name in names]
 
 
 def test_an_interruption_keeps_what_is_done(answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

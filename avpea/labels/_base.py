@@ -379,7 +379,7 @@ class Annotations:
         return tuple(sorted({video_id for (video_id, _), count in windows.items() if count > 1}))
 
 
-def shortened(items: list[str] | tuple[str, ...], limit: int = 5) -> str:
+def shortened(items: list[str] | tuple[str, ...], limit: int = 5, between: str = ", ") -> str:
     """A list for use in a sentence: `a, b, c and 14 more`."""
-    shown = ", ".join(items[:limit])
+    shown = between.join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

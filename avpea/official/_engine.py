@@ -86,19 +86,10 @@ def read_official(file: Path, official: type[Official]) -> dict[str, Tensor]:
     """Named tensors of a checkpoint, without `module.` (of `DataParallel`) before their names.
 
     Raises:
-        WeightsError: The file cannot be read, or is no table of tensors.
-        CheckpointError: A tensor claims to be larger than what is stored for it, or has no plain layout; or two have
-            one name.
+        WeightsError: The file cannot be read, or is no table of plain tensors.
+        CheckpointError: Two have one name.
     """
-    table = {str(key): value for key, value in backbones.read_table(file, official.code).items()}
-    for key, value in table.items():
-        # A few bytes can be expanded to any size, and would fill the memory when they are copied.
-        plain = value.layout is torch.strided and not value.is_quantized
-        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise CheckpointError(
-                f"{file} has a tensor '{key}' of shape {tuple(value.shape)} that is not stored as such; expected plain "
-                f"tensors, as {official.code} writes them."
-            )
+    table = backbones.read_table(file, official.code)
     named = {key.removeprefix("module."): value for key, value in table.items()}
     if twice := next((key for key in named if key in table and f"module.{key}" in table), ""):
         raise CheckpointError(

@@ -163,8 +163,8 @@ def _if_there(config: TextOptions, *files: str, folder: Path | None = None) -> P
     what = f"The files {' or '.join(files)} of the text model '{config.name}'"
     try:
         return fetch_if_there(config.name, files, what, _OTHERWISE, allowed_by="")
-    except HFValidationError as error:  # no repository can have the name
-        raise _cannot(config, str(error)) from None
+    except HFValidationError:
+        raise _cannot(config, "no repository on the hub can have that name, and no folder has it") from None
 
 
 def _told(config: TextOptions, read: Callable[[], T]) -> T:
@@ -218,7 +218,7 @@ def _folder(config: TextOptions) -> Path | None:
         if not os.path.isdir(folder):
             raise WeightsError(
                 f"head.text.weights is '{config.weights}', which is no folder; expected one with config.json, "
-                "model.safetensors and vocab.txt."
+                "model.safetensors and vocab.txt, which a run that was trained with it needs, too."
             )
         return folder
     if config.name not in ("minilm", "tiny"):
@@ -238,8 +238,10 @@ def _local(config: TextOptions) -> Path | None:
 
 
 def _cannot(config: TextOptions, reason: str) -> WeightsError:
+    own = config.weights not in ("pretrained", "random")
+    otherwise = "name another folder with --head.text.weights FOLDER, or leave that option out" if own else _OTHERWISE
     reason = reason.strip().splitlines()[0].removesuffix(".")
-    return WeightsError(f"The text model '{config.name}' cannot be loaded ({reason}); {_OTHERWISE}.")
+    return WeightsError(f"The text model '{config.name}' cannot be loaded ({reason}); {otherwise}.")
 
 
 def _wheel() -> Path | None:

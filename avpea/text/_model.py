@@ -23,6 +23,9 @@ from avpea.text._words import Words
 __all__ = ["Sentences", "TextModel", "WordHead", "build_text"]
 
 
+_ROOM = 1024  # that a model may have for more word pieces than there are, to have a round number
+
+
 @dataclass(frozen=True)
 class Sentences:
     """Sentences as word pieces between CLS and SEP.
@@ -244,10 +247,10 @@ def build_text(config: TextOptions, *, writes: bool = False) -> TextModel:
     if on_meta and config.weights in ("pretrained", "random") and config.name in SHAPES:
         return TextModel(Bert(shape, looks=writes), None, config.length, writes=writes)
     words = words_of(config)
-    if words.size > shape.vocab_size and config.name != "tiny":
+    if not 0 <= shape.vocab_size - words.size <= _ROOM and config.name != "tiny":
         raise WeightsError(
             f"The text model '{config.name}' has room for {shape.vocab_size:,} word pieces, and its vocabulary has "
-            f"{words.size:,}; its files are of two models."
+            f"{words.size:,}; its files are of two models, or one of them is cut."
         )
     if on_meta or config.weights == "random" or config.name == "tiny":
         return TextModel(Bert(shape, looks=writes), words, config.length, writes=writes)
@@ -287,6 +290,11 @@ def _of_head(key: str) -> str:
     return names[found] + rest.removeprefix(found) if found else ""
 
 
+def _counts(key: str) -> bool:
+    """Whether a tensor changes what a text model computes: positions are numbers, and only writing looks elsewhere."""
+    return not key.endswith(("position_ids", "token_type_ids")) and ".crossattention." not in key
+
+
 def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Fill what of a module is without values; with copies, as they are trained, and the file may be mapped.
 
@@ -294,7 +302,8 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         WeightsError: They do not fit.
     """
     wanted = {key: value for key, value in module.state_dict().items() if value.is_meta}
-    found = {key: state[key] for key in wanted if key in state}
+    parts = tuple({f"{key.partition('.')[0]}." for key in wanted})
+    found = {key: value for key, value in state.items() if key in wanted or (key.startswith(parts) and _counts(key))}
     fill(module, wanted, found, source, "head.text", "name the BERT that the file was made for")
     for key, parameter in module.named_parameters():
         if key in wanted:

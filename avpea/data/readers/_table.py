@@ -64,8 +64,9 @@ def read_rows(path: Path, lanes: bool = False) -> tuple[list[Row], bool]:
     """
     found = read_table(path, _LANES if lanes else _EVENTS)
     has_split = "split" in found[0][1]
+    rows = each(found, lambda where, values: _row(where, values, has_split))
     _require_lanes(found)
-    return each(found, lambda where, values: _row(where, values, has_split)), has_split
+    return rows, has_split
 
 
 def each(found: Sequence[TableRow], made: Callable[[str, Mapping[str, object]], T]) -> list[T]:

@@ -41,14 +41,18 @@ def read(options: SpreadOptions) -> Annotations:
     path = Path(options.root)
     rows = read_table(path, _COLUMNS)
     has_split = "split" in rows[0][1]
+
+    def of_row(where: str, values: Mapping[str, object]) -> tuple[str, str, str]:
+        return *_caption(where, values), split_of(where, values, has_split)
+
     captions: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
     names: dict[object, str] = {}  # the first path to each file
     twice: list[str] = []
-    for (where, values), (video, caption) in zip(rows, each(rows, _caption), strict=True):
+    for (where, _), (video, caption, split) in zip(rows, each(rows, of_row), strict=True):
         name = os.path.normpath(video)  # ./a.mp4 and a.mp4 are one video
         name = names.setdefault(identity(path.parent / name), name)
-        split = split_of(where, values, has_split) or by_hash(name)
+        split = split or by_hash(name)
         if splits.setdefault(name, split) != split:
             raise DataError(f"{where}: '{video}' is in {split}, but an earlier row has it in {splits[name]}.")
         caption = " ".join(caption.split())

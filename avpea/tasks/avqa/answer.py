@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avpea.errors import AvpeaError
-from avpea.labels import QuestionVocabulary
+from avpea.labels import QuestionVocabulary, shortened
 from avpea.tables import Table, clock
 from avpea.tasks import Answer, Calibration, beginning
 
 __all__ = ["AskedQuestion", "Reply", "read_question", "typed"]
 
 SHOWN = 5
+_NAMED = 20  # words in a remark
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class AskedQuestion:
         text: The question as typed.
         words: Words that the model reads, in order.
         unknown: Words that no training question has.
-        too_long: Words beyond the length of the longest training question, which are left out.
+        too_long: Words that are left out, beyond the length of the longest training question, or of what a model that
+            reads any words takes.
         nearest: The closest training wording; empty if none is close, or the question has a training wording.
         worded: Whether a training question is worded like this, with any values in its slots; true if the model does
             not know its training questions.
@@ -57,9 +59,10 @@ class AskedQuestion:
         lines = []
         if self.unknown:
             what = "No" if self.reads_unknown else "Left out, because no"
-            lines.append(f"{what} training question has these words: {', '.join(self.unknown)}.")
+            lines.append(f"{what} training question has these words: {shortened(self.unknown, _NAMED)}.")
         if self.too_long:
-            lines.append(f"Left out, because no training question is that long: {' '.join(self.too_long)}.")
+            why = "the model reads no longer ones" if self.reads_unknown else "no training question is that long"
+            lines.append(f"Left out, because {why}: {shortened(self.too_long, _NAMED, ' ')}.")
         if self.nearest:
             lines.append(f"No training question is worded like this; the closest is: {self.nearest}")
         elif not self.worded:

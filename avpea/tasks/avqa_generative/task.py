@@ -6,7 +6,7 @@ pieces that its tokenizer makes of it, which may be without accents.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from avpea.tasks._questions import QuestionTask
 from avpea.tasks._text import TextTargets, WritingTask, clean
 from avpea.tasks.avc.heads._beams import Written
 from avpea.tasks.avc.heads.writer import Writer
-from avpea.tasks.avqa.answer import SHOWN, Reply, typed
+from avpea.tasks.avqa.answer import SHOWN, AskedQuestion, Reply, typed
 
 __all__ = ["EXTENSION", "GenerativeAVQA", "WrittenAnswers"]
 
@@ -102,6 +102,13 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         best = [some[0] for some in answer.written]
         return [{"prediction": one.text, "log_probability": round(one.log_probability, 4)} for one in best]
 
+    def _read(self, asked: AskedQuestion) -> AskedQuestion:
+        """A question with what the text model does not read of it, as it reads no more than `head.text.length`."""
+        words = self.clean(asked.text).split()
+        _, behind = self.head.text.unread(self.prompt(asked.text))
+        kept = max(0, len(words) - len(behind))
+        return replace(asked, words=tuple(words[:kept]), too_long=tuple(words[kept:])) if behind else asked
+
     def predict(self, viewing: Viewing, question: str) -> Reply:
         """Answers to a question about a video of any length, the most probable first.
 
@@ -110,7 +117,7 @@ class GenerativeAVQA(QuestionTask, WritingTask):
         Raises:
             AvpeaError: The question is empty.
         """
-        asked = typed(self.labels.vocabulary, question)
+        asked = self._read(typed(self.labels.vocabulary, question))
         clip = viewing.spread()
         (window,) = viewing.windows(clip)
         prompt = self.head.text.sentences([self.prompt(asked.text)]).to(self.device)

@@ -47,6 +47,7 @@ def test_json_lines_without_splits(tmp_path: Path) -> None:
             "video,caption\na.mp4,\nb.mp4,x\nc.mp4,!\n",
             r"line 2: found video 'a.mp4'.* 1 more row is malformed: line 4\.$",
         ),
+        ("video,caption,split\na.mp4,,train\nb.mp4,x,dev\n", r"line 2: found video 'a.mp4'.* malformed: line 3\.$"),
         (
             "video,caption,split\na.mp4,x,train\na.mp4,y,test\n",
             r"line 3: 'a.mp4' is in test, but an earlier row",

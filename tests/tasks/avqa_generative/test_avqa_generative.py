@@ -36,6 +36,12 @@ def test_free_answers_are_trained_and_judged(tiny_asking: Make, tiny_captioned: 
     assert reply.question.remarks()[0] == "No training question has these words: unheard-of."
     assert reply.to_dict()["outside_training"] is True
     assert reply.to_dict()["calibration"] is None  # the probability of a text is none among categories
+    long = load(run).ask(tiny_asking().data.root + "/AVE/g4.mp4", "which colour sounds first " * 10 + "at the end")
+    assert long.question.words[:2] == ("which", "colour")
+    assert long.question.too_long[-3:] == ("at", "the", "end")
+    assert len(long.question.words) + len(long.question.too_long) == 43
+    assert long.to_dict()["left_out"] == list(long.question.too_long)
+    assert any(one.startswith("Left out, because the model reads no longer ones: ") for one in long.question.remarks())
     with pytest.raises(AvpeaError, match="question is empty"):
         load(run).ask("video.mp4", " ")
 
