@@ -188,12 +188,11 @@ def _shape(found: Mapping[str, Any], file: Path, length: int) -> BertShape:
     known = {one.name: found[one.name] for one in fields(BertShape) if found.get(one.name) is not None}
     for one in fields(BertShape):
         value = known.get(one.name, one.default)
-        if one.type is str or one.type == "str":
+        if isinstance(one.default, str):
             good = isinstance(value, str) and value in ACTIVATIONS
         elif isinstance(one.default, int):
-            good = type(value) is int and (0 if one.name == "pad_token_id" else 1) <= value <= _MOST.get(
-                one.name, 2**20
-            )
+            least, most = int(one.name != "pad_token_id"), _MOST.get(one.name, 2**20)
+            good = type(value) is int and least <= value <= most
         else:
             good = type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1
         if not good:

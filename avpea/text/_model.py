@@ -266,7 +266,7 @@ def _pretrained(shape: BertShape, words: Words, config: TextOptions, writes: boo
     state, source = read_state(config)
     with torch.device("meta"):
         bert, head = Bert(shape, looks=writes), WordHead(shape.hidden_size, shape.vocab_size, shape.layer_norm_eps)
-    known = {_of_head(key): value for key, value in state.items() if _of_head(key)}
+    known = {own: value for key, value in state.items() if (own := _of_head(key))}
     if writes and not any(".crossattention." in key for key in state):
         for layer in bert.layers:
             initialise(layer.crossattention.to_empty(device="cpu"), shape)
