@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any
 
@@ -159,8 +160,8 @@ def _numbers(record: Mapping[str, Any], *also: str) -> dict[str, float]:
 
 def _sentence(reason: Exception) -> str:
     """An error in one sentence: trackers have long ones, of several lines."""
-    text = " ".join(str(reason).split()) or type(reason).__name__
-    return f"{text[:300].rstrip('.')}."
+    text = shorten(str(reason), 300, placeholder=" …") or type(reason).__name__
+    return f"{text.rstrip('.')}."
 
 
 def tracked(folder: Path) -> dict[str, dict[str, Any]]:
