@@ -349,6 +349,14 @@ def test_a_folder_of_another_model_is_refused(folder: Path, values: dict[str, An
         ("vocab.txt", b"a\nb\n", r"is no vocabulary of a BERT: it lacks \[PAD\], \[UNK\]"),
         ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", "or one of them is cut"),
         ("vocab.txt", b"\xff\xfe", "vocab.txt: not UTF-8"),
+        ("tokenizer.json", b"{", "tokenizer.json cannot be used as a vocabulary"),
+        (
+            "tokenizer.json",
+            b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
+            "has no word pieces, as a BERT's has",
+        ),
+        ("added_tokens.json", b'{"covid": 40000}', "the added piece 'covid' has the index 40000"),
+        ("added_tokens.json", b'{"covid": "x"}', "has no index for each piece"),
         ("tokenizer_config.json", b'{"do_lower_case": "no"}', "'do_lower_case' should be true or false"),
     ],
 )
