@@ -178,8 +178,8 @@ def test_all_malformed_rows_are_named_at_once(tmp_path: Path) -> None:
     assert f"{path}, line 2: found start_seconds = 'x'" in str(error.value)
     assert "23 more rows are malformed: line 4, line 5, " in str(error.value)
     assert str(error.value).endswith("line 23 and 3 more.")
-    rows = [{"video": 3}, {"video": "a", "label": {}}, {"video": "b"}, {"video": "a", "start_seconds": []}]
-    path = write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, rows)) + "\n")
+    objects = [{"video": 3}, {"video": "a", "label": {}}, {"video": "b"}, {"video": "a", "start_seconds": []}]
+    path = write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, objects)) + "\n")
     with pytest.raises(DataError, match=r"line 1: found video = 3; .* 2 more rows are malformed: line 2, line 4\.$"):
         read(path)
 
