@@ -226,10 +226,10 @@ class _Results:
     def forget_failures(self, jobs: Sequence[Job]) -> None:
         """Leave out what says of other videos than these that they failed, and of which no file is there any more."""
         asked = {os.path.abspath(job.video) for job in jobs}
-        failed = [video for video, line in self.lines.items() if line.failed and video not in asked]
-        for video in failed:
-            if not os.path.lexists(video):
-                del self.lines[video]
+        others = {video for video, line in self.lines.items() if line.failed} - asked
+        self.lines = {
+            video: line for video, line in self.lines.items() if video not in others or os.path.lexists(video)
+        }
 
     def gone(self) -> int:
         """Number of videos that have an answer and are not there."""
